@@ -1,0 +1,349 @@
+//! Names and addresses: parsed once, valid ever after.
+//!
+//! Architecture invariant: a value of these types cannot be wrong, so nobody below checks again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A network interface name.
+///
+/// Invariant: 1 to 15 bytes, no `/`, no `:`, no white space, and neither `.` nor `..`
+/// (`dev_valid_name()` in the kernel's `net/core/dev.c`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfName(String);
+
+/// What is wrong with a text that should be an interface name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadIfName {
+    #[error("an interface name is at most 15 bytes, this has {0}")]
+    Long(usize),
+    #[error("an interface name cannot be empty")]
+    Empty,
+    #[error("an interface name cannot be `{0}`")]
+    Dots(String),
+    #[error("an interface name cannot hold {0:?}")]
+    Char(char),
+}
+
+impl IfName {
+    /// The longest name the kernel takes, in bytes (`IFNAMSIZ` less the closing zero).
+    pub const MAX: usize = 15;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IfName {
+    type Err = BadIfName;
+
+    fn from_str(text: &str) -> Result<Self, BadIfName> {
+        if text.is_empty() {
+            return Err(BadIfName::Empty);
+        }
+        if text == "." || text == ".." {
+            return Err(BadIfName::Dots(text.to_owned()));
+        }
+        if let Some(bad) = text.chars().find(|it| matches!(it, '/' | ':' | '\0') || it.is_whitespace()) {
+            return Err(BadIfName::Char(bad));
+        }
+        if text.len() > Self::MAX {
+            return Err(BadIfName::Long(text.len()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An Ethernet address that an interface can have: neither a group address nor all zeros
+/// (`is_valid_ether_addr()` in the kernel's `include/linux/etherdevice.h`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac([u8; 6]);
+
+/// What is wrong with a text that should be a MAC address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMac {
+    #[error("a MAC address is six pairs of hexadecimal digits like `02:00:00:00:00:01`")]
+    Form,
+    #[error("the lowest bit of the first byte marks a group address, which no interface can have")]
+    Group,
+    #[error("a MAC address of zeros belongs to no interface")]
+    Zero,
+}
+
+impl Mac {
+    /// Checks the six bytes of an address.
+    pub fn new(bytes: [u8; 6]) -> Result<Self, BadMac> {
+        if bytes[0] & 1 == 1 {
+            Err(BadMac::Group)
+        } else if bytes == [0; 6] {
+            Err(BadMac::Zero)
+        } else {
+            Ok(Self(bytes))
+        }
+    }
+
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// The address that is the same each time for the same `seed`: `c2` (locally administered) and 40 bits of
+    /// the seed's FNV-1a hash.
+    pub fn stable(seed: &[&str]) -> Self {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        for part in seed {
+            // A zero byte ends each part, so that ("ab", "c") and ("a", "bc") differ.
+            for byte in part.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        // The high bits of FNV-1a mix worse than the low ones: fold them in.
+        let [_, _, _, a, b, c, d, e] = (hash ^ (hash >> 40)).to_be_bytes();
+        Self([0xc2, a, b, c, d, e])
+    }
+
+    /// The address `count` further on; an error where that is no address of an interface.
+    pub fn offset(self, count: u32) -> Result<Self, BadMac> {
+        let [a, b, c, d, e, f] = self.0;
+        let sum = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) + u64::from(count);
+        let [_, _, a, b, c, d, e, f] = sum.to_be_bytes();
+        Self::new([a, b, c, d, e, f])
+    }
+}
+
+impl FromStr for Mac {
+    type Err = BadMac;
+
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().ok_or(BadMac::Form)?;
+            if part.is_empty() || part.len() > 2 || !part.bytes().all(|it| it.is_ascii_hexdigit()) {
+                return Err(BadMac::Form);
+            }
+            *byte = u8::from_str_radix(part, 16).map_err(|_| BadMac::Form)?;
+        }
+        if parts.next().is_some() { Err(BadMac::Form) } else { Self::new(bytes) }
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An address with the length of its prefix: `10.0.1.1/24`.
+///
+/// Invariant: the prefix is at most 32 bits long for IPv4 and 128 for IPv6. Host bits may be set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr {
+    addr: IpAddr,
+    prefix: u8,
+}
+
+/// What is wrong with a text that should be an address with a prefix length.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCidr {
+    #[error("an address with its prefix length is due, like `{0}/24`")]
+    NoPrefix(String),
+    #[error("`{0}` is not an IP address")]
+    Addr(String),
+    #[error("the prefix length of an {family} address is 0 to {max}, not `{given}`")]
+    Prefix { family: &'static str, max: u8, given: String },
+}
+
+/// A replica's address would leave the prefix that the first one is in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{first} + {count} leaves the network {net}")]
+pub struct LeavesPrefix {
+    pub first: Cidr,
+    pub count: u32,
+    pub net: Cidr,
+}
+
+impl Cidr {
+    /// `prefix` bits of `addr`; nothing where the family has fewer.
+    pub fn new(addr: IpAddr, prefix: u8) -> Option<Self> {
+        (prefix <= max_prefix(addr)).then_some(Self { addr, prefix })
+    }
+
+    /// The address alone: `/32` or `/128`.
+    pub fn host(addr: IpAddr) -> Self {
+        Self { addr, prefix: max_prefix(addr) }
+    }
+
+    pub fn addr(self) -> IpAddr {
+        self.addr
+    }
+
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// The same with all host bits zero: the network that the address is in.
+    pub fn net(self) -> Self {
+        let addr = match self.addr {
+            IpAddr::V4(it) => IpAddr::V4(Ipv4Addr::from_bits(
+                it.to_bits() & mask(u128::from(u32::MAX), 32, self.prefix) as u32,
+            )),
+            IpAddr::V6(it) => {
+                IpAddr::V6(Ipv6Addr::from_bits(it.to_bits() & mask(u128::MAX, 128, self.prefix)))
+            }
+        };
+        Self { addr, prefix: self.prefix }
+    }
+
+    pub fn contains(self, addr: IpAddr) -> bool {
+        Self::new(addr, self.prefix).is_some_and(|it| it.net() == self.net())
+            && addr.is_ipv4() == self.addr.is_ipv4()
+    }
+
+    /// The address `count` further on in the same network.
+    pub fn offset(self, count: u32) -> Result<Self, LeavesPrefix> {
+        let next = match self.addr {
+            IpAddr::V4(it) => it.to_bits().checked_add(count).map(Ipv4Addr::from_bits).map(IpAddr::V4),
+            IpAddr::V6(it) => {
+                it.to_bits().checked_add(u128::from(count)).map(Ipv6Addr::from_bits).map(IpAddr::V6)
+            }
+        };
+        match next {
+            Some(addr) if self.contains(addr) => Ok(Self { addr, prefix: self.prefix }),
+            _ => Err(LeavesPrefix { first: self, count, net: self.net() }),
+        }
+    }
+}
+
+fn max_prefix(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { 32 } else { 128 }
+}
+
+fn mask(all: u128, bits: u8, prefix: u8) -> u128 {
+    if prefix == 0 { 0 } else { (all << (bits - prefix)) & all }
+}
+
+impl FromStr for Cidr {
+    type Err = BadCidr;
+
+    fn from_str(text: &str) -> Result<Self, BadCidr> {
+        let (addr, prefix) = match text.split_once('/') {
+            Some(it) => it,
+            None if text.parse::<IpAddr>().is_ok() => return Err(BadCidr::NoPrefix(text.to_owned())),
+            None => return Err(BadCidr::Addr(text.to_owned())),
+        };
+        let addr: IpAddr = addr.parse().map_err(|_| BadCidr::Addr(addr.to_owned()))?;
+        let max = max_prefix(addr);
+        let digits = !prefix.is_empty() && prefix.bytes().all(|it| it.is_ascii_digit());
+        match prefix.parse::<u8>() {
+            Ok(prefix) if digits && prefix <= max => Ok(Self { addr, prefix }),
+            _ => Err(BadCidr::Prefix {
+                family: if addr.is_ipv4() { "IPv4" } else { "IPv6" },
+                max,
+                given: prefix.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.prefix)
+    }
+}
+
+impl fmt::Debug for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(text: &str) -> Cidr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn interface_names_follow_the_kernels_rules() {
+        for good in ["a", "eth0", "c1234567-eth0", "exactly15bytes_", "br@x", "ß"] {
+            assert_eq!(good.parse::<IfName>().unwrap().to_string(), good);
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a\tb", "a:b", "sixteen_bytes_ab"] {
+            assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn mac_is_checked_and_counts_over_byte_borders() {
+        let mac: Mac = "00:0a:0b:0c:0d:ff".parse().unwrap();
+        assert_eq!(mac.offset(1).unwrap().to_string(), "00:0a:0b:0c:0e:00");
+        assert_eq!("2:0:0:0:0:1".parse::<Mac>().unwrap().to_string(), "02:00:00:00:00:01");
+        assert_eq!("00:ff:ff:ff:ff:ff".parse::<Mac>().unwrap().offset(1), Err(BadMac::Group));
+        assert_eq!("01:00:5e:00:00:01".parse::<Mac>(), Err(BadMac::Group));
+        assert_eq!("00:00:00:00:00:00".parse::<Mac>(), Err(BadMac::Zero));
+        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:0g", "02:00:00:00:00:+1"] {
+            assert_eq!(bad.parse::<Mac>(), Err(BadMac::Form), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn stable_mac_depends_on_every_part_of_the_seed() {
+        let one = Mac::stable(&["p", "h1", "eth0"]);
+        assert_eq!(one, Mac::stable(&["p", "h1", "eth0"]));
+        assert_eq!(one.bytes()[0], 0xc2);
+        for other in [["q", "h1", "eth0"], ["p", "h2", "eth0"], ["p", "h1", "eth1"], ["ph", "1", "eth0"]] {
+            assert_ne!(one, Mac::stable(&other));
+        }
+    }
+
+    #[test]
+    fn cidr_knows_its_network() {
+        assert_eq!(cidr("10.1.2.3/8").net(), cidr("10.0.0.0/8"));
+        assert_eq!(cidr("10.1.2.3/0").net(), cidr("0.0.0.0/0"));
+        assert_eq!(cidr("fd00::5/64").net(), cidr("fd00::/64"));
+        assert!(cidr("10.1.2.3/24").contains("10.1.2.9".parse().unwrap()));
+        assert!(!cidr("10.1.2.3/24").contains("10.1.3.1".parse().unwrap()));
+        assert!(!cidr("0.0.0.0/0").contains("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn offset_stays_in_the_network() {
+        assert_eq!(cidr("10.0.1.250/24").offset(5).unwrap(), cidr("10.0.1.255/24"));
+        assert_eq!(
+            cidr("10.0.1.250/24").offset(6).unwrap_err().to_string(),
+            "10.0.1.250/24 + 6 leaves the network 10.0.1.0/24"
+        );
+        assert!(cidr("255.255.255.255/0").offset(1).is_err());
+        assert_eq!(cidr("fd00::ffff/64").offset(1).unwrap(), cidr("fd00::1:0/64"));
+    }
+
+    #[test]
+    fn cidr_errors_say_what_would_be_right() {
+        for (text, expected) in [
+            ("10.0.0.1", "an address with its prefix length is due, like `10.0.0.1/24`"),
+            ("10.0.0.256/24", "`10.0.0.256` is not an IP address"),
+            ("10.0.0.1/33", "the prefix length of an IPv4 address is 0 to 32, not `33`"),
+            ("fd00::1/129", "the prefix length of an IPv6 address is 0 to 128, not `129`"),
+            ("10.0.0.1/+4", "the prefix length of an IPv4 address is 0 to 32, not `+4`"),
+            ("", "`` is not an IP address"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap_err().to_string(), expected);
+        }
+    }
+}
