@@ -1,0 +1,276 @@
+//! Routes in the words of `ip route add`: text to types and back.
+//!
+//! Two routes that the kernel holds alike are equal: what it clamps, ignores or takes for not given is so here too.
+
+mod parse;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::addr::{Cidr, IfName};
+use crate::words::BadWord;
+
+/// The table of addresses of our own (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u32 = 255;
+
+/// The table that is meant when none is named (`RT_TABLE_MAIN`).
+const MAIN_TABLE: u32 = 254;
+
+/// Tables by name (`rt_tables(5)`), without those that a machine's own file may add.
+const TABLES: [(&str, u32); 3] = [("local", LOCAL_TABLE), ("main", MAIN_TABLE), ("default", 253)];
+
+/// Scopes by name (`/etc/iproute2/rt_scopes`). `nowhere`, 255, is not for routes.
+const SCOPES: [(&str, u8); 4] = [("global", 0), ("site", 200), ("link", 253), ("host", 254)];
+
+/// Who made a route, by name (`/etc/iproute2/rt_protos` of iproute2 6.1).
+const PROTOS: [(&str, u8); 22] = [
+    ("unspec", 0),
+    ("redirect", 1),
+    ("kernel", 2),
+    ("boot", 3),
+    ("static", 4),
+    ("gated", 8),
+    ("ra", 9),
+    ("mrt", 10),
+    ("zebra", 11),
+    ("bird", 12),
+    ("dnrouted", 13),
+    ("xorp", 14),
+    ("ntk", 15),
+    ("dhcp", 16),
+    ("keepalived", 18),
+    ("babel", 42),
+    ("openr", 99),
+    ("bgp", 186),
+    ("isis", 187),
+    ("ospf", 188),
+    ("rip", 189),
+    ("eigrp", 192),
+];
+
+/// One route, as `ip-route(8)` describes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    pub kind: RouteKind,
+    /// The destination network, host bits zero; `default` is `0.0.0.0/0` or `::/0`, by the family of what else is given.
+    pub dst: Cidr,
+    /// May be of the other family: `via inet6 fe80::1` for an IPv4 destination (RTA_VIA).
+    pub via: Option<IpAddr>,
+    pub dev: Option<IfName>,
+    pub src: Option<IpAddr>,
+    /// Preference, lower first; what the kernel takes when none is given (0, for IPv6 1024) is None.
+    pub metric: Option<u32>,
+    /// 254 (main) when none is given, 255 (local) for [`RouteKind::Local`].
+    pub table: u32,
+    /// rtm_scope; None: as `ip` chooses it, [`Route::default_scope`].
+    pub scope: Option<u8>,
+    /// rtm_protocol; None: ours to choose.
+    pub proto: Option<u8>,
+    /// Gateways are reached though no network of the interface holds them: all of `nexthops` too.
+    pub onlink: bool,
+    pub mtu: Option<u32>,
+    pub advmss: Option<u32>,
+    /// Several next hops instead of one `via`: none, or two and more.
+    pub nexthops: Vec<Nexthop>,
+}
+
+/// `nexthop via ADDR [dev NAME] [weight N]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nexthop {
+    pub via: IpAddr,
+    pub dev: Option<IfName>,
+    /// 1 to 256, 1 when none is given.
+    pub weight: u16,
+}
+
+/// What happens to a packet that a route matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteKind {
+    Unicast,
+    Blackhole,
+    Unreachable,
+    Prohibit,
+    Local,
+    Throw,
+}
+
+impl RouteKind {
+    const ALL: [RouteKind; 6] =
+        [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit, Self::Local, Self::Throw];
+
+    /// What `ip route` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unicast => "unicast",
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+            Self::Local => "local",
+            Self::Throw => "throw",
+        }
+    }
+
+    /// Whether packets of such a route go by an interface. The kernel refuses one for the others ("Gateway, device and
+    /// multipath can not be specified for this route type").
+    pub fn has_dev(self) -> bool {
+        match self {
+            Self::Unicast | Self::Local => true,
+            Self::Blackhole | Self::Unreachable | Self::Prohibit | Self::Throw => false,
+        }
+    }
+
+    /// The table of a route that names none.
+    fn default_table(self) -> u32 {
+        match self {
+            Self::Local => LOCAL_TABLE,
+            Self::Unicast | Self::Blackhole | Self::Unreachable | Self::Prohibit | Self::Throw => MAIN_TABLE,
+        }
+    }
+}
+
+impl Route {
+    /// Reads what follows `ip route add`:
+    ///
+    /// ```text
+    /// [unicast|blackhole|unreachable|prohibit|local|throw] PREFIX|default
+    ///     [via [inet6] ADDR] [dev NAME] [src ADDR] [metric N] [table N|main|local|default] [scope global|link|host|N]
+    ///     [proto N|name] [onlink] [mtu N] [advmss N] { nexthop via [inet6] ADDR [dev NAME] [weight N] }
+    /// ```
+    ///
+    /// Unlike with `ip`, `default via inet6 ADDR` is an IPv4 route: `inet6` is for a gateway of the other family.
+    pub fn parse(text: &str) -> Result<Route, BadWord> {
+        parse::route(text)
+    }
+
+    pub fn is_v6(&self) -> bool {
+        self.dst.addr().is_ipv6()
+    }
+
+    /// The rtm_scope of a route that names none.
+    pub fn default_scope(&self) -> u8 {
+        match self.kind {
+            // IPv6 has no scopes of routes: all are global.
+            _ if self.is_v6() => 0,
+            RouteKind::Local => 254,
+            RouteKind::Unicast if self.via.is_none() && self.nexthops.is_empty() => 253,
+            RouteKind::Unicast
+            | RouteKind::Blackhole
+            | RouteKind::Unreachable
+            | RouteKind::Prohibit
+            | RouteKind::Throw => 0,
+        }
+    }
+
+    /// The route with `dev` wherever it could name an interface and names none.
+    #[must_use]
+    pub fn with_default_dev(mut self, dev: &IfName) -> Self {
+        if self.nexthops.is_empty() {
+            if self.kind.has_dev() {
+                self.dev.get_or_insert_with(|| dev.clone());
+            }
+        } else {
+            for hop in &mut self.nexthops {
+                hop.dev.get_or_insert_with(|| dev.clone());
+            }
+        }
+        self
+    }
+
+    /// Whether `default` would be read as a route of this one's family.
+    fn default_is_clear(&self) -> bool {
+        let mut gateways = self.via.iter().chain(self.nexthops.iter().map(|it| &it.via));
+        if self.is_v6() {
+            self.src.is_some() || gateways.next().is_some()
+        } else {
+            // `ip` takes the family of `default` from `via inet6 ADDR`: leave no doubt.
+            gateways.all(IpAddr::is_ipv4)
+        }
+    }
+}
+
+/// What `ip route add` takes. Read again, it is the same route.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind != RouteKind::Unicast {
+            write!(f, "{} ", self.kind.name())?;
+        }
+        if self.dst.prefix() == 0 && self.default_is_clear() {
+            f.write_str("default")?;
+        } else if self.dst == Cidr::host(self.dst.addr()) {
+            write!(f, "{}", self.dst.addr())?;
+        } else {
+            write!(f, "{}", self.dst)?;
+        }
+        if let Some(via) = self.via {
+            write!(f, " {}", Via { via, dst: self.dst.addr() })?;
+        }
+        if let Some(dev) = &self.dev {
+            write!(f, " dev {dev}")?;
+        }
+        if let Some(src) = self.src {
+            write!(f, " src {src}")?;
+        }
+        if let Some(metric) = self.metric {
+            write!(f, " metric {metric}")?;
+        }
+        if self.table != self.kind.default_table() {
+            write!(f, " table {}", Named { number: self.table, names: &TABLES })?;
+        }
+        if let Some(number) = self.scope {
+            write!(f, " scope {}", Named { number, names: &SCOPES })?;
+        }
+        if let Some(number) = self.proto {
+            write!(f, " proto {}", Named { number, names: &PROTOS })?;
+        }
+        if self.onlink {
+            f.write_str(" onlink")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        if let Some(advmss) = self.advmss {
+            write!(f, " advmss {advmss}")?;
+        }
+        for hop in &self.nexthops {
+            write!(f, " nexthop {}", Via { via: hop.via, dst: self.dst.addr() })?;
+            if let Some(dev) = &hop.dev {
+                write!(f, " dev {dev}")?;
+            }
+            if hop.weight != 1 {
+                write!(f, " weight {}", hop.weight)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `via ADDR`, or `via inet6 ADDR` where the destination is of IPv4.
+struct Via {
+    via: IpAddr,
+    dst: IpAddr,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = if self.via.is_ipv6() && self.dst.is_ipv4() { "inet6 " } else { "" };
+        write!(f, "via {family}{}", self.via)
+    }
+}
+
+/// A number by its name, where it has one.
+struct Named<'a, T> {
+    number: T,
+    names: &'a [(&'a str, T)],
+}
+
+impl<T: Copy + PartialEq + fmt::Display> fmt::Display for Named<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.names.iter().find(|(_, it)| *it == self.number) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "{}", self.number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
