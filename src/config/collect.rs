@@ -1,0 +1,172 @@
+//! All files to one tree: what is ours of compose files, then network files, interpolated and merged.
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::interpolate::{Env, interpolate};
+use crate::config::merge::{check_tags, is_reset, merge, merge_links, replaces, settle, strip};
+use crate::config::source::{FileId, Sources, Span};
+use crate::config::yaml::{self, Key, Node, Value};
+
+/// A file to read, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A compose file: its `x-network`, and that of each service.
+    Compose(FileId),
+    /// The whole document is the configuration.
+    Network(FileId),
+}
+
+/// Where a description stands: `!override` and `!reset` are about earlier ones of the same place, as compose has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// `x-network` of a compose file.
+    Top,
+    /// `x-network` of that service.
+    Service(String),
+    /// A network file, which can replace what any file says.
+    Network,
+}
+
+struct Part {
+    place: Place,
+    node: Node,
+}
+
+/// The configuration of all files: compose files first, in order, then network files. None where there is none.
+/// `broken` gets the strings that could not be interpolated.
+pub(super) fn collect(
+    sources: &Sources,
+    inputs: &[Input],
+    env: &Env,
+    diagnostics: &mut Vec<Diagnostic>,
+    broken: &mut Vec<Span>,
+) -> Option<Node> {
+    let mut parts = Vec::new();
+    for input in inputs {
+        if let Input::Compose(file) = input {
+            // Compose merges the documents of a file as if each were a file.
+            for document in yaml::documents(sources, *file, diagnostics) {
+                add_compose(&mut parts, document, diagnostics);
+            }
+        }
+    }
+    for input in inputs {
+        if let Input::Network(file) = input {
+            let mut documents = yaml::documents(sources, *file, diagnostics);
+            documents.retain(|it| !matches!(it.value, Value::Null));
+            if let [first, second, ..] = documents.as_slice() {
+                let message = "a network file holds one document, this is a second";
+                let second = Diagnostic::new(second.span, message).note(first.span, "the first");
+                diagnostics.push(second.help("put both together, or into two files"));
+            }
+            for document in documents.into_iter().take(1) {
+                add(&mut parts, Part { place: Place::Network, node: document }, diagnostics);
+            }
+        }
+    }
+    let mut whole: Option<Node> = None;
+    for Part { mut node, .. } in parts {
+        interpolate(&mut node, env, sources, diagnostics, broken);
+        match &mut whole {
+            Some(whole) => merge(whole, node, "x-network", diagnostics),
+            None => whole = Some(node),
+        }
+    }
+    let mut whole = whole?;
+    if let Value::Map(entries) = &mut whole.value {
+        for (_, node) in entries.iter_mut().filter(|(key, _)| key.text == "links") {
+            if let Value::List(links) = &mut node.value {
+                *links = merge_links(std::mem::take(links), diagnostics);
+            }
+        }
+    }
+    strip(&mut whole);
+    Some(whole)
+}
+
+/// What is ours of a compose file: the top level's, then those of services in their order.
+fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diagnostic>) {
+    let found = document.type_name();
+    let (mut own, mut services) = (None, None);
+    match document.value {
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                match key.text.as_str() {
+                    "x-network" => own = Some(node),
+                    "services" => services = Some(node),
+                    _ => {}
+                }
+            }
+        }
+        Value::Null => {}
+        _ => {
+            diagnostics
+                .push(Diagnostic::new(document.span, format!("a compose file is a mapping, not {found}")));
+        }
+    }
+    if let Some(node) = own {
+        add(parts, Part { place: Place::Top, node }, diagnostics);
+    }
+    let Some(services) = services else { return };
+    if replaces(&services) {
+        parts.retain(|it| !matches!(it.place, Place::Service(_)));
+    }
+    let Value::Map(entries) = services.value else { return };
+    for (name, service) in entries {
+        let place = Place::Service(name.text.clone());
+        if replaces(&service) {
+            parts.retain(|it| it.place != place);
+        }
+        let Value::Map(entries) = service.value else { continue };
+        if let Some((_, mut node)) = entries.into_iter().find(|(key, _)| key.text == "x-network") {
+            belongs_to(&mut node, &name);
+            add(parts, Part { place, node }, diagnostics);
+        }
+    }
+}
+
+/// Adds a description, after what its tags do to earlier ones.
+fn add(parts: &mut Vec<Part>, mut part: Part, diagnostics: &mut Vec<Diagnostic>) {
+    check_tags(&part.node, diagnostics);
+    let is_about = |it: &Part| part.place == Place::Network || it.place == part.place;
+    if replaces(&part.node) {
+        parts.retain(|it| !is_about(it));
+    }
+    if is_reset(&part.node) {
+        return;
+    }
+    match part.node.value {
+        Value::Map(_) => {
+            let mut earlier: Vec<&mut Node> =
+                parts.iter_mut().filter(|it| is_about(it)).map(|it| &mut it.node).collect();
+            settle(&mut part.node, &mut earlier);
+            part.node.tag = None;
+            parts.push(part);
+        }
+        Value::Null => {}
+        _ => {
+            let message = format!("expected a mapping, found {}", part.node.type_name());
+            let help = "the network is described by `links`, `bridges`, `tunnels` and `commands`";
+            diagnostics.push(Diagnostic::new(part.node.span, message).help(help));
+        }
+    }
+}
+
+/// Gives the links and commands that a service describes to that service, unless they name one themselves.
+fn belongs_to(node: &mut Node, service: &Key) {
+    let Value::Map(entries) = &mut node.value else { return };
+    for (_, list) in entries.iter_mut().filter(|(key, _)| matches!(key.text.as_str(), "links" | "commands")) {
+        let Value::List(items) = &mut list.value else { continue };
+        for item in items {
+            if item.get("service").is_some() || item.get("container").is_some() {
+                continue;
+            }
+            let span = item.span;
+            if let Value::Map(entries) = &mut item.value {
+                let key = Key { text: "service".to_owned(), span };
+                // The name goes through interpolation like all that is written: compose does not interpolate keys.
+                let name = Value::Text(service.text.replace('$', "$$"));
+                entries.push((key, Node::new(name, service.span)));
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `$NAME` and `${NAME…}` in string values, by compose's grammar.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::source::{Sources, Span, Spanned};
+use crate::config::yaml::{Node, Value};
+
+/// Variables by name.
+pub type Env = BTreeMap<String, String>;
+
+/// Replaces the variables in every string of `node`; what is wrong goes to `diagnostics`, and a string that it is
+/// wrong in to `broken`.
+pub(super) fn interpolate(
+    node: &mut Node,
+    env: &Env,
+    sources: &Sources,
+    diagnostics: &mut Vec<Diagnostic>,
+    broken: &mut Vec<Span>,
+) {
+    match &mut node.value {
+        Value::Text(text) => match expand(text, env, 0) {
+            Ok(expanded) => *text = expanded,
+            Err(bad) => {
+                let scalar = Spanned { value: text.clone(), span: node.span };
+                let mut diagnostic = Diagnostic::new(sources.fragment(&scalar, bad.at), bad.message);
+                diagnostic.help = bad.help.map(Into::into);
+                diagnostics.push(diagnostic);
+                broken.push(node.span);
+            }
+        },
+        Value::List(items) => {
+            items.iter_mut().for_each(|it| interpolate(it, env, sources, diagnostics, broken))
+        }
+        Value::Map(entries) => {
+            entries.iter_mut().for_each(|(_, it)| interpolate(it, env, sources, diagnostics, broken));
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Bad {
+    at: Range<usize>,
+    message: String,
+    help: Option<String>,
+}
+
+/// Defaults within defaults: more than anyone reads, and no danger to the stack.
+const MAX_DEPTH: usize = 20;
+
+/// Replaces the variables in one string, which is the default of `depth` others.
+fn expand(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
+    let mut out = String::new();
+    let mut rest = 0;
+    while let Some(dollar) = text[rest..].find('$').map(|it| rest + it) {
+        out.push_str(&text[rest..dollar]);
+        let (value, end) = variable(text, dollar, env, depth)?;
+        out.push_str(&value);
+        rest = end;
+    }
+    out.push_str(&text[rest..]);
+    Ok(out)
+}
+
+/// The value of what begins at a `$`, and where it ends.
+fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(String, usize), Bad> {
+    let after = &text[dollar + 1..];
+    if after.starts_with('$') {
+        return Ok(("$".to_owned(), dollar + 2));
+    }
+    if !after.starts_with('{') {
+        let name = name_at(after);
+        if name.is_empty() {
+            // `$(date)` in a command of a network file: compose refuses it in its own files, nothing refuses it here.
+            return Ok(("$".to_owned(), dollar + 1));
+        }
+        let value = env.get(name).cloned().unwrap_or_default();
+        return Ok((value, dollar + 1 + name.len()));
+    }
+    let name = name_at(&after[1..]);
+    let begin = dollar + 2 + name.len();
+    if depth > MAX_DEPTH {
+        let message = format!("more than {MAX_DEPTH} variables are in each other");
+        return Err(Bad { at: dollar..begin, message, help: None });
+    }
+    let unclosed = || Bad {
+        at: dollar..text.len(),
+        message: "`${` is never closed".to_owned(),
+        help: Some("write `${NAME}`, or `$$` for a dollar sign".to_owned()),
+    };
+    let close = closing_brace(text, begin).ok_or_else(unclosed)?;
+    let whole = dollar..close + 1;
+    if name.is_empty() {
+        return Err(Bad {
+            message: format!("`{}` names no variable", &text[whole.clone()]),
+            at: whole,
+            help: Some("a name begins with a letter or `_`, then come letters, digits and `_`".to_owned()),
+        });
+    }
+    let value = env.get(name);
+    let modifier = &text[begin..close];
+    let (rule, argument) = match modifier.strip_prefix(':') {
+        Some(rest) => (rest.chars().next(), rest),
+        None => (modifier.chars().next(), modifier),
+    };
+    // With a colon an empty variable counts as unset.
+    let set = value.filter(|it| !modifier.starts_with(':') || !it.is_empty());
+    let argument = argument.get(1..).unwrap_or_default();
+    let nested = |argument: &str| {
+        expand(argument, env, depth + 1).map_err(|bad| Bad {
+            at: close - argument.len() + bad.at.start..close - argument.len() + bad.at.end,
+            ..bad
+        })
+    };
+    let expanded = match rule {
+        None if modifier.is_empty() => value.cloned().unwrap_or_default(),
+        Some('-') => match set {
+            Some(it) => it.clone(),
+            None => nested(argument)?,
+        },
+        Some('+') => match set {
+            Some(_) => nested(argument)?,
+            None => String::new(),
+        },
+        Some('?') => match set {
+            Some(it) => it.clone(),
+            None => {
+                let reason = nested(argument)?;
+                let reason = if reason.is_empty() { "it is required".to_owned() } else { reason };
+                return Err(Bad {
+                    at: whole,
+                    message: format!("variable `{name}` is not set: {reason}"),
+                    help: Some(format!("set `{name}` in the environment")),
+                });
+            }
+        },
+        _ => {
+            return Err(Bad {
+                at: begin..close,
+                message: format!("`{modifier}` cannot follow the name of a variable"),
+                help: Some("there are `:-`, `-`, `:?`, `?`, `:+` and `+`".to_owned()),
+            });
+        }
+    };
+    Ok((expanded, close + 1))
+}
+
+/// The longest name of a variable that the text begins with.
+fn name_at(text: &str) -> &str {
+    let is_name = |it: char| it.is_ascii_alphanumeric() || it == '_';
+    let end = text.find(|it| !is_name(it)).unwrap_or(text.len());
+    let name = &text[..end];
+    if name.starts_with(|it: char| it.is_ascii_digit()) { "" } else { name }
+}
+
+/// The brace that closes a `${` before `begin`, over any that are opened in between.
+fn closing_brace(text: &str, begin: usize) -> Option<usize> {
+    let mut depth = 1;
+    let mut chars = text[begin..].char_indices().peekable();
+    while let Some((at, it)) = chars.next() {
+        match it {
+            '$' => match chars.peek() {
+                Some((_, '{')) => {
+                    chars.next();
+                    depth += 1;
+                }
+                Some((_, '$')) => {
+                    chars.next();
+                }
+                _ => {}
+            },
+            '}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(begin + at);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env() -> Env {
+        [("A", "a"), ("EMPTY", ""), ("B_2", "b")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    #[test]
+    fn every_form_of_the_grammar() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("$A-$B_2", "a-b"),
+            ("${A}${NONE}!", "a!"),
+            ("$$A $${A}", "$A ${A}"),
+            ("${NONE:-x}${EMPTY:-y}${A:-z}", "xya"),
+            ("${NONE-x}${EMPTY-y}${A-z}", "xa"),
+            ("${A:?m}${A?m}${EMPTY?m}", "aa"),
+            ("${A:+x}${EMPTY:+y}${EMPTY+z}${NONE+n}", "xz"),
+            ("${NONE:-${NONE:-${A}}}", "a"),
+            ("${NONE:-a}b}", "ab}"),
+            ("${NONE:-$${}", "${"),
+            ("${NONE:--1}", "-1"),
+            ("é$A", "éa"),
+            ("$(date) $ $5 ${NONE:-é$}", "$(date) $ $5 é$"),
+        ] {
+            assert_eq!(expand(text, &env(), 0).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_has_a_limit() {
+        let nested = |depth: usize| "${N:-".repeat(depth) + "x" + &"}".repeat(depth);
+        assert_eq!(expand(&nested(20), &env(), 0).as_deref(), Ok("x"));
+        assert_eq!(
+            expand(&nested(100_000), &env(), 0).unwrap_err().message,
+            "more than 20 variables are in each other"
+        );
+    }
+
+    #[test]
+    fn errors_say_where_and_what() {
+        for (text, at, message) in [
+            ("x ${NONE:?give one}", 2..19, "variable `NONE` is not set: give one"),
+            ("${EMPTY:?}", 0..10, "variable `EMPTY` is not set: it is required"),
+            ("${A", 0..3, "`${` is never closed"),
+            ("${1x}", 0..5, "`${1x}` names no variable"),
+            ("${A!b}", 3..5, "`!b` cannot follow the name of a variable"),
+            ("${A:b}", 3..5, "`:b` cannot follow the name of a variable"),
+            ("${NONE:-é${!}}", 10..14, "`${!}` names no variable"),
+        ] {
+            let bad = expand(text, &env(), 0).unwrap_err();
+            assert_eq!((bad.at, bad.message.as_str()), (at, message), "{text}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! One value to its type, or to what is wrong with it and what would be right.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use crate::config::diagnostic::Diagnostic;
+use crate::config::merge::scalar_text;
+use crate::config::source::{Sources, Span, Spanned};
+use crate::config::yaml::{Key, Node, Value, integer};
+use crate::netem::Netem;
+use crate::words::BadWord;
+
+/// Reads values, and keeps what is wrong with them.
+pub(super) struct Reader<'a> {
+    pub(super) sources: &'a Sources,
+    pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    /// The entries of a mapping; keys that are not known are reported.
+    pub(super) fn entries<'n>(&mut self, node: &'n Node, known: &[&str]) -> &'n [(Key, Node)] {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null => &[],
+            _ => {
+                self.wrong(node, "a mapping");
+                &[]
+            }
+        };
+        for (key, _) in entries {
+            if !known.contains(&key.text.as_str()) && !key.text.starts_with("x-") {
+                let message = format!("no property is named `{}`", key.text);
+                self.diagnostics.push(Diagnostic::new(key.span, message).help(suggestion(&key.text, known)));
+            }
+        }
+        entries
+    }
+
+    /// The items of a list.
+    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            Value::Null => &[],
+            _ => {
+                self.wrong(node, &format!("a list of {what}"));
+                &[]
+            }
+        }
+    }
+
+    /// The value is of another type than is due.
+    pub(super) fn wrong(&mut self, node: &Node, expected: &str) {
+        // A placeholder without quotes is a mapping whose key is one, which is told already.
+        if !self.sources.slice(node.span).starts_with("{{") {
+            let message = format!("expected {expected}, found {}", node.type_name());
+            self.diagnostics.push(Diagnostic::new(node.span, message));
+        }
+    }
+
+    /// The text of a scalar is not what is due: `span` is what of it.
+    fn bad(&mut self, span: Span, text: &Spanned<String>, message: String, help: Option<String>) {
+        let mut diagnostic = Diagnostic::new(span, message);
+        diagnostic.help = help.map(Into::into);
+        // After interpolation the file does not show what the message is about.
+        let written = self.sources.slice(text.span);
+        if !written.contains(text.value.as_str()) && (written.contains('$') || written.contains("{{")) {
+            diagnostic = diagnostic.label(format!("this is `{}` here", text.value));
+        }
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// A scalar as text: `service: 1` names service `1`.
+    pub(super) fn text(&mut self, node: &Node) -> Option<Spanned<String>> {
+        let text = scalar_text(node);
+        if text.is_none() {
+            self.wrong(node, "a string");
+        }
+        Some(Spanned { value: text?, span: node.span })
+    }
+
+    /// A text that is not empty.
+    pub(super) fn name(&mut self, node: &Node) -> Option<Spanned<String>> {
+        let text = self.text(node)?;
+        if text.value.is_empty() {
+            self.bad(text.span, &text, "a name cannot be empty".to_owned(), None);
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn parsed<T: FromStr<Err: Display>>(&mut self, node: &Node) -> Option<Spanned<T>> {
+        let text = self.text(node)?;
+        self.parse(&text)
+    }
+
+    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, text: &Spanned<String>) -> Option<Spanned<T>> {
+        match text.value.parse() {
+            Ok(value) => Some(Spanned { value, span: text.span }),
+            Err(error) => {
+                self.bad(text.span, text, error.to_string(), None);
+                None
+            }
+        }
+    }
+
+    pub(super) fn address(&mut self, node: &Node) -> Option<Spanned<IpAddr>> {
+        let text = self.text(node)?;
+        let Ok(value) = text.value.parse() else {
+            let alone =
+                text.value.split_once('/').map(|(addr, _)| addr).filter(|it| it.parse::<IpAddr>().is_ok());
+            let help = alone.map(|it| format!("write the address alone: `{it}`"));
+            self.bad(text.span, &text, format!("`{}` is not an IP address", text.value), help);
+            return None;
+        };
+        Some(Spanned { value, span: text.span })
+    }
+
+    /// A number, or the text of one: what interpolation yields is text.
+    pub(super) fn number<T: TryFrom<u32>>(
+        &mut self,
+        node: &Node,
+        range: RangeInclusive<u32>,
+    ) -> Option<Spanned<T>> {
+        let given = match &node.value {
+            Value::Int(it) => Some(*it),
+            Value::Text(it) => integer(it),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        let value = given.and_then(|it| u32::try_from(it).ok()).filter(|it| range.contains(it));
+        if let Some(value) = value.and_then(|it| T::try_from(it).ok()) {
+            return Some(Spanned { value, span: node.span });
+        }
+        self.unexpected(node, &format!("a number from {} to {}", range.start(), range.end()));
+        None
+    }
+
+    pub(super) fn boolean(&mut self, node: &Node) -> Option<bool> {
+        match &node.value {
+            Value::Bool(it) => return Some(*it),
+            Value::Text(it) if it == "true" => return Some(true),
+            Value::Text(it) if it == "false" => return Some(false),
+            _ => {}
+        }
+        self.unexpected(node, "`true` or `false`");
+        None
+    }
+
+    fn unexpected(&mut self, node: &Node, expected: &str) {
+        match scalar_text(node) {
+            Some(value) => {
+                let text = Spanned { value, span: node.span };
+                self.bad(node.span, &text, format!("expected {expected}, found `{}`", text.value), None);
+            }
+            None => self.wrong(node, expected),
+        }
+    }
+
+    /// One of the names of an enum.
+    pub(super) fn named<T: Copy>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        names: &[(&str, T)],
+    ) -> Option<Spanned<T>> {
+        let text = self.text(node)?;
+        if let Some((_, value)) = names.iter().find(|(name, _)| *name == text.value) {
+            return Some(Spanned { value: *value, span: text.span });
+        }
+        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let help = suggestion(&text.value, &known);
+        self.bad(text.span, &text, format!("`{}` is no {what}", text.value), Some(help));
+        None
+    }
+
+    /// A string or a list of strings.
+    pub(super) fn texts(&mut self, node: &Node) -> Vec<Spanned<String>> {
+        match &node.value {
+            Value::List(items) => items.iter().filter_map(|it| self.text(it)).collect(),
+            Value::Map(_) | Value::Null => {
+                self.wrong(node, "a string or a list of strings");
+                Vec::new()
+            }
+            _ => self.text(node).into_iter().collect(),
+        }
+    }
+
+    /// The value of each text of a string or a list of strings.
+    pub(super) fn each<T>(
+        &mut self,
+        node: &Node,
+        mut read: impl FnMut(&mut Self, &Spanned<String>) -> Option<Spanned<T>>,
+    ) -> Vec<Spanned<T>> {
+        self.texts(node).iter().filter_map(|it| read(self, it)).collect()
+    }
+
+    /// What one of the option grammars makes of a text.
+    pub(super) fn grammar<T>(
+        &mut self,
+        text: &Spanned<String>,
+        parse: impl Fn(&str) -> Result<T, BadWord>,
+    ) -> Option<Spanned<T>> {
+        match parse(&text.value) {
+            Ok(value) => Some(Spanned { value, span: text.span }),
+            Err(bad) => {
+                self.bad(self.sources.part(text, bad.at), text, bad.message, bad.help);
+                None
+            }
+        }
+    }
+
+    /// The items of a list are one text, as they would be on the command line of `tc`.
+    pub(super) fn netem(&mut self, node: &Node) -> Option<Spanned<Netem>> {
+        let items = self.texts(node);
+        // Without a single item something is wrong that is told already, or nothing is asked for.
+        if items.is_empty() {
+            return None;
+        }
+        let joined = items.iter().map(|it| it.value.as_str()).collect::<Vec<_>>().join(" ");
+        let bad = match Netem::parse(&joined) {
+            Ok(value) => return Some(Spanned { value, span: node.span }),
+            Err(bad) => bad,
+        };
+        let mut begin = 0;
+        for item in &items {
+            let end = begin + item.value.len();
+            if bad.at.start <= end {
+                let (from, to) =
+                    (bad.at.start.saturating_sub(begin), bad.at.end.min(end).saturating_sub(begin));
+                let span = self.sources.part(item, from..to.max(from));
+                self.bad(span, item, bad.message, bad.help);
+                return None;
+            }
+            begin = end + 1;
+        }
+        self.diagnostics.push(Diagnostic::new(node.span, bad.message));
+        None
+    }
+}
+
+/// The known name that is near, else all of them.
+fn suggestion(given: &str, known: &[&str]) -> String {
+    let given = given.to_ascii_lowercase().replace('_', "-");
+    let distances = known.iter().map(|it| (strsim::damerau_levenshtein(it, &given), it));
+    match distances.filter(|(distance, it)| *distance <= 1 + it.len() / 4).min() {
+        Some((_, near)) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", listed(known)),
+    }
+}
+
+/// `a`, `b` and `c`.
+fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|it| format!("`{it}`")).collect();
+    match quoted.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => quoted.join(""),
+    }
+}
