@@ -1,0 +1,233 @@
+//! The network that a configuration describes: defaults filled in, every value checked.
+//!
+//! [`resolve`] turns what the files say into a [`Network`]; [`Network::instantiate`] turns that and one running
+//! container into its [`Link`]s, with nothing left to decide.
+
+mod instantiate;
+mod resolve;
+mod show;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::addr::{Cidr, IfName, Mac};
+use crate::config::{CommandConfig, Forward, LinkConfig, Node, Sources};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::ethtool::Ethtool;
+use crate::netem::Netem;
+use crate::route::Route;
+
+pub use instantiate::{BadInstance, Instance};
+pub use resolve::{Defaults, resolve};
+
+/// Everything that is to be there: what [`resolve`] makes of a configuration.
+#[derive(Debug)]
+pub struct Network {
+    /// By name; those that only links and tunnels mention too.
+    pub bridges: BTreeMap<String, Bridge>,
+    pub tunnels: Vec<Tunnel>,
+    /// Is there a list of tunnels, if an empty one?
+    tunnels_given: bool,
+    pub links: Vec<LinkRule>,
+    pub commands: Vec<CommandRule>,
+    defaults: Defaults,
+    /// Where entries with placeholders are read from anew for each replica.
+    sources: Arc<Sources>,
+}
+
+/// Which containers an entry is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Every replica of a compose service.
+    Service(String),
+    /// The one container of that full name, of whatever project.
+    Container(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service `{name}`"),
+            Self::Container(name) => write!(f, "container `{name}`"),
+        }
+    }
+}
+
+/// An entry of `links:`, checked.
+#[derive(Debug)]
+pub struct LinkRule {
+    pub target: Target,
+    pub config: LinkConfig,
+    /// `FILE:LINE:COL` of the entry.
+    pub origin: String,
+    /// The link of the first replica, names that only a container has put in by example.
+    pub sample: Link,
+}
+
+/// An entry of `commands:`, checked.
+#[derive(Debug)]
+pub struct CommandRule {
+    pub target: Target,
+    pub config: CommandConfig,
+    pub command: Command,
+}
+
+/// What runs in a container once its links are up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// By `sh -c`.
+    Shell(String),
+    /// A program with its arguments.
+    Exec(Vec<String>),
+}
+
+impl Command {
+    /// The program and its arguments.
+    pub fn argv(&self) -> Vec<String> {
+        match self {
+            Self::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text.clone()],
+            Self::Exec(argv) => argv.clone(),
+        }
+    }
+}
+
+/// A broadcast domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    pub name: String,
+    pub mode: BridgeMode,
+    pub options: BridgeOptions,
+    pub place: Place,
+    /// Does `--show-config` name it? The reference tool leaves out bridges that tunnels alone mention.
+    pub shown: bool,
+}
+
+/// How a bridge carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeMode {
+    /// The kernel's own bridge.
+    Linux,
+    /// A bridge of Open vSwitch.
+    Ovs,
+    /// No bridge at all: two ends joined at layer 1.
+    Patch,
+}
+
+impl fmt::Display for BridgeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Linux => "linux",
+            Self::Ovs => "ovs",
+            Self::Patch => "patch",
+        })
+    }
+}
+
+/// Where an outer end, a bridge or a parent interface lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Where the engine keeps its bridges.
+    Engine,
+    /// The network namespace of PID 1.
+    Host,
+}
+
+/// A tunnel to another host, joined to a bridge.
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    /// `<type>-<vni>`.
+    pub name: IfName,
+    pub kind: TunnelKind,
+    pub bridge: String,
+    pub remote: IpAddr,
+    /// 1 to 16777215.
+    pub vni: u32,
+    pub netem: Option<Netem>,
+    pub dstport: Option<u16>,
+    pub local: Option<IpAddr>,
+    pub ttl: Option<u8>,
+    pub mtu: Option<u32>,
+    pub mac: Mac,
+    /// `FILE:LINE:COL` of the entry.
+    pub origin: String,
+    /// The entry as it was written.
+    pub config: Node,
+}
+
+/// How a tunnel wraps frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    Geneve,
+    Vxlan,
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Geneve => "geneve",
+            Self::Vxlan => "vxlan",
+        })
+    }
+}
+
+/// One interface that one container is to have: fully specified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub id: LinkId,
+    pub kind: LinkKind,
+    pub mac: Option<Mac>,
+    pub mtu: Option<u32>,
+    pub addrs: Vec<Cidr>,
+    /// Each with its interface, but for the kinds that have none (blackhole and the like).
+    pub routes: Vec<Route>,
+    pub ethtool: Vec<Ethtool>,
+    pub netem: Option<Netem>,
+    pub nat: Option<IpAddr>,
+    pub forwards: Vec<Forward>,
+    /// `FILE:LINE:COL` of the entry that it comes from.
+    pub origin: String,
+}
+
+/// Names a link in messages: `h1:eth0`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId {
+    /// The container's name.
+    pub container: String,
+    /// The interface's name in the container.
+    pub dev: IfName,
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.container, self.dev)
+    }
+}
+
+/// What a link is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    Veth { place: Place, outer: IfName, attach: Attach },
+    Dummy,
+    Vlan { place: Place, parent: IfName, id: u16 },
+    Macvlan { place: Place, parent: IfName, mode: Option<MacvlanMode> },
+    Macvtap { place: Place, parent: IfName, mode: Option<MacvlanMode> },
+    Ipvlan { place: Place, parent: IfName, mode: Option<IpvlanMode> },
+    Ipvtap { place: Place, parent: IfName, mode: Option<IpvlanMode> },
+}
+
+/// What the outer end of a veth is joined to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attach {
+    Bridge(IfName),
+    Ovs(IfName),
+    Patch(String),
+}
+
+impl Network {
+    /// MACs that no entry gives are derived from the project, which an engine in a container learns of itself.
+    pub fn set_project(&mut self, project: &str) {
+        self.defaults.project = project.to_owned();
+    }
+}

@@ -1,0 +1,280 @@
+//! Network × container: the links of one container, with nothing left to decide.
+
+use std::collections::BTreeSet;
+
+use crate::addr::{IfName, Mac};
+use crate::config::{Base, LinkConfig, LinkType, Node, Value, Vars};
+use crate::container::Container;
+use crate::device::{IpvlanMode, MacvlanMode};
+use crate::ethtool::{Ethtool, Feature};
+use crate::network::{Attach, BridgeMode, Command, Link, LinkId, LinkKind, Network, Place, Target};
+
+/// What a configuration asks of one container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    pub links: Vec<Link>,
+    pub commands: Vec<Command>,
+    pub problems: Vec<BadInstance>,
+}
+
+impl Instance {
+    /// Nothing is asked of the container.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty() && self.commands.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// A link that this replica cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadInstance {
+    pub id: LinkId,
+    pub message: String,
+    pub origin: String,
+}
+
+/// What a replica's names are made of.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    container: String,
+    service: String,
+    project: String,
+    /// From 1.
+    index: u32,
+    /// The container's id.
+    id: String,
+}
+
+impl Names {
+    /// Those of the first replica, as far as they can be told without one.
+    pub(super) fn sample(target: &Target) -> Self {
+        let (container, service) = match target {
+            Target::Service(name) => (format!("{name}-1"), name.clone()),
+            Target::Container(name) => (name.clone(), String::new()),
+        };
+        Self { container, service, project: "project".to_owned(), index: 1, id: "0".repeat(64) }
+    }
+
+    fn of(container: &Container) -> Self {
+        Self {
+            container: container.name.clone(),
+            service: container.service.clone().unwrap_or_default(),
+            project: container.project.clone().unwrap_or_default(),
+            index: container.index.max(1),
+            id: container.id.as_str().to_owned(),
+        }
+    }
+
+    fn vars(&self) -> Vars {
+        Vars::from([
+            ("index", self.index.to_string()),
+            ("service", self.service.clone()),
+            ("project", self.project.clone()),
+            ("container", self.container.clone()),
+        ])
+    }
+}
+
+impl Network {
+    /// What the configuration asks of this container.
+    pub fn instantiate(&self, container: &Container) -> Instance {
+        let names = Names::of(container);
+        let mut instance = Instance::default();
+        for rule in self.links.iter().filter(|it| it.target.is(container)) {
+            let link = if rule.config.templated {
+                let (config, found) = LinkConfig::read(&rule.config.node, &self.sources, &names.vars());
+                match found.first() {
+                    Some(it) => Err(format!("for replica {}: {}", names.index, it.message)),
+                    None => self.link(&config, &names, &rule.target),
+                }
+            } else {
+                self.link(&rule.config, &names, &rule.target)
+            };
+            match link {
+                Ok(it) => instance.links.push(it),
+                Err(message) => instance.problems.push(BadInstance {
+                    id: LinkId { container: container.name.clone(), dev: rule.sample.id.dev.clone() },
+                    message,
+                    origin: rule.origin.clone(),
+                }),
+            }
+        }
+        let commands = self.commands.iter().filter(|it| it.target.is(container));
+        instance.commands = commands.map(|it| it.command.filled(&names.vars())).collect();
+        instance
+    }
+
+    /// Does some entry name this container in full?
+    pub fn names_container(&self, name: &str) -> bool {
+        let targets = self.links.iter().map(|it| &it.target).chain(self.commands.iter().map(|it| &it.target));
+        targets.into_iter().any(|it| matches!(it, Target::Container(it) if it == name))
+    }
+
+    /// Where interfaces of ours may be, outside of containers.
+    pub fn places(&self) -> BTreeSet<Place> {
+        let of = |link: &Link| match &link.kind {
+            LinkKind::Veth { place, .. }
+            | LinkKind::Vlan { place, .. }
+            | LinkKind::Macvlan { place, .. }
+            | LinkKind::Macvtap { place, .. }
+            | LinkKind::Ipvlan { place, .. }
+            | LinkKind::Ipvtap { place, .. } => Some(*place),
+            LinkKind::Dummy => None,
+        };
+        self.links.iter().filter_map(|it| of(&it.sample)).chain([Place::Engine]).collect()
+    }
+
+    /// The link that a checked entry is for one replica. The error says why it cannot be.
+    ///
+    /// Addresses and ports count up with the replica, but for those that say by a placeholder how they differ.
+    pub(super) fn link(&self, config: &LinkConfig, names: &Names, target: &Target) -> Result<Link, String> {
+        let replica = |it: &dyn std::fmt::Display| format!("replica {} cannot have it: {it}", names.index);
+        let offset = names.index - 1;
+        let dev = match &config.dev {
+            Some(it) => it.value.clone(),
+            None => "eth0".parse().map_err(|it| format!("{it}"))?,
+        };
+        let kind = config.kind.as_ref().map_or(LinkType::Veth, |it| it.value);
+        let has_mac = !matches!(kind, LinkType::Ipvlan | LinkType::Ipvtap);
+        let mac = match &config.mac {
+            Some(it) if has_placeholder(config, "mac", 0) => it.value,
+            Some(it) => it.value.offset(offset).map_err(|it| replica(&it))?,
+            None => stable_mac(&self.defaults.project, names, target, &dev),
+        };
+        let is_virtual = matches!(kind, LinkType::Veth | LinkType::Dummy);
+        let mtu = config.mtu.as_ref().map(|it| it.value).or(is_virtual.then_some(self.defaults.mtu));
+        let addrs = config.ip.iter().enumerate().map(|(at, it)| match has_placeholder(config, "ip", at) {
+            true => Ok(it.value),
+            false => it.value.offset(offset).map_err(|it| replica(&it)),
+        });
+        let mut ethtool: Vec<Ethtool> = config.ethtool.iter().map(|it| it.value.clone()).collect();
+        if kind == LinkType::Veth && !self.defaults.keep_veth_offload {
+            ethtool.insert(0, Ethtool::Features(vec![(Feature::TX, false)]));
+        }
+        let forwards = config.forward.iter().enumerate().map(|(at, it)| {
+            if has_placeholder(config, "forward", at) {
+                return Ok(it.value);
+            }
+            let outer = u32::from(it.value.outer) + offset;
+            let outer = u16::try_from(outer).map_err(|_| replica(&format!("port {outer} is above 65535")))?;
+            Ok(crate::config::Forward { outer, ..it.value })
+        });
+        Ok(Link {
+            kind: self.kind(config, kind, names, target, &dev)?,
+            mac: has_mac.then_some(mac),
+            mtu,
+            addrs: addrs.collect::<Result<_, String>>()?,
+            routes: config.route.iter().map(|it| it.value.clone().with_default_dev(&dev)).collect(),
+            ethtool,
+            netem: config.netem.as_ref().map(|it| it.value.clone()),
+            nat: config.nat.as_ref().map(|it| it.value),
+            forwards: forwards.collect::<Result<_, String>>()?,
+            origin: self.sources.place(config.node.span),
+            id: LinkId { container: names.container.clone(), dev },
+        })
+    }
+
+    fn kind(
+        &self,
+        config: &LinkConfig,
+        kind: LinkType,
+        names: &Names,
+        target: &Target,
+        dev: &IfName,
+    ) -> Result<LinkKind, String> {
+        let place = match config.base.as_ref().map(|it| it.value) {
+            Some(Base::Host) => Place::Host,
+            Some(Base::Conlink | Base::Local) => Place::Engine,
+            None if kind == LinkType::Veth => Place::Engine,
+            None => Place::Host,
+        };
+        let parent = || config.outer_dev.as_ref().map(|it| it.value.clone()).ok_or("`outer-dev` is missing");
+        let mode = config.mode.as_ref().map(|it| it.value.as_str());
+        let macvlan = MacvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
+        let ipvlan = IpvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
+        Ok(match kind {
+            LinkType::Veth => {
+                let outer = match &config.outer_dev {
+                    Some(it) => it.value.clone(),
+                    None => outer_name(names, target, dev).parse().map_err(|it| format!("{it}"))?,
+                };
+                let name = config.bridge.as_ref().map(|it| it.value.as_str()).ok_or("`bridge` is missing")?;
+                // A placeholder may name a bridge that is nowhere described.
+                let mode = self.bridges.get(name).map_or(BridgeMode::Linux, |it| it.mode);
+                let attach = match mode {
+                    BridgeMode::Patch => Attach::Patch(name.to_owned()),
+                    BridgeMode::Linux => Attach::Bridge(name.parse().map_err(|it| format!("{it}"))?),
+                    BridgeMode::Ovs => Attach::Ovs(name.parse().map_err(|it| format!("{it}"))?),
+                };
+                LinkKind::Veth { place, outer, attach }
+            }
+            LinkType::Dummy => LinkKind::Dummy,
+            LinkType::Vlan => {
+                let id = config.vlanid.as_ref().map(|it| it.value).ok_or("`vlanid` is missing")?;
+                LinkKind::Vlan { place, parent: parent()?, id }
+            }
+            LinkType::Macvlan => LinkKind::Macvlan { place, parent: parent()?, mode: macvlan },
+            LinkType::Macvtap => LinkKind::Macvtap { place, parent: parent()?, mode: macvlan },
+            LinkType::Ipvlan => LinkKind::Ipvlan { place, parent: parent()?, mode: ipvlan },
+            LinkType::Ipvtap => LinkKind::Ipvtap { place, parent: parent()?, mode: ipvlan },
+        })
+    }
+}
+
+/// Does the value of `key`, or the `at`th of several, say by a `{{placeholder}}` how replicas differ?
+fn has_placeholder(config: &LinkConfig, key: &str, at: usize) -> bool {
+    let value = match config.node.get(key) {
+        Some(Node { value: Value::List(items), .. }) => items.get(at),
+        value => value,
+    };
+    matches!(value.map(|it| &it.value), Some(Value::Text(text)) if text.contains("{{"))
+}
+
+impl Command {
+    /// The command with its placeholders replaced.
+    fn filled(&self, vars: &Vars) -> Self {
+        let fill = |text: &String| {
+            vars.iter()
+                .fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+        };
+        match self {
+            Self::Shell(text) => Self::Shell(fill(text)),
+            Self::Exec(argv) => Self::Exec(argv.iter().map(fill).collect()),
+        }
+    }
+}
+
+impl Target {
+    fn is(&self, container: &Container) -> bool {
+        match self {
+            Self::Service(name) => container.service.as_ref() == Some(name),
+            Self::Container(name) => container.name == *name,
+        }
+    }
+}
+
+/// The same for a replica at each start: by service and index where there is one, for an engine may name the
+/// container in more than one way (`p-s-1`, `p_s_1`).
+fn stable_mac(project: &str, names: &Names, target: &Target, dev: &IfName) -> Mac {
+    match target {
+        Target::Service(service) => Mac::stable(&[project, service, &names.index.to_string(), dev.as_str()]),
+        Target::Container(name) => Mac::stable(&[project, name, dev.as_str()]),
+    }
+}
+
+/// `<service>_<index>-<dev>` or `<container>-<dev>`; too long, `c<8 of the id>-<5 of dev>`.
+fn outer_name(names: &Names, target: &Target, dev: &IfName) -> String {
+    let name = match target {
+        Target::Service(service) => format!("{service}_{}-{dev}", names.index),
+        Target::Container(container) => format!("{container}-{dev}"),
+    };
+    if name.len() <= IfName::MAX {
+        return name;
+    }
+    let mut short = format!("c{}-", names.id.get(..8).unwrap_or(&names.id));
+    for it in dev.as_str().chars().take(5) {
+        if short.len() + it.len_utf8() <= IfName::MAX {
+            short.push(it);
+        }
+    }
+    short
+}

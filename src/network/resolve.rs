@@ -1,0 +1,466 @@
+//! Config to network: defaults filled in, and everything checked that depends on several values at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::addr::{IfName, Mac};
+use crate::config::{
+    Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
+    Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
+};
+use crate::device::BridgeOptions;
+use crate::network::instantiate::Names;
+use crate::network::{
+    Bridge, BridgeMode, Command, CommandRule, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
+};
+
+/// What holds where the configuration says nothing, and what this machine can do.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    pub bridge_mode: ConfigMode,
+    /// Of veth and dummy.
+    pub mtu: u32,
+    /// Leave transmit checksum offload of veths on.
+    pub keep_veth_offload: bool,
+    /// Has this machine Open vSwitch? It decides what mode `auto` is.
+    pub ovs: bool,
+    /// The compose project that MACs are derived from; empty where there is none.
+    pub project: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            bridge_mode: ConfigMode::Auto,
+            mtu: 65535,
+            keep_veth_offload: false,
+            ovs: false,
+            project: String::new(),
+        }
+    }
+}
+
+impl Defaults {
+    fn mode(&self, mode: Option<ConfigMode>) -> BridgeMode {
+        match mode.unwrap_or(self.bridge_mode) {
+            ConfigMode::Auto if self.ovs => BridgeMode::Ovs,
+            ConfigMode::Auto | ConfigMode::Linux => BridgeMode::Linux,
+            ConfigMode::Ovs => BridgeMode::Ovs,
+            ConfigMode::Patch => BridgeMode::Patch,
+        }
+    }
+}
+
+/// Turns what the files say into the network they describe, or tells all that is wrong with it.
+pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Network, Vec<Diagnostic>) {
+    let mut diagnostics = Vec::new();
+    let Config { links, bridges, tunnels, commands } = config;
+    let mut network = Network {
+        bridges: resolve_bridges(
+            &bridges,
+            &links,
+            tunnels.as_deref().unwrap_or_default(),
+            &defaults,
+            &mut diagnostics,
+        ),
+        tunnels: Vec::new(),
+        tunnels_given: tunnels.is_some(),
+        links: Vec::new(),
+        commands: Vec::new(),
+        defaults,
+        sources,
+    };
+    for tunnel in tunnels.iter().flatten() {
+        network.tunnels.extend(resolve_tunnel(&network, tunnel, &mut diagnostics));
+    }
+    check_tunnel_names(tunnels.as_deref().unwrap_or_default(), &mut diagnostics);
+    for link in links {
+        network.links.extend(resolve_link(&network, link, &mut diagnostics));
+    }
+    network.commands = commands.into_iter().filter_map(|it| resolve_command(it, &mut diagnostics)).collect();
+    tidy(&mut diagnostics);
+    (network, diagnostics)
+}
+
+/// A first line of an entry that lacks something.
+fn missing(span: Span, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(span, message)
+}
+
+/// Exactly one of `service` and `container`.
+fn target(
+    node: Span,
+    service: Option<&Spanned<String>>,
+    container: Option<&Spanned<String>>,
+) -> Result<Target, Diagnostic> {
+    match (service, container) {
+        (Some(it), None) => Ok(Target::Service(it.value.clone())),
+        (None, Some(it)) => Ok(Target::Container(it.value.clone())),
+        (Some(service), Some(container)) => {
+            Err(Diagnostic::new(container.span, "`service` and `container` cannot both be given")
+                .note(service.span, "the service")
+                .help("leave out one of them"))
+        }
+        (None, None) => Err(missing(node, "`service` or `container` is missing").help(
+            "`service: NAME` for every replica of a compose service, `container: NAME` for one container",
+        )),
+    }
+}
+
+fn resolve_command(config: CommandConfig, diagnostics: &mut Vec<Diagnostic>) -> Option<CommandRule> {
+    let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
+    let target = target.map_err(|it| diagnostics.push(it)).ok();
+    if config.node.get("command").is_none() {
+        diagnostics.push(missing(config.node.span, "`command` is missing"));
+    }
+    let command = match config.command.clone()? {
+        CommandText::Shell(text) => Command::Shell(text),
+        CommandText::Exec(argv) => Command::Exec(argv),
+    };
+    Some(CommandRule { target: target?, config, command })
+}
+
+/// Every bridge that is described or mentioned.
+fn resolve_bridges(
+    configs: &[BridgeConfig],
+    links: &[LinkConfig],
+    tunnels: &[TunnelConfig],
+    defaults: &Defaults,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, Bridge> {
+    let mut modes: BTreeMap<&str, Option<ConfigMode>> = BTreeMap::new();
+    let mut options: BTreeMap<&str, (BridgeOptions, Vec<&Spanned<String>>)> = BTreeMap::new();
+    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    for config in configs {
+        let Some(name) = &config.bridge else {
+            diagnostics.push(missing(config.span, "`bridge`, the name of the bridge, is missing"));
+            continue;
+        };
+        names.entry(&name.value).or_insert(name.span);
+        let mode = modes.entry(&name.value).or_default();
+        *mode = config.mode.as_ref().map(|it| it.value).or(*mode);
+        let (merged, spans) = options.entry(&name.value).or_default();
+        merged.override_with(&config.options);
+        spans.extend(&config.option_spans);
+    }
+    for name in links.iter().filter(|it| is_veth(it)).filter_map(|it| it.bridge.as_ref()) {
+        names.entry(&name.value).or_insert(name.span);
+    }
+    let shown: BTreeSet<&str> = names.keys().copied().collect();
+    for name in tunnels.iter().filter_map(|it| it.bridge.as_ref()) {
+        names.entry(&name.value).or_insert(name.span);
+    }
+    let mut bridges = BTreeMap::new();
+    for (name, span) in names {
+        let mode = defaults.mode(modes.get(name).copied().flatten());
+        let (options, spans) = options.remove(name).unwrap_or_default();
+        if mode != BridgeMode::Linux {
+            for it in spans {
+                let message =
+                    format!("`{}` is a property of linux bridges, and `{name}` has mode {mode}", it.value);
+                diagnostics.push(Diagnostic::new(it.span, message));
+            }
+        }
+        if mode != BridgeMode::Patch
+            && let Err(bad) = name.parse::<IfName>()
+        {
+            let help = format!("a bridge of mode {mode} is an interface of that name");
+            diagnostics
+                .push(Diagnostic::new(span, format!("`{name}` cannot name a bridge: {bad}")).help(help));
+        }
+        let place = place(name, links, diagnostics);
+        let shown = shown.contains(name);
+        bridges.insert(name.to_owned(), Bridge { name: name.to_owned(), mode, options, place, shown });
+    }
+    check_patches(&bridges, links, tunnels, diagnostics);
+    bridges
+}
+
+impl BridgeOptions {
+    fn override_with(&mut self, later: &Self) {
+        let Self { stp, vlan_filtering, mcast_snooping, group_fwd_mask, mtu, ageing_time, forward_delay } =
+            later;
+        self.stp = stp.or(self.stp);
+        self.vlan_filtering = vlan_filtering.or(self.vlan_filtering);
+        self.mcast_snooping = mcast_snooping.or(self.mcast_snooping);
+        self.group_fwd_mask = group_fwd_mask.or(self.group_fwd_mask);
+        self.mtu = mtu.or(self.mtu);
+        self.ageing_time = ageing_time.or(self.ageing_time);
+        self.forward_delay = forward_delay.or(self.forward_delay);
+    }
+}
+
+fn is_veth(link: &LinkConfig) -> bool {
+    link.kind.as_ref().is_none_or(|it| it.value == LinkType::Veth)
+}
+
+fn on_bridge<'a>(
+    links: &'a [LinkConfig],
+    name: &'a str,
+) -> impl Iterator<Item = (&'a LinkConfig, &'a Spanned<String>)> {
+    links
+        .iter()
+        .filter(|it| is_veth(it))
+        .filter_map(|it| Some((it, it.bridge.as_ref()?)))
+        .filter(move |(_, bridge)| bridge.value == name)
+}
+
+/// A bridge is where the outer ends of its links are, which is one place for all.
+fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
+    let is_host = |it: &LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
+    let (host, engine): (Vec<_>, Vec<_>) =
+        on_bridge(links, name).map(|(it, _)| it).partition(|it| is_host(it));
+    let Some(base) = host.first().and_then(|it| it.base.as_ref()) else { return Place::Engine };
+    if let Some(other) = engine.first() {
+        let message = format!("bridge `{name}` has links with base host and links without");
+        let other = other.bridge.as_ref().map_or(other.node.span, |it| it.span);
+        diagnostics.push(
+            Diagnostic::new(base.span, message)
+                .note(other, "this link has base conlink")
+                .help("a bridge is in one namespace: give all its links the same base"),
+        );
+    }
+    Place::Host
+}
+
+/// A patch joins two ends.
+fn check_patches(
+    bridges: &BTreeMap<String, Bridge>,
+    links: &[LinkConfig],
+    tunnels: &[TunnelConfig],
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for bridge in bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
+        let name = bridge.name.as_str();
+        let tunnels = tunnels.iter().filter_map(|it| it.bridge.as_ref()).filter(|it| it.value == name);
+        let mut ends: Vec<Span> =
+            on_bridge(links, name).map(|(_, it)| it.span).chain(tunnels.map(|it| it.span)).collect();
+        ends.sort();
+        if let [first, second, more @ ..] = ends.as_slice() {
+            for span in more {
+                diagnostics.push(
+                    Diagnostic::new(
+                        *span,
+                        format!("bridge `{name}` has mode patch, which joins exactly two links"),
+                    )
+                    .note(*first, "the first")
+                    .note(*second, "the second")
+                    .help("take mode linux for more than two"),
+                );
+            }
+        }
+    }
+}
+
+fn resolve_tunnel(
+    network: &Network,
+    config: &TunnelConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Tunnel> {
+    let span = config.node.span;
+    for key in ["type", "bridge", "remote", "vni"] {
+        if config.node.get(key).is_none() {
+            diagnostics.push(
+                missing(span, format!("`{key}` is missing"))
+                    .help("a tunnel has `type`, `bridge`, `remote` and `vni`"),
+            );
+        }
+    }
+    if let (Some(local), Some(remote)) = (&config.local, &config.remote)
+        && local.value.is_ipv4() != remote.value.is_ipv4()
+    {
+        let message = format!("`{}` and remote `{}` are of different families", local.value, remote.value);
+        diagnostics.push(Diagnostic::new(local.span, message).note(remote.span, "the remote"));
+    }
+    let kind = match config.kind.as_ref()?.value {
+        TunnelType::Geneve => TunnelKind::Geneve,
+        TunnelType::Vxlan => TunnelKind::Vxlan,
+    };
+    let vni = config.vni.as_ref()?.value;
+    // At most `geneve-16777215`, 15 bytes.
+    let name: IfName = format!("{kind}-{vni}").parse().ok()?;
+    let mac = config.mac.as_ref().map(|it| it.value);
+    Some(Tunnel {
+        mac: mac.unwrap_or_else(|| Mac::stable(&[&network.defaults.project, "tunnel", name.as_str()])),
+        name,
+        kind,
+        bridge: config.bridge.as_ref()?.value.clone(),
+        remote: config.remote.as_ref()?.value,
+        vni,
+        netem: config.netem.as_ref().map(|it| it.value.clone()),
+        dstport: config.dstport.as_ref().map(|it| it.value),
+        local: config.local.as_ref().map(|it| it.value),
+        ttl: config.ttl.as_ref().map(|it| it.value),
+        mtu: config.mtu.as_ref().map(|it| it.value),
+        origin: network.sources.place(span),
+        config: config.node.clone(),
+    })
+}
+
+fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic>) {
+    let mut seen: BTreeMap<(String, u32), Span> = BTreeMap::new();
+    for tunnel in tunnels {
+        let (Some(kind), Some(vni)) = (&tunnel.kind, &tunnel.vni) else { continue };
+        if let Some(first) = seen.insert((kind.value.to_string(), vni.value), vni.span) {
+            let message = format!("two {} tunnels have vni {}", kind.value, vni.value);
+            diagnostics.push(Diagnostic::new(vni.span, message).note(first, "the first"));
+        }
+    }
+}
+
+fn resolve_link(
+    network: &Network,
+    config: LinkConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<LinkRule> {
+    let mut found = check_link(network, &config);
+    let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
+    let target = target.map_err(|it| found.push(it)).ok();
+    // What could not be read is told already.
+    let unread = [
+        ("bridge", config.bridge.is_none()),
+        ("vlanid", config.vlanid.is_none()),
+        ("outer-dev", config.outer_dev.is_none()),
+    ];
+    let unread = unread.iter().any(|(key, is_none)| *is_none && config.node.get(key).is_some());
+    let resolved = target.filter(|_| found.is_empty() && !unread).and_then(|target| {
+        let sample = network.link(&config, &Names::sample(&target), &target);
+        sample.map_err(|it| found.push(Diagnostic::new(config.node.span, it))).ok().map(|it| (target, it))
+    });
+    diagnostics.append(&mut found);
+    let (target, sample) = resolved?;
+    Some(LinkRule { target, origin: network.sources.place(config.node.span), config, sample })
+}
+
+/// What each type of link has, needs and excludes.
+fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let kind = link.kind.as_ref().map_or(LinkType::Veth, |it| it.value);
+    let a_kind = match kind {
+        LinkType::Ipvlan | LinkType::Ipvtap => format!("an {kind}"),
+        _ => format!("a {kind}"),
+    };
+    let node = link.node.span;
+    let mut refuse = |span: Option<Span>, message: String, help: &str| {
+        found.extend(span.map(|span| Diagnostic::new(span, message).help(help)));
+    };
+    let (is_ipvlan, is_macvlan) = (
+        matches!(kind, LinkType::Ipvlan | LinkType::Ipvtap),
+        matches!(kind, LinkType::Macvlan | LinkType::Macvtap),
+    );
+    if kind != LinkType::Veth {
+        refuse(
+            link.bridge.as_ref().map(|it| it.span),
+            format!("{a_kind} joins no bridge"),
+            "only links of type veth have `bridge`",
+        );
+        refuse(
+            link.forward.first().map(|it| it.span),
+            format!("{a_kind} cannot forward ports"),
+            "only links of type veth have `forward`",
+        );
+    }
+    if kind == LinkType::Dummy {
+        refuse(
+            link.outer_dev.as_ref().map(|it| it.span),
+            "a dummy has no outer interface".to_owned(),
+            "leave out `outer-dev`",
+        );
+    }
+    if !is_ipvlan && !is_macvlan {
+        let help = "`mode` is for ipvlan, ipvtap, macvlan and macvtap";
+        refuse(link.mode.as_ref().map(|it| it.span), format!("{a_kind} has no mode"), help);
+    }
+    if is_ipvlan {
+        refuse(
+            link.mac.as_ref().map(|it| it.span),
+            format!("{a_kind} has the MAC address of its parent"),
+            "leave out `mac`",
+        );
+    }
+    if kind != LinkType::Vlan {
+        refuse(
+            link.vlanid.as_ref().map(|it| it.span),
+            format!("{a_kind} has no VLAN id"),
+            "`vlanid` is for links of type vlan",
+        );
+    }
+    if link.ip.is_empty() && link.node.get("ip").is_none() {
+        let help = "give the link an `ip`";
+        refuse(
+            link.nat.as_ref().map(|it| it.span),
+            "`nat` needs an address to translate to".to_owned(),
+            help,
+        );
+        refuse(
+            link.forward.first().map(|it| it.span),
+            "`forward` needs an address to forward to".to_owned(),
+            help,
+        );
+    } else if let Some(nat) = &link.nat {
+        let same = |it: &Spanned<crate::addr::Cidr>| it.value.addr().is_ipv4() == nat.value.is_ipv4();
+        if !link.ip.is_empty() && !link.ip.iter().any(same) {
+            refuse(
+                Some(nat.span),
+                format!("`nat` to {} needs an address of the same family", nat.value),
+                "give the link one in `ip`",
+            );
+        }
+    }
+    if let Some(mode) = &link.mode {
+        let names: Vec<&str> = if is_ipvlan {
+            crate::device::IpvlanMode::NAMES.iter().map(|(name, _)| *name).collect()
+        } else {
+            crate::device::MacvlanMode::NAMES.iter().map(|(name, _)| *name).collect()
+        };
+        if (is_ipvlan || is_macvlan) && !names.contains(&mode.value.as_str()) {
+            let help = format!("there are {}", names.join(", "));
+            refuse(Some(mode.span), format!("`{}` is no mode of {kind}", mode.value), &help);
+        }
+    }
+    let bases: &[Base] = match kind {
+        LinkType::Veth => &[Base::Conlink, Base::Host],
+        LinkType::Dummy => &[Base::Local],
+        _ => &[Base::Host, Base::Conlink],
+    };
+    if let Some(base) = link.base.as_ref().filter(|it| !bases.contains(&it.value)) {
+        let known: Vec<String> = bases.iter().map(|it| format!("`{it}`")).collect();
+        refuse(
+            Some(base.span),
+            format!("{a_kind} cannot have base {}", base.value),
+            &format!("its base is {}", known.join(" or ")),
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for ip in link.ip.iter().filter(|it| !seen.insert(it.value)) {
+        refuse(Some(ip.span), format!("address {} is there twice", ip.value), "leave out one of them");
+    }
+    let bridge = link.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
+    if let Some(bridge) = bridge.filter(|it| it.mode == BridgeMode::Patch) {
+        let message = format!("`{}` is a patch, which has no ports to forward", bridge.name);
+        refuse(link.forward.first().map(|it| it.span), message, "take mode linux or ovs");
+        let host = link.base.as_ref().filter(|it| it.value == Base::Host);
+        refuse(
+            host.map(|it| it.span),
+            "a patch cannot be in the host's namespace".to_owned(),
+            "leave out `base`",
+        );
+    }
+    let mut need = |key: &str, help: &str| {
+        if link.node.get(key).is_none() {
+            found.push(missing(node, format!("`{key}` is missing: {a_kind} needs it")).help(help));
+        }
+    };
+    match kind {
+        LinkType::Veth => need("bridge", "`bridge: NAME` says which links this one can reach"),
+        LinkType::Dummy => {}
+        LinkType::Vlan => {
+            need("vlanid", "`vlanid: 1` to `4094`");
+            need("outer-dev", "`outer-dev: NAME` names its parent interface");
+        }
+        LinkType::Ipvlan | LinkType::Macvlan | LinkType::Ipvtap | LinkType::Macvtap => {
+            need("outer-dev", "`outer-dev: NAME` names its parent interface");
+        }
+    }
+    found
+}
