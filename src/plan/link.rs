@@ -1,0 +1,374 @@
+//! The part of the plan that is about containers' links and their routes.
+
+use std::collections::BTreeSet;
+
+use crate::addr::IfName;
+use crate::container::ContainerId;
+use crate::ethtool::{Ethtool, Feature};
+use crate::network::{Attach, Link, LinkKind, Place};
+use crate::plan::{
+    Change, Desired, Interface, Kind, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
+    foreign, making,
+};
+use crate::route::Route;
+
+/// Appends what makes each link's interfaces be as described, their routes left for [`plan_routes`].
+pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let mut seen = BTreeSet::new();
+    for (container, link) in &desired.links {
+        let ns = Ns::Container(container.clone());
+        let subject = Subject::Link(link.id.clone());
+        let planned = if !seen.insert((ns.clone(), &link.id.dev)) {
+            Err(problem(
+                &subject,
+                format!("another link makes interface `{}` in the same namespace", link.id.dev),
+            ))
+        } else {
+            match observed.spaces.get(&ns) {
+                Some(space) => plan_link(desired, observed, space, container, link, &subject),
+                None => Err(problem(&subject, "its container has no network namespace any more".to_owned())),
+            }
+        };
+        match planned {
+            Ok(steps) => {
+                let undo = vec![Step::DelInterface { ns, name: link.id.dev.clone() }];
+                plan.push(subject, steps, undo);
+            }
+            Err(it) => plan.problems.push(it),
+        }
+    }
+}
+
+/// Appends the routes: last, since one may leave by the interface of a later link.
+pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let refused: BTreeSet<Subject> = plan.problems.iter().map(|it| it.subject.clone()).collect();
+    let made: BTreeSet<(Ns, IfName)> = plan
+        .groups
+        .iter()
+        .flat_map(|it| &it.steps)
+        .filter_map(|it| match it {
+            Step::AddVeth { ns, name, .. } | Step::AddStacked { ns, name, .. } => {
+                Some((ns.clone(), name.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    for (container, link) in &desired.links {
+        let subject = Subject::Link(link.id.clone());
+        let ns = Ns::Container(container.clone());
+        let Some(space) = observed.spaces.get(&ns).filter(|_| !refused.contains(&subject)) else {
+            continue;
+        };
+        let mut steps = Vec::new();
+        // Routes through an interface that is made anew are gone with the old one.
+        let stays = |route: &Route| !route_devs(route).any(|dev| made.contains(&(ns.clone(), dev.clone())));
+        for route in stale_routes(desired, container, link, space).filter(|it| stays(it)) {
+            steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
+        }
+        for route in &link.routes {
+            if !(stays(route) && space.routes.iter().any(|it| it.route == *route)) {
+                steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone() });
+            }
+        }
+        let undo = vec![Step::DelInterface { ns, name: link.id.dev.clone() }];
+        plan.push(subject, steps, undo);
+    }
+}
+
+fn route_devs(route: &Route) -> impl Iterator<Item = &IfName> {
+    route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref()))
+}
+
+/// Routes that we put there, by this link's interface (or, with the first link, by none), and that no link wants now.
+fn stale_routes<'a>(
+    desired: &'a Desired,
+    container: &'a ContainerId,
+    link: &'a Link,
+    space: &'a Space,
+) -> impl Iterator<Item = &'a Route> {
+    let here = move || desired.links.iter().filter(move |(id, _)| id == container).map(|(_, link)| link);
+    let first = here().next().is_some_and(|it| it.id == link.id);
+    space.routes.iter().filter(|it| it.ours).map(|it| &it.route).filter(move |route| {
+        let mut devs = route_devs(route).peekable();
+        let mine = match devs.peek() {
+            Some(dev) => **dev == link.id.dev,
+            None => first,
+        };
+        let replaced = |it: &Route| same_place(it, route);
+        // A route of the same destination, table and metric is replaced in one step, never missing in between.
+        mine && !here().any(|it| it.routes.contains(route) || it.routes.iter().any(replaced))
+    })
+}
+
+/// `ip route replace` of one takes the place of the other.
+fn same_place(a: &Route, b: &Route) -> bool {
+    // IPv6 adds a next hop to a route of one interface where IPv4 replaces it: there, delete first.
+    !a.is_v6() && (a.dst, a.table, a.metric) == (b.dst, b.table, b.metric)
+}
+
+fn problem(subject: &Subject, message: String) -> Problem {
+    Problem { subject: subject.clone(), message, help: None }
+}
+
+fn plan_link(
+    desired: &Desired,
+    observed: &Observed,
+    space: &Space,
+    container: &ContainerId,
+    link: &Link,
+    subject: &Subject,
+) -> Result<Vec<Step>, Problem> {
+    let ns = Ns::Container(container.clone());
+    let dev = &link.id.dev;
+    let mark = desired.mark(&link.id.container, dev);
+    let tx_checksum = tx_checksum(link, subject)?;
+    let inner = space.interfaces.get(dev);
+    if let Some(it) = inner.filter(|it| !desired.owns(it, &mark)) {
+        return Err(foreign(subject.clone(), dev, it, &ns));
+    }
+    let mut steps = Vec::new();
+    let kept = match &link.kind {
+        LinkKind::Veth { place, outer, attach } => {
+            let outer_ns = Ns::from(*place);
+            let end = observed.interface(&outer_ns, outer);
+            if let Some(it) = end.filter(|it| !desired.owns(it, &mark)) {
+                return Err(foreign(subject.clone(), outer, it, &outer_ns));
+            }
+            if let Attach::Ovs(bridge) = attach {
+                return Err(not_yet(subject, &format!("a bridge of mode ovs (`{bridge}`)")));
+            }
+            match (inner, end) {
+                (Some(a), Some(b)) if paired(a, b) => Some(a),
+                (a, b) => {
+                    // Deleting either end deletes its peer, whichever that is.
+                    if a.is_some() {
+                        steps.push(Step::DelInterface { ns: ns.clone(), name: dev.clone() });
+                    }
+                    if b.is_some() {
+                        steps.push(Step::DelInterface { ns: outer_ns.clone(), name: outer.clone() });
+                    }
+                    steps.push(Step::AddVeth {
+                        ns: ns.clone(),
+                        name: dev.clone(),
+                        group: making(&desired.project),
+                        mac: link.mac,
+                        mtu: link.mtu,
+                        peer_ns: outer_ns,
+                        peer: outer.clone(),
+                    });
+                    None
+                }
+            }
+        }
+        kind => {
+            let stacked = stacked_kind(kind, link, observed, subject)?;
+            match inner {
+                Some(it) if stacked.as_ref().is_none_or(|want| same_kind(want, it, observed)) => Some(it),
+                _ => {
+                    if inner.is_some() {
+                        steps.push(Step::DelInterface { ns: ns.clone(), name: dev.clone() });
+                    }
+                    steps.extend(stacked.map(|kind| Step::AddStacked {
+                        ns: ns.clone(),
+                        name: dev.clone(),
+                        group: making(&desired.project),
+                        kind,
+                        mac: link.mac,
+                        mtu: link.mtu,
+                    }));
+                    None
+                }
+            }
+        }
+    };
+    plan_inner(&mut steps, &ns, link, kept, &mark, tx_checksum);
+    if let LinkKind::Veth { place, outer, attach } = &link.kind {
+        let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
+        plan_outer(&mut steps, observed, link, *place, outer, attach, end, &mark);
+    }
+    Ok(steps)
+}
+
+/// Are the two the ends of one veth?
+fn paired(a: &Interface, b: &Interface) -> bool {
+    a.kind == Kind::Veth && b.kind == Kind::Veth && a.link == Some(b.index) && b.link == Some(a.index)
+}
+
+/// The container's end: addresses before it is up, so that its first packet already has the right source.
+fn plan_inner(
+    steps: &mut Vec<Step>,
+    ns: &Ns,
+    link: &Link,
+    kept: Option<&Interface>,
+    mark: &str,
+    tx_checksum: Option<bool>,
+) {
+    let dev = &link.id.dev;
+    let addrs = kept.map(|it| it.addrs.as_slice()).unwrap_or_default();
+    for stale in addrs.iter().filter(|it| it.ours && !link.addrs.contains(&it.cidr)) {
+        steps.push(Step::DelAddr { ns: ns.clone(), dev: dev.clone(), cidr: stale.cidr });
+    }
+    for cidr in link.addrs.iter().filter(|it| !addrs.iter().any(|have| have.cidr == **it)) {
+        steps.push(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr });
+    }
+    if let Some(on) = tx_checksum.filter(|on| kept.and_then(|it| it.tx_checksum) != Some(*on)) {
+        steps.push(Step::SetTxChecksum { ns: ns.clone(), name: dev.clone(), on });
+    }
+    let change = Change {
+        mac: link.mac.filter(|mac| kept.is_some_and(|it| it.mac != Some(*mac))),
+        mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
+        mark: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+        up: kept.is_none_or(|it| !it.up).then_some(true),
+        ..Change::default()
+    };
+    if change != Change::default() {
+        steps.push(Step::SetInterface { ns: ns.clone(), name: dev.clone(), change });
+    }
+}
+
+/// The other end of a veth: up last, when the container is ready for what it carries.
+#[expect(clippy::too_many_arguments, reason = "the parts of one veth link, taken apart by the one caller")]
+fn plan_outer(
+    steps: &mut Vec<Step>,
+    observed: &Observed,
+    link: &Link,
+    place: Place,
+    outer: &IfName,
+    attach: &Attach,
+    kept: Option<&Interface>,
+    mark: &str,
+) {
+    let ns = Ns::from(place);
+    let bridge = match attach {
+        Attach::Bridge(name) => Some(name),
+        Attach::Ovs(_) | Attach::Patch(_) => None,
+    };
+    if bridge.is_some() && kept.is_some_and(|it| it.redirect.is_some()) {
+        // The bridge was a patch before.
+        steps.push(Step::DelRedirect { ns: ns.clone(), from: outer.clone() });
+    }
+    let index = bridge.and_then(|it| observed.interface(&ns, it)).map(|it| it.index);
+    let attached = match kept.map(|it| it.master) {
+        None => bridge.is_none(),
+        Some(master) => master == index && bridge.is_some() == master.is_some(),
+    };
+    let change = Change {
+        mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
+        master: (!attached).then(|| bridge.cloned()),
+        mark: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+        up: kept.is_none_or(|it| !it.up).then_some(true),
+        no_link_local: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)),
+        mac: None,
+    };
+    if change != Change::default() {
+        steps.push(Step::SetInterface { ns, name: outer.clone(), change });
+    }
+}
+
+/// What `--offload tx …` of the link comes to; what cannot be carried out yet is refused by name, never left out.
+fn tx_checksum(link: &Link, subject: &Subject) -> Result<Option<bool>, Problem> {
+    let given = [
+        ("netem", link.netem.is_some()),
+        ("nat", link.nat.is_some()),
+        ("forward", !link.forwards.is_empty()),
+    ];
+    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(not_yet(subject, &format!("`{name}`")));
+    }
+    let mut tx = None;
+    for setting in &link.ethtool {
+        match setting {
+            Ethtool::Features(features) => {
+                for (feature, on) in features {
+                    if *feature == Feature::TX {
+                        tx = Some(*on);
+                    } else {
+                        return Err(not_yet(subject, &format!("ethtool feature `{feature}`")));
+                    }
+                }
+            }
+            other => return Err(not_yet(subject, &format!("`ethtool: {other}`"))),
+        }
+    }
+    Ok(tx)
+}
+
+fn not_yet(subject: &Subject, what: &str) -> Problem {
+    Problem {
+        subject: subject.clone(),
+        message: format!("{what} cannot be carried out by this version"),
+        help: Some("the link is left out rather than made without it".to_owned()),
+    }
+}
+
+/// What is to be made for a link that is no veth, once its parent is found. None for a veth.
+fn stacked_kind(
+    kind: &LinkKind,
+    link: &Link,
+    observed: &Observed,
+    subject: &Subject,
+) -> Result<Option<StackedKind>, Problem> {
+    let find = |place: &Place, parent: &IfName| {
+        let ns = Ns::from(*place);
+        let Some(interface) = observed.interface(&ns, parent) else {
+            let message = format!("its parent interface `{parent}` is not there ({ns})");
+            return Err(problem(subject, message));
+        };
+        match link.mtu {
+            Some(mtu) if mtu > interface.mtu => Err(problem(
+                subject,
+                format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
+            )),
+            _ => Ok((ns, parent.clone())),
+        }
+    };
+    Ok(Some(match kind {
+        LinkKind::Veth { .. } => return Ok(None),
+        LinkKind::Dummy => StackedKind::Dummy,
+        LinkKind::Vlan { place, parent, id } => {
+            let (parent_ns, parent) = find(place, parent)?;
+            StackedKind::Vlan { parent_ns, parent, id: *id }
+        }
+        LinkKind::Macvlan { place, parent, mode } => {
+            let (parent_ns, parent) = find(place, parent)?;
+            StackedKind::Macvlan { parent_ns, parent, mode: *mode }
+        }
+        LinkKind::Macvtap { place, parent, mode } => {
+            let (parent_ns, parent) = find(place, parent)?;
+            StackedKind::Macvtap { parent_ns, parent, mode: *mode }
+        }
+        LinkKind::Ipvlan { place, parent, mode } => {
+            let (parent_ns, parent) = find(place, parent)?;
+            StackedKind::Ipvlan { parent_ns, parent, mode: *mode }
+        }
+        LinkKind::Ipvtap { place, parent, mode } => {
+            let (parent_ns, parent) = find(place, parent)?;
+            StackedKind::Ipvtap { parent_ns, parent, mode: *mode }
+        }
+    }))
+}
+
+/// Is the interface what would be made? A mode that is not given fits any.
+fn same_kind(want: &StackedKind, have: &Interface, observed: &Observed) -> bool {
+    fn mode<T: PartialEq>(want: &Option<T>, have: &Option<T>) -> bool {
+        want.is_none() || want == have
+    }
+    let (ns, parent) = match want {
+        StackedKind::Dummy => return have.kind == Kind::Dummy,
+        StackedKind::Vlan { parent_ns, parent, .. }
+        | StackedKind::Macvlan { parent_ns, parent, .. }
+        | StackedKind::Macvtap { parent_ns, parent, .. }
+        | StackedKind::Ipvlan { parent_ns, parent, .. }
+        | StackedKind::Ipvtap { parent_ns, parent, .. } => (parent_ns, parent),
+    };
+    let same_parent = observed.interface(ns, parent).is_some_and(|it| have.link == Some(it.index));
+    same_parent
+        && match (want, &have.kind) {
+            (StackedKind::Vlan { id, .. }, Kind::Vlan { id: have }) => id == have,
+            (StackedKind::Macvlan { mode: want, .. }, Kind::Macvlan { mode: have })
+            | (StackedKind::Macvtap { mode: want, .. }, Kind::Macvtap { mode: have }) => mode(want, have),
+            (StackedKind::Ipvlan { mode: want, .. }, Kind::Ipvlan { mode: have })
+            | (StackedKind::Ipvtap { mode: want, .. }, Kind::Ipvtap { mode: have }) => mode(want, have),
+            _ => false,
+        }
+}

@@ -1,0 +1,224 @@
+//! What to do: single changes of the kernel's state, each complete in itself.
+
+use std::fmt;
+
+use crate::addr::{Cidr, IfName, Mac};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::plan::Ns;
+use crate::route::Route;
+
+/// One change of the kernel's state, fully specified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `ip link add NAME group GROUP type bridge …`, then marked and up.
+    AddBridge { ns: Ns, name: IfName, group: u32, mark: String, options: BridgeOptions },
+    /// `ip link set NAME type bridge …`: the options that are given, the others stay.
+    SetBridge { ns: Ns, name: IfName, options: BridgeOptions },
+    /// Both ends of a veth in place with their final names, down, in the group that says they are being made.
+    AddVeth {
+        ns: Ns,
+        name: IfName,
+        group: u32,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+        peer_ns: Ns,
+        peer: IfName,
+    },
+    /// An interface that is no veth, in place with its final name, down, in the group that says it is being made.
+    AddStacked { ns: Ns, name: IfName, group: u32, kind: StackedKind, mac: Option<Mac>, mtu: Option<u32> },
+    /// `ip link del NAME`. That it is gone already is success.
+    DelInterface { ns: Ns, name: IfName },
+    /// `ip link set NAME …` in one message.
+    SetInterface { ns: Ns, name: IfName, change: Change },
+    /// `ip addr add CIDR dev NAME` with [`PROTOCOL`](crate::plan::PROTOCOL); IPv6 without waiting for duplicate address detection.
+    AddAddr { ns: Ns, dev: IfName, cidr: Cidr },
+    /// `ip addr del CIDR dev NAME`.
+    DelAddr { ns: Ns, dev: IfName, cidr: Cidr },
+    /// `ip route replace`, with [`PROTOCOL`](crate::plan::PROTOCOL) where the route names no protocol.
+    SetRoute { ns: Ns, route: Route },
+    /// `ip route del`. That it is gone already is success.
+    DelRoute { ns: Ns, route: Route },
+    /// `ethtool -K NAME tx on|off` (ETHTOOL_STXCSUM).
+    SetTxChecksum { ns: Ns, name: IfName, on: bool },
+    /// Every frame that arrives at `from` leaves by `to`: ingress qdisc, a filter that matches all, mirred redirect.
+    AddRedirect { ns: Ns, from: IfName, to: IfName },
+    /// Removes the ingress qdisc with its filters.
+    DelRedirect { ns: Ns, from: IfName },
+}
+
+/// What [`Step::AddStacked`] makes. `parent` is looked up in `parent_ns`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StackedKind {
+    Dummy,
+    Vlan { parent_ns: Ns, parent: IfName, id: u16 },
+    Macvlan { parent_ns: Ns, parent: IfName, mode: Option<MacvlanMode> },
+    Macvtap { parent_ns: Ns, parent: IfName, mode: Option<MacvlanMode> },
+    Ipvlan { parent_ns: Ns, parent: IfName, mode: Option<IpvlanMode> },
+    Ipvtap { parent_ns: Ns, parent: IfName, mode: Option<IpvlanMode> },
+}
+
+/// What [`Step::SetInterface`] sets: what is None stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub mac: Option<Mac>,
+    pub mtu: Option<u32>,
+    /// The bridge to be a port of; `Some(None)` leaves the present one.
+    pub master: Option<Option<IfName>>,
+    /// Puts the mark and takes the interface out of the group of those being made.
+    pub mark: Option<String>,
+    pub up: Option<bool>,
+    /// Gives it no IPv6 link-local address of its own: an outer end is a plug, not a host.
+    pub no_link_local: bool,
+}
+
+impl Step {
+    /// The namespace that the step acts in.
+    pub fn ns(&self) -> &Ns {
+        match self {
+            Self::AddBridge { ns, .. }
+            | Self::SetBridge { ns, .. }
+            | Self::AddVeth { ns, .. }
+            | Self::AddStacked { ns, .. }
+            | Self::DelInterface { ns, .. }
+            | Self::SetInterface { ns, .. }
+            | Self::AddAddr { ns, .. }
+            | Self::DelAddr { ns, .. }
+            | Self::SetRoute { ns, .. }
+            | Self::DelRoute { ns, .. }
+            | Self::SetTxChecksum { ns, .. }
+            | Self::AddRedirect { ns, .. }
+            | Self::DelRedirect { ns, .. } => ns,
+        }
+    }
+}
+
+/// What the step does, in iproute2's words, without its namespace.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AddBridge { name, options, .. } => write!(f, "add bridge {name}{}", Options(options)),
+            Self::SetBridge { name, options, .. } => write!(f, "set bridge {name}{}", Options(options)),
+            Self::AddVeth { name, mac, mtu, peer_ns, peer, .. } => {
+                write!(f, "add veth {name}{} peer {peer} in {peer_ns}", MacMtu(*mac, *mtu))
+            }
+            Self::AddStacked { name, kind, mac, mtu, .. } => {
+                write!(f, "add {kind} {name}{}", MacMtu(*mac, *mtu))
+            }
+            Self::DelInterface { name, .. } => write!(f, "del {name}"),
+            Self::SetInterface { name, change, .. } => write!(f, "set {name}{change}"),
+            Self::AddAddr { dev, cidr, .. } => write!(f, "add addr {cidr} dev {dev}"),
+            Self::DelAddr { dev, cidr, .. } => write!(f, "del addr {cidr} dev {dev}"),
+            Self::SetRoute { route, .. } => write!(f, "set route {route}"),
+            Self::DelRoute { route, .. } => write!(f, "del route {route}"),
+            Self::SetTxChecksum { name, on, .. } => {
+                write!(f, "set {name} tx-checksum {}", if *on { "on" } else { "off" })
+            }
+            Self::AddRedirect { from, to, .. } => write!(f, "add redirect {from} to {to}"),
+            Self::DelRedirect { from, .. } => write!(f, "del redirect {from}"),
+        }
+    }
+}
+
+struct MacMtu(Option<Mac>, Option<u32>);
+
+impl fmt::Display for MacMtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(mac) = self.0 {
+            write!(f, " mac {mac}")?;
+        }
+        if let Some(mtu) = self.1 {
+            write!(f, " mtu {mtu}")?;
+        }
+        Ok(())
+    }
+}
+
+struct Options<'a>(&'a BridgeOptions);
+
+impl fmt::Display for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BridgeOptions {
+            stp,
+            vlan_filtering,
+            mcast_snooping,
+            group_fwd_mask,
+            mtu,
+            ageing_time,
+            forward_delay,
+        } = self.0;
+        for (name, value) in
+            [("stp", stp), ("vlan-filtering", vlan_filtering), ("mcast-snooping", mcast_snooping)]
+        {
+            if let Some(value) = value {
+                write!(f, " {name} {}", if *value { "on" } else { "off" })?;
+            }
+        }
+        if let Some(mask) = group_fwd_mask {
+            write!(f, " group-fwd-mask {mask:#x}")?;
+        }
+        for (name, value) in [("mtu", mtu), ("ageing-time", ageing_time), ("forward-delay", forward_delay)] {
+            if let Some(value) = value {
+                write!(f, " {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for StackedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dummy => f.write_str("dummy"),
+            Self::Vlan { parent_ns, parent, id } => write!(f, "vlan {id} on {parent} in {parent_ns}"),
+            Self::Macvlan { parent_ns, parent, mode } => {
+                stacked(f, "macvlan", mode.as_ref(), parent, parent_ns)
+            }
+            Self::Macvtap { parent_ns, parent, mode } => {
+                stacked(f, "macvtap", mode.as_ref(), parent, parent_ns)
+            }
+            Self::Ipvlan { parent_ns, parent, mode } => {
+                stacked(f, "ipvlan", mode.as_ref(), parent, parent_ns)
+            }
+            Self::Ipvtap { parent_ns, parent, mode } => {
+                stacked(f, "ipvtap", mode.as_ref(), parent, parent_ns)
+            }
+        }
+    }
+}
+
+fn stacked(
+    f: &mut fmt::Formatter<'_>,
+    kind: &str,
+    mode: Option<&impl fmt::Display>,
+    parent: &IfName,
+    parent_ns: &Ns,
+) -> fmt::Result {
+    f.write_str(kind)?;
+    if let Some(mode) = mode {
+        write!(f, " {mode}")?;
+    }
+    write!(f, " on {parent} in {parent_ns}")
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mac, mtu, master, mark, up, no_link_local } = self;
+        write!(f, "{}", MacMtu(*mac, *mtu))?;
+        match master {
+            Some(Some(bridge)) => write!(f, " master {bridge}")?,
+            Some(None) => f.write_str(" nomaster")?,
+            None => {}
+        }
+        if let Some(mark) = mark {
+            write!(f, " alias {mark}")?;
+        }
+        if *no_link_local {
+            f.write_str(" addrgenmode none")?;
+        }
+        match up {
+            Some(true) => f.write_str(" up"),
+            Some(false) => f.write_str(" down"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A kernel on paper: enough of one to apply steps to, so that courses of events can be played in no time.
+
+use std::collections::BTreeMap;
+
+use conlink::addr::IfName;
+use conlink::container::ContainerId;
+use conlink::device::BridgeOptions;
+use conlink::plan::{
+    Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, Space, StackedKind, Step,
+};
+
+/// Namespaces by number; number 0 is where bridges live, 1 the host's.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) spaces: BTreeMap<u64, Space>,
+    pub(crate) attached: BTreeMap<ContainerId, u64>,
+    next_index: u32,
+}
+
+pub(crate) const BRIDGES: u64 = 0;
+pub(crate) const HOST: u64 = 1;
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        let spaces = BTreeMap::from([(BRIDGES, Space::default()), (HOST, Space::default())]);
+        Self { spaces, attached: BTreeMap::new(), next_index: 1 }
+    }
+
+    pub(crate) fn observe(&self, looks: &BTreeMap<Ns, Look>) -> Observed {
+        let mut observed = Observed::default();
+        for (ns, look) in looks {
+            let Some(space) = self.number(ns).and_then(|it| self.spaces.get(&it)) else { continue };
+            let mut space = space.clone();
+            if let Look::Names(names) = look {
+                space.interfaces.retain(|name, _| names.contains(name));
+            }
+            observed.spaces.insert(ns.clone(), space);
+        }
+        observed
+    }
+
+    fn number(&self, ns: &Ns) -> Option<u64> {
+        match ns {
+            Ns::Bridges => Some(BRIDGES),
+            Ns::Host => Some(HOST),
+            Ns::Container(id) => self.attached.get(id).copied(),
+        }
+    }
+
+    fn space(&mut self, ns: &Ns) -> Result<&mut Space, String> {
+        let number = self.number(ns).ok_or("No such process")?;
+        self.spaces.get_mut(&number).ok_or_else(|| "No such process".to_owned())
+    }
+
+    fn interface(&mut self, ns: &Ns, name: &IfName) -> Result<&mut Interface, String> {
+        self.space(ns)?.interfaces.get_mut(name).ok_or_else(|| "No such device".to_owned())
+    }
+
+    pub(crate) fn add(&mut self, number: u64, name: &IfName, kind: Kind, group: u32) -> Result<u32, String> {
+        let index = self.next_index;
+        let space = self.spaces.entry(number).or_default();
+        if space.interfaces.contains_key(name) {
+            return Err("File exists".to_owned());
+        }
+        let interface = Interface {
+            index,
+            kind,
+            alias: None,
+            group,
+            mac: None,
+            mtu: 1500,
+            up: false,
+            master: None,
+            link: None,
+            addrs: Vec::new(),
+            redirect: None,
+            tx_checksum: None,
+        };
+        space.interfaces.insert(name.clone(), interface);
+        self.next_index += 1;
+        Ok(index)
+    }
+
+    /// Removes an interface, and a veth's other end with it.
+    pub(crate) fn del(&mut self, number: u64, name: &IfName) {
+        let Some(space) = self.spaces.get_mut(&number) else { return };
+        let Some(gone) = space.interfaces.remove(name) else { return };
+        space.routes.retain(|it| it.route.dev.as_ref() != Some(name));
+        for space in self.spaces.values_mut() {
+            for it in space.interfaces.values_mut() {
+                it.master = it.master.filter(|it| *it != gone.index);
+                // A redirect stays when its target goes, and leads nowhere.
+                it.redirect = it.redirect.map(|it| if it == gone.index { 0 } else { it });
+            }
+            if gone.kind == Kind::Veth {
+                let peers: Vec<IfName> = space
+                    .interfaces
+                    .iter()
+                    .filter(|(_, it)| it.kind == Kind::Veth && it.link == Some(gone.index))
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                for name in peers {
+                    space.interfaces.remove(&name);
+                    space.routes.retain(|it| it.route.dev.as_ref() != Some(&name));
+                }
+            }
+        }
+    }
+
+    /// The namespace with all in it goes, as when its last process ends.
+    pub(crate) fn del_space(&mut self, number: u64) {
+        let names: Vec<IfName> =
+            self.spaces.get(&number).map(|it| it.interfaces.keys().cloned().collect()).unwrap_or_default();
+        for name in names {
+            self.del(number, &name);
+        }
+        self.spaces.remove(&number);
+    }
+
+    pub(crate) fn apply(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::AddBridge { ns, name, mark, options, group } => {
+                let number = self.number(ns).ok_or("No such process")?;
+                self.add(number, name, Kind::Bridge(options.clone()), *group)?;
+                let it = self.interface(ns, name)?;
+                (it.alias, it.group, it.up) = (Some(mark.clone()), 0, true);
+                it.mtu = options.mtu.unwrap_or(it.mtu);
+            }
+            Step::SetBridge { ns, name, options } => {
+                let it = self.interface(ns, name)?;
+                it.mtu = options.mtu.unwrap_or(it.mtu);
+                let Kind::Bridge(have) = &mut it.kind else { return Err("no bridge".to_owned()) };
+                *have = BridgeOptions {
+                    stp: options.stp.or(have.stp),
+                    vlan_filtering: options.vlan_filtering.or(have.vlan_filtering),
+                    mcast_snooping: options.mcast_snooping.or(have.mcast_snooping),
+                    group_fwd_mask: options.group_fwd_mask.or(have.group_fwd_mask),
+                    mtu: None,
+                    ageing_time: options.ageing_time.or(have.ageing_time),
+                    forward_delay: options.forward_delay.or(have.forward_delay),
+                };
+            }
+            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer } => {
+                let (here, there) = (self.number(ns).ok_or("gone")?, self.number(peer_ns).ok_or("gone")?);
+                let inner = self.add(here, name, Kind::Veth, *group)?;
+                let outer = match self.add(there, peer, Kind::Veth, *group) {
+                    Ok(it) => it,
+                    Err(error) => {
+                        self.del(here, name);
+                        return Err(error);
+                    }
+                };
+                let it = self.interface(ns, name)?;
+                (it.mac, it.link, it.mtu, it.tx_checksum) =
+                    (*mac, Some(outer), mtu.unwrap_or(1500), Some(true));
+                let it = self.interface(peer_ns, peer)?;
+                (it.link, it.mtu) = (Some(inner), mtu.unwrap_or(1500));
+            }
+            Step::AddStacked { ns, name, group, kind, mac, mtu } => {
+                let (kind, parent) = match kind.clone() {
+                    StackedKind::Dummy => (Kind::Dummy, None),
+                    StackedKind::Vlan { parent_ns, parent, id } => {
+                        (Kind::Vlan { id }, Some((parent_ns, parent)))
+                    }
+                    StackedKind::Macvlan { parent_ns, parent, mode } => {
+                        (Kind::Macvlan { mode }, Some((parent_ns, parent)))
+                    }
+                    StackedKind::Macvtap { parent_ns, parent, mode } => {
+                        (Kind::Macvtap { mode }, Some((parent_ns, parent)))
+                    }
+                    StackedKind::Ipvlan { parent_ns, parent, mode } => {
+                        (Kind::Ipvlan { mode }, Some((parent_ns, parent)))
+                    }
+                    StackedKind::Ipvtap { parent_ns, parent, mode } => {
+                        (Kind::Ipvtap { mode }, Some((parent_ns, parent)))
+                    }
+                };
+                let parent = match parent {
+                    Some((ns, name)) => Some(self.interface(&ns, &name)?.index),
+                    None => None,
+                };
+                let number = self.number(ns).ok_or("gone")?;
+                self.add(number, name, kind, *group)?;
+                let it = self.interface(ns, name)?;
+                (it.mac, it.link, it.mtu) = (*mac, parent, mtu.unwrap_or(1500));
+            }
+            Step::DelInterface { ns, name } => {
+                if let Some(number) = self.number(ns) {
+                    self.del(number, name);
+                }
+            }
+            Step::SetInterface { ns, name, change } => {
+                let master = match &change.master {
+                    Some(Some(bridge)) => Some(Some(self.interface(ns, bridge)?.index)),
+                    Some(None) => Some(None),
+                    None => None,
+                };
+                let it = self.interface(ns, name)?;
+                it.mac = change.mac.or(it.mac);
+                it.mtu = change.mtu.unwrap_or(it.mtu);
+                it.master = master.unwrap_or(it.master);
+                it.up = change.up.unwrap_or(it.up);
+                if let Some(mark) = &change.mark {
+                    (it.alias, it.group) = (Some(mark.clone()), 0);
+                }
+            }
+            Step::AddAddr { ns, dev, cidr } => {
+                self.interface(ns, dev)?.addrs.push(ObservedAddr { cidr: *cidr, ours: true });
+            }
+            Step::DelAddr { ns, dev, cidr } => self.interface(ns, dev)?.addrs.retain(|it| it.cidr != *cidr),
+            Step::SetRoute { ns, route } => {
+                let space = self.space(ns)?;
+                let place = |it: &ObservedRoute| (it.route.dst, it.route.table, it.route.metric);
+                let new = ObservedRoute { route: route.clone(), ours: true };
+                space.routes.retain(|it| place(it) != place(&new));
+                space.routes.push(new);
+            }
+            Step::DelRoute { ns, route } => self.space(ns)?.routes.retain(|it| it.route != *route),
+            Step::SetTxChecksum { ns, name, on } => self.interface(ns, name)?.tx_checksum = Some(*on),
+            Step::AddRedirect { ns, from, to } => {
+                let to = self.interface(ns, to)?.index;
+                self.interface(ns, from)?.redirect = Some(to);
+            }
+            Step::DelRedirect { ns, from } => self.interface(ns, from)?.redirect = None,
+        }
+        Ok(())
+    }
+}
