@@ -1,0 +1,211 @@
+//! What to do next: events in, effects out.
+//!
+//! An event carries no truth, only where to look again: a container that started or died is inspected, whatever the
+//! order in which the two were told; what the kernel holds is observed before it is changed. Failures, retries and
+//! back-off are data here, so that any course of events can be written down and tested.
+//!
+//! Architecture invariant: this module does no I/O and reads no clock; `now` is an argument.
+
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::container::{Container, ContainerId};
+use crate::network::{BadInstance, Command};
+use crate::plan::{Desired, Subject};
+
+pub use state::Reconciler;
+
+/// A container engine that we listen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EngineId {
+    Docker,
+    Podman,
+}
+
+impl std::fmt::Display for EngineId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        })
+    }
+}
+
+/// The compose context that the engine itself runs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// None: containers of every project are served.
+    pub project: Option<String>,
+    /// Label `com.docker.compose.project.working_dir` of the engine's own container.
+    pub working_dir: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Every running container of one engine: when it was connected to, and whenever an event was unclear.
+    Listed { engine: EngineId, containers: Vec<Container> },
+    /// Something about a container changed: look again.
+    Hint { engine: EngineId, id: ContainerId },
+    /// The answer to [`Effect::Inspect`] with the same ticket.
+    Inspected { engine: EngineId, id: ContainerId, ticket: u64, found: Option<Found> },
+    /// The container runs, and its namespace cannot be had.
+    Refused { id: ContainerId, ticket: u64, message: String, help: Option<String> },
+    /// A job was done.
+    Done { about: About, outcome: Outcome },
+    /// The commands of a container have ended.
+    CommandsDone { id: ContainerId },
+    /// These interfaces, where bridges live, were deleted by somebody.
+    Vanished { names: BTreeSet<String> },
+    /// The engine's event stream ended: what it knew may have changed meanwhile.
+    Lost { engine: EngineId },
+    /// The time asked for with [`Effect::WakeAt`] has come.
+    Wake,
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// A running container with its network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub container: Container,
+    /// The namespace's identity: its inode.
+    pub netns: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Ask for one container's namespace, take hold of it, answer with [`Event::Inspected`].
+    Inspect {
+        engine: EngineId,
+        id: ContainerId,
+        ticket: u64,
+    },
+    /// Let go of a container's namespace.
+    Release(ContainerId),
+    /// Make the kernel hold what is desired: answered by [`Event::Done`].
+    Converge(Job),
+    /// Run commands in a container, all at once: answered by [`Event::CommandsDone`].
+    Exec {
+        engine: EngineId,
+        id: ContainerId,
+        name: String,
+        commands: Vec<Command>,
+    },
+    WakeAt(Instant),
+    Log(log::Level, String),
+    /// Say that everything is as described.
+    Announce,
+    Exit(u8),
+}
+
+/// Something to be made as desired.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub about: About,
+    pub desired: Desired,
+    /// What is known to be impossible before the kernel is asked.
+    pub refused: Vec<Failure>,
+}
+
+/// What a job is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Bridges and leftovers.
+    Base,
+    /// The containers of one namespace.
+    Containers(BTreeSet<ContainerId>),
+    /// What containers that are gone may have left.
+    Gone,
+    /// Everything is to be removed.
+    Teardown,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Was there anything to do?
+    pub changed: bool,
+    pub failures: Vec<Failure>,
+}
+
+/// Why something is not as described.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub subject: Subject,
+    pub message: String,
+    pub help: Option<String>,
+    /// Nothing but another configuration or another container can change it: no use in trying again.
+    pub is_final: bool,
+}
+
+/// How long until the next try after `tries` failures: 0.2 s, doubling, at most 5 s.
+fn back_off(tries: u32) -> Duration {
+    Duration::from_millis(200 << tries.min(5)).min(Duration::from_secs(5))
+}
+
+/// Whether something is as described, and when it is looked at next if not.
+#[derive(Debug, Default)]
+struct Standing {
+    connected: bool,
+    /// Has it been tried at all?
+    tried: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// What was said of it last, so that each retry does not say it again.
+    said: Vec<String>,
+}
+
+impl Standing {
+    /// Takes in a job's outcome and appends what there is to say about it, but for what was `heard` elsewhere.
+    fn update(
+        &mut self,
+        outcome: &Outcome,
+        now: Instant,
+        once: bool,
+        heard: &[String],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.tried = true;
+        self.connected = outcome.failures.is_empty();
+        self.retry_at = None;
+        if self.connected {
+            self.failures = 0;
+            self.said.clear();
+            return;
+        }
+        let said: Vec<String> = outcome.failures.iter().map(Failure::text).collect();
+        for (text, failure) in said.iter().zip(&outcome.failures) {
+            if !self.said.contains(text) && !heard.contains(text) {
+                effects.push(Effect::Log(log::Level::Error, text.clone()));
+                effects.extend(
+                    failure.help.iter().map(|it| Effect::Log(log::Level::Error, format!("hint: {it}"))),
+                );
+            }
+        }
+        self.said = said;
+        if !once && outcome.failures.iter().any(|it| !it.is_final) {
+            self.retry_at = Some(now + back_off(self.failures));
+        }
+        self.failures += 1;
+    }
+}
+
+impl From<BadInstance> for Failure {
+    fn from(it: BadInstance) -> Self {
+        let message = format!("{} ({})", it.message, it.origin);
+        Self { subject: Subject::Link(it.id), message, help: None, is_final: true }
+    }
+}
+
+impl Failure {
+    fn text(&self) -> String {
+        format!("{}: {}", self.subject, self.message)
+    }
+}
+
+/// Containers by name, and what they may have left behind.
+type Gone = BTreeMap<String, state::Left>;

@@ -1,0 +1,275 @@
+//! Courses of events, played on a kernel on paper: `tests/data/events/CASE/script.txt` → `effects.txt`.
+//!
+//! A script says what happens to the world, line by line; what the reconciler makes of it, and each plan, is printed.
+//!
+//! ```text
+//! config FILE                  an engine starts with this network file (a running one was killed)
+//! run NAME NETNS [SERVICE N]   a container is there from now on, in the namespace of that number
+//! gone NAME                    it is not, and its namespace goes unless another container uses it
+//! list | start NAME | die NAME what the engine tells
+//! hold | answer                inspections wait | are answered, the last one first
+//! wait MS                      time passes
+//! unreachable NAME | reachable NAME    its namespace cannot be had | can
+//! foreign NETNS NAME           somebody makes an interface
+//! del NETNS NAME               somebody deletes one
+//! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
+//! fail WORDS                   the next step with these words fails
+//! stop                         SIGTERM
+//! show                         print the interfaces
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use conlink::config::{Input, Sources, load};
+use conlink::container::{Container, ContainerId};
+use conlink::network::{Defaults, resolve};
+use conlink::plan::{ObservedAddr, Step, plan};
+use conlink::reconcile::{Effect, EngineId, Event, Failure, Found, Job, Outcome, Own, Reconciler};
+
+use crate::model::{BRIDGES, HOST, Model};
+use crate::support::{expect_file, for_each_case};
+
+#[test]
+fn courses_of_events_have_their_effects() {
+    for_each_case("events", |case| {
+        let script = std::fs::read_to_string(case.join("script.txt")).unwrap();
+        expect_file(&case.join("effects.txt"), &Play::new(case).run(&script))
+    });
+}
+
+struct Play<'a> {
+    case: &'a Path,
+    model: Model,
+    running: BTreeMap<String, (Container, u64)>,
+    reconciler: Option<Reconciler>,
+    held: Option<Vec<Event>>,
+    fail: Option<String>,
+    unreachable: BTreeSet<String>,
+    now: Instant,
+    out: String,
+}
+
+impl<'a> Play<'a> {
+    fn new(case: &'a Path) -> Self {
+        Self {
+            case,
+            model: Model::new(),
+            running: BTreeMap::new(),
+            reconciler: None,
+            held: None,
+            fail: None,
+            unreachable: BTreeSet::new(),
+            now: Instant::now(),
+            out: String::new(),
+        }
+    }
+
+    fn run(mut self, script: &str) -> String {
+        for line in script.lines().filter(|it| !it.is_empty() && !it.starts_with('#')) {
+            writeln!(self.out, "> {line}").unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            self.line(&words);
+        }
+        self.out
+    }
+
+    fn line(&mut self, words: &[&str]) {
+        let number = |it: &str| match it {
+            "bridges" => BRIDGES,
+            "host" => HOST,
+            it => it.parse().unwrap(),
+        };
+        match *words {
+            ["config", file] => self.start(file),
+            ["run", name, netns, ref service @ ..] => {
+                let container = Container {
+                    id: ContainerId::new(format!("{name:0<64}")),
+                    name: name.to_owned(),
+                    project: Some("p".to_owned()),
+                    working_dir: None,
+                    service: service.first().map(|it| (*it).to_owned()),
+                    index: service.get(1).map_or(1, |it| it.parse().unwrap()),
+                };
+                self.model.spaces.entry(number(netns)).or_default();
+                self.running.insert(name.to_owned(), (container, number(netns)));
+            }
+            ["gone", name] => {
+                let (_, netns) = self.running.remove(name).unwrap();
+                if !self.running.values().any(|(_, it)| *it == netns) {
+                    self.model.del_space(netns);
+                }
+            }
+            ["list"] => {
+                let containers = self.running.values().map(|(it, _)| it.clone()).collect();
+                self.handle(Event::Listed { engine: EngineId::Docker, containers });
+            }
+            ["start" | "die", name] => {
+                let id = ContainerId::new(format!("{name:0<64}"));
+                self.handle(Event::Hint { engine: EngineId::Docker, id });
+            }
+            ["hold"] => self.held = Some(Vec::new()),
+            ["answer"] => {
+                for event in self.held.take().unwrap().into_iter().rev() {
+                    self.handle(event);
+                }
+            }
+            ["wait", ms] => {
+                self.now += Duration::from_millis(ms.parse().unwrap());
+                self.handle(Event::Wake);
+            }
+            ["unreachable", name] => drop(self.unreachable.insert(name.to_owned())),
+            ["reachable", name] => drop(self.unreachable.remove(name)),
+            ["foreign", netns, name] => {
+                let kind = conlink::plan::Kind::Other("tun".to_owned());
+                self.model.add(number(netns), &name.parse().unwrap(), kind, 0).unwrap();
+            }
+            ["del", netns, name] => {
+                self.model.del(number(netns), &name.parse().unwrap());
+                if number(netns) == BRIDGES {
+                    self.handle(Event::Vanished { names: [name.to_owned()].into() });
+                }
+            }
+            ["set", netns, name, key, value] => {
+                let space = self.model.spaces.get_mut(&number(netns)).unwrap();
+                let it = space.interfaces.get_mut(&name.parse().unwrap()).unwrap();
+                match key {
+                    "mtu" => it.mtu = value.parse().unwrap(),
+                    "up" => it.up = value == "yes",
+                    "alias" => it.alias = (value != "none").then(|| value.to_owned()),
+                    "group" => it.group = conlink::plan::making(value),
+                    "addr" => it.addrs.push(ObservedAddr { cidr: value.parse().unwrap(), ours: false }),
+                    _ => panic!("no key {key}"),
+                }
+            }
+            ["fail", ..] => self.fail = Some(words[1..].join(" ")),
+            ["stop"] => self.handle(Event::Stop),
+            ["show"] => self.show(),
+            _ => panic!("no command {words:?}"),
+        }
+    }
+
+    fn start(&mut self, file: &str) {
+        let mut sources = Sources::default();
+        let text = std::fs::read_to_string(self.case.join(file)).unwrap();
+        let id = sources.add(file, text);
+        let (config, found) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
+        assert!(found.is_empty(), "{found:?}");
+        let defaults = Defaults { project: "p".to_owned(), mtu: 1500, ..Defaults::default() };
+        let (network, found) = resolve(config, Arc::new(sources), defaults);
+        assert!(found.is_empty(), "{found:?}");
+        let own = Own { project: Some("p".to_owned()), working_dir: None };
+        self.reconciler = Some(Reconciler::new(network, own, &[EngineId::Docker], false));
+        self.model.attached.clear();
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut events = std::collections::VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let effects = self.reconciler.as_mut().unwrap().handle(event, self.now);
+            for effect in effects {
+                events.extend(self.perform(effect));
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Inspect { engine, id, ticket } => {
+                let running = self.running.values().find(|(it, _)| it.id == id).cloned();
+                if running.as_ref().is_some_and(|(it, _)| self.unreachable.contains(&it.name)) {
+                    let message = "open the network namespace: Permission denied".to_owned();
+                    return Some(Event::Refused { id, ticket, message, help: None });
+                }
+                let found = running.map(|(container, netns)| {
+                    self.model.attached.insert(id.clone(), netns);
+                    Found { container, netns }
+                });
+                let event = Event::Inspected { engine, id, ticket, found };
+                match &mut self.held {
+                    Some(held) => held.push(event),
+                    None => return Some(event),
+                }
+            }
+            Effect::Release(id) => drop(self.model.attached.remove(&id)),
+            Effect::Converge(job) => {
+                let outcome = self.converge(&job);
+                return Some(Event::Done { about: job.about, outcome });
+            }
+            Effect::Exec { id, name, commands, .. } => {
+                for it in commands {
+                    writeln!(self.out, "exec {name}: {}", it.argv().join(" ")).unwrap();
+                }
+                return Some(Event::CommandsDone { id });
+            }
+            Effect::WakeAt(at) => {
+                let ms = at.saturating_duration_since(self.now).as_millis();
+                writeln!(self.out, "wake in {ms} ms").unwrap();
+            }
+            Effect::Log(level, text) => {
+                writeln!(self.out, "{}: {text}", level.as_str().to_lowercase()).unwrap()
+            }
+            Effect::Announce => writeln!(self.out, "All links connected").unwrap(),
+            Effect::Exit(code) => writeln!(self.out, "exit {code}").unwrap(),
+        }
+        None
+    }
+
+    /// What the daemon does, on paper: and whatever was done, the next plan must be empty.
+    fn converge(&mut self, job: &Job) -> Outcome {
+        let mut outcome = Outcome { changed: false, failures: job.refused.clone() };
+        for round in 0.. {
+            let plan = plan(&job.desired, &self.model.observe(&job.desired.looks()));
+            assert!(round < 2 || plan.groups.is_empty(), "never converges: {plan}");
+            write!(self.out, "{plan}").unwrap();
+            let mut failed = Vec::new();
+            for group in &plan.groups {
+                if failed.contains(&group.subject) {
+                    continue;
+                }
+                outcome.changed = true;
+                if let Err((step, message)) = self.apply(&group.steps) {
+                    group.undo.iter().for_each(|it| self.model.apply(it).unwrap());
+                    failed.push(group.subject.clone());
+                    let message = format!("{step}: {message}");
+                    let subject = group.subject.clone();
+                    outcome.failures.push(Failure { subject, message, help: None, is_final: false });
+                }
+            }
+            outcome.failures.extend(plan.problems.iter().map(|it| Failure {
+                subject: it.subject.clone(),
+                message: it.message.clone(),
+                help: it.help.clone(),
+                is_final: false,
+            }));
+            if plan.groups.is_empty() || !failed.is_empty() || !plan.problems.is_empty() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn apply<'s>(&mut self, steps: &'s [Step]) -> Result<(), (&'s Step, String)> {
+        for step in steps {
+            if self.fail.as_ref().is_some_and(|it| step.to_string().starts_with(it)) {
+                self.fail = None;
+                return Err((step, "Injected failure".to_owned()));
+            }
+            self.model.apply(step).map_err(|it| (step, it))?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self) {
+        for (number, space) in &self.model.spaces {
+            for (name, it) in &space.interfaces {
+                let addrs: Vec<String> = it.addrs.iter().map(|it| it.cidr.to_string()).collect();
+                let alias = it.alias.as_deref().unwrap_or("-");
+                writeln!(self.out, "  {number} {name} {alias} {}", addrs.join(" ")).unwrap();
+            }
+        }
+    }
+}
