@@ -1,0 +1,413 @@
+//! The kernel's side: look at what is there, apply one step.
+//!
+//! Architecture invariant: nothing is decided here. A step says all there is to say about what it does.
+
+mod addr;
+mod ethtool;
+mod link;
+mod monitor;
+mod netlink;
+pub mod netns;
+mod route;
+mod tc;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use crate::addr::IfName;
+use crate::container::ContainerId;
+use crate::device::BridgeOptions;
+use crate::plan::{Change, Interface, Kind, Look, Mark, Ns, Observed, Space, StackedKind, Step, is_making};
+
+pub use monitor::Monitor;
+pub use netlink::Error;
+
+use ethtool::Ioctl;
+use netlink::Netlink;
+use tc::Classifier;
+
+/// A namespace that is open, with the sockets inside it.
+#[derive(Debug)]
+struct Open {
+    netns: File,
+    netlink: Netlink,
+    ioctl: Ioctl,
+    /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
+    /// next look puts it right.
+    indices: BTreeMap<IfName, u32>,
+}
+
+impl Open {
+    fn new(netns: File) -> Result<Self, Error> {
+        let opened = netns::inside(&netns, || Ok((Netlink::open()?, Ioctl::open()?)));
+        let (netlink, ioctl) = opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
+        Ok(Self { netns, netlink, ioctl, indices: BTreeMap::new() })
+    }
+
+    fn index(&mut self, name: &IfName) -> Result<u32, Error> {
+        if let Some(index) = self.indices.get(name) {
+            return Ok(*index);
+        }
+        let found = link::get(&mut self.netlink, name)?;
+        let missing = || Error::new(format!("find interface {name}"), nix::Error::ENODEV);
+        let (_, interface) = found.ok_or_else(missing)?;
+        self.indices.insert(name.clone(), interface.index);
+        Ok(interface.index)
+    }
+
+    fn forget(&mut self, name: &IfName) {
+        self.indices.remove(name);
+    }
+}
+
+/// The namespaces that we act in.
+#[derive(Debug)]
+pub struct Kernel {
+    bridges: Open,
+    host: Option<Open>,
+    /// By inode: two containers may share one.
+    spaces: BTreeMap<u64, Open>,
+    containers: BTreeMap<ContainerId, u64>,
+    /// What this kernel is known to have.
+    classifier: Classifier,
+}
+
+impl Kernel {
+    /// `bridges` is the namespace for bridges and outer ends.
+    pub fn new(bridges: File) -> Result<Self, Error> {
+        Ok(Self {
+            bridges: Open::new(bridges)?,
+            host: None,
+            spaces: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            classifier: Classifier::Matchall,
+        })
+    }
+
+    /// Takes hold of a container's namespace by its first process; answers the namespace's inode.
+    pub fn attach(&mut self, id: &ContainerId, pid: u32) -> Result<u64, Error> {
+        let what = || format!("open the network namespace of process {pid}");
+        let netns = netns::of_process(pid).map_err(|it| Error::new(what(), it))?;
+        self.attach_netns(id, netns)
+    }
+
+    /// Takes hold of a namespace as a container's.
+    pub fn attach_netns(&mut self, id: &ContainerId, netns: File) -> Result<u64, Error> {
+        let inode = netns::inode(&netns).map_err(|it| Error::new("tell a namespace", it))?;
+        if self.containers.get(id) != Some(&inode) {
+            self.detach(id);
+        }
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.spaces.entry(inode) {
+            entry.insert(Open::new(netns)?);
+        }
+        self.containers.insert(id.clone(), inode);
+        Ok(inode)
+    }
+
+    /// Lets go of a container's namespace. A handle that is kept would keep a dead namespace, and so its interfaces,
+    /// alive.
+    pub fn detach(&mut self, id: &ContainerId) {
+        if let Some(inode) = self.containers.remove(id)
+            && !self.containers.values().any(|it| *it == inode)
+        {
+            self.spaces.remove(&inode);
+        }
+    }
+
+    fn open(&mut self, ns: &Ns) -> Result<&mut Open, Error> {
+        match ns {
+            Ns::Bridges => Ok(&mut self.bridges),
+            Ns::Host => {
+                if self.host.is_none() {
+                    let opened = netns::of_process(1).map_err(|it| {
+                        Error::new("open the host's network namespace (that of process 1)", it)
+                    })?;
+                    self.host = Some(Open::new(opened)?);
+                }
+                self.host
+                    .as_mut()
+                    .ok_or_else(|| Error::new("open the host's network namespace", nix::Error::ENOENT))
+            }
+            Ns::Container(id) => {
+                let gone = || Error::new(format!("enter container {}", id.short()), nix::Error::ESRCH);
+                let inode = self.containers.get(id).ok_or_else(gone)?;
+                self.spaces.get_mut(inode).ok_or_else(gone)
+            }
+        }
+    }
+
+    /// Looks at the parts of the namespaces that are asked for.
+    pub fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        for (ns, look) in looks {
+            match self.observe_space(ns, look) {
+                Ok(space) => drop(observed.spaces.insert(ns.clone(), space)),
+                // A container that died takes its namespace with it: that is what there is to see.
+                Err(error) if error.is_gone() && matches!(ns, Ns::Container(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(observed)
+    }
+
+    fn observe_space(&mut self, ns: &Ns, look: &Look) -> Result<Space, Error> {
+        let is_container = matches!(ns, Ns::Container(_));
+        let open = self.open(ns)?;
+        let mut space = Space::default();
+        match look {
+            Look::All => {
+                space.interfaces = link::dump(&mut open.netlink)?.into_iter().collect();
+                open.indices.clear();
+            }
+            Look::Names(names) => {
+                for name in names {
+                    open.forget(name);
+                    space.interfaces.extend(link::get(&mut open.netlink, name)?);
+                }
+            }
+        }
+        open.indices.extend(space.interfaces.iter().map(|(name, it)| (name.clone(), it.index)));
+        // Addresses and routes of interfaces that nobody marked are no concern of ours.
+        let is_marked = |it: &Interface| it.alias.as_deref().is_some_and(|it| Mark::parse(it).is_some());
+        let is_ours = |it: &Interface| is_marked(it) || is_making(it.group);
+        if is_container && space.interfaces.values().any(is_ours) {
+            let names: BTreeMap<u32, IfName> =
+                space.interfaces.iter().map(|(name, it)| (it.index, name.clone())).collect();
+            for (index, addr) in addr::dump(&mut open.netlink)? {
+                if let Some(it) = names.get(&index).and_then(|name| space.interfaces.get_mut(name)) {
+                    it.addrs.push(addr);
+                }
+            }
+            space.routes = route::dump(&mut open.netlink, &names)?;
+        }
+        let veths = space.interfaces.iter_mut().filter(|(_, it)| it.kind == Kind::Veth);
+        if is_container {
+            for (name, interface) in veths {
+                interface.tx_checksum = open.ioctl.tx_checksum(name).ok();
+            }
+        } else if *ns == Ns::Bridges {
+            // One dump of all tells which few have filters to ask for.
+            let filtered: Option<BTreeSet<u32>> = match look {
+                Look::All => Some(tc::dump_filtered(&mut open.netlink)?),
+                Look::Names(_) => None,
+            };
+            for (_, interface) in veths {
+                if filtered.as_ref().is_none_or(|it| it.contains(&interface.index)) {
+                    interface.redirect = tc::get_redirect(&mut open.netlink, interface.index)?;
+                }
+            }
+        }
+        Ok(space)
+    }
+
+    /// Does what the step says.
+    pub fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        let what = || step.to_string();
+        let mut classifier = self.classifier;
+        let open = match step {
+            // Where the interface is not may be gone with its container, and it with both.
+            Step::DelInterface { ns, .. } => match self.open(ns) {
+                Err(error) if error.is_gone() => return Ok(()),
+                open => open?,
+            },
+            _ => self.open(step.ns())?,
+        };
+        match step {
+            Step::AddBridge { name, group, mark, options, .. } => {
+                open.forget(name);
+                let message = link::message(name, *group, None, None);
+                link::add_bridge(&mut open.netlink, message, options, what)?;
+                // An MTU given at creation is forgotten when a port joins; one set later is kept (`br_change_mtu()`).
+                let change = Change {
+                    mtu: options.mtu,
+                    mark: Some(mark.clone()),
+                    up: Some(true),
+                    no_link_local: true,
+                    ..Change::default()
+                };
+                let index = open.index(name)?;
+                link::set(&mut open.netlink, index, &change, None, what)
+            }
+            Step::SetBridge { name, options, .. } => {
+                let index = open.index(name)?;
+                if let mtu @ Some(_) = options.mtu {
+                    link::set(&mut open.netlink, index, &Change { mtu, ..Change::default() }, None, what)?;
+                }
+                link::set_bridge(
+                    &mut open.netlink,
+                    index,
+                    &BridgeOptions { mtu: None, ..options.clone() },
+                    what,
+                )
+            }
+            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer } => {
+                let inner = link::message(name, *group, *mac, *mtu);
+                let outer = link::message(peer, *group, None, *mtu);
+                open.forget(name);
+                let there = self.open(peer_ns)?;
+                there.forget(peer);
+                let fd = there.netns.as_raw_fd();
+                // The kernel looks for the new name in the socket's own namespace (before 6.2 even when the interface
+                // goes elsewhere): so the request is made where the more usual name of the two is to be.
+                link::add_veth(&mut self.open(ns)?.netlink, inner, outer, &fd, what)
+            }
+            Step::AddStacked { ns, name, group, kind, mac, mtu } => {
+                let message = link::message(name, *group, *mac, *mtu);
+                open.forget(name);
+                self.add_stacked(ns, name, kind, message, what)
+            }
+            Step::DelInterface { name, .. } => {
+                open.forget(name);
+                link::del(&mut open.netlink, name, what)
+            }
+            Step::SetInterface { name, change, .. } => {
+                let master = match &change.master {
+                    Some(Some(bridge)) => Some(open.index(bridge)?),
+                    Some(None) => Some(0),
+                    None => None,
+                };
+                let index = open.index(name)?;
+                link::set(&mut open.netlink, index, change, master, what)
+            }
+            Step::AddAddr { dev, cidr, .. } => {
+                let index = open.index(dev)?;
+                addr::add(&mut open.netlink, index, *cidr, what)
+            }
+            Step::DelAddr { dev, cidr, .. } => {
+                let index = open.index(dev)?;
+                addr::del(&mut open.netlink, index, *cidr, what)
+            }
+            Step::SetRoute { route, .. } => {
+                let indices = indices(open, route)?;
+                route::set(&mut open.netlink, route, |it| index_of(&indices, it))
+            }
+            Step::DelRoute { route, .. } => {
+                // With its interface the route is gone as well.
+                let indices = match indices(open, route) {
+                    Err(error) if error.is_gone() => return Ok(()),
+                    indices => indices?,
+                };
+                route::del(&mut open.netlink, route, |it| index_of(&indices, it))
+            }
+            Step::SetTxChecksum { name, on, .. } => {
+                open.ioctl.set_tx_checksum(name, *on).map_err(|it| Error::new(what(), it))
+            }
+            Step::AddRedirect { from, to, .. } => {
+                let (from, to) = (open.index(from)?, open.index(to)?);
+                let added = tc::add_redirect(&mut open.netlink, &mut classifier, from, to, what);
+                self.classifier = classifier;
+                added
+            }
+            Step::DelRedirect { from, .. } => match open.index(from) {
+                Ok(index) => tc::del_redirect(&mut open.netlink, index, what),
+                Err(error) => link::gone_is_fine(Err(error)),
+            },
+        }
+    }
+
+    /// An interface on a parent. Where that is in another namespace the interface is made beside it, under a name that
+    /// nobody else has, and moves from there with its own.
+    fn add_stacked(
+        &mut self,
+        ns: &Ns,
+        name: &IfName,
+        kind: &StackedKind,
+        mut message: rtnetlink::packet_route::link::LinkMessage,
+        what: impl Fn() -> String,
+    ) -> Result<(), Error> {
+        let (parent_ns, parent) = match kind {
+            StackedKind::Dummy => {
+                return link::add_stacked(&mut self.open(ns)?.netlink, message, kind, None, what);
+            }
+            StackedKind::Vlan { parent_ns, parent, .. }
+            | StackedKind::Macvlan { parent_ns, parent, .. }
+            | StackedKind::Macvtap { parent_ns, parent, .. }
+            | StackedKind::Ipvlan { parent_ns, parent, .. }
+            | StackedKind::Ipvtap { parent_ns, parent, .. } => (parent_ns, parent),
+        };
+        let netns = self.open(ns)?.netns.as_raw_fd();
+        let beside = self.open(parent_ns)?;
+        let index = beside.index(parent)?;
+        let temporary = temporary_name(netns)?;
+        for attribute in &mut message.attributes {
+            if let rtnetlink::packet_route::link::LinkAttribute::IfName(it) = attribute {
+                *it = temporary.to_string();
+            }
+        }
+        link::add_stacked(&mut beside.netlink, message, kind, Some(index), &what)?;
+        let made = beside.index(&temporary)?;
+        beside.forget(&temporary);
+        let moved = link::move_to(&mut beside.netlink, made, name, netns, &what);
+        if moved.is_err() {
+            // It may have moved already when the kernel found that its name is taken.
+            let _ = link::del(&mut beside.netlink, &temporary, &what);
+            let _ = link::del(&mut self.open(ns)?.netlink, &temporary, &what);
+        }
+        moved
+    }
+
+    /// Deletes interfaces of one namespace in one go: the kernel then waits for its readers once, not once for each.
+    /// One that is gone already is deleted; one that cannot be keeps no other from it, and the first such is the error.
+    pub fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), Error> {
+        let open = match self.open(ns) {
+            Err(error) if error.is_gone() => return Ok(()),
+            open => open?,
+        };
+        let what = || format!("del {} interfaces", names.len());
+        // A number that no other project's interfaces have: only what is given it here is deleted by it.
+        let group = 0x6400_0000 | std::process::id() & 0x00ff_ffff;
+        let mut one_by_one = Vec::new();
+        for name in names {
+            open.forget(name);
+            let Some((_, found)) = link::get(&mut open.netlink, name)? else { continue };
+            // What is not marked is known as ours by its group alone: were we killed with another one on it, nobody
+            // would ever remove it.
+            if found.alias.is_none() || link::set_group(&mut open.netlink, found.index, group, what).is_err()
+            {
+                one_by_one.push((*name, found.index));
+            }
+        }
+        let mut result = Ok(());
+        if one_by_one.len() < names.len()
+            && let Err(error) = link::del_group(&mut open.netlink, group, what)
+        {
+            log::debug!("{error}: one by one then");
+            one_by_one.clear();
+            for name in names {
+                if let Some((_, found)) = link::get(&mut open.netlink, name)? {
+                    one_by_one.push((name, found.index));
+                }
+            }
+        }
+        for (name, index) in one_by_one {
+            result = result.and(link::del_index(&mut open.netlink, index, || format!("del {name}")));
+        }
+        result
+    }
+
+    /// Listens to what becomes of interfaces where bridges live.
+    pub fn watch(&self) -> Result<Monitor, Error> {
+        Monitor::open(&self.bridges.netns).map_err(|it| Error::new("listen to the kernel's notices", it))
+    }
+}
+
+/// The numbers of the interfaces that a route names.
+fn indices(open: &mut Open, route: &crate::route::Route) -> Result<BTreeMap<IfName, u32>, Error> {
+    let mut indices = BTreeMap::new();
+    for dev in route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref())) {
+        if !indices.contains_key(dev) {
+            indices.insert(dev.clone(), open.index(dev)?);
+        }
+    }
+    Ok(indices)
+}
+
+fn index_of(indices: &BTreeMap<IfName, u32>, dev: &IfName) -> Result<u32, Error> {
+    indices.get(dev).copied().ok_or_else(|| Error::new(format!("find interface {dev}"), nix::Error::ENODEV))
+}
+
+fn temporary_name(netns: i32) -> Result<IfName, Error> {
+    let name = format!("cl{:x}-{netns:x}", std::process::id());
+    name.parse().map_err(|it| Error::new(format!("name an interface: {it}"), nix::Error::EINVAL))
+}

@@ -1,0 +1,104 @@
+//! Addresses of interfaces: RTM_NEWADDR and its kin.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
+use rtnetlink::packet_route::link::{AfSpecInet, AfSpecUnspec, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::addr::Cidr;
+use crate::kernel::link::gone_is_fine;
+use crate::kernel::netlink::{Error, Netlink};
+use crate::plan::{ObservedAddr, PROTOCOL};
+
+fn message(index: u32, cidr: Cidr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = cidr.prefix();
+    message.header.family = if cidr.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.attributes = vec![AddressAttribute::Address(cidr.addr()), AddressAttribute::Local(cidr.addr())];
+    message
+}
+
+/// `ip addr add CIDR dev INDEX proto PROTOCOL`, with the broadcast address that `ip` adds; IPv6 with `nodad`.
+pub(super) fn add(
+    netlink: &mut Netlink,
+    index: u32,
+    cidr: Cidr,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut message = message(index, cidr);
+    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    match cidr.addr() {
+        IpAddr::V4(addr) if cidr.prefix() < 31 => {
+            let hosts = u32::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);
+            let broadcast = Ipv4Addr::from_bits(addr.to_bits() | hosts);
+            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
+        IpAddr::V4(_) => {}
+        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    }
+    netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, what)
+}
+
+/// `ip addr del`. Other addresses of the subnet stay, which without `promote_secondaries` would go with the first of
+/// them; that this one is gone already is success.
+pub(super) fn del(
+    netlink: &mut Netlink,
+    index: u32,
+    cidr: Cidr,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    if cidr.addr().is_ipv4() {
+        promote_secondaries(netlink, index)?;
+    }
+    let result = netlink.request(RouteNetlinkMessage::DelAddress(message(index, cidr)), 0, what);
+    match gone_is_fine(result) {
+        Err(error) if error.errno() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+        result => result,
+    }
+}
+
+/// `sysctl net.ipv4.conf.NAME.promote_secondaries=1`, which in a container may be read-only as a file.
+fn promote_secondaries(netlink: &mut Netlink, index: u32) -> Result<(), Error> {
+    /// IFLA_INET_CONF: nested attributes, their types the numbers of `include/uapi/linux/ip.h`.
+    const CONF: u16 = 1;
+    const PROMOTE_SECONDARIES: u16 = 20;
+    let mut setting = Vec::new();
+    setting.extend(8_u16.to_ne_bytes());
+    setting.extend(PROMOTE_SECONDARIES.to_ne_bytes());
+    setting.extend(1_u32.to_ne_bytes());
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let conf = AfSpecInet::Other(DefaultNla::new(CONF, setting));
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![conf])]));
+    let what = || format!("set promote_secondaries of interface {index}");
+    netlink.request(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
+/// Every address of the namespace, with the index of its interface.
+pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(u32, ObservedAddr)>, Error> {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let all = netlink.dump(message, || "dump addresses".to_owned())?;
+    let decoded = all.iter().filter_map(|it| match it {
+        RouteNetlinkMessage::NewAddress(it) => decode(it),
+        _ => None,
+    });
+    Ok(decoded.collect())
+}
+
+fn decode(message: &AddressMessage) -> Option<(u32, ObservedAddr)> {
+    let (mut addr, mut local, mut ours) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(it) => addr = Some(*it),
+            AddressAttribute::Local(it) => local = Some(*it),
+            AddressAttribute::Protocol(it) => ours = u8::from(*it) == PROTOCOL,
+            _ => {}
+        }
+    }
+    // On a point-to-point interface IFA_ADDRESS is the other side's.
+    let cidr = Cidr::new(local.or(addr)?, message.header.prefix_len)?;
+    Some((message.header.index, ObservedAddr { cidr, ours }))
+}

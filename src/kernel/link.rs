@@ -1,0 +1,419 @@
+//! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK to and from the plan's types.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoIpVlan, InfoIpVtap,
+    InfoKind, InfoMacVlan, InfoMacVtap, InfoVeth, InfoVlan, IpVlanMode, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+};
+
+use crate::addr::{IfName, Mac};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::kernel::netlink::{Error, Netlink};
+use crate::plan::{Change, Interface, Kind, StackedKind};
+
+/// The kernel counts bridges' timers in hundredths of a second (USER_HZ), we in seconds.
+const HZ: u32 = 100;
+
+/// A new interface, before it has a place and a kind.
+pub(super) fn message(name: &IfName, group: u32, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    message.attributes.push(LinkAttribute::Group(group));
+    message.attributes.extend(mac.map(|it| LinkAttribute::Address(it.bytes().to_vec())));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message
+}
+
+fn with_info(mut message: LinkMessage, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
+    let mut info = vec![LinkInfo::Kind(kind)];
+    info.extend(data.map(LinkInfo::Data));
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    message
+}
+
+/// `ip link add … type veth peer …`, the peer in the namespace of `netns`.
+pub(super) fn add_veth(
+    netlink: &mut Netlink,
+    mut inner: LinkMessage,
+    mut peer: LinkMessage,
+    netns: &impl AsRawFd,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    // Without these each end is made with a queue per processor, of which all but one are then switched off, which the
+    // kernel waits for (`veth_init_queues()` in drivers/net/veth.c): that alone is a third of the time a veth takes.
+    let queues = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+    inner.attributes.extend(queues.clone());
+    peer.attributes.extend(queues);
+    peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    let data = InfoData::Veth(InfoVeth::Peer(peer));
+    add(netlink, with_info(inner, InfoKind::Veth, Some(data)), what)
+}
+
+/// `ip link add … type bridge …`.
+pub(super) fn add_bridge(
+    netlink: &mut Netlink,
+    message: LinkMessage,
+    options: &BridgeOptions,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let data = InfoData::Bridge(bridge_data(options));
+    add(netlink, with_info(message, InfoKind::Bridge, Some(data)), what)
+}
+
+/// `ip link set NAME type bridge …`.
+pub(super) fn set_bridge(
+    netlink: &mut Netlink,
+    index: u32,
+    options: &BridgeOptions,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let data = bridge_data(options);
+    if data.is_empty() {
+        return Ok(());
+    }
+    let mut message = with_info(LinkMessage::default(), InfoKind::Bridge, Some(InfoData::Bridge(data)));
+    message.header.index = index;
+    netlink.request(RouteNetlinkMessage::NewLink(message), 0, what)
+}
+
+fn bridge_data(options: &BridgeOptions) -> Vec<InfoBridge> {
+    // The MTU is a property of the interface, not of the bridge.
+    let BridgeOptions {
+        stp,
+        vlan_filtering,
+        mcast_snooping,
+        group_fwd_mask,
+        mtu: _,
+        ageing_time,
+        forward_delay,
+    } = options;
+    let stp = stp.map(|on| if on { BridgeStpState::KernelStp } else { BridgeStpState::Disabled });
+    let mut data = Vec::new();
+    data.extend(stp.map(InfoBridge::StpState));
+    data.extend(vlan_filtering.map(InfoBridge::VlanFiltering));
+    data.extend(mcast_snooping.map(InfoBridge::MulticastSnooping));
+    data.extend(group_fwd_mask.map(InfoBridge::GroupFwdMask));
+    data.extend(ageing_time.map(|it| InfoBridge::AgeingTime(it.saturating_mul(HZ))));
+    data.extend(forward_delay.map(|it| InfoBridge::ForwardDelay(it.saturating_mul(HZ))));
+    data
+}
+
+/// `ip link add … link PARENT type KIND …`.
+pub(super) fn add_stacked(
+    netlink: &mut Netlink,
+    mut message: LinkMessage,
+    kind: &StackedKind,
+    parent: Option<u32>,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    message.attributes.extend(parent.map(LinkAttribute::Link));
+    let macvlan = |mode: &MacvlanMode| match mode {
+        MacvlanMode::Private => MacVlanMode::Private,
+        MacvlanMode::Vepa => MacVlanMode::Vepa,
+        MacvlanMode::Bridge => MacVlanMode::Bridge,
+        MacvlanMode::Passthru => MacVlanMode::Passthrough,
+        MacvlanMode::Source => MacVlanMode::Source,
+    };
+    let ipvlan = |mode: &IpvlanMode| match mode {
+        IpvlanMode::L2 => IpVlanMode::L2,
+        IpvlanMode::L3 => IpVlanMode::L3,
+        IpvlanMode::L3s => IpVlanMode::L3S,
+    };
+    let (kind, data) = match kind {
+        StackedKind::Dummy => (InfoKind::Dummy, None),
+        StackedKind::Vlan { id, .. } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(*id)]))),
+        StackedKind::Macvlan { mode, .. } => (
+            InfoKind::MacVlan,
+            mode.as_ref().map(|it| InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan(it))])),
+        ),
+        StackedKind::Macvtap { mode, .. } => (
+            InfoKind::MacVtap,
+            mode.as_ref().map(|it| InfoData::MacVtap(vec![InfoMacVtap::Mode(macvlan(it))])),
+        ),
+        StackedKind::Ipvlan { mode, .. } => {
+            (InfoKind::IpVlan, mode.as_ref().map(|it| InfoData::IpVlan(vec![InfoIpVlan::Mode(ipvlan(it))])))
+        }
+        StackedKind::Ipvtap { mode, .. } => {
+            (InfoKind::IpVtap, mode.as_ref().map(|it| InfoData::IpVtap(vec![InfoIpVtap::Mode(ipvlan(it))])))
+        }
+    };
+    add(netlink, with_info(message, kind, data), what)
+}
+
+fn add(netlink: &mut Netlink, message: LinkMessage, what: impl FnOnce() -> String) -> Result<(), Error> {
+    netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+}
+
+/// `ip link set INDEX name NAME netns …`, both in one: from then on the interface is elsewhere.
+pub(super) fn move_to(
+    netlink: &mut Netlink,
+    index: u32,
+    name: &IfName,
+    netns: RawFd,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::IfName(name.to_string()), LinkAttribute::NetNsFd(netns)];
+    netlink.request(RouteNetlinkMessage::NewLink(message), 0, what)
+}
+
+/// `ip link del`. That it is gone already is success.
+pub(super) fn del(netlink: &mut Netlink, name: &IfName, what: impl FnOnce() -> String) -> Result<(), Error> {
+    // By its number: to the kernel a name may also be another interface's altname.
+    match get(netlink, name)? {
+        Some((_, found)) => del_index(netlink, found.index, what),
+        None => Ok(()),
+    }
+}
+
+/// `ip link del`, by number. That it is gone already is success.
+pub(super) fn del_index(
+    netlink: &mut Netlink,
+    index: u32,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    gone_is_fine(netlink.request(RouteNetlinkMessage::DelLink(message), 0, what))
+}
+
+/// `ip link del group`.
+pub(super) fn del_group(
+    netlink: &mut Netlink,
+    group: u32,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    gone_is_fine(netlink.request(RouteNetlinkMessage::DelLink(message), 0, what))
+}
+
+/// `ip link set INDEX group GROUP`.
+pub(super) fn set_group(
+    netlink: &mut Netlink,
+    index: u32,
+    group: u32,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::Group(group)];
+    netlink.request(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
+/// Deletion of what is not there any more has come to its end.
+pub(super) fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
+    result.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) })
+}
+
+/// `ip link set INDEX up`.
+pub(super) fn up(netlink: &mut Netlink, index: u32) -> Result<(), Error> {
+    let change = Change { up: Some(true), ..Change::default() };
+    set(netlink, index, &change, None, || format!("set interface {index} up"))
+}
+
+/// `ip link set INDEX …`: everything of a change in one message. `master` is the bridge's index, 0 for none.
+pub(super) fn set(
+    netlink: &mut Netlink,
+    index: u32,
+    change: &Change,
+    master: Option<u32>,
+    what: impl Fn() -> String,
+) -> Result<(), Error> {
+    let Change { mac, mtu, master: _, mark, up, no_link_local } = change;
+    if *no_link_local {
+        // Read after the flags of the same message (`do_setlink()` in net/core/rtnetlink.c), too late for an
+        // interface that goes up: so in one of its own. Without IPv6 in the kernel there is nothing to prevent.
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+        let result = netlink.request(RouteNetlinkMessage::NewLink(message), 0, &what);
+        if let Err(error) = result
+            && !matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL))
+        {
+            return Err(error);
+        }
+    }
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.extend(mac.map(|it| LinkAttribute::Address(it.bytes().to_vec())));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.extend(master.map(LinkAttribute::Controller));
+    if let Some(mark) = mark {
+        message.attributes.push(LinkAttribute::IfAlias(mark.clone()));
+        message.attributes.push(LinkAttribute::Group(0));
+    }
+    if let Some(up) = up {
+        message.header.change_mask = LinkFlags::Up;
+        message.header.flags = if *up { LinkFlags::Up } else { LinkFlags::empty() };
+    }
+    match netlink.request(RouteNetlinkMessage::NewLink(message.clone()), 0, &what) {
+        // Some drivers change their address or MTU only while they are down (`eth_prepare_mac_addr_change()`).
+        Err(error) if error.errno() == Some(libc::EBUSY) && (mac.is_some() || mtu.is_some()) => {
+            set_while_down(netlink, index, message, what).map_err(|again| again.unwrap_or(error))
+        }
+        result => result,
+    }
+}
+
+/// Takes an interface down for a change, and up again. The error is None where it is down already: that is not what
+/// keeps it busy.
+fn set_while_down(
+    netlink: &mut Netlink,
+    index: u32,
+    message: LinkMessage,
+    what: impl Fn() -> String,
+) -> Result<(), Option<Error>> {
+    let mut flags = LinkMessage::default();
+    flags.header.index = index;
+    let present = netlink.get(RouteNetlinkMessage::GetLink(flags.clone()), &what).map_err(Some)?;
+    if !matches!(present, Some(RouteNetlinkMessage::NewLink(it)) if it.header.flags.contains(LinkFlags::Up)) {
+        return Err(None);
+    }
+    flags.header.change_mask = LinkFlags::Up;
+    netlink.request(RouteNetlinkMessage::NewLink(flags.clone()), 0, &what).map_err(Some)?;
+    let stays_down =
+        message.header.change_mask.contains(LinkFlags::Up) && !message.header.flags.contains(LinkFlags::Up);
+    let changed = netlink.request(RouteNetlinkMessage::NewLink(message), 0, &what);
+    if !stays_down {
+        // Whether or not the change was taken: what was up is up again.
+        flags.header.flags = LinkFlags::Up;
+        netlink.request(RouteNetlinkMessage::NewLink(flags), 0, &what).map_err(Some)?;
+    }
+    changed.map_err(Some)
+}
+
+/// Without counters, which are the larger part of an answer and no concern of ours.
+fn get_message() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+/// The interface of that name; None where there is none. One that only has it as an altname is another.
+pub(super) fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<(IfName, Interface)>, Error> {
+    let mut message = get_message();
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    match netlink.get(RouteNetlinkMessage::GetLink(message), || format!("get {name}")) {
+        Ok(Some(RouteNetlinkMessage::NewLink(it))) => Ok(decode(&it).filter(|(found, _)| found == name)),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Every interface of the namespace.
+pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(IfName, Interface)>, Error> {
+    let all = netlink.dump(RouteNetlinkMessage::GetLink(get_message()), || "dump interfaces".to_owned())?;
+    let decoded = all.iter().filter_map(|it| match it {
+        RouteNetlinkMessage::NewLink(it) => decode(it),
+        _ => None,
+    });
+    Ok(decoded.collect())
+}
+
+fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
+    let mut name = None;
+    let mut interface = Interface {
+        index: message.header.index,
+        kind: Kind::Other(String::new()),
+        alias: None,
+        group: 0,
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        master: None,
+        link: None,
+        addrs: Vec::new(),
+        redirect: None,
+        tx_checksum: None,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(it) => name = it.parse().ok(),
+            LinkAttribute::IfAlias(it) => interface.alias = Some(it.clone()),
+            LinkAttribute::Group(it) => interface.group = *it,
+            LinkAttribute::Mtu(it) => interface.mtu = *it,
+            LinkAttribute::Controller(it) => interface.master = Some(*it),
+            LinkAttribute::Link(it) => interface.link = Some(*it),
+            LinkAttribute::Address(it) => {
+                interface.mac = it.as_slice().try_into().ok().and_then(|it| Mac::new(it).ok());
+            }
+            LinkAttribute::LinkInfo(info) => interface.kind = kind(info),
+            _ => {}
+        }
+    }
+    Some((name?, interface))
+}
+
+fn kind(info: &[LinkInfo]) -> Kind {
+    let data = info.iter().find_map(|it| match it {
+        LinkInfo::Data(data) => Some(data),
+        _ => None,
+    });
+    let Some(kind) = info.iter().find_map(|it| match it {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    }) else {
+        return Kind::Other(String::new());
+    };
+    let macvlan = |mode: MacVlanMode| match mode {
+        MacVlanMode::Private => Some(MacvlanMode::Private),
+        MacVlanMode::Vepa => Some(MacvlanMode::Vepa),
+        MacVlanMode::Bridge => Some(MacvlanMode::Bridge),
+        MacVlanMode::Passthrough => Some(MacvlanMode::Passthru),
+        MacVlanMode::Source => Some(MacvlanMode::Source),
+        _ => None,
+    };
+    let ipvlan = |mode: IpVlanMode| match mode {
+        IpVlanMode::L2 => Some(IpvlanMode::L2),
+        IpVlanMode::L3 => Some(IpvlanMode::L3),
+        IpVlanMode::L3S => Some(IpvlanMode::L3s),
+        _ => None,
+    };
+    match (kind, data) {
+        (InfoKind::Veth, _) => Kind::Veth,
+        (InfoKind::Dummy, _) => Kind::Dummy,
+        (InfoKind::Bridge, Some(InfoData::Bridge(data))) => Kind::Bridge(bridge_options(data)),
+        (InfoKind::Bridge, _) => Kind::Bridge(BridgeOptions::default()),
+        (InfoKind::Vlan, Some(InfoData::Vlan(data))) => {
+            let id = data.iter().find_map(|it| if let InfoVlan::Id(it) = it { Some(*it) } else { None });
+            Kind::Vlan { id: id.unwrap_or(0) }
+        }
+        (InfoKind::MacVlan, Some(InfoData::MacVlan(data))) => Kind::Macvlan {
+            mode: data.iter().find_map(|it| if let InfoMacVlan::Mode(it) = it { macvlan(*it) } else { None }),
+        },
+        (InfoKind::MacVtap, Some(InfoData::MacVtap(data))) => Kind::Macvtap {
+            mode: data.iter().find_map(|it| if let InfoMacVtap::Mode(it) = it { macvlan(*it) } else { None }),
+        },
+        (InfoKind::IpVlan, Some(InfoData::IpVlan(data))) => Kind::Ipvlan {
+            mode: data.iter().find_map(|it| if let InfoIpVlan::Mode(it) = it { ipvlan(*it) } else { None }),
+        },
+        (InfoKind::IpVtap, Some(InfoData::IpVtap(data))) => Kind::Ipvtap {
+            mode: data.iter().find_map(|it| if let InfoIpVtap::Mode(it) = it { ipvlan(*it) } else { None }),
+        },
+        (kind, _) => Kind::Other(kind.to_string()),
+    }
+}
+
+fn bridge_options(data: &[InfoBridge]) -> BridgeOptions {
+    let mut options = BridgeOptions::default();
+    for it in data {
+        match it {
+            InfoBridge::StpState(it) => options.stp = Some(*it != BridgeStpState::Disabled),
+            InfoBridge::VlanFiltering(it) => options.vlan_filtering = Some(*it),
+            InfoBridge::MulticastSnooping(it) => options.mcast_snooping = Some(*it),
+            InfoBridge::GroupFwdMask(it) => options.group_fwd_mask = Some(*it),
+            InfoBridge::AgeingTime(it) => options.ageing_time = Some(it / HZ),
+            InfoBridge::ForwardDelay(it) => options.forward_delay = Some(it / HZ),
+            _ => {}
+        }
+    }
+    options
+}

@@ -1,0 +1,240 @@
+//! Routes: RTM_NEWROUTE and its kin to and from the plan's types.
+//!
+//! What is read back is put into the words of who wrote it: the scope that `ip` would choose and the metric that the
+//! kernel gives when none is named are None, as is the protocol of our own. So an unchanged route equals itself.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::addr::{Cidr, IfName};
+use crate::kernel::link::gone_is_fine;
+use crate::kernel::netlink::{Error, Netlink};
+use crate::plan::{ObservedRoute, PROTOCOL};
+use crate::route::{Nexthop, Route, RouteKind};
+
+/// The metric of an IPv6 route that names none (IP6_RT_PRIO_USER).
+const V6_METRIC: u32 = 1024;
+
+const LOCAL: u32 = 255;
+
+/// `ip route replace …`. `index` answers the number of an interface.
+pub(super) fn set(
+    netlink: &mut Netlink,
+    route: &Route,
+    index: impl FnMut(&IfName) -> Result<u32, Error>,
+) -> Result<(), Error> {
+    let message = encode(route, index)?;
+    netlink.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE, || {
+        format!("add route {route}")
+    })
+}
+
+/// `ip route del …`. That it is gone already is success.
+pub(super) fn del(
+    netlink: &mut Netlink,
+    route: &Route,
+    index: impl FnMut(&IfName) -> Result<u32, Error>,
+) -> Result<(), Error> {
+    let message = match encode(route, index) {
+        Ok(it) => it,
+        Err(error) if error.is_gone() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    gone_is_fine(netlink.request(RouteNetlinkMessage::DelRoute(message), 0, || format!("del route {route}")))
+}
+
+fn encode(
+    route: &Route,
+    mut index: impl FnMut(&IfName) -> Result<u32, Error>,
+) -> Result<RouteMessage, Error> {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: if route.is_v6() { AddressFamily::Inet6 } else { AddressFamily::Inet },
+        destination_prefix_length: route.dst.prefix(),
+        table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+        protocol: RouteProtocol::from(route.proto.unwrap_or(PROTOCOL)),
+        scope: RouteScope::from(route.scope.unwrap_or_else(|| route.default_scope())),
+        kind: match route.kind {
+            RouteKind::Unicast => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+            RouteKind::Local => RouteType::Local,
+            RouteKind::Throw => RouteType::Throw,
+        },
+        flags: if route.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
+        ..RouteHeader::default()
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(address(route.dst.addr())));
+    attributes.push(RouteAttribute::Table(route.table));
+    attributes.extend(route.via.map(|it| gateway(it, route.is_v6())));
+    if let Some(dev) = &route.dev {
+        attributes.push(RouteAttribute::Oif(index(dev)?));
+    }
+    attributes.extend(route.src.map(|it| RouteAttribute::PrefSource(address(it))));
+    attributes.extend(route.metric.map(RouteAttribute::Priority));
+    let metrics: Vec<RouteMetric> =
+        route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    let mut hops = Vec::new();
+    for hop in &route.nexthops {
+        let mut next = RouteNextHop::default();
+        next.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
+        if let Some(dev) = &hop.dev {
+            next.interface_index = index(dev)?;
+        }
+        if route.onlink {
+            next.flags = RouteNextHopFlags::Onlink;
+        }
+        next.attributes.push(gateway(hop.via, route.is_v6()));
+        hops.push(next);
+    }
+    if !hops.is_empty() {
+        attributes.push(RouteAttribute::MultiPath(hops));
+    }
+    Ok(message)
+}
+
+fn address(addr: IpAddr) -> RouteAddress {
+    match addr {
+        IpAddr::V4(it) => RouteAddress::Inet(it),
+        IpAddr::V6(it) => RouteAddress::Inet6(it),
+    }
+}
+
+/// RTA_GATEWAY is of the route's own family; RTA_VIA says which it is.
+fn gateway(via: IpAddr, v6: bool) -> RouteAttribute {
+    match via {
+        IpAddr::V6(it) if !v6 => RouteAttribute::Via(RouteVia::Inet6(it)),
+        it => RouteAttribute::Gateway(address(it)),
+    }
+}
+
+/// The routes of the namespace that somebody put there. `names` has the interfaces by their numbers.
+pub(super) fn dump(
+    netlink: &mut Netlink,
+    names: &BTreeMap<u32, IfName>,
+) -> Result<Vec<ObservedRoute>, Error> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let all = match netlink.dump(RouteNetlinkMessage::GetRoute(message), || "dump routes".to_owned()) {
+            Ok(it) => it,
+            // A kernel without IPv6 has no routes of it.
+            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => continue,
+            Err(error) => return Err(error),
+        };
+        routes.extend(all.iter().filter_map(|it| match it {
+            RouteNetlinkMessage::NewRoute(it) => decode(it, names),
+            _ => None,
+        }));
+    }
+    Ok(routes)
+}
+
+fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<ObservedRoute> {
+    let header = &message.header;
+    let proto = u8::from(header.protocol);
+    let ours = proto == PROTOCOL;
+    if header.flags.contains(RouteFlags::Cloned)
+        || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
+    {
+        return None;
+    }
+    let v6 = header.address_family == AddressFamily::Inet6;
+    let unspecified: IpAddr = if v6 { [0_u8; 16].into() } else { [0_u8; 4].into() };
+    let kind = match header.kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::Prohibit => RouteKind::Prohibit,
+        RouteType::Local => RouteKind::Local,
+        RouteType::Throw => RouteKind::Throw,
+        _ => return None,
+    };
+    let mut route = Route {
+        kind,
+        dst: Cidr::new(unspecified, header.destination_prefix_length)?,
+        via: None,
+        dev: None,
+        src: None,
+        metric: None,
+        table: u32::from(header.table),
+        scope: Some(u8::from(header.scope)),
+        proto: (!ours).then_some(proto),
+        onlink: header.flags.contains(RouteFlags::Onlink),
+        mtu: None,
+        advmss: None,
+        nexthops: Vec::new(),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(it) => {
+                route.dst = Cidr::new(ip(it)?, header.destination_prefix_length)?
+            }
+            RouteAttribute::Gateway(it) => route.via = ip(it),
+            RouteAttribute::Via(RouteVia::Inet6(it)) => route.via = Some(IpAddr::V6(*it)),
+            RouteAttribute::Oif(it) => route.dev = names.get(it).cloned(),
+            RouteAttribute::PrefSource(it) => route.src = ip(it),
+            RouteAttribute::Priority(it) => route.metric = Some(*it),
+            RouteAttribute::Table(it) => route.table = *it,
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(it) => route.mtu = Some(*it),
+                        RouteMetric::Advmss(it) => route.advmss = Some(*it),
+                        _ => {}
+                    }
+                }
+            }
+            RouteAttribute::MultiPath(hops) => {
+                route.nexthops = hops.iter().filter_map(|it| nexthop(it, names)).collect();
+                route.onlink |= hops.iter().any(|it| it.flags.contains(RouteNextHopFlags::Onlink));
+            }
+            _ => {}
+        }
+    }
+    // The kernel makes those of the local table itself.
+    if route.table == LOCAL && !ours {
+        return None;
+    }
+    if !route.kind.has_dev() {
+        // IPv6 reports `lo` for routes that lead nowhere.
+        route.dev = None;
+    }
+    if route.metric == Some(if v6 { V6_METRIC } else { 0 }) {
+        route.metric = None;
+    }
+    if v6 || route.scope == Some(route.default_scope()) {
+        route.scope = None;
+    }
+    Some(ObservedRoute { route, ours })
+}
+
+fn nexthop(hop: &RouteNextHop, names: &BTreeMap<u32, IfName>) -> Option<Nexthop> {
+    let via = hop.attributes.iter().find_map(|it| match it {
+        RouteAttribute::Gateway(it) => ip(it),
+        RouteAttribute::Via(RouteVia::Inet6(it)) => Some(IpAddr::V6(*it)),
+        _ => None,
+    })?;
+    Some(Nexthop { via, dev: names.get(&hop.interface_index).cloned(), weight: u16::from(hop.hops) + 1 })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(it) => Some(IpAddr::V4(*it)),
+        RouteAddress::Inet6(it) => Some(IpAddr::V6(*it)),
+        _ => None,
+    }
+}

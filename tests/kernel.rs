@@ -1,0 +1,526 @@
+//! The kernel's side alone, step by step, in real namespaces: what is applied is what is observed, and what `ip` shows.
+
+mod namespace;
+mod patch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use conlink::addr::{Cidr, IfName, Mac};
+use conlink::container::ContainerId;
+use conlink::device::{BridgeOptions, MacvlanMode};
+use conlink::kernel::{Error, Kernel, netns};
+use conlink::plan::{
+    Change, Interface, Kind, Look, Ns, ObservedAddr, ObservedRoute, Space, StackedKind, Step, making,
+};
+use conlink::route::Route;
+
+use crate::support::{ip, may_unshare, skip};
+
+const MARK: &str = "conlink:t:a:eth0";
+
+/// The bridges' namespace and those of some containers, with nothing in them.
+struct Lab {
+    kernel: Kernel,
+    bridges: File,
+    containers: BTreeMap<&'static str, File>,
+}
+
+impl Lab {
+    /// None, and said so, where this process may not make namespaces.
+    fn new(test: &str, containers: &[&'static str]) -> Option<Self> {
+        if !may_unshare(test) {
+            return None;
+        }
+        let bridges = netns::anonymous().unwrap();
+        let mut kernel = Kernel::new(bridges.try_clone().unwrap()).unwrap();
+        let containers = containers.iter().map(|name| {
+            let netns = netns::anonymous().unwrap();
+            kernel.attach_netns(&ContainerId::new(*name), netns.try_clone().unwrap()).unwrap();
+            (*name, netns)
+        });
+        let containers = containers.collect();
+        Some(Self { kernel, bridges, containers })
+    }
+
+    #[track_caller]
+    fn apply(&mut self, step: Step) {
+        self.kernel.apply(&step).unwrap();
+    }
+
+    #[track_caller]
+    fn refused(&mut self, step: Step) -> Error {
+        self.kernel.apply(&step).unwrap_err()
+    }
+
+    /// All of one namespace but `lo`; what is asked for by name must look the same.
+    #[track_caller]
+    fn space(&mut self, ns: &Ns) -> Space {
+        let look = |kernel: &mut Kernel, look| {
+            let mut observed = kernel.observe(&BTreeMap::from([(ns.clone(), look)])).unwrap();
+            observed.spaces.remove(ns).unwrap()
+        };
+        let all = look(&mut self.kernel, Look::All);
+        let names: BTreeSet<IfName> = all.interfaces.keys().cloned().chain([name("absent")]).collect();
+        let mut by_name = look(&mut self.kernel, Look::Names(names));
+        assert_eq!(by_name, all);
+        by_name.interfaces.remove(&name("lo"));
+        by_name
+    }
+
+    #[track_caller]
+    fn interface(&mut self, ns: &Ns, dev: &str) -> Interface {
+        let mut space = self.space(ns);
+        space.interfaces.remove(&name(dev)).unwrap_or_else(|| panic!("{dev} is not in {ns}"))
+    }
+
+    fn netns(&self, ns: &Ns) -> &File {
+        match ns {
+            Ns::Container(id) => &self.containers[id.as_str()],
+            Ns::Bridges | Ns::Host => &self.bridges,
+        }
+    }
+
+    /// `ip -d link show DEV` as data.
+    fn shown(&self, ns: &Ns, dev: &str) -> serde_json::Value {
+        let text = ip(self.netns(ns), &format!("-j -d link show {dev}"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0].clone()
+    }
+}
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn mac(text: &str) -> Mac {
+    text.parse().unwrap()
+}
+
+fn cidr(text: &str) -> Cidr {
+    text.parse().unwrap()
+}
+
+fn container(name: &str) -> Ns {
+    Ns::Container(ContainerId::new(name))
+}
+
+fn add_veth(ns: &Ns, dev: &str, peer_ns: &Ns, peer: &str) -> Step {
+    Step::AddVeth {
+        ns: ns.clone(),
+        name: name(dev),
+        group: making("t"),
+        mac: Some(mac("02:00:00:00:00:0a")),
+        mtu: Some(9000),
+        peer_ns: peer_ns.clone(),
+        peer: name(peer),
+    }
+}
+
+fn add_bridge(dev: &str, options: BridgeOptions) -> Step {
+    Step::AddBridge { ns: Ns::Bridges, name: name(dev), group: making("t"), mark: "m".to_owned(), options }
+}
+
+fn set(ns: &Ns, dev: &str, change: Change) -> Step {
+    Step::SetInterface { ns: ns.clone(), name: name(dev), change }
+}
+
+fn up() -> Change {
+    Change { up: Some(true), ..Change::default() }
+}
+
+/// Up without an address of its own, which would come some time after.
+fn quiet() -> Change {
+    Change { no_link_local: true, ..up() }
+}
+
+fn del(ns: &Ns, dev: &str) -> Step {
+    Step::DelInterface { ns: ns.clone(), name: name(dev) }
+}
+
+#[test]
+fn veth_is_made_in_place_and_known_as_being_made_until_it_is_marked() {
+    let Some(mut lab) = Lab::new("veth", &["a"]) else { return };
+    let a = container("a");
+    // Both ends have the same name, and there are others of it: in our own namespace and in the one of bridges.
+    ip(&lab.bridges, "link add eth0 type bridge");
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "a_1-eth0"));
+    let inner = lab.interface(&a, "eth0");
+    let outer = lab.interface(&Ns::Bridges, "a_1-eth0");
+    assert_eq!((inner.mac, inner.mtu, inner.up), (Some(mac("02:00:00:00:00:0a")), 9000, false));
+    assert_eq!((outer.mtu, outer.up, outer.master), (9000, false, None));
+    assert_eq!((inner.link, outer.link), (Some(outer.index), Some(inner.index)));
+    for it in [&inner, &outer] {
+        assert_eq!((&it.kind, it.group, &it.alias), (&Kind::Veth, making("t"), &None));
+    }
+    let again = lab.refused(add_veth(&a, "eth0", &Ns::Bridges, "a_1-eth0"));
+    assert_eq!((again.errno(), again.is_gone()), (Some(libc::EEXIST), false));
+    let text = again.to_string();
+    assert!(text.starts_with("add veth eth0 ") && text.contains("File exists (os error 17)"), "{text}");
+    lab.apply(add_bridge("lan", BridgeOptions::default()));
+    let attach =
+        Change { master: Some(Some(name("lan"))), mark: Some(MARK.to_owned()), no_link_local: true, ..up() };
+    let lan = lab.interface(&Ns::Bridges, "lan").index;
+    for _ in 0..2 {
+        lab.apply(set(&Ns::Bridges, "a_1-eth0", attach.clone()));
+        let outer = lab.interface(&Ns::Bridges, "a_1-eth0");
+        assert_eq!((outer.master, outer.group, outer.alias.as_deref()), (Some(lan), 0, Some(MARK)));
+        assert!(outer.up);
+    }
+    let shown = lab.shown(&Ns::Bridges, "a_1-eth0");
+    assert_eq!(
+        (shown["master"].as_str(), shown["inet6_addr_gen_mode"].as_str()),
+        (Some("lan"), Some("none"))
+    );
+    assert!(!ip(&lab.bridges, "addr show a_1-eth0").contains("inet6"));
+    // In place, while it is up.
+    let change = Change { mac: Some(mac("02:00:00:00:00:0b")), mtu: Some(1400), ..quiet() };
+    lab.apply(set(&a, "eth0", quiet()));
+    lab.apply(set(&a, "eth0", change));
+    let changed = lab.interface(&a, "eth0");
+    assert_eq!((changed.index, changed.mac), (inner.index, Some(mac("02:00:00:00:00:0b"))));
+    assert_eq!((changed.mtu, changed.up), (1400, true));
+    lab.apply(set(&Ns::Bridges, "a_1-eth0", Change { master: Some(None), ..Change::default() }));
+    lab.apply(set(&Ns::Bridges, "a_1-eth0", Change { up: Some(false), ..Change::default() }));
+    let outer = lab.interface(&Ns::Bridges, "a_1-eth0");
+    assert_eq!((outer.master, outer.up), (None, false));
+    for _ in 0..2 {
+        lab.apply(del(&a, "eth0"));
+        assert!(lab.space(&a).interfaces.is_empty());
+    }
+    assert_eq!(lab.interface(&Ns::Bridges, "eth0").kind, Kind::Bridge(bridge_of(&mut lab, "eth0")));
+}
+
+fn bridge_of(lab: &mut Lab, dev: &str) -> BridgeOptions {
+    match lab.interface(&Ns::Bridges, dev).kind {
+        Kind::Bridge(options) => options,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ends_of_one_name_lie_in_two_containers() {
+    let Some(mut lab) = Lab::new("one name", &["a", "b"]) else { return };
+    ip(&lab.bridges, "link add eth0 type bridge");
+    lab.apply(add_veth(&container("a"), "eth0", &container("b"), "eth0"));
+    for it in ["a", "b"] {
+        assert_eq!(lab.interface(&container(it), "eth0").kind, Kind::Veth);
+    }
+}
+
+#[test]
+fn interface_is_not_taken_for_another_by_its_second_name() {
+    let Some(mut lab) = Lab::new("altname", &[]) else { return };
+    ip(&lab.bridges, "link add ß@x. type bridge");
+    ip(&lab.bridges, "link property add dev ß@x. altname lan");
+    assert_eq!(lab.space(&Ns::Bridges).interfaces.keys().collect::<Vec<_>>(), [&name("ß@x.")]);
+    let look = Look::Names(BTreeSet::from([name("lan")]));
+    let observed = lab.kernel.observe(&BTreeMap::from([(Ns::Bridges, look)])).unwrap();
+    assert!(observed.spaces[&Ns::Bridges].interfaces.is_empty(), "{observed:?}");
+    assert!(lab.refused(set(&Ns::Bridges, "lan", up())).is_gone());
+    lab.apply(del(&Ns::Bridges, "lan"));
+    lab.kernel.del_interfaces(&Ns::Bridges, &[&name("lan")]).unwrap();
+    assert!(!lab.interface(&Ns::Bridges, "ß@x.").up);
+}
+
+#[test]
+fn bridge_options_are_set_and_read() {
+    let Some(mut lab) = Lab::new("bridge", &["a"]) else { return };
+    let options = BridgeOptions {
+        stp: Some(true),
+        vlan_filtering: None,
+        mcast_snooping: Some(false),
+        group_fwd_mask: Some(0x4000),
+        mtu: Some(1400),
+        ageing_time: Some(60),
+        forward_delay: Some(4),
+    };
+    lab.apply(add_bridge("lan", options.clone()));
+    let lan = lab.interface(&Ns::Bridges, "lan");
+    assert_eq!((lan.up, lan.group, lan.alias.as_deref(), lan.mtu), (true, 0, Some("m"), 1400));
+    // A port of another MTU does not move the bridge's, which somebody has set.
+    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
+    lab.apply(set(&Ns::Bridges, "x", Change { master: Some(Some(name("lan"))), ..Change::default() }));
+    let mut seen = bridge_of(&mut lab, "lan");
+    (seen.mtu, seen.vlan_filtering) = (Some(lab.interface(&Ns::Bridges, "lan").mtu), None);
+    assert_eq!(seen, options);
+    let change =
+        BridgeOptions { stp: Some(false), mtu: Some(1300), ageing_time: Some(0), ..Default::default() };
+    for _ in 0..2 {
+        lab.apply(Step::SetBridge { ns: Ns::Bridges, name: name("lan"), options: change.clone() });
+    }
+    let seen = bridge_of(&mut lab, "lan");
+    assert_eq!((seen.stp, seen.ageing_time, seen.forward_delay), (Some(false), Some(0), Some(4)));
+    assert_eq!(lab.interface(&Ns::Bridges, "lan").mtu, 1300);
+    let huge = BridgeOptions { ageing_time: Some(u32::MAX), ..BridgeOptions::default() };
+    let _ = lab.kernel.apply(&Step::SetBridge { ns: Ns::Bridges, name: name("lan"), options: huge });
+    let filtering = BridgeOptions { vlan_filtering: Some(true), ..BridgeOptions::default() };
+    match lab.kernel.apply(&add_bridge("vlans", filtering)) {
+        Ok(()) => assert_eq!(bridge_of(&mut lab, "vlans").vlan_filtering, Some(true)),
+        Err(error) => {
+            assert_eq!(error.errno(), Some(libc::EOPNOTSUPP), "{error}");
+            assert!(
+                !lab.space(&Ns::Bridges).interfaces.contains_key(&name("vlans")),
+                "half a bridge is left"
+            );
+            skip("vlan_filtering of a bridge", &error.to_string());
+        }
+    }
+}
+
+#[test]
+fn stacked_interfaces_are_made_beside_their_parent_and_move() {
+    let Some(mut lab) = Lab::new("stacked kinds", &["a", "b"]) else { return };
+    let a = container("a");
+    ip(&lab.bridges, "link add par0 mtu 1600 type veth peer name par1");
+    ip(lab.netns(&a), "link add near0 mtu 1600 type veth peer name near1");
+    let mode = Some(MacvlanMode::Bridge);
+    for (parent_ns, parent) in [(Ns::Bridges, name("par0")), (a.clone(), name("near0"))] {
+        let index = lab.interface(&parent_ns, parent.as_str()).index;
+        let (ns, on) = (parent_ns.clone(), parent.clone());
+        let kinds = [
+            StackedKind::Macvlan { parent_ns: ns.clone(), parent: on.clone(), mode },
+            StackedKind::Macvtap { parent_ns: ns.clone(), parent: on.clone(), mode },
+            StackedKind::Vlan { parent_ns: ns.clone(), parent: on.clone(), id: 7 },
+            StackedKind::Ipvlan { parent_ns: ns.clone(), parent: on.clone(), mode: None },
+            StackedKind::Ipvtap { parent_ns: ns, parent: on, mode: None },
+            StackedKind::Dummy,
+        ];
+        for kind in kinds {
+            let is_own = !matches!(kind, StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. });
+            let step = |dev: &str| Step::AddStacked {
+                ns: a.clone(),
+                name: name(dev),
+                group: making("t"),
+                kind: kind.clone(),
+                mac: is_own.then(|| mac("02:00:00:00:00:0c")),
+                mtu: Some(1450),
+            };
+            let before = (lab.space(&a), lab.space(&Ns::Bridges));
+            match lab.kernel.apply(&step("par0")) {
+                Ok(()) => {}
+                Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
+                    assert_eq!((lab.space(&a), lab.space(&Ns::Bridges)), before);
+                    skip(&kind.to_string(), &error.to_string());
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            // Its name is that of an interface of where it was made.
+            let made = lab.interface(&a, "par0");
+            assert_eq!((made.up, made.group, made.mtu), (false, making("t"), 1450));
+            match (&kind, &made.kind) {
+                (StackedKind::Macvlan { .. }, Kind::Macvlan { mode: seen })
+                | (StackedKind::Macvtap { .. }, Kind::Macvtap { mode: seen }) => assert_eq!(*seen, mode),
+                (StackedKind::Vlan { .. }, Kind::Vlan { id: 7 })
+                | (StackedKind::Ipvlan { .. }, Kind::Ipvlan { .. })
+                | (StackedKind::Ipvtap { .. }, Kind::Ipvtap { .. })
+                | (StackedKind::Dummy, Kind::Dummy) => {}
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(made.link, (kind != StackedKind::Dummy).then_some(index), "{kind}");
+            assert!(!is_own || made.mac == Some(mac("02:00:00:00:00:0c")));
+            // A second of the same name leaves nothing behind, neither here nor there.
+            let before = (lab.space(&a), lab.space(&Ns::Bridges));
+            assert_eq!(lab.refused(step("par0")).errno(), Some(libc::EEXIST));
+            assert_eq!((lab.space(&a), lab.space(&Ns::Bridges)), before);
+            lab.apply(set(&a, "par0", Change { mark: Some(MARK.to_owned()), ..Change::default() }));
+            assert_eq!(lab.interface(&a, "par0").alias.as_deref(), Some(MARK));
+            lab.apply(del(&a, "par0"));
+        }
+    }
+    let nowhere = StackedKind::Macvlan { parent_ns: Ns::Bridges, parent: name("nowhere"), mode };
+    let step = Step::AddStacked { ns: a, name: name("x"), group: 1, kind: nowhere, mac: None, mtu: None };
+    assert_eq!(lab.refused(step).to_string(), "find interface nowhere: No such device (os error 19)");
+}
+
+#[test]
+fn addresses_carry_our_protocol() {
+    let Some(mut lab) = Lab::new("addresses", &["a"]) else { return };
+    let a = container("a");
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    ip(lab.netns(&a), "addr add 10.0.0.9/24 dev eth0");
+    let all = ["10.0.0.1/24", "10.0.0.2/24", "10.1.0.1/32", "10.2.0.0/31", "fd00::1/64", "fd00::2/128"];
+    for it in all {
+        let add = Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr(it) };
+        lab.apply(add.clone());
+        assert_eq!(lab.refused(add).errno(), Some(libc::EEXIST));
+    }
+    lab.apply(set(&a, "eth0", quiet()));
+    lab.apply(set(&Ns::Bridges, "x", quiet()));
+    let seen = lab.interface(&a, "eth0").addrs;
+    for it in all {
+        assert!(seen.contains(&ObservedAddr { cidr: cidr(it), ours: true }), "{it}: {seen:?}");
+    }
+    assert!(seen.contains(&ObservedAddr { cidr: cidr("10.0.0.9/24"), ours: false }), "{seen:?}");
+    let shown = ip(lab.netns(&a), "addr show dev eth0");
+    assert!(shown.contains("inet 10.0.0.1/24 brd 10.0.0.255"), "{shown}");
+    assert!(shown.contains("inet 10.2.0.0/31 scope") && shown.contains("inet 10.1.0.1/32 scope"), "{shown}");
+    assert!(shown.lines().all(|it| !it.contains("fd00::") || it.contains("nodad")), "{shown}");
+    // The first of a subnet goes, the others stay.
+    for it in ["10.0.0.1/24", "fd00::1/64"] {
+        for _ in 0..2 {
+            lab.apply(Step::DelAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr(it) });
+        }
+        let seen = lab.interface(&a, "eth0").addrs;
+        assert!(!seen.iter().any(|addr| addr.cidr == cidr(it)), "{seen:?}");
+    }
+    assert!(ip(lab.netns(&a), "addr show dev eth0").contains("10.0.0.9/24"));
+    // A refusal by a namespace without IPv6 is passed on.
+    netns::inside(lab.netns(&a), || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1"))
+        .unwrap();
+    let add = Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr("fd00::3/64") };
+    let error = lab.refused(add);
+    assert!(matches!(error.errno(), Some(libc::EACCES | libc::EPERM)), "{error}");
+}
+
+#[test]
+fn routes_read_back_as_they_were_given() {
+    let Some(mut lab) = Lab::new("route forms", &["a"]) else { return };
+    let a = container("a");
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    for it in ["10.0.0.1/24", "fd00::1/64"] {
+        lab.apply(Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr(it) });
+    }
+    lab.apply(set(&a, "eth0", quiet()));
+    lab.apply(set(&Ns::Bridges, "x", quiet()));
+    ip(lab.netns(&a), "route add 10.99.0.0/16 via 10.0.0.99");
+    let before = lab.space(&a).routes;
+    assert_eq!(
+        before.iter().map(|it| (it.route.to_string(), it.ours)).collect::<Vec<_>>(),
+        [("10.99.0.0/16 via 10.0.0.99 dev eth0 proto boot".to_owned(), false)]
+    );
+    let forms = [
+        "default via 10.0.0.254",
+        "10.1.0.0/16 via 10.0.0.254 src 10.0.0.1 metric 77 table 200",
+        "10.2.0.0/16 via 10.0.0.254 table 100000",
+        "10.3.0.0/16",
+        "10.3.1.0/24 scope global",
+        "10.4.0.0/16 via 192.0.2.1 onlink",
+        "10.5.0.0/16 via 10.0.0.254 mtu 1300 advmss 1200",
+        "blackhole 10.6.0.0/16",
+        "prohibit 10.7.0.0/16 metric 5",
+        "unreachable 10.8.0.0/16",
+        "throw 10.9.0.0/16 table 200",
+        "local 10.9.1.0/24",
+        "10.10.0.0/16 via inet6 fe80::1",
+        "10.11.0.0/16 nexthop via 10.0.0.251 nexthop via 10.0.0.252 weight 3",
+        "10.11.1.0/24 onlink nexthop via 192.0.2.1 nexthop via 192.0.2.2 weight 256",
+        "10.11.2.0/24 nexthop via inet6 fe80::1 nexthop via 10.0.0.252",
+        "10.12.0.0/16 proto static via 10.0.0.254",
+        "10.13.0.1 via 10.0.0.254",
+        "default via fd00::254",
+        "fd01::/64 via fe80::1 metric 5",
+        "fd02::/64 via fd00::254 mtu 1300 advmss 1200 table 100000",
+        "unreachable fd03::/64",
+        "blackhole fd04::/64",
+        "prohibit fd04:1::/64",
+        "throw fd04:2::/64 table 200",
+        "fd05::/64 nexthop via fd00::251 nexthop via fd00::252 weight 2",
+        "fd06::/64",
+        "fd07::/64 via fd00::254 src fd00::1",
+        "fd08::/64 via fd00:99::1 onlink",
+    ];
+    for form in forms {
+        let route = Route::parse(form).unwrap().with_default_dev(&name("eth0"));
+        let observed = ObservedRoute { ours: route.proto.is_none(), route: route.clone() };
+        let step = Step::SetRoute { ns: a.clone(), route: route.clone() };
+        for _ in 0..2 {
+            lab.kernel.apply(&step).unwrap_or_else(|error| panic!("{form}: {error}"));
+            let added: Vec<_> = lab.space(&a).routes.into_iter().filter(|it| !before.contains(it)).collect();
+            assert_eq!(added, std::slice::from_ref(&observed), "{form}");
+        }
+        for _ in 0..2 {
+            lab.apply(Step::DelRoute { ns: a.clone(), route: route.clone() });
+            assert_eq!(lab.space(&a).routes, before, "{form}");
+        }
+    }
+    let unreached = Route::parse("10.1.0.0/16 via 10.9.9.9 dev eth0").unwrap();
+    assert_eq!(
+        lab.refused(Step::SetRoute { ns: a.clone(), route: unreached }).to_string(),
+        "add route 10.1.0.0/16 via 10.9.9.9 dev eth0: Network is unreachable (os error 101): \
+         Nexthop has invalid gateway"
+    );
+    let elsewhere = Route::parse("10.1.0.0/16 dev absent").unwrap();
+    lab.apply(Step::DelRoute { ns: a, route: elsewhere });
+}
+
+#[test]
+fn transmit_checksums_are_switched() {
+    let Some(mut lab) = Lab::new("checksums", &["a"]) else { return };
+    let a = container("a");
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    for on in [false, false, true, true] {
+        lab.apply(Step::SetTxChecksum { ns: a.clone(), name: name("eth0"), on });
+        assert_eq!(lab.interface(&a, "eth0").tx_checksum, Some(on));
+    }
+    let missing = Step::SetTxChecksum { ns: a, name: name("absent"), on: false };
+    assert!(lab.refused(missing).is_gone());
+}
+
+#[test]
+fn hundreds_are_dumped_and_deleted_together_and_nothing_else() {
+    let Some(mut lab) = Lab::new("hundreds", &["a"]) else { return };
+    let a = container("a");
+    let names: Vec<IfName> = (0..300).map(|it| name(&format!("v{it}"))).collect();
+    for it in &names {
+        lab.apply(add_veth(&a, it.as_str(), &Ns::Bridges, it.as_str()));
+        // Half of them are as a kill leaves them: unmarked, in their group.
+        if it.as_str().ends_with(['1', '3', '5', '7', '9']) {
+            lab.apply(set(&Ns::Bridges, it.as_str(), Change { mark: Some(MARK.into()), ..up() }));
+        }
+    }
+    ip(&lab.bridges, "link add other group 77 type bridge");
+    assert_eq!(lab.space(&Ns::Bridges).interfaces.len(), 301);
+    assert_eq!(lab.space(&a).interfaces.len(), 300);
+    let mut some: Vec<&IfName> = names.iter().take(200).collect();
+    let absent = name("absent");
+    some.push(&absent);
+    let start = std::time::Instant::now();
+    for _ in 0..2 {
+        lab.kernel.del_interfaces(&Ns::Bridges, &some).unwrap();
+        assert_eq!(lab.space(&Ns::Bridges).interfaces.len(), 101);
+    }
+    // One by one they would take 3 s and more.
+    eprintln!("200 deleted in {:?}", start.elapsed());
+    assert_eq!(lab.space(&a).interfaces.len(), 100);
+    assert_eq!(lab.interface(&Ns::Bridges, "other").group, 77);
+}
+
+#[test]
+fn batch_with_one_that_cannot_be_deleted_deletes_the_others() {
+    let Some(mut lab) = Lab::new("batch", &["a"]) else { return };
+    for it in ["x", "y"] {
+        lab.apply(add_veth(&container("a"), it, &Ns::Bridges, it));
+        lab.apply(set(&Ns::Bridges, it, Change { mark: Some(MARK.into()), ..Change::default() }));
+    }
+    let names = ["x", "lo", "y"].map(name);
+    let error = lab.kernel.del_interfaces(&Ns::Bridges, &names.each_ref()).unwrap_err();
+    assert!(error.to_string().contains("del lo"), "{error}");
+    assert!(lab.space(&Ns::Bridges).interfaces.is_empty());
+    let lo = &ip(&lab.bridges, "-d link show lo");
+    assert!(lo.contains("group default"), "{lo}");
+}
+
+#[test]
+fn notices_name_what_is_deleted_and_survive_a_flood() {
+    let Some(mut lab) = Lab::new("notices", &["a"]) else { return };
+    let mut monitor = lab.kernel.watch().unwrap();
+    let names: Vec<IfName> = (0..300).map(|it| name(&format!("v{it}"))).collect();
+    for it in &names {
+        lab.apply(add_veth(&container("a"), it.as_str(), &Ns::Bridges, it.as_str()));
+        lab.apply(set(&Ns::Bridges, it.as_str(), Change { mark: Some(MARK.into()), ..up() }));
+    }
+    assert!(monitor.deleted().unwrap().is_empty());
+    lab.kernel.del_interfaces(&Ns::Bridges, &names.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(monitor.deleted().unwrap(), names.into_iter().collect());
+    assert!(monitor.deleted().unwrap().is_empty());
+}
+
+#[test]
+fn interface_too_small_for_ipv6_needs_no_protection_from_it() {
+    let Some(mut lab) = Lab::new("small mtu", &["a"]) else { return };
+    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
+    lab.apply(set(&Ns::Bridges, "x", Change { mtu: Some(1000), ..Change::default() }));
+    lab.apply(set(&Ns::Bridges, "x", quiet()));
+    assert!(lab.interface(&Ns::Bridges, "x").up);
+}
