@@ -1,0 +1,152 @@
+//! The engine's client against an engine on paper: a unix socket that speaks HTTP.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use conlink::container::ContainerId;
+use conlink::docker::{ContainerEvent, Engine};
+use futures_util::StreamExt;
+
+const OLD: &str = r#"{"status":"start","id":"aa","from":"x","time":1}"#;
+const NEW: &str = r#"{"Type":"container","Action":"die","Actor":{"ID":"bb","Attributes":{"name":"b"}},"time":2,"timeNano":2}"#;
+const BOTH: &str =
+    r#"{"status":"start","id":"cc","Type":"container","Action":"start","Actor":{"ID":"cc"},"time":3}"#;
+
+/// Answers requests, one connection each; its event stream is cut into pieces of `piece` bytes.
+fn serve(listener: UnixListener, piece: usize, requests: Arc<Mutex<Vec<String>>>) {
+    for stream in listener.incoming() {
+        let requests = requests.clone();
+        // A client that goes away amid an answer is no concern of the test.
+        std::thread::spawn(move || answer(stream.unwrap(), piece, &requests).unwrap_or_default());
+    }
+}
+
+fn answer(stream: UnixStream, piece: usize, requests: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(Ok(request)) = lines.next() {
+        for line in lines.by_ref() {
+            if line?.is_empty() {
+                break;
+            }
+        }
+        requests.lock().unwrap().push(request.clone());
+        let path = request.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        let json = |body: &str| {
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        if path.contains("/events") {
+            out.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+            )?;
+            let text = format!("{OLD}\n{NEW}\n{BOTH}\n");
+            for part in text.as_bytes().chunks(piece) {
+                write!(out, "{:x}\r\n", part.len())?;
+                out.write_all(part)?;
+                out.write_all(b"\r\n")?;
+                out.flush()?;
+            }
+            out.write_all(b"0\r\n\r\n")?;
+        } else if path.contains("/_ping") {
+            out.write_all(json("OK").as_bytes())?;
+        } else if path.contains("/containers/json") {
+            out.write_all(json(LIST).as_bytes())?;
+        } else if path.contains("/containers/aa/json") {
+            out.write_all(json(INSPECT).as_bytes())?;
+        } else {
+            let body = r#"{"message":"no such container"}"#;
+            write!(
+                out,
+                "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?;
+        }
+    }
+    Ok(())
+}
+
+const LIST: &str = r#"[{"Id":"aa","Names":["/p-h-2"],"State":"running","Labels":{
+    "com.docker.compose.project":"p","com.docker.compose.service":"h","com.docker.compose.container-number":"2",
+    "com.docker.compose.project.working_dir":"/w"}},
+    {"Id":"bb","Names":["/other"],"State":"running","Labels":{}}]"#;
+const INSPECT: &str = r#"{"Id":"aa","Name":"/p-h-2","State":{"Status":"running","Running":true,"Pid":4711},
+    "Config":{"Labels":{"com.docker.compose.service":"h"}}}"#;
+
+/// Runs a test against an engine on paper.
+fn with_engine<F: Future<Output = ()>>(
+    piece: usize,
+    test: impl FnOnce(Engine, Arc<Mutex<Vec<String>>>) -> F,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn({
+        let requests = requests.clone();
+        move || serve(listener, piece, requests)
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { test(Engine::connect(&socket).await.unwrap(), requests).await });
+}
+
+#[test]
+fn events_are_whole_wherever_the_stream_is_cut() {
+    for piece in [1, 2, 3, 7, 50, 51, 64, 4096] {
+        with_engine(piece, async |engine, _| {
+            let events: Vec<ContainerEvent> = engine.events().map(|it| it.unwrap()).collect().await;
+            let expected = [
+                ContainerEvent::Unknown,
+                ContainerEvent::Died(ContainerId::new("bb")),
+                ContainerEvent::Started(ContainerId::new("cc")),
+            ];
+            assert_eq!(events, expected, "in pieces of {piece} bytes");
+        });
+    }
+}
+
+#[test]
+fn events_are_asked_for_from_before_the_list() {
+    with_engine(64, async |engine, requests| {
+        // The stream is made, then the list is asked for, and only then the stream is read: as the daemon does.
+        let events = engine.events();
+        let listed_at =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        engine.list().await.unwrap();
+        drop(events.collect::<Vec<_>>().await);
+        let requests = requests.lock().unwrap();
+        let asked = requests.iter().find(|it| it.contains("/events")).unwrap();
+        let since: f64 =
+            asked.split("since=").nth(1).unwrap().split(['&', ' ']).next().unwrap().parse().unwrap();
+        assert!(since <= listed_at && since > listed_at - 5.0, "{asked}");
+        assert!(asked.contains("container") && asked.contains("start") && asked.contains("die"), "{asked}");
+    });
+}
+
+#[test]
+fn containers_are_listed_with_what_compose_says_of_them() {
+    with_engine(64, async |engine, _| {
+        let all = engine.list().await.unwrap();
+        let shown: Vec<String> = all
+            .iter()
+            .map(|it| {
+                format!("{} {:?} {:?} {:?} {}", it.name, it.project, it.service, it.working_dir, it.index)
+            })
+            .collect();
+        assert_eq!(shown, [r#"p-h-2 Some("p") Some("h") Some("/w") 2"#, "other None None None 1"]);
+        let (container, pid) = engine.inspect_container(&ContainerId::new("aa")).await.unwrap().unwrap();
+        assert_eq!((container.name.as_str(), pid), ("p-h-2", 4711));
+        assert!(engine.inspect_container(&ContainerId::new("zz")).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_socket_that_is_not_there_is_named() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Engine::connect(Path::new("/nowhere/engine.sock"))).unwrap_err();
+    assert_eq!(error.to_string(), "there is no socket /nowhere/engine.sock");
+}
