@@ -1,0 +1,232 @@
+//! The loop: events in, effects performed.
+//!
+//! One thread. Engine calls, signals and the clock wait their turn in tokio; the kernel answers within the system
+//! call, so its work is done in place, while the engine prepares its next answer on its own time.
+
+mod converge;
+mod listen;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::container::{Container, ContainerId};
+use crate::docker::Engine;
+use crate::kernel::Kernel;
+use crate::network::{Command, Network};
+use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler};
+
+pub use converge::{Mode, converge};
+
+/// What users and their scripts look for in the log. Printed when it is true, and never otherwise.
+pub const ALL_CONNECTED: &str = "All links connected";
+
+/// Inspections under way at once: enough to keep the engine busy, few enough to be answered in order.
+const INSPECTIONS: usize = 8;
+
+/// How often an engine is asked about a container that it has an error for.
+const INSPECTION_TRIES: usize = 6;
+
+/// What the loop runs with.
+#[derive(Debug)]
+pub struct Setup {
+    pub network: Network,
+    pub own: Own,
+    pub engines: BTreeMap<EngineId, Engine>,
+    pub kernel: Kernel,
+    pub mode: Mode,
+    /// Where `--dry-run` writes the plan.
+    pub print: Print,
+}
+
+/// Writes to standard output.
+pub type Print = fn(&str) -> anyhow::Result<()>;
+
+/// What reaches the loop from its tasks.
+#[derive(Debug)]
+enum Message {
+    Event(Event),
+    /// An inspection's answer, before the namespace is taken hold of.
+    Inspected {
+        engine: EngineId,
+        id: ContainerId,
+        ticket: u64,
+        found: Option<(Container, u32)>,
+    },
+}
+
+/// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
+pub async fn run(setup: Setup) -> anyhow::Result<u8> {
+    let Setup { network, own, engines, kernel, mode, print } = setup;
+    let ids: Vec<EngineId> = engines.keys().copied().collect();
+    let reconciler = Reconciler::new(network, own, &ids, mode != Mode::Run);
+    let (sender, mut messages) = mpsc::unbounded_channel();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut watch = listen::Watch::new(&kernel)?;
+    let mut daemon = Daemon {
+        reconciler,
+        engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
+        kernel,
+        mode,
+        print,
+        sender,
+        inspections: Rc::new(Semaphore::new(INSPECTIONS)),
+        wake_at: None,
+        exit: None,
+    };
+    for (id, engine) in &daemon.engines {
+        tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
+    }
+    loop {
+        let wake_at = daemon.wake_at;
+        let message = tokio::select! {
+            // Signals first: under a flood of events they must still be heard.
+            biased;
+            _ = terminate.recv() => Message::Event(Event::Stop),
+            _ = interrupt.recv() => Message::Event(Event::Stop),
+            Some(it) = messages.recv() => it,
+            names = watch.vanished() => Message::Event(Event::Vanished { names }),
+            () = listen::sleep_until(wake_at) => {
+                daemon.wake_at = None;
+                Message::Event(Event::Wake)
+            }
+        };
+        if matches!(message, Message::Event(Event::Stop)) {
+            listen::exit_on_next_signal();
+        }
+        daemon.take(message);
+        if let Some(code) = daemon.exit {
+            return Ok(code);
+        }
+    }
+}
+
+struct Daemon {
+    reconciler: Reconciler,
+    engines: BTreeMap<EngineId, Rc<Engine>>,
+    kernel: Kernel,
+    mode: Mode,
+    print: Print,
+    sender: mpsc::UnboundedSender<Message>,
+    inspections: Rc<Semaphore>,
+    wake_at: Option<Instant>,
+    exit: Option<u8>,
+}
+
+impl Daemon {
+    /// Handles a message and all that follows from it at once.
+    fn take(&mut self, message: Message) {
+        let mut events = VecDeque::new();
+        match message {
+            Message::Event(event) => events.push_back(event),
+            Message::Inspected { engine, id, ticket, found } => {
+                events.push_back(self.attach(engine, id, ticket, found));
+            }
+        }
+        while let Some(event) = events.pop_front() {
+            for effect in self.reconciler.handle(event, Instant::now()) {
+                self.perform(effect, &mut events);
+            }
+        }
+    }
+
+    /// Takes hold of a container's namespace, unless it has died since.
+    fn attach(
+        &mut self,
+        engine: EngineId,
+        id: ContainerId,
+        ticket: u64,
+        found: Option<(Container, u32)>,
+    ) -> Event {
+        let found = match found {
+            None => None,
+            Some((container, pid)) => match self.kernel.attach(&id, pid) {
+                Ok(netns) => Some(Found { container, netns }),
+                Err(error) if error.is_gone() => None,
+                Err(error) => {
+                    let help = error.hint().map(str::to_owned);
+                    return Event::Refused { id, ticket, message: error.to_string(), help };
+                }
+            },
+        };
+        Event::Inspected { engine, id, ticket, found }
+    }
+
+    fn perform(&mut self, effect: Effect, events: &mut VecDeque<Event>) {
+        match effect {
+            Effect::Inspect { engine, id, ticket } => self.inspect(engine, id, ticket),
+            Effect::Release(id) => self.kernel.detach(&id),
+            Effect::Converge(job) => {
+                let outcome = converge::converge(&mut self.kernel, &job, self.mode, self.print);
+                events.push_back(Event::Done { about: job.about, outcome });
+            }
+            Effect::Exec { engine, id, name, commands } => self.exec(engine, id, name, commands),
+            Effect::WakeAt(at) => self.wake_at = Some(at),
+            // What a dry run has to say is its plan, and what is in the way.
+            Effect::Log(log::Level::Info, _) if self.mode == Mode::DryRun => {}
+            Effect::Log(level, text) => log::log!(level, "{text}"),
+            Effect::Announce => match self.mode {
+                Mode::Run | Mode::Once => log::info!("{ALL_CONNECTED}"),
+                Mode::DryRun => {}
+            },
+            Effect::Exit(code) => self.exit = Some(code),
+        }
+    }
+
+    fn inspect(&self, engine_id: EngineId, id: ContainerId, ticket: u64) {
+        let Some(engine) = self.engines.get(&engine_id).cloned() else { return };
+        let (sender, inspections) = (self.sender.clone(), self.inspections.clone());
+        tokio::task::spawn_local(async move {
+            // The semaphore is never closed, so there is a permit, sooner or later.
+            let _permit = inspections.acquire().await;
+            let mut wait = Duration::from_millis(100);
+            // A connection that is lost ends these tries too: when it is back everything is listed, and asked for, again.
+            for _ in 0..INSPECTION_TRIES {
+                match engine.inspect_container(&id).await {
+                    Ok(found) => {
+                        let _ = sender.send(Message::Inspected { engine: engine_id, id, ticket, found });
+                        return;
+                    }
+                    Err(error) => log::debug!("inspect {}: {error:#}", id.short()),
+                }
+                tokio::time::sleep(wait).await;
+                wait *= 2;
+            }
+            log::warn!("{engine_id}: container {} cannot be inspected", id.short());
+        });
+    }
+
+    fn exec(&self, engine: EngineId, id: ContainerId, name: String, commands: Vec<Command>) {
+        if self.mode == Mode::DryRun {
+            let _ = self.sender.send(Message::Event(Event::CommandsDone { id }));
+            return;
+        }
+        let Some(engine) = self.engines.get(&engine).cloned() else { return };
+        let sender = self.sender.clone();
+        tokio::task::spawn_local(async move {
+            let all = commands.iter().map(|it| run_command(&engine, &id, &name, it));
+            futures_util::future::join_all(all).await;
+            let _ = sender.send(Message::Event(Event::CommandsDone { id }));
+        });
+    }
+}
+
+/// Runs one command of the configuration and logs what it says with the container's name in front.
+async fn run_command(engine: &Engine, id: &ContainerId, name: &str, command: &Command) {
+    let argv = command.argv();
+    let result = engine.exec(id, &argv, |line| log::info!("{name}: {line}")).await;
+    let shown = match command {
+        Command::Shell(text) => text.clone(),
+        Command::Exec(argv) => argv.join(" "),
+    };
+    match result {
+        Ok(0) => {}
+        Ok(code) => log::warn!("{name}: command `{shown}` ended with exit code {code}"),
+        Err(error) => log::warn!("{name}: command `{shown}` could not be run: {error:#}"),
+    }
+}

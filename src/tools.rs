@@ -1,0 +1,10 @@
+//! The tools: argv, environment, standard streams; thin.
+
+pub(crate) mod conlink;
+pub(crate) mod install;
+mod logger;
+
+/// The answer of a tool that is announced and not built.
+pub(crate) fn unbuilt(name: &str) -> anyhow::Result<u8> {
+    anyhow::bail!("`{name}` is not built into this version of conlink yet")
+}

@@ -1,0 +1,165 @@
+//! `conlink`: the link engine, and what looks at its configuration.
+
+mod check;
+mod engine;
+mod files;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::{ConfigMode, schema};
+use crate::tools::logger::{self, LogFormat};
+use crate::{USAGE, out};
+
+/// The first arguments that make us this tool; others name tools of their own.
+pub(crate) const SUBCOMMANDS: [&str; 5] = ["check", "schema", "completions", "man", "help"];
+
+/// Wires containers as their compose file describes.
+#[derive(Debug, Parser)]
+#[command(name = "conlink", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+const AFTER_HELP: &str = "Other tools of the same binary: `conlink --list`. \
+    `conlink install DIR` puts them into a folder.";
+
+/// Options of the engine.
+#[derive(Debug, Args)]
+struct Options {
+    #[command(flatten)]
+    files: Files,
+    /// Serve the containers of this compose project [default: that of the engine's own container,
+    /// else COMPOSE_PROJECT_NAME, else all]
+    #[arg(long, value_name = "NAME")]
+    compose_project: Option<String>,
+    /// Socket of the Docker engine [default: DOCKER_HOST if it is a unix socket, else /var/run/docker.sock]
+    #[arg(long, value_name = "PATH")]
+    docker_socket: Option<PathBuf>,
+    /// Socket of Podman [default: the first that is there of /var/run/podman/podman.sock and
+    /// /run/podman/podman.sock]
+    #[arg(long, value_name = "PATH")]
+    podman_socket: Option<PathBuf>,
+    /// Where bridges live when the engine runs on the host itself
+    #[arg(long, value_enum, default_value_t = NetnsPlace::Own)]
+    netns: NetnsPlace,
+    /// Accepted for compatibility and ignored
+    #[arg(long, value_name = "FILE")]
+    config_schema: Option<PathBuf>,
+    /// Print the resolved configuration as JSON and exit
+    #[arg(long)]
+    show_config: bool,
+    /// Wire what runs now, report and exit (0 converged, 1 not); the links stay
+    #[arg(long)]
+    once: bool,
+    /// Print what would be done and exit
+    #[arg(long, conflicts_with = "once")]
+    dry_run: bool,
+    /// Say more: each step, and with two of them what libraries say
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// What describes the network. Each option may be given several times, and take a list with colons.
+#[derive(Debug, Args)]
+struct Files {
+    /// YAML or JSON files that are network configuration as a whole
+    #[arg(long = "network-file", value_name = "FILE", value_delimiter = ':')]
+    network_files: Vec<PathBuf>,
+    /// Compose files with `x-network`
+    #[arg(long = "compose-file", value_name = "FILE", value_delimiter = ':')]
+    compose_files: Vec<PathBuf>,
+    /// Mode of bridges that name none
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, env = "CONLINK_BRIDGE_MODE")]
+    default_bridge_mode: ModeArg,
+    /// MTU of veth and dummy links that name none
+    #[arg(long, value_name = "N", default_value_t = 65535, value_parser = clap::value_parser!(u32).range(68..=65535))]
+    default_mtu: u32,
+    /// Leave the transmit checksum offload of veth links on
+    #[arg(long)]
+    keep_veth_offload: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    Auto,
+    Ovs,
+    Linux,
+    Patch,
+}
+
+impl From<ModeArg> for ConfigMode {
+    fn from(it: ModeArg) -> Self {
+        match it {
+            ModeArg::Auto => Self::Auto,
+            ModeArg::Ovs => Self::Ovs,
+            ModeArg::Linux => Self::Linux,
+            ModeArg::Patch => Self::Patch,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NetnsPlace {
+    /// In a namespace of their own, named after the project
+    Own,
+    /// In the host's namespace
+    Host,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Validate configuration files and tell all that is wrong with them
+    Check(check::CheckArgs),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema {
+        /// The schema of compose files with `x-network`, not of network files
+        #[arg(long)]
+        compose: bool,
+    },
+    /// Print the completion script of a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
+}
+
+pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(it) => it,
+        Err(error) => {
+            error.print()?;
+            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+        }
+    };
+    match cli.command {
+        None => engine::main(cli.options),
+        Some(Sub::Check(args)) => check::main(&args),
+        Some(Sub::Schema { compose }) => {
+            out(&format!("{}\n", serde_json::to_string_pretty(&schema(compose))?)).map(|()| 0)
+        }
+        Some(Sub::Completions { shell }) => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "conlink", &mut text);
+            out(&String::from_utf8_lossy(&text)).map(|()| 0)
+        }
+        Some(Sub::Man) => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            out(&String::from_utf8_lossy(&text)).map(|()| 0)
+        }
+    }
+}
+
+/// Sets up logging: `-v` counts, and VERBOSE stands for one of them, as in the reference tool.
+fn init_log(options: &Options) {
+    let from_env = std::env::var_os("VERBOSE").is_some_and(|it| !it.is_empty() && it != "0");
+    logger::init(options.log_format, options.verbose.max(u8::from(from_env)));
+}

@@ -1,0 +1,197 @@
+//! The engine's own start: from options to a running loop.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::daemon::{self, Mode, Setup};
+use crate::docker::{Engine, own_container_id};
+use crate::kernel::{Kernel, netns};
+use crate::reconcile::{EngineId, Own};
+use crate::tools::conlink::check::report;
+use crate::tools::conlink::files::describe;
+use crate::tools::conlink::{NetnsPlace, Options, init_log};
+use crate::{err, out};
+
+pub(super) fn main(options: Options) -> anyhow::Result<u8> {
+    init_log(&options);
+    if let Some(file) = &options.config_schema {
+        log::debug!("--config-schema {}: ignored, the schema is built in", file.display());
+    }
+    let files = options.files.list();
+    if files.is_empty() {
+        err("error: no configuration: give --compose-file or --network-file (see `conlink --help`)\n");
+        return Ok(crate::USAGE);
+    }
+    // Before the engine is asked: a mistake in a file is told even where there is no engine.
+    let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
+    let described = describe(&files, options.files.defaults(named.as_deref().unwrap_or_default()))?;
+    if !described.diagnostics.is_empty() {
+        report(&described);
+        return Ok(1);
+    }
+    if options.show_config {
+        return out(&format!("{}\n", serde_json::to_string_pretty(&described.network.show())?)).map(|()| 0);
+    }
+    raise_file_limit();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, run(&options, described.network))
+}
+
+async fn run(options: &Options, mut network: crate::network::Network) -> anyhow::Result<u8> {
+    let engines = connect(options).await?;
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut context = Own::default();
+    let mut in_container = false;
+    if let Some(id) = own_container_id(&mountinfo) {
+        in_container = true;
+        // The first process of a process namespace sees no other containers' processes, and so none of their networks.
+        if std::process::id() == 1 {
+            bail!("the engine's container sees no other container: its service needs `pid: host`");
+        }
+        for engine in engines.values() {
+            if let Ok(Some((container, _))) = engine.inspect_container(&id).await {
+                context = Own { project: container.project, working_dir: container.working_dir };
+            }
+        }
+    }
+    if let Some(name) = options.compose_project.clone() {
+        context = Own { project: Some(name), working_dir: None };
+    }
+    if context.project.is_none() {
+        context.project = env("COMPOSE_PROJECT_NAME");
+    }
+    let project = context.project.clone().unwrap_or_default();
+    network.set_project(&project);
+    let mode = match (options.once, options.dry_run) {
+        (_, true) => Mode::DryRun,
+        (true, _) => Mode::Once,
+        _ => Mode::Run,
+    };
+    let place = Place::of(in_container, options.netns, &project);
+    let bridges = place.open(mode)?;
+    // Held to the end: the name in the namespace is ours for as long as the socket lives.
+    let _lock = match mode {
+        Mode::DryRun => None,
+        Mode::Run | Mode::Once => Some(lock(&bridges, &project)?),
+    };
+    let kernel = Kernel::new(bridges)?;
+    let code = daemon::run(Setup { network, own: context, engines, kernel, mode, print: out }).await?;
+    if mode == Mode::Run {
+        place.remove();
+    }
+    Ok(code)
+}
+
+/// Where bridges and outer ends live.
+enum Place {
+    /// The engine's own namespace, as the reference tool has it.
+    Own,
+    Host,
+    /// One of that name.
+    Named(String),
+}
+
+impl Place {
+    fn of(in_container: bool, option: NetnsPlace, project: &str) -> Self {
+        match option {
+            NetnsPlace::Host => Self::Host,
+            NetnsPlace::Own if in_container => Self::Own,
+            NetnsPlace::Own if project.is_empty() => Self::Named("conlink".to_owned()),
+            NetnsPlace::Own => Self::Named(format!("conlink-{}", project.replace('/', "_"))),
+        }
+    }
+
+    fn open(&self, mode: Mode) -> anyhow::Result<File> {
+        match self {
+            Self::Own => netns::own().context("open the engine's own network namespace"),
+            Self::Host => netns::of_process(1).context("open the host's network namespace"),
+            // A look at what would be done leaves no name behind.
+            Self::Named(name) if mode == Mode::DryRun => match netns::find_named(name) {
+                Ok(Some(it)) => Ok(it),
+                Ok(None) => netns::anonymous().context("make a network namespace"),
+                Err(error) => Err(error).with_context(|| format!("open network namespace {name}")),
+            },
+            Self::Named(name) => netns::named(name).with_context(|| {
+                format!("make network namespace {name} (conlink on the host must run as root)")
+            }),
+        }
+    }
+
+    /// Removes the name that [`Place::open`] made.
+    fn remove(&self) {
+        if let Self::Named(name) = self
+            && let Err(error) = netns::delete_named(name)
+        {
+            log::warn!("remove network namespace {name}: {error}");
+        }
+    }
+}
+
+/// One engine a project and namespace: a second one would undo what the first does. An abstract socket belongs to its
+/// namespace, and goes with the process, however that ends.
+fn lock(bridges: &File, project: &str) -> anyhow::Result<std::os::unix::net::UnixListener> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let address = SocketAddr::from_abstract_name(format!("conlink:{project}"))?;
+    netns::inside(bridges, || UnixListener::bind_addr(&address)).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            anyhow::anyhow!("another conlink serves project `{project}` here already")
+        } else {
+            anyhow::Error::new(error).context("make sure to be the only conlink here")
+        }
+    })
+}
+
+/// Connects to every engine that answers; none is an error that names each and why.
+async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>> {
+    let docker = options.docker_socket.clone().unwrap_or_else(|| {
+        let host = env("DOCKER_HOST").and_then(|it| it.strip_prefix("unix://").map(PathBuf::from));
+        host.unwrap_or_else(|| PathBuf::from("/var/run/docker.sock"))
+    });
+    let podman = options.podman_socket.clone().unwrap_or_else(|| {
+        let usual = ["/var/run/podman/podman.sock", "/run/podman/podman.sock"].map(PathBuf::from);
+        let found = usual.iter().find(|it| it.exists()).cloned();
+        found.unwrap_or_else(|| usual[0].clone())
+    });
+    let mut engines = BTreeMap::new();
+    let mut reasons = Vec::new();
+    for (id, socket, asked_for) in [
+        (EngineId::Docker, docker, options.docker_socket.is_some()),
+        (EngineId::Podman, podman, options.podman_socket.is_some()),
+    ] {
+        match Engine::connect(&socket).await {
+            Ok(engine) => {
+                log::debug!("{id}: connected to {}", socket.display());
+                drop(engines.insert(id, engine));
+            }
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::new(error));
+                if asked_for && !engines.is_empty() {
+                    log::warn!("{id}: {reason}");
+                }
+                reasons.push(format!("{id}: {reason}"));
+            }
+        }
+    }
+    if engines.is_empty() {
+        bail!("no container engine answers: {}", reasons.join("; "));
+    }
+    Ok(engines)
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|it| !it.is_empty())
+}
+
+/// A container takes two or three open files; the usual soft limit of 1024 is too few for some hundreds.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}

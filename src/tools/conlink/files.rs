@@ -1,0 +1,84 @@
+//! From file names to a network, or to what is wrong with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::config::{Diagnostic, Env, Input, Sources, load, tidy};
+use crate::network::{Defaults, Network, resolve};
+use crate::tools::conlink::Files;
+
+/// What the files describe, with all that is wrong with them.
+pub(super) struct Described {
+    pub(super) network: Network,
+    pub(super) sources: Arc<Sources>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// How a file is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Compose,
+    Network,
+}
+
+impl Files {
+    /// Every file with its role, in the order of merging.
+    pub(super) fn list(&self) -> Vec<(PathBuf, Role)> {
+        let compose = self.compose_files.iter().map(|it| (it.clone(), Role::Compose));
+        let network = self.network_files.iter().map(|it| (it.clone(), Role::Network));
+        compose.chain(network).filter(|(path, _)| !path.as_os_str().is_empty()).collect()
+    }
+
+    pub(super) fn defaults(&self, project: &str) -> Defaults {
+        Defaults {
+            bridge_mode: self.default_bridge_mode.into(),
+            mtu: self.default_mtu,
+            keep_veth_offload: self.keep_veth_offload,
+            // Bridges of Open vSwitch are not carried out by this version, so `auto` is linux.
+            ovs: false,
+            project: project.to_owned(),
+        }
+    }
+}
+
+/// Reads the files and resolves what they say. An error is a file that cannot be read.
+pub(super) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) -> anyhow::Result<Described> {
+    let mut sources = Sources::default();
+    let mut inputs = Vec::new();
+    let mut unreadable = Vec::new();
+    for (path, role) in files {
+        match read(path) {
+            Ok(text) => {
+                let file = sources.add(path.display().to_string(), text);
+                inputs.push(match role {
+                    Role::Compose => Input::Compose(file),
+                    Role::Network => Input::Network(file),
+                });
+            }
+            Err(error) => unreadable.push(format!("{error:#}")),
+        }
+    }
+    if !unreadable.is_empty() {
+        anyhow::bail!(unreadable.join("\nerror: "));
+    }
+    let (config, mut diagnostics) = load(&sources, &inputs, &environment());
+    let sources = Arc::new(sources);
+    let (network, found) = resolve(config, sources.clone(), defaults);
+    diagnostics.extend(found);
+    tidy(&mut diagnostics);
+    Ok(Described { network, sources, diagnostics })
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    String::from_utf8(bytes).with_context(|| format!("read {}", path.display()))
+}
+
+/// Variables whose name or value is no text can be in no file either.
+fn environment() -> Env {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}

@@ -1,0 +1,269 @@
+//! The binary from outside: codes, standard output and standard error in full.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use expect_test::{Expect, expect};
+
+use crate::support::{Run, conlink, run};
+
+/// Runs `conlink` in a folder with these files.
+fn with_files(files: &[(&str, &str)], args: &[&str], env: &[(&str, &str)]) -> Run {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    conlink(dir.path(), args, &env)
+}
+
+fn check(files: &[(&str, &str)], args: &[&str], code: i32, stdout: &Expect, stderr: &Expect) {
+    let run = with_files(files, args, &[]);
+    stdout.assert_eq(&run.stdout);
+    stderr.assert_eq(&run.stderr);
+    assert_eq!(run.code, code);
+}
+
+#[test]
+fn twelve_mistakes_are_twelve_diagnostics_at_their_places() {
+    let compose = "\
+services:
+  a:
+    x-network:
+      links:
+        - {brigde: lan, bridge: lan, ip: 10.0.0.256/24}
+        - {bridge: lan, dev: much-too-long-a-name}
+        - {bridge: lan, dev: eth2, mac: '01:00:00:00:00:01', mtu: 9}
+x-network:
+  links:
+    - {service: b, type: vlan, vlanid: 4095, outer-dev: up0}
+    - {service: b, dev: eth1, bridge: lan, route: default vai 10.0.0.1}
+    - {service: b, dev: eth2, bridge: lan, netem: [delay 1ms, loss 101%]}
+    - {service: b, dev: eth3, bridge: lan, nat: 10.0.0.1}
+    - {bridge: lan}
+  bridges:
+    - {bridge: lan, mode: lynux}
+  tunnels:
+    - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: '${VNI:?say which}'}
+";
+    let run = with_files(&[("compose.yaml", compose)], &["check", "--format", "json", "compose.yaml"], &[]);
+    let said: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let lines: Vec<String> = said["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| {
+            format!(
+                "{}:{}:{}: {}\n",
+                it["file"].as_str().unwrap(),
+                it["line"],
+                it["col"],
+                it["message"].as_str().unwrap()
+            )
+        })
+        .collect();
+    expect![[r#"
+        compose.yaml:5:12: no property is named `brigde`
+        compose.yaml:5:42: `10.0.0.256` is not an IP address
+        compose.yaml:6:30: an interface name is at most 15 bytes, this has 20
+        compose.yaml:7:41: the lowest bit of the first byte marks a group address, which no interface can have
+        compose.yaml:7:67: expected a number from 68 to 65535, found `9`
+        compose.yaml:10:40: expected a number from 1 to 4094, found `4095`
+        compose.yaml:11:59: unknown word `vai`
+        compose.yaml:12:68: `loss` cannot be `101%`
+        compose.yaml:13:49: `nat` needs an address to translate to
+        compose.yaml:14:7: `service` or `container` is missing
+        compose.yaml:16:27: `lynux` is no mode of a bridge
+        compose.yaml:18:59: variable `VNI` is not set: say which
+    "#]]
+    .assert_eq(&lines.concat());
+    assert_eq!((run.code, run.stderr.as_str()), (1, ""));
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_line_and_what_would_be_right() {
+    check(
+        &[("net.yaml", "links:\n  - {service: a, bridge: lan, ip: 10.0.0.1}\n")],
+        &["--network-file", "net.yaml", "--show-config"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: an address with its prefix length is due, like `10.0.0.1/24`
+             --> net.yaml:2:35
+              |
+            2 |   - {service: a, bridge: lan, ip: 10.0.0.1}
+              |                                   ^^^^^^^^
+
+            error: 1 mistake in the configuration
+        "#]],
+    );
+}
+
+#[test]
+fn check_tells_that_all_is_well() {
+    check(
+        &[("net.json", r#"{"links": [{"service": "a", "bridge": "lan", "ip": ["10.0.0.1/24"]}]}"#)],
+        &["check", "net.json"],
+        0,
+        &expect![[r#"
+            ok: 1 link and 1 bridge
+        "#]],
+        &expect![""],
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read_are_all_named() {
+    check(
+        &[],
+        &["--network-file", "a.yaml:b.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: read a.yaml: No such file or directory (os error 2)
+            error: read b.yaml: No such file or directory (os error 2)
+        "#]],
+    );
+}
+
+#[test]
+fn without_a_configuration_there_is_nothing_to_do() {
+    check(
+        &[],
+        &[],
+        2,
+        &expect![""],
+        &expect![[r#"
+            error: no configuration: give --compose-file or --network-file (see `conlink --help`)
+        "#]],
+    );
+}
+
+#[test]
+fn an_engine_that_does_not_answer_is_named_with_the_reason() {
+    check(
+        &[("net.yaml", "links: [{service: a, bridge: lan}]\n")],
+        &["--network-file", "net.yaml", "--docker-socket", "no.sock", "--podman-socket", "pod.sock"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: no container engine answers: docker: there is no socket no.sock; podman: there is no socket pod.sock
+        "#]],
+    );
+}
+
+#[test]
+fn an_unknown_tool_gets_the_list() {
+    check(
+        &[],
+        &["frob"],
+        2,
+        &expect![""],
+        &expect![[r#"
+            error: no tool is named `frob`; there are:
+            conlink       wires containers as their compose file describes
+            copy          overlays a templated file tree, then runs a command
+            mdc           assembles a compose project from modes
+            net2dot       draws the network
+            resolve-deps  resolves the dependencies between modes
+            wait          waits for interfaces, addresses, files or ports, then runs a command
+        "#]],
+    );
+}
+
+#[test]
+fn an_unknown_option_is_a_usage_error() {
+    let run = with_files(&[], &["--frob"], &[]);
+    assert_eq!((run.code, run.stdout.as_str()), (2, ""));
+    assert!(run.stderr.starts_with("error: unexpected argument '--frob' found"), "{}", run.stderr);
+}
+
+#[test]
+fn a_tool_that_is_not_built_yet_says_so() {
+    check(
+        &[],
+        &["wait", "-i", "eth0"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: `wait` is not built into this version of conlink yet
+        "#]],
+    );
+}
+
+#[test]
+fn version_list_completions_and_manual_go_to_standard_output() {
+    for (args, begin) in [
+        (vec!["--version"], "conlink "),
+        (vec!["--list"], "conlink  "),
+        (vec!["--help"], "Wires containers"),
+        (vec!["completions", "bash"], "_conlink() {"),
+        (vec!["man"], ".ie \\n(.g"),
+        (vec!["schema"], "{\n  \"$schema\""),
+        (vec!["schema", "--compose"], "{\n  \"$schema\""),
+    ] {
+        let run = with_files(&[], &args, &[]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{args:?}");
+        assert!(run.stdout.starts_with(begin), "{args:?}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn install_puts_the_binary_and_a_link_for_each_tool() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("utils");
+    let name = target.to_str().unwrap();
+    // Twice: what is there already is replaced.
+    for _ in 0..2 {
+        let run = conlink(dir.path(), &["install", name], &BTreeMap::new());
+        assert_eq!(run, Run { code: 0, stdout: String::new(), stderr: String::new() });
+    }
+    let mut names: Vec<String> =
+        fs::read_dir(&target).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(
+        names.join(" "),
+        "conlink conlink.js copy copy.sh mdc net2dot resolve-deps resolve-deps.py wait wait.sh"
+    );
+    assert_eq!(fs::metadata(target.join("conlink")).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(fs::read_link(target.join("wait.sh")).unwrap(), Path::new("conlink"));
+    let mut called = Command::new(target.join("wait.sh"));
+    called.arg("-i");
+    assert_eq!(run(called).stderr, "error: `wait` is not built into this version of conlink yet\n");
+    let run = conlink(dir.path(), &["install", name, "frob"], &BTreeMap::new());
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.starts_with("error: no tool is named `frob`; there are: conlink"), "{}", run.stderr);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" schema | head -c 1; exit \"${PIPESTATUS:-0}\"", env!("CARGO_BIN_EXE_conlink")]);
+    assert_eq!(run(shell), Run { code: 0, stdout: "{".to_owned(), stderr: String::new() });
+}
+
+#[test]
+fn the_bridge_mode_may_come_from_the_environment() {
+    let files = [("net.yaml", "links: [{service: a, bridge: x}]\n")];
+    let args = ["--network-file", "net.yaml", "--show-config"];
+    let mode = |env: &[(&str, &str)], more: &[&str]| {
+        let run = with_files(&files, &[&args, more].concat(), env);
+        let shown: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        shown["bridges"]["x"]["mode"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(mode(&[], &[]), "linux");
+    assert_eq!(mode(&[("CONLINK_BRIDGE_MODE", "patch")], &[]), "patch");
+    assert_eq!(mode(&[("CONLINK_BRIDGE_MODE", "patch")], &["--default-bridge-mode", "linux"]), "linux");
+}
+
+#[test]
+fn a_mac_that_is_not_given_is_the_same_at_each_start() {
+    let files = [("net.yaml", "links: [{service: a, bridge: x}, {container: c, bridge: x}]\n")];
+    let args = ["--network-file", "net.yaml", "--show-config"];
+    let of = |project: &str| with_files(&files, &args, &[("COMPOSE_PROJECT_NAME", project)]).stdout;
+    assert_eq!(of("p"), of("p"));
+    assert_ne!(of("p"), of("q"));
+}

@@ -1,0 +1,17 @@
+//! The one integration binary.
+
+#![expect(clippy::disallowed_methods, reason = "tests run programs: the binary under test, `ip`, `tc`")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod conlink;
+mod diagnostics;
+mod docker;
+mod events;
+mod golden;
+mod kernel;
+mod layers;
+mod model;
+mod netns;
+mod plan;
+mod schema;
+mod support;
