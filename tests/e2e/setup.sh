@@ -1,0 +1,112 @@
+# shellcheck shell=bash
+# What the end-to-end tier and the examples need: packages, a Docker engine, compose v2, two images. Sourced.
+# Each function does nothing when its work is done already.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BINARY=$ROOT/target/x86_64-unknown-linux-gnu/release/conlink
+SETUP_DIR=${TMPDIR:-/tmp}/conlink-setup
+DOCKERD_PID=
+
+say() { printf '%s\n' "$*" >&2; }
+
+# The packages among the arguments that are not installed yet.
+missing_packages() {
+    local it
+    for it in "$@"; do
+        dpkg-query -W -f '${Status}\n' "$it" 2>/dev/null | grep -q '^install ok installed' || printf '%s\n' "$it"
+    done
+}
+
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} -eq 0 ] && return 0
+    say "installing ${missing[*]}"
+    # dockerd is started by hand: a package's service must not come first.
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$SETUP_DIR/apt.log" 2>&1 || {
+        tail -20 "$SETUP_DIR/apt.log" >&2
+        return 1
+    }
+}
+
+# Compose v2 is in the next Debian release. Its package index is read with folders of its own, so that the machine's
+# own apt stays as it is.
+install_compose() {
+    docker compose version >/dev/null 2>&1 && return 0
+    say "installing compose v2"
+    local dir=$SETUP_DIR/compose plugins=${HOME:-/root}/.docker/cli-plugins source
+    mkdir -p "$dir"/{lists/partial,cache/archives/partial,root} "$plugins"
+    if source=$(grep -ls '^Types:' /etc/apt/sources.list.d/debian.sources); then
+        awk 'NF == 0 { exit } { print }' "$source" | sed 's/^Suites:.*/Suites: trixie/' >"$dir/trixie.sources"
+        source=$dir/trixie.sources
+    else
+        grep -m1 '^deb .* main' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+            sed -E 's/^[^:]*:(deb .*)$/\1/; s/^(deb( \[[^]]*\])? [^ ]+) [^ ]+ .*/\1 trixie main/' >"$dir/trixie.list"
+        source=$dir/trixie.list
+    fi
+    local options=(-o "Dir::Etc::sourcelist=$source" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$dir/lists"
+        -o "Dir::Cache=$dir/cache")
+    apt-get "${options[@]}" update -qq >"$dir/log" 2>&1 &&
+        (cd "$dir" && apt-get "${options[@]}" download docker-compose docker-buildx >>"$dir/log" 2>&1) || {
+        cat "$dir/log" >&2
+        return 1
+    }
+    local package
+    for package in "$dir"/*.deb; do dpkg -x "$package" "$dir/root"; done
+    find "$dir/root" -path '*cli-plugins/docker-*' -type f -exec install -m 755 {} "$plugins" \;
+    docker compose version >/dev/null
+}
+
+start_dockerd() {
+    docker version >/dev/null 2>&1 && return 0
+    say "starting dockerd"
+    dockerd >"$SETUP_DIR/dockerd.log" 2>&1 &
+    DOCKERD_PID=$!
+    local try
+    for try in $(seq 1 300); do
+        docker version >/dev/null 2>&1 && return 0
+        kill -0 "$DOCKERD_PID" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -20 "$SETUP_DIR/dockerd.log" >&2
+    say "dockerd does not answer (after $try tries)"
+    return 1
+}
+
+# Ends the engine if it is ours.
+stop_dockerd() {
+    [ -n "$DOCKERD_PID" ] || return 0
+    kill "$DOCKERD_PID" 2>/dev/null || true
+    wait "$DOCKERD_PID" 2>/dev/null || true
+    DOCKERD_PID=
+}
+
+# A container to wire: busybox and nothing else. No image can be counted on to be pulled.
+make_node_image() {
+    docker image inspect conlink-node >/dev/null 2>&1 && return 0
+    local dir=$SETUP_DIR/node it
+    rm -rf "$dir"
+    mkdir -p "$dir"/{bin,dev,etc,proc,sys,tmp,root}
+    cp /bin/busybox "$dir/bin/busybox"
+    for it in $(/bin/busybox --list); do
+        [ "$it" = busybox ] || ln -s busybox "$dir/bin/$it"
+    done
+    tar -C "$dir" -c . | docker import --change 'ENV PATH=/bin' --change 'CMD ["sleep", "1000000"]' - conlink-node >/dev/null
+}
+
+build_binary() {
+    (cd "$ROOT" && cargo build --release --quiet)
+}
+
+# The image of the engine: the binary and names for it.
+make_image() {
+    local stage=$ROOT/target/image
+    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$stage"
+    DOCKER_BUILDKIT=0 docker build --quiet --tag conlink "$ROOT" >"$SETUP_DIR/build.log" 2>&1 || {
+        cat "$SETUP_DIR/build.log" >&2
+        return 1
+    }
+}
+
+mkdir -p "$SETUP_DIR"
