@@ -18,7 +18,7 @@ use crate::container::{Container, ContainerId};
 use crate::docker::Engine;
 use crate::kernel::Kernel;
 use crate::network::{Command, Network};
-use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler};
+use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler, Unreachable};
 
 pub use converge::{Mode, converge};
 
@@ -149,8 +149,9 @@ impl Daemon {
                 Ok(netns) => Some(Found { container, netns }),
                 Err(error) if error.is_gone() => None,
                 Err(error) => {
-                    let help = error.hint().map(str::to_owned);
-                    return Event::Refused { id, ticket, message: error.to_string(), help };
+                    let (message, help) = (error.to_string(), error.hint().map(str::to_owned));
+                    let container = Some(container);
+                    return Event::Unreachable(Unreachable { engine, id, container, ticket, message, help });
                 }
             },
         };
@@ -186,18 +187,20 @@ impl Daemon {
             let _permit = inspections.acquire().await;
             let mut wait = Duration::from_millis(100);
             // A connection that is lost ends these tries too: when it is back everything is listed, and asked for, again.
+            let mut message = String::new();
             for _ in 0..INSPECTION_TRIES {
                 match engine.inspect_container(&id).await {
                     Ok(found) => {
                         let _ = sender.send(Message::Inspected { engine: engine_id, id, ticket, found });
                         return;
                     }
-                    Err(error) => log::debug!("inspect {}: {error:#}", id.short()),
+                    Err(error) => message = format!("inspect {}: {error:#}", id.short()),
                 }
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
-            log::warn!("{engine_id}: container {} cannot be inspected", id.short());
+            let it = Unreachable { engine: engine_id, id, container: None, ticket, message, help: None };
+            let _ = sender.send(Message::Event(Event::Unreachable(it)));
         });
     }
 

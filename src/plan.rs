@@ -111,8 +111,10 @@ pub enum Subject {
     Patch(String),
     /// An interface of ours that nobody wants any more.
     Leftover(IfName),
-    /// A container as a whole, by name.
+    /// A container as a whole, by name or id.
     Container(String),
+    /// All that is outside of containers.
+    Everything,
 }
 
 impl fmt::Display for Subject {
@@ -123,6 +125,7 @@ impl fmt::Display for Subject {
             Self::Patch(name) => write!(f, "patch {name}"),
             Self::Leftover(name) => write!(f, "leftover {name}"),
             Self::Container(name) => write!(f, "container {name}"),
+            Self::Everything => f.write_str("the network"),
         }
     }
 }

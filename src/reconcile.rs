@@ -51,8 +51,8 @@ pub enum Event {
     Hint { engine: EngineId, id: ContainerId },
     /// The answer to [`Effect::Inspect`] with the same ticket.
     Inspected { engine: EngineId, id: ContainerId, ticket: u64, found: Option<Found> },
-    /// The container runs, and its namespace cannot be had.
-    Refused { id: ContainerId, ticket: u64, message: String, help: Option<String> },
+    /// The other answer to [`Effect::Inspect`].
+    Unreachable(Unreachable),
     /// A job was done.
     Done { about: About, outcome: Outcome },
     /// The commands of a container have ended.
@@ -73,6 +73,18 @@ pub struct Found {
     pub container: Container,
     /// The namespace's identity: its inode.
     pub netns: u64,
+}
+
+/// A running container whose namespace cannot be had, or about which the engine has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    pub engine: EngineId,
+    pub id: ContainerId,
+    /// None when the engine had no answer.
+    pub container: Option<Container>,
+    pub ticket: u64,
+    pub message: String,
+    pub help: Option<String>,
 }
 
 /// What is to be done.

@@ -28,7 +28,9 @@ use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
 use conlink::network::{Defaults, resolve};
 use conlink::plan::{ObservedAddr, Step, plan};
-use conlink::reconcile::{Effect, EngineId, Event, Failure, Found, Job, Outcome, Own, Reconciler};
+use conlink::reconcile::{
+    Effect, EngineId, Event, Failure, Found, Job, Outcome, Own, Reconciler, Unreachable,
+};
 
 use crate::model::{BRIDGES, HOST, Model};
 use crate::support::{expect_file, for_each_case};
@@ -180,9 +182,13 @@ impl<'a> Play<'a> {
         match effect {
             Effect::Inspect { engine, id, ticket } => {
                 let running = self.running.values().find(|(it, _)| it.id == id).cloned();
-                if running.as_ref().is_some_and(|(it, _)| self.unreachable.contains(&it.name)) {
+                if let Some((container, _)) =
+                    running.clone().filter(|(it, _)| self.unreachable.contains(&it.name))
+                {
                     let message = "open the network namespace: Permission denied".to_owned();
-                    return Some(Event::Refused { id, ticket, message, help: None });
+                    let container = Some(container);
+                    let it = Unreachable { engine, id, container, ticket, message, help: None };
+                    return Some(Event::Unreachable(it));
                 }
                 let found = running.map(|(container, netns)| {
                     self.model.attached.insert(id.clone(), netns);

@@ -77,9 +77,9 @@ fn problem(it: &Problem) -> Failure {
 fn subject(about: &About) -> Subject {
     match about {
         About::Containers(ids) => {
-            Subject::Bridge(ids.iter().map(|it| it.short()).collect::<Vec<_>>().join(" "))
+            Subject::Container(ids.iter().map(|it| it.short()).collect::<Vec<_>>().join(", "))
         }
-        About::Base | About::Gone | About::Teardown => Subject::Bridge("*".to_owned()),
+        About::Base | About::Gone | About::Teardown => Subject::Everything,
     }
 }
 

@@ -12,7 +12,9 @@ use crate::container::{Container, ContainerId};
 use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Place};
 use crate::plan::Subject;
 use crate::reconcile::state::job::{outers, patches};
-use crate::reconcile::{About, Effect, EngineId, Event, Failure, Found, Gone, Outcome, Own, Standing};
+use crate::reconcile::{
+    About, Effect, EngineId, Event, Failure, Found, Gone, Outcome, Own, Standing, Unreachable,
+};
 
 /// How long a container that died is given to take its interfaces with it, or to come back.
 const GRACE: Duration = Duration::from_millis(300);
@@ -32,6 +34,8 @@ pub struct Reconciler {
     /// Something was done since everything was last said to be connected.
     news: bool,
     running_commands: BTreeSet<ContainerId>,
+    /// Inspections under way: of several about one container the last asked for counts.
+    asked: BTreeMap<ContainerId, (EngineId, u64)>,
     ticket: u64,
     stopping: bool,
 }
@@ -44,8 +48,6 @@ struct Tracked {
     instance: Instance,
     /// Once inspected.
     netns: Option<u64>,
-    /// Of the inspection whose answer counts; None when none is due.
-    ticket: Option<u64>,
     standing: Standing,
     commands_ran: bool,
 }
@@ -71,6 +73,7 @@ impl Reconciler {
             base: Standing::default(),
             news: true,
             running_commands: BTreeSet::new(),
+            asked: BTreeMap::new(),
             ticket: 0,
             stopping: false,
         }
@@ -93,9 +96,7 @@ impl Reconciler {
             Event::Inspected { engine, id, ticket, found } => {
                 self.inspected(engine, id, ticket, found, now, &mut effects);
             }
-            Event::Refused { id, ticket, message, help } => {
-                self.refused_by(&id, ticket, message, help, now, &mut effects);
-            }
+            Event::Unreachable(it) => self.unreachable(it, now, &mut effects),
             Event::Done { about, outcome } => self.done(&about, &outcome, now, &mut effects),
             Event::CommandsDone { id } => {
                 self.running_commands.remove(&id);
@@ -132,6 +133,8 @@ impl Reconciler {
         for id in lost {
             self.forget(&id, now, effects);
         }
+        // A connection that was lost took answers with it; whatever still matters is asked for again below.
+        self.asked.retain(|_, (it, _)| *it != engine);
         // What an engine that was killed left inside containers is theirs whether the configuration still has anything
         // for them or not: so the first time every container of the project is looked at.
         let first = !self.base.tried;
@@ -168,7 +171,6 @@ impl Reconciler {
                 container,
                 instance,
                 netns: None,
-                ticket: None,
                 standing: Standing::default(),
                 commands_ran: false,
             },
@@ -196,9 +198,7 @@ impl Reconciler {
     /// Asks about a container; an answer to an earlier question will no longer count.
     fn inspect(&mut self, engine: EngineId, id: ContainerId, effects: &mut Vec<Effect>) {
         self.ticket += 1;
-        if let Some(it) = self.containers.get_mut(&id) {
-            it.ticket = Some(self.ticket);
-        }
+        self.asked.insert(id.clone(), (engine, self.ticket));
         effects.push(Effect::Inspect { engine, id, ticket: self.ticket });
     }
 
@@ -211,7 +211,7 @@ impl Reconciler {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        if self.containers.get(&id).is_some_and(|it| it.ticket != Some(ticket)) {
+        if !self.is_answer(&id, ticket) {
             return;
         }
         let Some(found) = found else {
@@ -223,7 +223,6 @@ impl Reconciler {
             return;
         }
         let Some(it) = self.containers.get_mut(&id) else { return };
-        it.ticket = None;
         if it.netns != Some(found.netns) {
             it.standing = Standing::default();
             it.commands_ran = false;
@@ -234,18 +233,25 @@ impl Reconciler {
         effects.push(Effect::Converge(job));
     }
 
+    /// Is it the answer to the last question about the container? Then no other is awaited.
+    fn is_answer(&mut self, id: &ContainerId, ticket: u64) -> bool {
+        let is_last = self.asked.get(id).is_some_and(|(_, last)| *last == ticket);
+        if is_last {
+            self.asked.remove(id);
+        }
+        is_last
+    }
+
     /// A container that runs and cannot be reached is not connected, and nobody is to think so.
-    fn refused_by(
-        &mut self,
-        id: &ContainerId,
-        ticket: u64,
-        message: String,
-        help: Option<String>,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(it) = self.containers.get_mut(id).filter(|it| it.ticket == Some(ticket)) else { return };
-        it.ticket = None;
+    fn unreachable(&mut self, it: Unreachable, now: Instant, effects: &mut Vec<Effect>) {
+        let Unreachable { engine, id, container, ticket, message, help } = it;
+        if !self.is_answer(&id, ticket) {
+            return;
+        }
+        if let Some(container) = container {
+            self.track(engine, container, false);
+        }
+        let Some(it) = self.containers.get_mut(&id) else { return };
         it.netns = None;
         let subject = Subject::Container(it.container.name.clone());
         let failure = Failure { subject, message, help, is_final: false };
@@ -295,7 +301,11 @@ impl Reconciler {
         let name = &it.container.name;
         let mine = |failure: &&Failure| match &failure.subject {
             Subject::Link(link) => link.container == *name,
-            Subject::Bridge(_) | Subject::Patch(_) | Subject::Leftover(_) | Subject::Container(_) => true,
+            Subject::Bridge(_)
+            | Subject::Patch(_)
+            | Subject::Leftover(_)
+            | Subject::Container(_)
+            | Subject::Everything => true,
         };
         let with_origin = |failure: &Failure| {
             let of = |link: &&Link| failure.subject == Subject::Link(link.id.clone());
@@ -335,7 +345,7 @@ impl Reconciler {
             effects.push(Effect::Converge(self.bridges_job()));
         }
         let hit = |it: &Tracked| {
-            it.ticket.is_none()
+            !self.asked.contains_key(&it.container.id)
                 && it.instance.links.iter().any(|link| match &link.kind {
                     LinkKind::Veth { outer, attach, .. } => {
                         let bridge = matches!(attach, Attach::Bridge(it) if names.contains(it.as_str()));
@@ -392,8 +402,7 @@ impl Reconciler {
         let next = retries.flatten().chain(self.gone.values().map(|it| it.due)).min();
         effects.extend(next.map(Effect::WakeAt));
         let working = effects.iter().any(|it| matches!(it, Effect::Converge(_)));
-        let answered =
-            self.engines.values().all(|it| *it) && self.containers.values().all(|it| it.ticket.is_none());
+        let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
         if working || !answered || !self.base.tried {
             return;
         }
