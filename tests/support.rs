@@ -97,7 +97,8 @@ pub(crate) fn skip(what: &str, reason: &str) {
     // Past the test runner's capture: a skip that nobody sees is a test that nobody misses.
     use std::io::Write;
     let mut tty = File::options().append(true).open("/proc/self/fd/2").unwrap();
-    writeln!(tty, "SKIP {what}: {reason}").unwrap();
+    // On a line of its own, wherever the runner's own output stands.
+    writeln!(tty, "\nSKIP {what}: {reason}").unwrap();
 }
 
 /// May this process make network namespaces?

@@ -233,11 +233,11 @@ services:
     image: conlink-node
     network_mode: "service:a"
     stop_grace_period: 0s
-    x-network: {links: [{bridge: lan, dev: eth1, ip: 10.0.0.2/24}]}
-  b: {$NODE, x-network: {links: [{bridge: lan, ip: 10.0.0.3/24}]}}
+    x-network: {links: [{bridge: wan, dev: eth1, ip: 10.1.0.2/24}]}
+  b: {$NODE, x-network: {links: [{bridge: lan, ip: 10.0.0.3/24}, {bridge: wan, dev: eth1, ip: 10.1.0.3/24}]}}
 YAML
     start_engine share
-    within 10 pings share-b-1 10.0.0.1 && within 10 pings share-b-1 10.0.0.2 && has_link share-side-1 eth0 >/dev/null &&
+    within 10 pings share-b-1 10.0.0.1 && within 10 pings share-b-1 10.1.0.2 && has_link share-side-1 eth0 >/dev/null &&
         docker kill share-side-1 >/dev/null && within 10 has_no_link share-a-1 eth1 && pings share-b-1 10.0.0.1 >/dev/null
 }
 
