@@ -358,6 +358,9 @@ YAML
     timeout 60 "${podman[@]}" rm -af -t 0 >/dev/null 2>&1
     kill "$service" && wait "$service" 2>/dev/null
     timeout 60 "${podman[@]}" rmi -af >/dev/null 2>&1
+    # Podman keeps the monitor of a command that was run through its API for five minutes.
+    local it
+    for it in $(pgrep -f "conmon .*$WORK/podman"); do kill "$it" 2>/dev/null; done
     return $code
 }
 
