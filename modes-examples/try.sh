@@ -12,7 +12,7 @@ example=${1:-two-hosts}
 . ../tests/e2e/setup.sh
 finish() {
     local code=$?
-    docker compose down --timeout 5 >/dev/null 2>&1 || true
+    docker compose down >/dev/null 2>&1 || true
     stop_dockerd
     exit "$code"
 }
@@ -26,8 +26,15 @@ make_node_image
 make_image
 cd "$example"
 say "starting example $example"
-docker compose up -d --quiet-pull 2>/dev/null
-bash check.sh
+docker compose up -d >"$SETUP_DIR/up.log" 2>&1 || {
+    cat "$SETUP_DIR/up.log" >&2
+    exit 1
+}
+code=0
+bash check.sh || code=1
 echo
-docker logs "$(docker compose ps -q network)" 2>&1 | tail -5
+docker compose exec -T "$(docker compose ps --services | awk '$0 != "network" && !found++')" ip -o addr show eth0 || code=1
+echo
+docker logs "$(docker compose ps -aq network)" 2>&1 | tail -5
+[ "$code" = 0 ] || exit 1
 echo "example $example works; its description: modes-examples/$example/compose.yaml"

@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=modes-examples/check.sh
 . ../check.sh
 
-node s1 ping -c 1 10.0.1.2
+node s1 ping -c 1 -W 1 10.0.1.2
 # Frames that a bridge keeps to itself, sent by one end and compared byte for byte at the other.
 for pair in "s1 s2" "s2 s1"; do
     read -r from to <<<"$pair"

@@ -5,7 +5,7 @@ set -euo pipefail
 . ../check.sh
 
 for index in 1 2 3; do
-    INDEX=1 node server ping -c 1 "10.0.1.$((99 + index))"
-    INDEX=$index node worker ip addr show eth0 | grep "02:00:0a:00:01:6$((3 + index))" >/dev/null
-    INDEX=$index node worker ip addr show eth1 | grep "10.9.$index.1/24" >/dev/null
+    INDEX=1 node server ping -c 1 -W 1 "10.0.1.$((99 + index))"
+    INDEX=$index node worker sh -c "ip addr show eth0 | grep 02:00:0a:00:01:6$((3 + index))" >/dev/null
+    INDEX=$index node worker sh -c "ip addr show eth1 | grep 10.9.$index.1/24" >/dev/null
 done

@@ -4,6 +4,6 @@ set -euo pipefail
 # shellcheck source=modes-examples/check.sh
 . ../check.sh
 
-node h1 ping -c 1 10.0.1.2 >/dev/null
-node h1 ping -c 1 10.9.0.3
-docker logs "$(docker compose ps -q network)" 2>&1 | grep 'h2-1: h2 has 2 links'
+node h1 ping -c 1 -W 1 10.0.1.2 >/dev/null
+node h1 ping -c 1 -W 1 10.9.0.3
+eventually sh -c "docker logs $(docker compose ps -q network) 2>&1 | grep 'h2-1: h2 has 2 links'"

@@ -4,5 +4,5 @@ set -euo pipefail
 # shellcheck source=modes-examples/check.sh
 . ../check.sh
 
-node h1 ping -c 3 -i 0.2 10.0.1.2
-node h2 ping -c 1 10.0.1.1 >/dev/null
+node h1 ping -c 3 -i 0.2 -W 1 10.0.1.2
+node h2 ping -c 1 -W 1 10.0.1.1 >/dev/null

@@ -47,8 +47,8 @@ install_compose() {
     fi
     local options=(-o "Dir::Etc::sourcelist=$source" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$dir/lists"
         -o "Dir::Cache=$dir/cache")
-    apt-get "${options[@]}" update -qq >"$dir/log" 2>&1 &&
-        (cd "$dir" && apt-get "${options[@]}" download docker-compose docker-buildx >>"$dir/log" 2>&1) || {
+    { apt-get "${options[@]}" update -qq && (cd "$dir" && apt-get "${options[@]}" download docker-compose docker-buildx); } \
+        >"$dir/log" 2>&1 || {
         cat "$dir/log" >&2
         return 1
     }
@@ -78,7 +78,14 @@ start_dockerd() {
 stop_dockerd() {
     [ -n "$DOCKERD_PID" ] || return 0
     kill "$DOCKERD_PID" 2>/dev/null || true
-    wait "$DOCKERD_PID" 2>/dev/null || true
+    # It may have been started by a subshell, and then it is no child to wait for.
+    local try
+    for try in $(seq 1 200); do
+        wait "$DOCKERD_PID" 2>/dev/null || true
+        kill -0 "$DOCKERD_PID" 2>/dev/null || break
+        sleep 0.1
+    done
+    [ "$try" -lt 200 ] || say "dockerd $DOCKERD_PID does not end"
     DOCKERD_PID=
 }
 
