@@ -114,7 +114,9 @@ fn network(yaml: &str) -> Network {
 }
 
 fn ping(netns: &File, addr: &str) {
-    inside(netns, "busybox", &["ping", "-c1", "-W2", addr]);
+    // The first question for a neighbour may be lost to a port that is just coming up.
+    let again = format!("for try in 1 2 3 4 5; do busybox ping -c1 -W2 {addr} && exit 0; done; exit 1");
+    inside(netns, "busybox", &["sh", "-c", &again]);
 }
 
 /// `ip -j`'s answer.

@@ -48,7 +48,7 @@ gate "formatted" cargo fmt --check
 gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
 tier "unit, golden, black box and namespace tests" cargo test --quiet
 tier "end to end" tests/e2e/run.sh
-[ ! -x tests/vm/run.sh ] || tier "the full kernel in a virtual machine" tests/vm/run.sh
+tier "namespace tests on the full kernel, in a virtual machine" tests/vm/run.sh
 rm -f "$LOG"
 echo
 [ "$skipped" = 0 ] || echo "$skipped skipped, for the reasons above"
