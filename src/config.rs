@@ -26,6 +26,7 @@ use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::route::Route;
 
+pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Severity, tidy};
 pub use interpolate::Env;
@@ -63,6 +64,7 @@ pub struct LinkConfig {
     pub route: Vec<Spanned<Route>>,
     pub nat: Option<Spanned<IpAddr>>,
     pub netem: Option<Spanned<Netem>>,
+    pub netem_in: Option<Spanned<Netem>>,
     /// Which modes there are, the type decides.
     pub mode: Option<Spanned<String>>,
     pub vlanid: Option<Spanned<u16>>,
@@ -164,11 +166,6 @@ pub struct Forward {
     pub outer: u16,
     pub inner: u16,
     pub protocol: Protocol,
-}
-
-names! {
-    /// The protocol of a forwarded port.
-    Protocol { Tcp = "tcp", Udp = "udp" }
 }
 
 /// What is wrong with a text that should be a forward.

@@ -155,6 +155,37 @@ impl Netem {
     pub fn parse(text: &str) -> Result<Self, BadWord> {
         parse::netem(text)
     }
+
+    /// What a kernel tells of it when asked (`netem_dump()` in `net/sched/sch_netem.c`): it keeps the tables of
+    /// distributions and the seed to itself. A slot by distribution, which is told from one without, has
+    /// [`Distribution::Normal`] for all of them.
+    #[must_use]
+    pub fn observable(&self) -> Self {
+        let mut observable = self.clone();
+        if let Some(delay) = &mut observable.delay {
+            delay.distribution = None;
+        }
+        if let Some(Slot { delay: SlotDelay::Distribution { distribution, .. }, .. }) = &mut observable.slot {
+            *distribution = Distribution::Normal;
+        }
+        observable.seed = None;
+        observable
+    }
+
+    /// What [`Netem::observable`] leaves out, as words without `:`, such as
+    /// `distribution normal slot-distribution pareto seed 7`. None where that is nothing. Two netems that agree in both
+    /// are equal.
+    pub fn hidden(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if let Some(distribution) = self.delay.and_then(|it| it.distribution) {
+            parts.push(format!("distribution {}", distribution.name()));
+        }
+        if let Some(Slot { delay: SlotDelay::Distribution { distribution, .. }, .. }) = self.slot {
+            parts.push(format!("slot-distribution {}", distribution.name()));
+        }
+        parts.extend(self.seed.map(|it| format!("seed {it}")));
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
 }
 
 /// No impairment: what an empty text says.
@@ -271,4 +302,4 @@ impl fmt::Display for Slot {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

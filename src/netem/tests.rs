@@ -228,6 +228,32 @@ fn errors_of_what_does_not_go_together() {
     check_error("loss 0% ecn", &format!("        ^^^ {loss}"));
 }
 
+#[test]
+fn what_a_kernel_keeps_to_itself_is_told_apart() {
+    for (text, observable, hidden) in [
+        ("", "", None),
+        ("delay 10ms 2ms 5% loss 1% ecn rate 1mbit", "delay 10ms 2ms 5% loss 1% ecn rate 1mbit", None),
+        ("delay 10ms 2ms distribution pareto", "delay 10ms 2ms", Some("distribution pareto")),
+        ("slot 1ms 2ms", "slot 1ms 2ms", None),
+        (
+            "slot distribution normal 5ms 1ms packets 3",
+            "slot distribution normal 5ms 1ms packets 3",
+            Some("slot-distribution normal"),
+        ),
+        ("loss 1% seed 7", "loss 1%", Some("seed 7")),
+        (
+            "delay 10ms 2ms distribution normal slot distribution paretonormal 5ms 1ms seed 7",
+            "delay 10ms 2ms slot distribution normal 5ms 1ms",
+            Some("distribution normal slot-distribution paretonormal seed 7"),
+        ),
+    ] {
+        let netem = netem(text);
+        assert_eq!(netem.observable().to_string(), observable, "{text}");
+        assert_eq!(netem.hidden().as_deref(), hidden, "{text}");
+        assert_eq!(netem.observable().observable(), netem.observable(), "{text}");
+    }
+}
+
 fn any_percent() -> impl Strategy<Value = Percent> + Clone {
     prop_oneof![any::<u32>(), 0_u32..3, (u32::MAX - 3)..=u32::MAX].prop_map(Percent)
 }
@@ -282,7 +308,7 @@ fn any_slot() -> impl Strategy<Value = Slot> {
 }
 
 /// Anything that [`Netem::parse`] can return.
-fn any_netem() -> impl Strategy<Value = Netem> {
+pub(crate) fn any_netem() -> impl Strategy<Value = Netem> {
     let rate = (1_u64..=1 << 50, any::<i32>(), any::<u32>(), any::<i32>(), 0..4).prop_map(
         |(bytes, packet_overhead, cell_size, cell_overhead, zeros)| Rate {
             bytes: if zeros == 0 { (bytes / 125_000).max(1) * 125_000 } else { bytes },

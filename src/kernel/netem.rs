@@ -1,0 +1,378 @@
+//! The wire form of a netem: the bytes of TCA_OPTIONS (`include/uapi/linux/pkt_sched.h`, `net/sched/sch_netem.c`).
+//!
+//! They start with a `struct tc_netem_qopt`; attributes follow it. The kernel takes the struct as a whole, but keeps what
+//! it holds for each attribute that is absent. Only without TCA_NETEM_LOSS it goes back to random loss; without a seed
+//! some versions draw one and others go on with theirs.
+
+mod table;
+
+use std::hash::{BuildHasher, RandomState};
+
+use rtnetlink::packet_core::NlasIterator;
+
+use crate::netem::{
+    Chance, Delay, Distribution, Loss, MAX_JITTER, Nanos, Netem, Percent, Rate, Reorder, Slot, SlotDelay,
+};
+
+const CORR: u16 = 1;
+const DELAY_DIST: u16 = 2;
+const REORDER: u16 = 3;
+const CORRUPT: u16 = 4;
+const LOSS: u16 = 5;
+const RATE: u16 = 6;
+const ECN: u16 = 7;
+const RATE64: u16 = 8;
+const LATENCY64: u16 = 10;
+const JITTER64: u16 = 11;
+const SLOT: u16 = 12;
+const SLOT_DIST: u16 = 13;
+const PRNG_SEED: u16 = 14;
+
+/// NETEM_LOSS_GI and NETEM_LOSS_GE, inside of TCA_NETEM_LOSS.
+const LOSS_STATE: u16 = 1;
+const LOSS_GEMODEL: u16 = 2;
+
+const NESTED: u16 = 1 << 15;
+
+/// The kernel's tick in nanoseconds (PSCHED_TICKS2NS()); `tc` reads the same out of `/proc/net/psched`.
+const TICK: i64 = 64;
+
+/// What the options are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// Nothing is there yet: what is absent is not set.
+    New,
+    /// Something is there: what is absent would stay.
+    Present,
+}
+
+/// TCA_OPTIONS of a netem that is not there yet, byte for byte as `tc qdisc add … netem` of iproute2 6.1 sends it, but
+/// for these:
+///
+/// * Times that are no whole number of ticks of 64 ns, or more than 274 s, are sent exactly as well: `tc` rounds them
+///   down to what ticks hold, or refuses them.
+/// * A correlation of duplicates is sent also where nothing else has one: `tc` forgets it.
+/// * What is nothing (`corrupt 0%`) is not sent.
+/// * The contents of the tables are our own.
+pub(super) fn encode(netem: &Netem) -> Vec<u8> {
+    options(netem, Target::New)
+}
+
+/// TCA_OPTIONS for a netem that is there already, whatever it is: nothing stays of it. With RTM_NEWQDISC, under its own
+/// handle or with NLM_F_REPLACE; packets that wait in the queue keep the times they were given.
+///
+/// A table cannot be taken away from the kernel, which looks at the bounds of slots only while it has none. Where jitter
+/// or slots are uniform a uniform table takes its place, so that `tc qdisc show` writes `slot MIN MAX` as
+/// `slot distribution DELAY JITTER` from then on; [`decode`] knows it.
+pub(super) fn encode_change(netem: &Netem) -> Vec<u8> {
+    options(netem, Target::Present)
+}
+
+/// In the order of `tc`; the kernel has none.
+fn options(netem: &Netem, target: Target) -> Vec<u8> {
+    let present = target == Target::Present;
+    let delay = netem.delay.unwrap_or(NO_DELAY);
+    let mut out = Options(prefix(netem, delay));
+    if delay.time != from_ticks(ticks(delay.time)) {
+        out.put(LATENCY64, &delay.time.0.to_ne_bytes());
+    }
+    if delay.jitter != from_ticks(ticks(delay.jitter)) {
+        out.put(JITTER64, &delay.jitter.0.to_ne_bytes());
+    }
+    let random = match netem.loss {
+        Some(Loss::Random(it)) => it,
+        Some(Loss::State { .. } | Loss::Gemodel { .. }) | None => NONE,
+    };
+    let duplicate = netem.duplicate.unwrap_or(NONE);
+    let reorder = netem.reorder.map_or(NONE, |it| it.chance);
+    let corrupt = netem.corrupt.unwrap_or(NONE);
+    let correlations = [delay.correlation, random.correlation, duplicate.correlation];
+    // `tc` sends it for the correlations of these two as well, which are not in it.
+    let others = [reorder.correlation, corrupt.correlation];
+    if present || correlations.iter().chain(&others).any(|it| !it.is_zero()) {
+        out.words(CORR, &correlations.map(|it| it.0));
+    }
+    if present || netem.reorder.is_some() {
+        out.words(REORDER, &[reorder.percent.0, reorder.correlation.0]);
+    }
+    if present || netem.ecn {
+        out.words(ECN, &[u32::from(netem.ecn)]);
+    }
+    if present || netem.corrupt.is_some() {
+        out.words(CORRUPT, &[corrupt.percent.0, corrupt.correlation.0]);
+    }
+    if present || netem.slot.is_some() {
+        out.put(SLOT, &netem.slot.map_or([0; 40], |it| slot(it, target)));
+    }
+    put_loss(&mut out, netem.loss);
+    if present || netem.rate.is_some() {
+        put_rate(&mut out, netem.rate.unwrap_or(NO_RATE));
+    }
+    // A seed that was given must not go on to rule: nobody can foretell what comes instead.
+    if let Some(seed) = netem.seed.or_else(|| present.then(draw)) {
+        out.put(PRNG_SEED, &seed.to_ne_bytes());
+    }
+    if delay.distribution.is_some() || present && !delay.jitter.is_zero() {
+        out.table(DELAY_DIST, delay.distribution);
+    }
+    match netem.slot.map(|it| it.delay) {
+        Some(SlotDelay::Distribution { distribution, .. }) => out.table(SLOT_DIST, Some(distribution)),
+        Some(SlotDelay::Between { .. }) if present => out.table(SLOT_DIST, None),
+        Some(SlotDelay::Between { .. }) | None => {}
+    }
+    out.0
+}
+
+/// Any number: the keys of the standard library's hashers are random.
+fn draw() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+const NONE: Chance = Chance { percent: Percent(0), correlation: Percent(0) };
+const NO_DELAY: Delay =
+    Delay { time: Nanos(0), jitter: Nanos(0), correlation: Percent(0), distribution: None };
+const NO_RATE: Rate = Rate { bytes: 0, packet_overhead: 0, cell_size: 0, cell_overhead: 0 };
+
+/// `struct tc_netem_qopt`
+fn prefix(netem: &Netem, delay: Delay) -> Vec<u8> {
+    let loss = match netem.loss {
+        Some(Loss::Random(it)) => it.percent.0,
+        Some(Loss::State { .. } | Loss::Gemodel { .. }) | None => 0,
+    };
+    bytes(&[
+        ticks(delay.time),
+        netem.limit,
+        loss,
+        netem.reorder.map_or(0, |it| it.gap),
+        netem.duplicate.map_or(0, |it| it.percent.0),
+        ticks(delay.jitter),
+    ])
+}
+
+/// Whole ticks, as many as there is room for.
+fn ticks(time: Nanos) -> u32 {
+    u32::try_from(time.0.max(0) / TICK).unwrap_or(u32::MAX)
+}
+
+fn from_ticks(ticks: u32) -> Nanos {
+    Nanos(i64::from(ticks) * TICK)
+}
+
+fn put_loss(out: &mut Options, loss: Option<Loss>) {
+    let mut model = Options(Vec::new());
+    match loss {
+        Some(Loss::State { p13, p31, p32, p23, p14 }) => {
+            model.words(LOSS_STATE, &[p13, p31, p32, p14, p23].map(|it| it.0));
+        }
+        Some(Loss::Gemodel { p, r, one_minus_h, one_minus_k }) => {
+            model.words(LOSS_GEMODEL, &[p.0, r.0, u32::MAX - one_minus_h.0, one_minus_k.0]);
+        }
+        // Without the attribute the kernel goes back to random loss.
+        Some(Loss::Random(_)) | None => return,
+    }
+    out.put(LOSS | NESTED, &model.0);
+}
+
+fn put_rate(out: &mut Options, rate: Rate) {
+    let bytes = u32::try_from(rate.bytes).unwrap_or_else(|_| {
+        out.put(RATE64, &rate.bytes.to_ne_bytes());
+        u32::MAX
+    });
+    let overheads =
+        [rate.packet_overhead.cast_unsigned(), rate.cell_size, rate.cell_overhead.cast_unsigned()];
+    out.words(RATE, &[bytes, overheads[0], overheads[1], overheads[2]]);
+}
+
+/// `struct tc_netem_slot`
+fn slot(slot: Slot, target: Target) -> [u8; 40] {
+    let mut out = [0; 40];
+    let (min, max, delay, jitter) = match (slot.delay, target) {
+        (SlotDelay::Between { min, max }, Target::New) => (min, max, Nanos(0), Nanos(0)),
+        // Bounds count only where the kernel has no table: say the same to one that has.
+        (SlotDelay::Between { min, max }, Target::Present) => {
+            let (delay, jitter) = spread(min, max);
+            (min, max, delay, jitter)
+        }
+        (SlotDelay::Distribution { delay, jitter, .. }, _) => (Nanos(0), Nanos(0), delay, jitter),
+    };
+    let limits = [slot.packets.unwrap_or(0), slot.bytes.unwrap_or(0)];
+    let fields = min.0.to_ne_bytes().into_iter().chain(max.0.to_ne_bytes());
+    let fields = fields.chain(limits.into_iter().flat_map(u32::to_ne_bytes));
+    let fields = fields.chain(delay.0.to_ne_bytes()).chain(jitter.0.to_ne_bytes());
+    for (to, from) in out.iter_mut().zip(fields) {
+        *to = from;
+    }
+    out
+}
+
+/// The middle of two bounds, and how far they are from it. The kernel draws whole nanoseconds: the half one of an odd
+/// distance is lost.
+fn spread(min: Nanos, max: Nanos) -> (Nanos, Nanos) {
+    let half = max.0.saturating_sub(min.0) / 2;
+    (Nanos(min.0.saturating_add(half)), Nanos(half).min(MAX_JITTER))
+}
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|it| it.to_ne_bytes()).collect()
+}
+
+/// Attributes in the making.
+struct Options(Vec<u8>);
+
+impl Options {
+    /// All of them have whole multiples of four bytes, so that none needs padding.
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+    }
+
+    fn words(&mut self, kind: u16, words: &[u32]) {
+        self.put(kind, &bytes(words));
+    }
+
+    /// None for uniform.
+    fn table(&mut self, kind: u16, distribution: Option<Distribution>) {
+        let table = table::of(distribution);
+        self.put(kind, &table.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<u8>>());
+    }
+}
+
+/// The netem that the kernel reports by TCA_OPTIONS, as [`Netem::observable`] has it: None where it reports what is no
+/// netem that a text could say.
+pub(super) fn decode(options: &[u8]) -> Option<Netem> {
+    let mut prefix = Fields(options);
+    let (latency, limit, loss, gap) = (prefix.u32()?, prefix.u32()?, prefix.u32()?, prefix.u32()?);
+    let (duplicate, jitter) = (prefix.u32()?, prefix.u32()?);
+    let mut netem = Netem { limit, ..Netem::default() };
+    let mut delay = Delay { time: from_ticks(latency), jitter: from_ticks(jitter), ..NO_DELAY };
+    let mut random = Chance { percent: Percent(loss), ..NONE };
+    let mut duplicate = Chance { percent: Percent(duplicate), ..NONE };
+    let mut reorder = NONE;
+    let mut model = None;
+    let mut rate = NO_RATE;
+    let mut rate64 = None;
+    for attribute in NlasIterator::new(prefix.0) {
+        let attribute = attribute.ok()?;
+        let mut fields = Fields(attribute.value());
+        match attribute.kind() {
+            LATENCY64 => delay.time = fields.time()?,
+            JITTER64 => delay.jitter = fields.time()?,
+            CORR => {
+                delay.correlation = fields.percent()?;
+                random.correlation = fields.percent()?;
+                duplicate.correlation = fields.percent()?;
+            }
+            REORDER => reorder = fields.chance()?,
+            CORRUPT => netem.corrupt = some(fields.chance()?),
+            ECN => netem.ecn = fields.u32()? != 0,
+            RATE => {
+                rate.bytes = u64::from(fields.u32()?);
+                rate.packet_overhead = fields.u32()?.cast_signed();
+                rate.cell_size = fields.u32()?;
+                rate.cell_overhead = fields.u32()?.cast_signed();
+            }
+            RATE64 => rate64 = Some(fields.u64()?),
+            SLOT => netem.slot = fields.slot()?,
+            LOSS => model = Some(loss_model(attribute.value())?),
+            _ => {}
+        }
+    }
+    if !delay.time.is_zero() || !delay.jitter.is_zero() {
+        let correlation = if delay.jitter.is_zero() { Percent(0) } else { delay.correlation };
+        netem.delay = Some(Delay { jitter: delay.jitter.min(MAX_JITTER), correlation, ..delay });
+    }
+    netem.loss = model.or(some(random).map(Loss::Random));
+    netem.duplicate = some(duplicate);
+    // Without a gap the kernel reorders nothing.
+    netem.reorder = some(reorder).filter(|_| gap > 0).map(|chance| Reorder { chance, gap });
+    rate.bytes = rate64.map_or(rate.bytes, |it| it.max(rate.bytes));
+    netem.rate = Some(rate).filter(|it| it.bytes > 0);
+    Some(netem)
+}
+
+/// What never happens is not there.
+fn some(chance: Chance) -> Option<Chance> {
+    Some(chance).filter(|it| !it.percent.is_zero())
+}
+
+fn loss_model(attributes: &[u8]) -> Option<Loss> {
+    let attribute = NlasIterator::new(attributes).next()?.ok()?;
+    let mut fields = Fields(attribute.value());
+    match attribute.kind() {
+        LOSS_STATE => {
+            let (p13, p31, p32) = (fields.percent()?, fields.percent()?, fields.percent()?);
+            let (p14, p23) = (fields.percent()?, fields.percent()?);
+            Some(Loss::State { p13, p31, p32, p23, p14 })
+        }
+        LOSS_GEMODEL => Some(Loss::Gemodel {
+            p: fields.percent()?,
+            r: fields.percent()?,
+            one_minus_h: Percent(u32::MAX - fields.u32()?),
+            one_minus_k: fields.percent()?,
+        }),
+        _ => None,
+    }
+}
+
+/// The fields of a struct, from the first on.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.next().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.next().map(u64::from_ne_bytes)
+    }
+
+    fn percent(&mut self) -> Option<Percent> {
+        self.u32().map(Percent)
+    }
+
+    fn chance(&mut self) -> Option<Chance> {
+        Some(Chance { percent: self.percent()?, correlation: self.percent()? })
+    }
+
+    /// None for a time before now.
+    fn time(&mut self) -> Option<Nanos> {
+        self.next().map(i64::from_ne_bytes).filter(|it| *it >= 0).map(Nanos)
+    }
+
+    /// The inner None is for no slots.
+    fn slot(&mut self) -> Option<Option<Slot>> {
+        let (min, max) = (self.time()?, self.time()?);
+        let (packets, bytes) = (self.u32()?, self.u32()?);
+        let (delay, jitter) = (self.time()?, self.time()?);
+        let by_table = !jitter.is_zero() && (delay, jitter) != spread(min, max);
+        let delay = if by_table {
+            SlotDelay::Distribution {
+                distribution: Distribution::Normal,
+                delay,
+                jitter: jitter.min(MAX_JITTER),
+            }
+        } else if max.is_zero() {
+            return Some(None);
+        } else {
+            SlotDelay::Between { min: Some(min).filter(|it| *it <= max)?, max }
+        };
+        // The kernel's words for no limit, what it takes and what it holds.
+        let limit = |it: u32| match it {
+            0 | 0x7fff_ffff => Some(None),
+            1..=Slot::MAX => Some(Some(it)),
+            _ => None,
+        };
+        Some(Some(Slot { delay, packets: limit(packets)?, bytes: limit(bytes)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

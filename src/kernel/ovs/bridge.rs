@@ -1,0 +1,217 @@
+//! Bridges: what there is, and changes of them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::db::{
+    Answers, DATABASE, insert, is, map_of, members, mutate, new_row, number, row, select, set_of, text,
+    update, uuid, value,
+};
+use super::rpc::Failure;
+use super::{Datapath, LIMIT, MARK, Ovs, mark_of, no_bridge, set_mark};
+use crate::addr::IfName;
+use crate::device::BridgeOptions;
+use crate::kernel::netlink::Error;
+
+/// A bridge as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvsBridge {
+    /// Whose it is; None where somebody else made it.
+    pub mark: Option<String>,
+    /// None for one that is neither of those we know.
+    pub datapath: Option<Datapath>,
+    /// What is set, as [`Ovs::set_bridge`] takes it.
+    pub options: BridgeOptions,
+    /// Why the bridge's own interface could not be made.
+    pub error: Option<String>,
+    /// Its ports but for its own interface.
+    pub ports: BTreeMap<IfName, OvsPort>,
+}
+
+/// A port as the database has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OvsPort {
+    pub mark: Option<String>,
+    /// Why the switch does not use the interface: mostly, that there is none of that name.
+    pub error: Option<String>,
+}
+
+impl Ovs {
+    /// All bridges and ports, ours and others'.
+    pub fn dump(&mut self) -> Result<BTreeMap<String, OvsBridge>, Error> {
+        self.attempt(|| "dump bridges of Open vSwitch".to_owned(), |it| Ok(decode(&it.transact(dump())?)))
+    }
+
+    /// `ovs-vsctl add-br NAME`. That one of ours is there already is success, and it has this mark then.
+    pub fn add_bridge(&mut self, name: &IfName, mark: &str) -> Result<(), Error> {
+        self.attempt(|| format!("add Open vSwitch bridge {name}"), |it| it.try_add_bridge(name, mark))
+    }
+
+    fn try_add_bridge(&mut self, name: &IfName, mark: &str) -> Result<(), Failure> {
+        let name = name.as_str();
+        let found = self.transact(vec![select("Bridge", is("name", name), &["_uuid", "external_ids"])])?;
+        let (added, bridge) = match found.rows(0).first() {
+            Some(bridge) => {
+                if mark_of(bridge).is_none() {
+                    return Err(Failure::Refused("there is one that is not conlink's".to_owned()));
+                }
+                let changed = set_mark("Bridge", name, mark);
+                (false, self.commit(changed, LIMIT).map(|_| None)?)
+            }
+            None => {
+                let bridge = json!({
+                    "name": name, "datapath_type": self.datapath.name(), "fail_mode": "standalone",
+                    "external_ids": map_of(&[(MARK, mark)]), "ports": new_row("port"),
+                });
+                let inserted = self.commit(
+                    vec![
+                        insert("Bridge", bridge, "bridge"),
+                        insert("Port", json!({"name": name, "interfaces": new_row("interface")}), "port"),
+                        insert("Interface", json!({"name": name, "type": "internal"}), "interface"),
+                        mutate(DATABASE, json!([]), json!([["bridges", "insert", new_row("bridge")]])),
+                    ],
+                    LIMIT,
+                )?;
+                (true, inserted.inserted(0).cloned())
+            }
+        };
+        let Some(error) = self.device_error(name)? else {
+            return Ok(());
+        };
+        if added && let Some(bridge) = bridge {
+            self.commit(vec![forget_bridge(&bridge)], LIMIT)?;
+        }
+        Err(Failure::Device(error))
+    }
+
+    /// `ovs-vsctl set bridge NAME …`: the options that are given, the others stay.
+    ///
+    /// Any `group_fwd_mask` but 0 has all link-local groups forwarded (`forward-bpdu`): Open vSwitch tells them not apart.
+    /// It always heeds VLAN tags, and so `vlan_filtering` says nothing to it.
+    pub fn set_bridge(&mut self, name: &IfName, options: &BridgeOptions) -> Result<(), Error> {
+        let what = || format!("set Open vSwitch bridge {name}");
+        self.attempt(what, |it| {
+            let found = it.transact(vec![select("Bridge", is("name", name.as_str()), &["_uuid"])])?;
+            if found.rows(0).is_empty() {
+                return Err(no_bridge(name));
+            }
+            it.commit(set_options(name.as_str(), options), LIMIT).map(drop)
+        })
+    }
+
+    /// `ovs-vsctl del-br NAME`, with its ports; their interfaces stay. That it is gone already is success.
+    pub fn del_bridge(&mut self, name: &IfName) -> Result<(), Error> {
+        self.attempt(
+            || format!("del Open vSwitch bridge {name}"),
+            |it| {
+                let found = it.transact(vec![select("Bridge", is("name", name.as_str()), &["_uuid"])])?;
+                match found.column(0, "_uuid") {
+                    Some(bridge) => it.commit(vec![forget_bridge(bridge)], LIMIT).map(drop),
+                    None => Ok(()),
+                }
+            },
+        )
+    }
+}
+
+fn forget_bridge(bridge: &Value) -> Value {
+    mutate(DATABASE, json!([]), json!([["bridges", "delete", bridge]]))
+}
+
+/// `other_config` of a bridge.
+const FORWARD_LINK_LOCAL: &str = "forward-bpdu";
+const AGEING_TIME: &str = "mac-aging-time";
+const FORWARD_DELAY: &str = "stp-forward-delay";
+
+fn set_options(name: &str, options: &BridgeOptions) -> Vec<Value> {
+    let BridgeOptions {
+        stp,
+        vlan_filtering: _,
+        mcast_snooping,
+        group_fwd_mask,
+        mtu,
+        ageing_time,
+        forward_delay,
+    } = options;
+    let columns = row([
+        ("stp_enable", stp.map(Value::from)),
+        ("mcast_snooping_enable", mcast_snooping.map(Value::from)),
+    ]);
+    let mut changes = Vec::new();
+    if columns.as_object().is_some_and(|it| !it.is_empty()) {
+        changes.push(update("Bridge", is("name", name), columns));
+    }
+    for (key, value) in [
+        (FORWARD_LINK_LOCAL, group_fwd_mask.map(|it| (it != 0).to_string())),
+        (AGEING_TIME, ageing_time.map(|it| it.to_string())),
+        (FORWARD_DELAY, forward_delay.map(|it| it.to_string())),
+    ] {
+        if let Some(value) = value {
+            let delete = json!(["other_config", "delete", set_of(vec![key.into()])]);
+            let insert = json!(["other_config", "insert", map_of(&[(key, &value)])]);
+            changes.push(mutate("Bridge", is("name", name), json!([delete, insert])));
+        }
+    }
+    if let Some(mtu) = mtu {
+        changes.push(update("Interface", is("name", name), json!({"mtu_request": mtu})));
+    }
+    changes
+}
+
+const BRIDGE_COLUMNS: [&str; 7] =
+    ["name", "ports", "datapath_type", "external_ids", "other_config", "stp_enable", "mcast_snooping_enable"];
+
+fn dump() -> Vec<Value> {
+    vec![
+        select("Bridge", json!([]), &BRIDGE_COLUMNS),
+        select("Port", json!([]), &["_uuid", "name", "interfaces", "external_ids"]),
+        select("Interface", json!([]), &["_uuid", "name", "error", "mtu_request"]),
+    ]
+}
+
+fn decode(answers: &Answers) -> BTreeMap<String, OvsBridge> {
+    fn by_uuid(rows: &[Value]) -> BTreeMap<&str, &Value> {
+        rows.iter().filter_map(|it| Some((uuid(it.get("_uuid")?)?, it))).collect()
+    }
+    fn get<'a>(rows: &BTreeMap<&str, &'a Value>, reference: &Value) -> Option<&'a Value> {
+        rows.get(uuid(reference)?).copied()
+    }
+    let (ports, interfaces) = (by_uuid(answers.rows(1)), by_uuid(answers.rows(2)));
+    let mut bridges = BTreeMap::new();
+    for bridge in answers.rows(0) {
+        let Some(name) = bridge["name"].as_str() else { continue };
+        let other = |key| value(&bridge["other_config"], key);
+        let mut found = OvsBridge {
+            mark: mark_of(bridge).map(str::to_owned),
+            datapath: bridge["datapath_type"].as_str().and_then(Datapath::named),
+            options: BridgeOptions {
+                stp: bridge["stp_enable"].as_bool(),
+                mcast_snooping: bridge["mcast_snooping_enable"].as_bool(),
+                ageing_time: other(AGEING_TIME).and_then(|it| it.parse().ok()),
+                forward_delay: other(FORWARD_DELAY).and_then(|it| it.parse().ok()),
+                group_fwd_mask: other(FORWARD_LINK_LOCAL).map(|it| if it == "true" { u16::MAX } else { 0 }),
+                ..BridgeOptions::default()
+            },
+            error: None,
+            ports: BTreeMap::new(),
+        };
+        for port in members(&bridge["ports"]).into_iter().filter_map(|it| get(&ports, it)) {
+            // A bond has several.
+            let interfaces = members(&port["interfaces"]).into_iter().filter_map(|it| get(&interfaces, it));
+            let interfaces: Vec<&Value> = interfaces.collect();
+            let error = interfaces.iter().find_map(|it| text(&it["error"])).map(str::to_owned);
+            let port_name = port["name"].as_str().unwrap_or_default();
+            if port_name == name {
+                found.error = error;
+                let mtu = interfaces.iter().find_map(|it| number(&it["mtu_request"]));
+                found.options.mtu = mtu.and_then(|it| it.try_into().ok());
+            } else if let Ok(port_name) = port_name.parse() {
+                // Names that no interface has are others', of tunnels for one.
+                found.ports.insert(port_name, OvsPort { mark: mark_of(port).map(str::to_owned), error });
+            }
+        }
+        bridges.insert(name.to_owned(), found);
+    }
+    bridges
+}

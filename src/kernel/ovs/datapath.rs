@@ -1,0 +1,105 @@
+//! What forwards the frames: the kernel's module, or the daemon itself.
+
+use std::io;
+
+use rtnetlink::sys::{Socket, SocketAddr};
+
+/// What forwards the frames of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datapath {
+    /// The kernel's module `openvswitch`.
+    Kernel,
+    /// The daemon, by packet sockets: slower, and on every kernel that has tun.
+    Userspace,
+}
+
+impl Datapath {
+    /// The column `datapath_type` of a bridge.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "system",
+            Self::Userspace => "netdev",
+        }
+    }
+
+    /// None for one that is neither.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "" | "system" => Some(Self::Kernel),
+            "netdev" => Some(Self::Userspace),
+            _ => None,
+        }
+    }
+}
+
+/// NETLINK_GENERIC.
+const GENERIC: isize = 16;
+/// GENL_ID_CTRL: the family that knows of the others.
+const CONTROL: u16 = 0x10;
+/// NLM_F_REQUEST.
+const REQUEST: u16 = 1;
+/// CTRL_CMD_GETFAMILY and the version of the family.
+const GET_FAMILY: [u8; 4] = [3, 1, 0, 0];
+/// CTRL_ATTR_FAMILY_NAME.
+const NAME: u16 = 2;
+
+/// Has the kernel Open vSwitch? To be asked by name makes it load the module (`ctrl_getfamily()` in
+/// `net/netlink/genetlink.c`), which is why this asks and reads no list of modules.
+pub(super) fn in_kernel() -> bool {
+    has_family("ovs_datapath").unwrap_or_else(|error| {
+        log::debug!("ask the kernel for Open vSwitch: {error}");
+        false
+    })
+}
+
+fn has_family(name: &str) -> io::Result<bool> {
+    let mut socket = Socket::new(GENERIC)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&request(name), 0)?;
+    let mut answer = [0; 8192];
+    let length = socket.recv(&mut &mut answer[..], 0)?;
+    // An error message otherwise.
+    let kind = answer.get(..length).and_then(|it| it.get(4..6));
+    Ok(kind == Some(&CONTROL.to_ne_bytes()))
+}
+
+/// `struct nlmsghdr`, `struct genlmsghdr` and the name as an attribute.
+fn request(name: &str) -> Vec<u8> {
+    const HEADERS: usize = 16 + 4;
+    let attribute = 4 + name.len() + 1;
+    let length = HEADERS + attribute.next_multiple_of(4);
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend((length as u32).to_ne_bytes());
+    bytes.extend(CONTROL.to_ne_bytes());
+    bytes.extend(REQUEST.to_ne_bytes());
+    // Sequence and port: there is one request on the socket.
+    bytes.extend([0; 8]);
+    bytes.extend(GET_FAMILY);
+    bytes.extend((attribute as u16).to_ne_bytes());
+    bytes.extend(NAME.to_ne_bytes());
+    bytes.extend(name.bytes());
+    bytes.resize(length, 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_found_by_name() {
+        // The one that every kernel has, and one that none has.
+        assert!(has_family("nlctrl").unwrap());
+        assert!(!has_family("conlink_none").unwrap());
+    }
+
+    #[test]
+    fn datapaths_have_the_names_of_the_database() {
+        for it in [Datapath::Kernel, Datapath::Userspace] {
+            assert_eq!(Datapath::named(it.name()), Some(it));
+        }
+        assert_eq!(Datapath::named(""), Some(Datapath::Kernel));
+        assert_eq!(Datapath::named("dummy"), None);
+    }
+}

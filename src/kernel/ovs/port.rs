@@ -1,0 +1,198 @@
+//! Ports: joining and leaving a bridge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::db::{includes, insert, is, map_of, mutate, new_row, select, set_of};
+use super::rpc::Failure;
+use super::{LIMIT, MARK, Ovs, mark_of, no_bridge, set_mark};
+use crate::addr::IfName;
+use crate::kernel::netlink::Error;
+
+impl Ovs {
+    /// `ovs-vsctl add-port BRIDGE PORT`. A port that is there already is success, and has this mark then; one of ours on
+    /// another bridge comes over.
+    pub fn add_port(&mut self, bridge: &IfName, port: &IfName, mark: &str) -> Result<(), Error> {
+        self.add_ports(&[(bridge, port, mark)])?.into_values().next().map_or(Ok(()), Err)
+    }
+
+    /// The same for many in one transaction, which takes hardly longer than one. Answers those that failed: they are not
+    /// there then, and keep no other from being.
+    pub fn add_ports(
+        &mut self,
+        ports: &[(&IfName, &IfName, &str)],
+    ) -> Result<BTreeMap<IfName, Error>, Error> {
+        if ports.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let what =
+            |(bridge, port, _): &(&IfName, &IfName, &str)| format!("add port {port} to bridge {bridge}");
+        let whole = || match ports {
+            [one] => what(one),
+            _ => format!("add {} ports", ports.len()),
+        };
+        let failed = self.attempt(whole, |it| match it.try_add_ports(ports) {
+            // One that the database refuses takes all others with it.
+            Err(Failure::Refused(_)) if ports.len() > 1 => {
+                let mut failed = Vec::new();
+                for (at, one) in ports.iter().enumerate() {
+                    match it.try_add_ports(std::slice::from_ref(one)) {
+                        Ok(more) => failed.extend(more.into_iter().map(|(_, failure)| (at, failure))),
+                        Err(refused @ Failure::Refused(_)) => failed.push((at, refused)),
+                        Err(other) => return Err(other),
+                    }
+                }
+                Ok(failed)
+            }
+            result => result,
+        })?;
+        let failed = failed.into_iter().filter_map(|(at, failure)| {
+            let one = ports.get(at)?;
+            Some((one.1.clone(), self.error(what(one), failure)))
+        });
+        Ok(failed.collect())
+    }
+
+    /// Answers the failed ones by their places in the list.
+    fn try_add_ports(
+        &mut self,
+        ports: &[(&IfName, &IfName, &str)],
+    ) -> Result<Vec<(usize, Failure)>, Failure> {
+        let bridges: BTreeSet<&IfName> = ports.iter().map(|it| it.0).collect();
+        let mut look: Vec<Value> = Vec::new();
+        look.extend(bridges.iter().map(|it| select("Bridge", is("name", it.as_str()), &["_uuid"])));
+        look.extend(
+            ports.iter().map(|it| select("Port", is("name", it.1.as_str()), &["_uuid", "external_ids"])),
+        );
+        let found = self.transact(look)?;
+        let uuids: BTreeMap<&IfName, &Value> = bridges
+            .iter()
+            .enumerate()
+            .filter_map(|(at, it)| Some((*it, found.column(at, "_uuid")?)))
+            .collect();
+        let mut failed = Vec::new();
+        let mut changes = Vec::new();
+        let mut joins: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
+        // The places of those that are new, and of the operations that insert them.
+        let mut inserts = BTreeMap::new();
+        for (at, (bridge, port, mark)) in ports.iter().enumerate() {
+            let Some(uuid_of_bridge) = uuids.get(bridge) else {
+                failed.push((at, no_bridge(bridge)));
+                continue;
+            };
+            let name = port.as_str();
+            if let Some(there) = found.rows(bridges.len() + at).first() {
+                match self.rejoin(uuid_of_bridge, there)? {
+                    Rejoin::Stay => {}
+                    Rejoin::Move(leave) => {
+                        changes.push(leave);
+                        joins.entry(bridge).or_default().push(there["_uuid"].clone());
+                    }
+                    Rejoin::Refuse => {
+                        let message = "the port is on another bridge, and not conlink's";
+                        failed.push((at, Failure::Refused(message.to_owned())));
+                        continue;
+                    }
+                }
+                changes.extend(set_mark("Port", name, mark));
+                continue;
+            }
+            let (row, interface) = (format!("port{at}"), format!("interface{at}"));
+            joins.entry(bridge).or_default().push(new_row(&row));
+            inserts.insert(at, changes.len());
+            let columns = json!({
+                "name": name, "interfaces": new_row(&interface), "external_ids": map_of(&[(MARK, mark)]),
+            });
+            changes.push(insert("Port", columns, &row));
+            changes.push(insert("Interface", json!({"name": name}), &interface));
+        }
+        for (bridge, rows) in joins {
+            let join = json!([["ports", "insert", set_of(rows)]]);
+            changes.push(mutate("Bridge", is("name", bridge.as_str()), join));
+        }
+        if failed.len() == ports.len() {
+            return Ok(failed);
+        }
+        let limit = limit(ports.len());
+        let done = self.commit(changes, limit)?;
+        let asked: Vec<(usize, &IfName)> = ports
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !failed.iter().any(|it| it.0 == *at))
+            .map(|(at, it)| (at, it.1))
+            .collect();
+        let names: Vec<&str> = asked.iter().map(|it| it.1.as_str()).collect();
+        let mut leaves = Vec::new();
+        for ((at, _), error) in asked.iter().zip(self.device_errors(&names)?) {
+            let Some(error) = error else { continue };
+            failed.push((*at, Failure::Device(error)));
+            if let Some(port) = inserts.get(at).and_then(|it| done.inserted(*it)) {
+                leaves.push(leave_all(port));
+            }
+        }
+        if !leaves.is_empty() {
+            self.commit(leaves, limit)?;
+        }
+        Ok(failed)
+    }
+
+    /// What is to be done with a port that exists, so that it is on this bridge.
+    fn rejoin(&mut self, bridge: &Value, port: &Value) -> Result<Rejoin, Failure> {
+        let found = self.transact(vec![select("Bridge", includes("ports", &port["_uuid"]), &["_uuid"])])?;
+        Ok(match found.column(0, "_uuid") {
+            Some(on) if on == bridge => Rejoin::Stay,
+            _ if mark_of(port).is_some() => Rejoin::Move(leave_all(&port["_uuid"])),
+            _ => Rejoin::Refuse,
+        })
+    }
+
+    /// `ovs-vsctl del-port BRIDGE PORT`; the interface stays. That the bridge has no such port is success.
+    pub fn del_port(&mut self, bridge: &IfName, port: &IfName) -> Result<(), Error> {
+        self.del_ports(&[(bridge, port)])
+    }
+
+    /// The same for many in one transaction.
+    pub fn del_ports(&mut self, ports: &[(&IfName, &IfName)]) -> Result<(), Error> {
+        let what = || match ports {
+            [(bridge, port)] => format!("del port {port} of bridge {bridge}"),
+            _ => format!("del {} ports", ports.len()),
+        };
+        self.attempt(what, |it| {
+            let look = ports.iter().map(|it| select("Port", is("name", it.1.as_str()), &["_uuid"])).collect();
+            let found = it.transact(look)?;
+            let mut gone: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
+            for (at, (bridge, port)) in ports.iter().enumerate() {
+                // A bridge's own interface goes with the bridge.
+                if let Some(row) = found.column(at, "_uuid")
+                    && bridge != port
+                {
+                    gone.entry(bridge).or_default().push(row.clone());
+                }
+            }
+            let changes = gone.into_iter().map(|(bridge, rows)| {
+                mutate("Bridge", is("name", bridge.as_str()), json!([["ports", "delete", set_of(rows)]]))
+            });
+            let changes: Vec<Value> = changes.collect();
+            if changes.is_empty() { Ok(()) } else { it.commit(changes, limit(ports.len())).map(drop) }
+        })
+    }
+}
+
+/// How long the switch may take for so many ports.
+fn limit(ports: usize) -> Duration {
+    const PORT: Duration = Duration::from_millis(50);
+    LIMIT + PORT * u32::try_from(ports).unwrap_or(u32::MAX)
+}
+
+enum Rejoin {
+    Stay,
+    Move(Value),
+    Refuse,
+}
+
+/// Takes a port off whatever bridge it is on. What nothing refers to, the database removes.
+fn leave_all(port: &Value) -> Value {
+    mutate("Bridge", includes("ports", port), json!([["ports", "delete", port]]))
+}

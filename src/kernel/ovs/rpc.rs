@@ -1,0 +1,309 @@
+//! JSON-RPC 1.0 as RFC 7047 section 4 has it: values without anything between them, on a unix socket.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection is of no use any more, and nobody knows whether the call was heard.
+    Broken(io::Error),
+    /// The server's own words.
+    Refused(String),
+    /// Why the switch does not use an interface, in its own words.
+    Device(String),
+    /// What the call is about is not there.
+    Missing(String),
+    /// No answer in time.
+    Late,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Late,
+            _ => Self::Broken(error),
+        }
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(super) struct Rpc {
+    stream: UnixStream,
+    received: Received,
+    calls: u64,
+}
+
+impl Rpc {
+    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
+        Ok(Self { stream: connect(socket)?, received: Received::default(), calls: 0 })
+    }
+
+    /// Calls a method and waits for what it answers. What the server asks or tells meanwhile is answered or skipped.
+    pub(super) fn call(&mut self, method: &str, params: &Value, limit: Duration) -> Result<Value, Failure> {
+        let end = Instant::now() + limit;
+        self.calls += 1;
+        let id = self.calls;
+        self.send(&json!({"id": id, "method": method, "params": params}), end)?;
+        loop {
+            let mut message = self.receive(end)?;
+            if message.get("method").is_some() {
+                self.answer(&message, end)?;
+            } else if message.get("id").and_then(Value::as_u64) == Some(id) {
+                return match message.get("error") {
+                    None | Some(Value::Null) => Ok(message["result"].take()),
+                    Some(error) => Err(Failure::Refused(words(error))),
+                };
+            }
+        }
+    }
+
+    /// A server that hears nothing for a while asks for an echo, and hangs up on who does not answer.
+    fn answer(&mut self, request: &Value, end: Instant) -> Result<(), Failure> {
+        match (request.get("method").and_then(Value::as_str), request.get("id")) {
+            (Some("echo"), Some(id)) if !id.is_null() => {
+                self.send(&json!({"id": id, "result": request.get("params"), "error": null}), end)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn send(&mut self, message: &Value, end: Instant) -> Result<(), Failure> {
+        let bytes = message.to_string().into_bytes();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(Some(left(end)?))?;
+            match self.stream.write(rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, end: Instant) -> Result<Value, Failure> {
+        let mut part = [0; 64 * 1024];
+        loop {
+            match self.received.next() {
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(error)) => return Err(Failure::Broken(error.into())),
+                None => {}
+            }
+            self.stream.set_read_timeout(Some(left(end)?))?;
+            match self.stream.read(&mut part) {
+                Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.received.push(part.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn left(end: Instant) -> Result<Duration, Failure> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(Failure::Late) } else { Ok(left) }
+}
+
+/// An error of a server, which is a text or, from OVSDB, an object (RFC 7047 section 3.1).
+pub(super) fn words(error: &Value) -> String {
+    let part = |name: &str| error.get(name).and_then(Value::as_str);
+    match (part("error"), part("details")) {
+        (Some(error), Some(details)) => format!("{error}: {details}"),
+        (Some(error), None) => error.to_owned(),
+        _ => error.as_str().map_or_else(|| error.to_string(), |it| it.trim().to_owned()),
+    }
+}
+
+/// A socket's path has at most 107 bytes (`unix(7)`). One that is longer is reached from its folder.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    const LONGEST: usize = 107;
+    match (socket.parent(), socket.file_name()) {
+        (Some(folder), Some(name)) if socket.as_os_str().as_bytes().len() > LONGEST => {
+            let folder = File::open(folder)?;
+            UnixStream::connect(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+        }
+        _ => UnixStream::connect(socket),
+    }
+}
+
+/// What has arrived, in whatever pieces.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Vec<u8>,
+    /// How many of them have been looked at.
+    seen: usize,
+    /// Objects and lists that are open there.
+    depth: usize,
+    in_text: bool,
+    after_backslash: bool,
+}
+
+impl Received {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next message that is there to its end.
+    fn next(&mut self) -> Option<serde_json::Result<Value>> {
+        while let Some(byte) = self.bytes.get(self.seen) {
+            self.seen += 1;
+            if self.after_backslash {
+                self.after_backslash = false;
+                continue;
+            }
+            match byte {
+                b'\\' if self.in_text => self.after_backslash = true,
+                b'"' => self.in_text = !self.in_text,
+                b'{' | b'[' if !self.in_text => self.depth += 1,
+                b'}' | b']' if !self.in_text => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        let message = serde_json::from_slice(self.bytes.get(..self.seen).unwrap_or_default());
+                        self.bytes.drain(..self.seen);
+                        self.seen = 0;
+                        return Some(message);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const SECONDS: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn messages_may_be_cut_anywhere() {
+        let first = json!({"id": 1, "result": ["a\"}{[\\", {"b": [[], {}, "\\\""]}], "error": null});
+        let second = json!({"id": 2, "result": "é]}", "error": null});
+        let text = format!("{first}{second} \n{first}");
+        for at in 0..=text.len() {
+            let (one, two) = text.as_bytes().split_at(at);
+            let mut received = Received::default();
+            let mut found = Vec::new();
+            for part in [one, two] {
+                received.push(part);
+                found.extend(std::iter::from_fn(|| received.next()).map(Result::unwrap));
+            }
+            assert_eq!(found, [first.clone(), second.clone(), first.clone()], "cut at {at}");
+        }
+        let mut received = Received::default();
+        let mut found = Vec::new();
+        for byte in text.bytes() {
+            received.push(&[byte]);
+            found.extend(received.next().map(Result::unwrap));
+        }
+        assert_eq!(found.len(), 3);
+        received.push(b"{]");
+        assert!(received.next().unwrap().is_err());
+    }
+
+    /// A server that has these pieces to say after the first message it hears; answers all that it heard.
+    fn serve(socket: &Path, say: Vec<String>) -> std::thread::JoinHandle<String> {
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(SECONDS)).unwrap();
+            let mut received = Received::default();
+            let mut heard = String::new();
+            let mut part = [0; 1024];
+            loop {
+                let count = stream.read(&mut part).unwrap();
+                received.push(&part[..count]);
+                heard.push_str(std::str::from_utf8(&part[..count]).unwrap());
+                if received.next().is_some() {
+                    break;
+                }
+            }
+            for it in &say {
+                stream.write_all(it.as_bytes()).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut rest = String::new();
+            stream.read_to_string(&mut rest).unwrap();
+            heard + &rest
+        })
+    }
+
+    fn call(say: &[&str], limit: Duration) -> (Result<Value, Failure>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let server = serve(&socket, say.iter().map(|it| (*it).to_owned()).collect());
+        let mut rpc = Rpc::connect(&socket).unwrap();
+        let result = rpc.call("transact", &json!(["db"]), limit);
+        drop(rpc);
+        (result, server.join().unwrap())
+    }
+
+    #[test]
+    fn requests_of_the_server_are_answered_and_notices_skipped() {
+        let (result, heard) = call(
+            &[
+                r#"{"method":"update","params":[null],"id":null}{"method":"echo","params":["x"],"#,
+                r#""id":"echo"}{"id":7,"result":"of another","error":null}{"id":1,"res"#,
+                r#"ult":[1],"error":null}"#,
+            ],
+            SECONDS,
+        );
+        assert_eq!(result.unwrap(), json!([1]));
+        let expected = concat!(
+            r#"{"id":1,"method":"transact","params":["db"]}"#,
+            r#"{"id":"echo","result":["x"],"error":null}"#
+        );
+        assert_eq!(heard, expected);
+    }
+
+    #[test]
+    fn a_call_fails_with_the_reason() {
+        let (result, _) = call(&[r#"{"id":1,"result":null,"error":{"error":"unknown database"}}"#], SECONDS);
+        assert!(matches!(result, Err(Failure::Refused(it)) if it == "unknown database"));
+        let (result, _) =
+            call(&[r#"{"id":1,"result":null,"error":"\"frob\" is not a valid command\n"}"#], SECONDS);
+        assert!(matches!(result, Err(Failure::Refused(it)) if it == "\"frob\" is not a valid command"));
+        let (result, _) = call(&[r#"{"id":1,"resu"#], SECONDS);
+        assert!(matches!(result, Err(Failure::Broken(_))));
+        let (result, _) = call(&["{\"id\":1,]}"], SECONDS);
+        assert!(matches!(result, Err(Failure::Broken(_))));
+    }
+
+    #[test]
+    fn a_silent_server_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let begun = Instant::now();
+        let result = Rpc::connect(&socket).unwrap().call("echo", &json!([]), Duration::from_millis(50));
+        assert!(matches!(result, Err(Failure::Late)));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_long_path_is_no_obstacle() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("x".repeat(100));
+        std::fs::create_dir(&deep).unwrap();
+        assert!(UnixStream::connect(deep.join("s")).is_err());
+        let open = File::open(&deep).unwrap();
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/s", open.as_raw_fd())).unwrap();
+        let _stream = connect(&deep.join("s")).unwrap();
+        listener.accept().unwrap();
+    }
+}

@@ -1,0 +1,745 @@
+//! With real daemons in fresh namespaces.
+
+#![expect(clippy::disallowed_methods, reason = "tests run programs: `ip`, `ping`")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::daemon::{SERVER, runs};
+use super::*;
+use crate::device::BridgeOptions;
+use crate::kernel::ethtool::Ioctl;
+use crate::kernel::netns;
+
+const A: &str = "conlink:t:a:eth0";
+const B: &str = "conlink:t:b:eth0";
+const LAN: &str = "conlink:t::lan";
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+/// The bridges' namespace and two containers, each with a veth into it, and Open vSwitch.
+struct Lab {
+    bridges: File,
+    a: File,
+    b: File,
+    folder: TempDir,
+    datapath: Datapath,
+}
+
+impl Drop for Lab {
+    /// A failed test leaves no daemons.
+    fn drop(&mut self) {
+        for rundir in std::fs::read_dir(self.folder.path()).unwrap() {
+            let daemons = Daemons::new(rundir.unwrap().path());
+            let ended = daemons.end_all();
+            assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
+        }
+    }
+}
+
+impl Lab {
+    /// One for each datapath that there is here; none, and said so, where nothing can be tried.
+    fn all(test: &str) -> Vec<Self> {
+        let Some(best) = probe() else {
+            skip(test, "openvswitch-switch is not installed");
+            return Vec::new();
+        };
+        if let Err(error) = netns::anonymous() {
+            skip(test, &format!("no network namespace can be made: {error}"));
+            return Vec::new();
+        }
+        match best {
+            Datapath::Kernel => vec![Self::new(Datapath::Kernel), Self::new(Datapath::Userspace)],
+            Datapath::Userspace => vec![Self::new(Datapath::Userspace)],
+        }
+    }
+
+    fn new(datapath: Datapath) -> Self {
+        let lab = Self {
+            bridges: netns::anonymous().unwrap(),
+            a: netns::anonymous().unwrap(),
+            b: netns::anonymous().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            datapath,
+        };
+        for (netns, outer, ip) in [(&lab.a, "a-eth0", "10.9.0.1/24"), (&lab.b, "b-eth0", "10.9.0.2/24")] {
+            add_veth(netns, "eth0", &lab.bridges, outer);
+            run(netns, &format!("ip addr add {ip} dev eth0"));
+        }
+        lab
+    }
+
+    fn rundir(&self) -> PathBuf {
+        self.folder.path().join("ovs-t")
+    }
+
+    fn start(&self) -> Ovs {
+        Ovs::start(&self.bridges, &self.rundir(), self.datapath).unwrap()
+    }
+
+    fn wire(&self) -> Ovs {
+        let mut ovs = self.start();
+        ovs.add_bridge(&name("lan"), LAN).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs
+    }
+
+    /// Waits for an answer: rules of the switch that are in use are revised a moment after a change.
+    #[track_caller]
+    fn reach(&self) {
+        until("an answer", || self.ping());
+    }
+
+    fn ping(&self) -> bool {
+        succeeds(&self.a, "busybox ping -c 1 -W 1 10.9.0.2")
+    }
+}
+
+/// Both ends up, and as conlink makes them: without transmit checksum offload.
+fn add_veth(netns: &File, inner: &str, bridges: &File, outer: &str) {
+    let there = format!("/proc/{}/fd/{}", std::process::id(), bridges.as_raw_fd());
+    run(netns, &format!("ip link add {inner} type veth peer name {outer} netns {there}"));
+    let inner = name(inner);
+    netns::inside(netns, || Ioctl::open()?.set_tx_checksum(&inner, false)).unwrap();
+    run(netns, &format!("ip link set {inner} up"));
+    run(bridges, &format!("ip link set {outer} up"));
+}
+
+fn command(text: &str) -> Command {
+    let mut words = text.split_whitespace();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn output(netns: &File, text: &str) -> std::process::Output {
+    netns::inside(netns, || command(&format!("timeout 20 {text}")).output()).unwrap()
+}
+
+#[track_caller]
+fn run(netns: &File, text: &str) -> String {
+    let output = output(netns, text);
+    assert!(output.status.success(), "{text}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn succeeds(netns: &File, text: &str) -> bool {
+    output(netns, text).status.success()
+}
+
+/// As the integration tests' `support::skip`.
+fn skip(what: &str, reason: &str) {
+    assert!(std::env::var_os("CONLINK_TEST_ALL").is_none(), "{what} must not be skipped: {reason}");
+    use std::io::Write;
+    let mut tty = File::options().append(true).open("/proc/self/fd/2").unwrap();
+    writeln!(tty, "\nSKIP {what}: {reason}").unwrap();
+}
+
+const SECONDS: Duration = Duration::from_secs(20);
+
+/// Waits for what must come.
+#[track_caller]
+fn until(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + SECONDS;
+    while !done() {
+        assert!(Instant::now() < end, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Lab {
+    fn daemons(&self) -> Daemons {
+        Daemons::new(self.rundir())
+    }
+
+    fn pids(&self) -> [Pid; 2] {
+        [SERVER, SWITCH].map(|it| self.daemons().pid(it).unwrap())
+    }
+
+    fn kill(&self, daemon: &str) {
+        let pid = self.daemons().pid(daemon).unwrap();
+        kill(pid, Signal::SIGKILL).unwrap();
+        until("the end of a killed daemon", || !runs(pid));
+    }
+
+    /// The names of the interfaces where bridges live, those of containers and `lo` left out.
+    fn interfaces(&self) -> BTreeSet<String> {
+        let text = run(&self.bridges, "ip -o link");
+        let names = text.lines().filter_map(|it| it.split(&[':', '@', ' '][..]).nth(2));
+        names.filter(|it| *it != "lo" && !it.ends_with("-eth0")).map(str::to_owned).collect()
+    }
+}
+
+/// A bridge as conlink makes it, with these ports.
+fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> OvsBridge {
+    let port = |(port, mark): &(&str, Option<&str>)| {
+        (name(port), OvsPort { mark: mark.map(str::to_owned), error: None })
+    };
+    OvsBridge {
+        mark: mark.map(str::to_owned),
+        datapath: Some(lab.datapath),
+        options: BridgeOptions { stp: Some(false), mcast_snooping: Some(false), ..BridgeOptions::default() },
+        error: None,
+        ports: ports.iter().map(port).collect(),
+    }
+}
+
+/// What somebody else does, in the words of the database.
+fn others(ovs: &mut Ovs, operations: Vec<Value>) {
+    ovs.commit(operations, LIMIT).unwrap();
+}
+
+fn others_bridge(ovs: &mut Ovs, name: &str, datapath: Datapath) {
+    let ports = json!({"name": name, "datapath_type": datapath.name(), "ports": db::new_row("p")});
+    let port = json!({"name": name, "interfaces": db::new_row("i")});
+    let operations = vec![
+        insert("Bridge", ports, "b"),
+        insert("Port", port, "p"),
+        insert("Interface", json!({"name": name, "type": "internal"}), "i"),
+        mutate(DATABASE, json!([]), json!([["bridges", "insert", db::new_row("b")]])),
+    ];
+    others(ovs, operations);
+}
+
+#[test]
+fn hosts_on_a_bridge_reach_each_other() {
+    for lab in Lab::all("hosts_on_a_bridge_reach_each_other") {
+        let mut ovs = lab.start();
+        assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
+        ovs.add_bridge(&name("lan"), LAN).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        assert!(!lab.ping());
+        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        lab.reach();
+        let ports = [("a-eth0", Some(A)), ("b-eth0", Some(B))];
+        let wired = BTreeMap::from([("lan".to_owned(), bridge(&lab, Some(LAN), &ports))]);
+        assert_eq!(ovs.dump().unwrap(), wired);
+        // Once more is as good as once.
+        ovs.add_bridge(&name("lan"), LAN).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        assert_eq!(ovs.dump().unwrap(), wired);
+        ovs.add_port(&name("lan"), &name("b-eth0"), A).unwrap();
+        assert_eq!(ovs.dump().unwrap()["lan"].ports[&name("b-eth0")].mark.as_deref(), Some(A));
+
+        ovs.del_port(&name("lan"), &name("b-eth0")).unwrap();
+        assert!(!lab.ping());
+        assert_eq!(ovs.dump().unwrap()["lan"], bridge(&lab, Some(LAN), &[("a-eth0", Some(A))]));
+        ovs.del_port(&name("lan"), &name("b-eth0")).unwrap();
+        ovs.del_port(&name("other"), &name("b-eth0")).unwrap();
+        ovs.del_port(&name("lan"), &name("lan")).unwrap();
+        assert!(lab.interfaces().contains("lan"));
+        ovs.del_bridge(&name("lan")).unwrap();
+        ovs.del_bridge(&name("lan")).unwrap();
+        assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
+        assert!(!lab.interfaces().contains("lan"));
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn big_frames_and_tags_pass() {
+    for lab in Lab::all("big_frames_and_tags_pass") {
+        for (netns, dev) in
+            [(&lab.a, "eth0"), (&lab.b, "eth0"), (&lab.bridges, "a-eth0"), (&lab.bridges, "b-eth0")]
+        {
+            run(netns, &format!("ip link set {dev} mtu 65535"));
+        }
+        let ovs = lab.wire();
+        assert!(succeeds(&lab.a, "busybox ping -c 1 -W 2 -s 60000 10.9.0.2"));
+        let (sender, receiver) = (Packets::open(&lab.a), Packets::open(&lab.b));
+        for tags in [&[(0x8100_u16, 5_u16)][..], &[(0x88a8, 7), (0x8100, 0xe005)]] {
+            let mut payload: Vec<u8> =
+                tags.iter().flat_map(|it| [it.0.to_be_bytes(), it.1.to_be_bytes()]).flatten().collect();
+            payload.extend([0x88, 0xb5]);
+            payload.resize(80, 7);
+            sender.send([0xff; 6], &payload);
+            assert!(receiver.receives(&payload[4..]), "{tags:x?}");
+        }
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn link_local_frames_pass_when_asked_for() {
+    for lab in Lab::all("link_local_frames_pass_when_asked_for") {
+        let mut ovs = lab.wire();
+        let (sender, receiver) = (Packets::open(&lab.a), Packets::open(&lab.b));
+        let lldp = |it: u8| {
+            let mut payload = vec![0x88, 0xcc, it];
+            payload.resize(50, 0);
+            payload
+        };
+        let send = |it| {
+            sender.send([1, 0x80, 0xc2, 0, 0, 0x0e], &lldp(it));
+            // What comes after it has passed it.
+            sender.send([0xff; 6], &[&[0x88, 0xb5, it], &[0; 50][..]].concat());
+            receiver.next()
+        };
+        assert_eq!(send(1)[..3], [0x88, 0xb5, 1]);
+        for (mask, passes) in [(0x4000, true), (0, false)] {
+            let options = BridgeOptions { group_fwd_mask: Some(mask), ..BridgeOptions::default() };
+            ovs.set_bridge(&name("lan"), &options).unwrap();
+            // Rules of the switch that are in use are made anew after a while.
+            until("the rule", || {
+                let got = send(2);
+                if got[..2] == [0x88, 0xcc] {
+                    assert_eq!(receiver.next()[..2], [0x88, 0xb5]);
+                }
+                (got[..2] == [0x88, 0xcc]) == passes
+            });
+        }
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn options_are_set_and_read() {
+    for lab in Lab::all("options_are_set_and_read") {
+        let mut ovs = lab.wire();
+        let lan = name("lan");
+        let options = BridgeOptions {
+            stp: Some(true),
+            vlan_filtering: None,
+            mcast_snooping: Some(true),
+            group_fwd_mask: Some(u16::MAX),
+            mtu: Some(1400),
+            ageing_time: Some(20),
+            forward_delay: Some(4),
+        };
+        ovs.set_bridge(&lan, &options).unwrap();
+        assert_eq!(ovs.dump().unwrap()["lan"].options, options);
+        assert!(run(&lab.bridges, "ip link show lan").contains("mtu 1400"));
+        // What is not given stays.
+        let less = BridgeOptions { stp: Some(false), ageing_time: Some(30), ..BridgeOptions::default() };
+        ovs.set_bridge(&lan, &less).unwrap();
+        let now = BridgeOptions { stp: Some(false), ageing_time: Some(30), ..options };
+        assert_eq!(ovs.dump().unwrap()["lan"].options, now);
+        ovs.set_bridge(&lan, &BridgeOptions::default()).unwrap();
+        let error = ovs.set_bridge(&name("none"), &less).unwrap_err();
+        let message = "set Open vSwitch bridge none: ENODEV: No such device: there is no bridge none";
+        assert_eq!(
+            error.to_string().replace("No such device (os error 19)", "ENODEV: No such device"),
+            message
+        );
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    for lab in Lab::all("what_is_not_ours_is_left_alone") {
+        let mut ovs = lab.wire();
+        others_bridge(&mut ovs, "theirs", lab.datapath);
+        add_veth(&lab.a, "eth1", &lab.bridges, "c-eth0");
+        let port = json!({"name": "c-eth0", "interfaces": db::new_row("i")});
+        let operations = vec![
+            insert("Port", port, "p"),
+            insert("Interface", json!({"name": "c-eth0"}), "i"),
+            mutate("Bridge", is("name", "theirs"), json!([["ports", "insert", db::new_row("p")]])),
+        ];
+        others(&mut ovs, operations);
+        let theirs = bridge(&lab, None, &[("c-eth0", None)]);
+        assert_eq!(ovs.dump().unwrap()["theirs"], theirs);
+
+        let error = ovs.add_bridge(&name("theirs"), LAN).unwrap_err().to_string();
+        assert_eq!(error, "add Open vSwitch bridge theirs: there is one that is not conlink's");
+        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A).unwrap_err().to_string();
+        assert_eq!(error, "add port c-eth0 to bridge lan: the port is on another bridge, and not conlink's");
+        ovs.del_port(&name("lan"), &name("c-eth0")).unwrap();
+        ovs.del_bridge(&name("lan")).unwrap();
+        assert_eq!(ovs.dump().unwrap(), BTreeMap::from([("theirs".to_owned(), theirs)]));
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn an_interface_of_that_name_is_left_alone() {
+    for lab in Lab::all("an_interface_of_that_name_is_left_alone") {
+        let mut ovs = lab.start();
+        run(&lab.bridges, "ip link add lan type bridge");
+        let error = ovs.add_bridge(&name("lan"), LAN).unwrap_err();
+        assert!(error.to_string().starts_with("add Open vSwitch bridge lan: "), "{error}");
+        assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
+        assert!(run(&lab.bridges, "ip -d link show lan").contains("bridge forward_delay"));
+        run(&lab.bridges, "ip link del lan");
+        ovs.add_bridge(&name("lan"), LAN).unwrap();
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_bridge_that_cannot_be_made_says_why() {
+    for mut lab in Lab::all("a_bridge_that_cannot_be_made_says_why") {
+        if lab.datapath == Datapath::Kernel {
+            continue;
+        }
+        if probe() == Some(Datapath::Kernel) {
+            skip("a bridge without the kernel's module", "this kernel has it");
+            continue;
+        }
+        lab.datapath = Datapath::Kernel;
+        let mut ovs = lab.start();
+        let error = ovs.add_bridge(&name("lan"), LAN).unwrap_err();
+        let message = "add Open vSwitch bridge lan: failed to create bridge lan: No such file or directory";
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.hint(), Some(NO_MODULE));
+        assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
+    for lab in Lab::all("a_port_that_does_not_exist_is_an_error") {
+        let mut ovs = lab.start();
+        let (lan, none) = (name("lan"), name("none"));
+        let error = ovs.add_port(&lan, &name("a-eth0"), A).unwrap_err();
+        assert!(error.is_gone());
+        let message = "add port a-eth0 to bridge lan: No such device (os error 19): there is no bridge lan";
+        assert_eq!(error.to_string(), message);
+
+        ovs.add_bridge(&lan, LAN).unwrap();
+        let empty = bridge(&lab, Some(LAN), &[]);
+        let error = ovs.add_port(&lan, &none, A).unwrap_err();
+        assert!(error.is_gone());
+        let message =
+            "add port none to bridge lan: No such device (os error 19): could not open network device none";
+        assert_eq!(error.to_string(), message);
+        assert_eq!(ovs.dump().unwrap()["lan"], empty);
+
+        let (a, b) = (name("a-eth0"), name("b-eth0"));
+        let ports = [(&lan, &a, A), (&lan, &none, B), (&name("other"), &none, B), (&lan, &b, B)];
+        let failed = ovs.add_ports(&ports).unwrap();
+        assert_eq!(failed.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&none));
+        assert_eq!(
+            ovs.dump().unwrap()["lan"],
+            bridge(&lab, Some(LAN), &[("a-eth0", Some(A)), ("b-eth0", Some(B))])
+        );
+        lab.reach();
+        // One that the database refuses: the bridge's own interface cannot be a port beside.
+        ovs.del_ports(&[(&lan, &a), (&lan, &b)]).unwrap();
+        let interface =
+            json!({"name": "bond", "interfaces": db::set_of(vec![db::new_row("i"), db::new_row("j")])});
+        let operations = vec![
+            insert("Port", interface, "p"),
+            insert("Interface", json!({"name": "member"}), "i"),
+            insert("Interface", json!({"name": "member2"}), "j"),
+            mutate("Bridge", is("name", "lan"), json!([["ports", "insert", db::new_row("p")]])),
+        ];
+        others(&mut ovs, operations);
+        let member = name("member");
+        let failed = ovs.add_ports(&[(&lan, &a, A), (&lan, &member, A), (&lan, &b, B)]).unwrap();
+        assert_eq!(failed.len(), 1);
+        assert!(failed[&member].to_string().contains("constraint violation"), "{}", failed[&member]);
+        lab.reach();
+        let dumped = ovs.dump().unwrap();
+        assert!(dumped["lan"].ports[&name("bond")].error.as_ref().unwrap().contains("No such device"));
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_port_of_ours_comes_over_from_another_bridge() {
+    for lab in Lab::all("a_port_of_ours_comes_over_from_another_bridge") {
+        let mut ovs = lab.wire();
+        ovs.add_bridge(&name("wan"), LAN).unwrap();
+        ovs.add_port(&name("wan"), &name("a-eth0"), A).unwrap();
+        assert!(!lab.ping());
+        let dumped = ovs.dump().unwrap();
+        assert_eq!(dumped["wan"], bridge(&lab, Some(LAN), &[("a-eth0", Some(A))]));
+        assert_eq!(dumped["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
+        ovs.add_port(&name("wan"), &name("b-eth0"), B).unwrap();
+        lab.reach();
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_killed_engine_finds_its_daemons_again() {
+    for lab in Lab::all("a_killed_engine_finds_its_daemons_again") {
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(!lab.rundir().exists() && !Ovs::is_left(&lab.rundir()));
+        let mut first = lab.wire();
+        let (before, pids) = (first.dump().unwrap(), lab.pids());
+        drop(first);
+        assert!(Ovs::is_left(&lab.rundir()));
+        let mut found = Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().unwrap();
+        assert_eq!(found.dump().unwrap(), before);
+        let mut again = lab.start();
+        assert_eq!(again.dump().unwrap(), before);
+        assert_eq!(lab.pids(), pids);
+        again.stop().unwrap();
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_killed_switch_is_started_again_and_traffic_resumes() {
+    for lab in Lab::all("a_killed_switch_is_started_again_and_traffic_resumes") {
+        let mut ovs = lab.wire();
+        let (before, [server, switch]) = (ovs.dump().unwrap(), lab.pids());
+        let watched = ovs.watch().unwrap();
+        assert_eq!(watched.len(), 2);
+        assert!(!watched.iter().any(is_readable));
+        lab.kill(SWITCH);
+        until("the notice", || is_readable(&watched[1]));
+        assert!(!is_readable(&watched[0]));
+        // By a new engine, and then by the next call of the same.
+        lab.start();
+        lab.reach();
+        let [same_server, other_switch] = lab.pids();
+        assert_eq!(same_server, server);
+        assert_ne!(other_switch, switch);
+        lab.kill(SWITCH);
+        assert_eq!(ovs.dump().unwrap(), before);
+        lab.reach();
+        // Amid everything.
+        lab.kill(SERVER);
+        assert_eq!(ovs.dump().unwrap(), before);
+        lab.reach();
+        ovs.stop().unwrap();
+    }
+}
+
+/// As the engine's loop sees it.
+#[expect(unsafe_code, reason = "tokio leaves it to the caller that the file stays open")]
+fn is_readable(file: &OwnedFd) -> bool {
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // SAFETY: the file is moved in, and closed with it.
+        let file = unsafe { AsyncFd::register_with_interest(file.try_clone().unwrap(), Interest::READABLE) };
+        let file = file.ok().unwrap();
+        tokio::time::timeout(Duration::from_millis(20), file.readable()).await.is_ok()
+    })
+}
+
+#[test]
+fn killed_daemons_are_started_again_with_their_bridges() {
+    for lab in Lab::all("killed_daemons_are_started_again_with_their_bridges") {
+        let mut ovs = lab.wire();
+        let before = ovs.dump().unwrap();
+        drop(ovs);
+        lab.kill(SWITCH);
+        lab.kill(SERVER);
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::is_left(&lab.rundir()));
+        // An interface that went meanwhile comes again later.
+        run(&lab.bridges, "ip link del a-eth0");
+        let mut ovs = lab.start();
+        let error = ovs.dump().unwrap()["lan"].ports[&name("a-eth0")].error.clone().unwrap();
+        assert_eq!(error, "could not open network device a-eth0 (No such device)");
+        add_veth(&lab.a, "eth0", &lab.bridges, "a-eth0");
+        run(&lab.a, "ip addr add 10.9.0.1/24 dev eth0");
+        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        assert_eq!(ovs.dump().unwrap(), before);
+        lab.reach();
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn stop_leaves_no_process_no_interface_and_no_folder() {
+    for lab in Lab::all("stop_leaves_no_process_no_interface_and_no_folder") {
+        for kill_first in [&[][..], &[SWITCH], &[SWITCH, SERVER]] {
+            let ovs = lab.wire();
+            assert!(lab.interfaces().contains("lan"));
+            let pids = lab.pids();
+            for it in kill_first {
+                lab.kill(it);
+            }
+            assert!(lab.interfaces().contains("lan") || lab.datapath == Datapath::Kernel);
+            ovs.stop().unwrap();
+            assert!(!pids.into_iter().any(runs));
+            assert_eq!(lab.interfaces(), BTreeSet::new());
+            assert!(!lab.rundir().exists());
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_left_half_made_is_of_no_consequence() {
+    for lab in Lab::all("what_a_kill_left_half_made_is_of_no_consequence") {
+        let rundir = lab.rundir();
+        let own = std::process::id().to_string();
+        let cases: [&[(&str, &str)]; 7] = [
+            &[],
+            &[("conf.db", "")],
+            &[("conf.db", "frob")],
+            &[("conf.db", "OVSDB JSON 15170 3f0a\n{\"cksum\"")],
+            &[("new.db", "OVSDB"), (".new.db.~lock~", "")],
+            &[
+                ("ovsdb-server.pid", &own),
+                ("ovs-vswitchd.pid", &own),
+                ("db.sock", ""),
+                ("ovs-vswitchd.ctl", ""),
+            ],
+            &[("ovsdb-server.pid", "frob"), ("ovs-vswitchd.pid", "")],
+        ];
+        for files in cases {
+            std::fs::create_dir(&rundir).unwrap();
+            for (file, text) in files {
+                std::fs::write(rundir.join(file), text).unwrap();
+            }
+            let ovs = lab.wire();
+            lab.reach();
+            ovs.stop().unwrap();
+            assert!(!rundir.exists());
+        }
+        // The database alone, cut anywhere.
+        let ovs = lab.wire();
+        drop(ovs);
+        lab.daemons().end_all().unwrap();
+        let database = std::fs::read(rundir.join("conf.db")).unwrap();
+        for part in [1, 2, 3] {
+            std::fs::write(rundir.join("conf.db"), &database[..database.len() * part / 4]).unwrap();
+            let ovs = lab.wire();
+            lab.reach();
+            drop(ovs);
+            lab.daemons().end_all().unwrap();
+        }
+        lab.daemons().remove().unwrap();
+        std::fs::write(&rundir, "").unwrap();
+        let error = Ovs::start(&lab.bridges, &rundir, lab.datapath).unwrap_err().to_string();
+        assert!(error.contains("ovs-t"), "{error}");
+        std::fs::remove_file(&rundir).unwrap();
+    }
+}
+
+#[test]
+fn daemons_of_a_namespace_that_is_no_longer_ours_are_replaced() {
+    for mut lab in Lab::all("daemons_of_a_namespace_that_is_no_longer_ours_are_replaced") {
+        drop(lab.wire());
+        let before = lab.pids();
+        let old = std::mem::replace(&mut lab.bridges, netns::anonymous().unwrap());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        let mut ovs = lab.start();
+        assert!(!before.into_iter().any(runs));
+        assert!(!run(&old, "ip link").contains("lan"));
+        assert!(lab.interfaces().contains("lan"));
+        let errors = ovs.dump().unwrap()["lan"].ports.values().filter(|it| it.error.is_some()).count();
+        assert_eq!(errors, 2);
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn daemons_of_the_system_are_used_where_they_serve() {
+    for lab in Lab::all("daemons_of_the_system_are_used_where_they_serve") {
+        let system = lab.wire();
+        let (ours, theirs) = (lab.folder.path().join("ours"), lab.rundir());
+        let (daemons, own) = choose(ours.clone(), theirs.clone(), &lab.bridges);
+        assert!(!own && daemons.socket().starts_with(&theirs));
+        let netns = lab.bridges.try_clone().unwrap();
+        let mut ovs =
+            Ovs { netns, daemons, own, path: SYSTEM_PATH.into(), datapath: lab.datapath, rpc: None };
+        ovs.add_bridge(&name("wan"), LAN).unwrap();
+        assert_eq!(ovs.dump().unwrap().len(), 2);
+        ovs.del_bridge(&name("wan")).unwrap();
+        // They are not ours to end.
+        ovs.stop().unwrap();
+        lab.reach();
+        assert!(!ours.exists());
+        // Elsewhere they are of no use, nor where we have something already.
+        assert!(choose(ours.clone(), theirs.clone(), &lab.a).1);
+        std::fs::create_dir(&ours).unwrap();
+        std::fs::write(ours.join("conf.db"), "").unwrap();
+        assert!(choose(ours.clone(), theirs, &lab.bridges).1);
+        system.stop().unwrap();
+        assert!(choose(ours, lab.rundir(), &lab.bridges).1);
+    }
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    if netns::anonymous().is_err() {
+        return skip("a_missing_program_is_named", "no network namespace can be made");
+    }
+    let netns = netns::anonymous().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    assert_eq!(probe_on(bin.as_os_str()), None);
+    for (there, missing) in
+        [(None, "ovsdb-server"), (Some("ovsdb-server"), "ovs-vswitchd"), (Some("ovs-vswitchd"), "ovsdb-tool")]
+    {
+        if let Some(it) = there {
+            std::fs::copy("/bin/true", bin.join(it)).unwrap();
+        }
+        let rundir = folder.path().join("run");
+        let error = Ovs::start_on(bin.as_os_str(), &netns, &rundir, Datapath::Userspace).unwrap_err();
+        assert_eq!(error.to_string(), format!("find {missing}: there is no such program"));
+        assert!(error.hint().unwrap().contains("install openvswitch-switch"));
+    }
+    std::fs::copy("/bin/true", bin.join("ovsdb-tool")).unwrap();
+    assert!(probe_on(bin.as_os_str()).is_some());
+    // Programs that do nothing, and one that fails.
+    let start = |name: &str| {
+        let error = Ovs::start_on(bin.as_os_str(), &netns, &folder.path().join(name), Datapath::Userspace);
+        error.unwrap_err().to_string()
+    };
+    let error = start("nothing");
+    assert!(error.starts_with("make ") && error.contains("conf.db: No such file"), "{error}");
+    std::fs::copy("/bin/false", bin.join("ovsdb-tool")).unwrap();
+    let error = start("fails");
+    assert!(error.ends_with("conf.db: ovsdb-tool: exit status: 1"), "{error}");
+}
+
+/// A raw socket on the `eth0` of a namespace, which tells the test's own frames from others by their sender.
+struct Packets(OwnedFd);
+
+const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
+
+impl Packets {
+    #[expect(unsafe_code, reason = "nix makes addresses of packet sockets from raw ones alone")]
+    fn open(netns: &File) -> Self {
+        use nix::sys::socket::*;
+        let socket = netns::inside(netns, || {
+            let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+            let socket = socket(AddressFamily::Packet, kind, flags, SockProtocol::EthAll)?;
+            // SAFETY: all of its members may be zero bytes.
+            let mut addr: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            addr.sll_family = libc::AF_PACKET as u16;
+            addr.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+            addr.sll_ifindex = nix::net::if_::if_nametoindex("eth0")?.cast_signed();
+            let length = size_of_val(&addr) as u32;
+            // SAFETY: the pointer is to a sockaddr_ll of that length, which outlives the call.
+            let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const addr).cast(), length) };
+            nix::Error::result(bound)?;
+            Ok(socket)
+        });
+        let socket = socket.unwrap();
+        setsockopt(&socket, sockopt::ReceiveTimeout, &nix::sys::time::TimeVal::new(5, 0)).unwrap();
+        Self(socket)
+    }
+
+    fn send(&self, to: [u8; 6], payload: &[u8]) {
+        let frame = [&to[..], &SENDER, payload].concat();
+        assert_eq!(nix::unistd::write(&self.0, &frame).unwrap(), frame.len());
+    }
+
+    /// What follows the addresses in the next frame. The outermost tag is not part of what a packet socket reads.
+    #[track_caller]
+    fn next(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 10_000];
+        loop {
+            let length = nix::unistd::read(&self.0, &mut buffer).expect("no frame arrives");
+            if buffer[6..12] == SENDER {
+                return buffer[12..length].to_vec();
+            }
+        }
+    }
+
+    fn receives(&self, payload: &[u8]) -> bool {
+        self.next() == payload
+    }
+}
