@@ -108,7 +108,11 @@ fn add_veth(netns: &File, inner: &str, bridges: &File, outer: &str) {
     let there = format!("/proc/{}/fd/{}", std::process::id(), bridges.as_raw_fd());
     run(netns, &format!("ip link add {inner} type veth peer name {outer} netns {there}"));
     let inner = name(inner);
-    netns::inside(netns, || Ioctl::open()?.set_tx_checksum(&inner, false)).unwrap();
+    netns::inside(netns, || {
+        let ioctl = Ioctl::open()?;
+        ioctl.set_features(&inner, &ioctl.feature_names(&inner)?, &[(crate::ethtool::Feature::TX, false)])
+    })
+    .unwrap();
     run(netns, &format!("ip link set {inner} up"));
     run(bridges, &format!("ip link set {outer} up"));
 }
