@@ -68,6 +68,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut watch = listen::Watch::new(&kernel)?;
+    let mut switch = listen::SwitchWatch::default();
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
@@ -91,6 +92,10 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             _ = interrupt.recv() => Message::Event(Event::Stop),
             Some(it) = messages.recv() => it,
             names = watch.vanished() => Message::Event(Event::Vanished { names }),
+            () = switch.ended() => {
+                log::warn!("a daemon of Open vSwitch has ended: it is started again");
+                Message::Event(Event::SwitchEnded)
+            }
             () = listen::sleep_until(wake_at) => {
                 daemon.wake_at = None;
                 Message::Event(Event::Wake)
@@ -100,7 +105,15 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             listen::exit_on_next_signal();
         }
         daemon.take(message);
+        switch.follow(&daemon.kernel);
         if let Some(code) = daemon.exit {
+            // What is wired once stays wired.
+            if mode == Mode::Run
+                && let Err(error) = daemon.kernel.stop_ovs()
+            {
+                log::error!("{error}");
+                return Ok(1);
+            }
             return Ok(code);
         }
     }

@@ -1,6 +1,7 @@
 //! Settings of interfaces that a configuration names and the kernel holds.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Settings of a linux bridge; what is None is left to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,5 +71,57 @@ impl fmt::Display for IpvlanMode {
             Self::L3 => "l3",
             Self::L3s => "l3s",
         })
+    }
+}
+
+/// How a tunnel wraps frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    Geneve,
+    Vxlan,
+}
+
+impl TunnelKind {
+    /// The UDP port that the kernel takes when none is given.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Geneve => 6081,
+            // Linux was there before IANA gave it 4789 (`drivers/net/vxlan`).
+            Self::Vxlan => 8472,
+        }
+    }
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Geneve => "geneve",
+            Self::Vxlan => "vxlan",
+        })
+    }
+}
+
+/// What tells one tunnel from another: none of it is changed in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelOptions {
+    pub kind: TunnelKind,
+    /// 1 to 16777215.
+    pub vni: u32,
+    pub remote: IpAddr,
+    /// The address that packets come from; vxlan alone has it.
+    pub local: Option<IpAddr>,
+    pub dstport: u16,
+    /// 0: that of what is carried (inherited).
+    pub ttl: u8,
+}
+
+impl fmt::Display for TunnelOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} id {} remote {}", self.kind, self.vni, self.remote)?;
+        if let Some(local) = self.local {
+            write!(f, " local {local}")?;
+        }
+        write!(f, " dstport {}", self.dstport)?;
+        if self.ttl == 0 { Ok(()) } else { write!(f, " ttl {}", self.ttl) }
     }
 }

@@ -59,6 +59,32 @@ impl Ethtool {
         parse::ethtool(text)
     }
 
+    /// Takes in a later command of the same kind, which has the last word; false where it is of another kind.
+    pub fn merge(&mut self, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Features(it), Self::Features(later)) => {
+                for (feature, on) in later {
+                    it.retain(|(known, _)| known != feature);
+                    it.push((*feature, *on));
+                }
+            }
+            (Self::Ring(it), Self::Ring(later)) => it.extend(later),
+            (Self::Channels(it), Self::Channels(later)) => it.extend(later),
+            (Self::Coalesce(it), Self::Coalesce(later)) => {
+                it.switches.extend(&later.switches);
+                it.numbers.extend(&later.numbers);
+            }
+            (Self::Pause(it), Self::Pause(later)) => it.extend(later),
+            (Self::Change(it), Self::Change(later)) => {
+                it.speed = later.speed.or(it.speed);
+                it.duplex = later.duplex.or(it.duplex);
+                it.autoneg = later.autoneg.or(it.autoneg);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     fn command(&self) -> Command {
         match self {
             Self::Features(_) => Command::Features,

@@ -6,25 +6,39 @@ mod addr;
 mod ethtool;
 mod link;
 mod monitor;
+mod netem;
 mod netlink;
 pub mod netns;
+mod nft;
+pub mod ovs;
 mod route;
+mod sysctl;
 mod tc;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use crate::device::BridgeOptions;
-use crate::plan::{Change, Interface, Kind, Look, Mark, Ns, Observed, Space, StackedKind, Step, is_making};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+
+use crate::device::{BridgeOptions, TunnelOptions};
+use crate::ethtool::Ethtool;
+use crate::plan::{
+    Addresses, Change, Interface, Kind, Look, Mark, Ns, Observed, OvsBridge, Space, StackedKind, Step, Which,
+    is_making,
+};
 
 pub use monitor::Monitor;
 pub use netlink::Error;
+pub use ovs::{Datapath, probe};
 
-use ethtool::Ioctl;
+use ethtool::{Ioctl, Strings};
 use netlink::Netlink;
+use nft::Nft;
+use ovs::Ovs;
 use tc::Classifier;
 
 /// A namespace that is open, with the sockets inside it.
@@ -33,6 +47,7 @@ struct Open {
     netns: File,
     netlink: Netlink,
     ioctl: Ioctl,
+    nft: Nft,
     /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
     /// next look puts it right.
     indices: BTreeMap<IfName, u32>,
@@ -40,9 +55,10 @@ struct Open {
 
 impl Open {
     fn new(netns: File) -> Result<Self, Error> {
-        let opened = netns::inside(&netns, || Ok((Netlink::open()?, Ioctl::open()?)));
-        let (netlink, ioctl) = opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
-        Ok(Self { netns, netlink, ioctl, indices: BTreeMap::new() })
+        let opened = netns::inside(&netns, || Ok((Netlink::open()?, Ioctl::open()?, Nft::open()?)));
+        let (netlink, ioctl, nft) =
+            opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
+        Ok(Self { netns, netlink, ioctl, nft, indices: BTreeMap::new() })
     }
 
     fn index(&mut self, name: &IfName) -> Result<u32, Error> {
@@ -59,6 +75,76 @@ impl Open {
     fn forget(&mut self, name: &IfName) {
         self.indices.remove(name);
     }
+
+    /// What shapes the traffic of the interfaces, and where patches send frames.
+    fn observe_qdiscs(
+        &mut self,
+        space: &mut Space,
+        look: &Look,
+        redirects: bool,
+        any: bool,
+    ) -> Result<(), Error> {
+        let all = match &look.interfaces {
+            // One dump tells which few have anything to ask for.
+            Which::All if redirects || look.qdiscs && any => Some(tc::dump_qdiscs(&mut self.netlink)?),
+            _ => None,
+        };
+        for interface in space.interfaces.values_mut() {
+            let index = interface.index;
+            if look.qdiscs && !matches!(interface.kind, Kind::Bridge(_)) {
+                interface.qdisc = match (&all, &look.interfaces) {
+                    (Some(all), _) => all.roots.get(&index).cloned(),
+                    (None, Which::All) => None,
+                    (None, Which::Names(_)) => tc::get_root(&mut self.netlink, index)?,
+                };
+            }
+            let may_redirect = matches!(interface.kind, Kind::Veth | Kind::Tunnel(_));
+            if redirects && may_redirect && all.as_ref().is_none_or(|it| it.filtered.contains(&index)) {
+                interface.redirect = tc::get_redirect(&mut self.netlink, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a device cannot tell is left out: the plan then sets it, and the kernel says why it cannot be.
+    fn observe_ethtool(
+        &mut self,
+        name: &IfName,
+        wanted: &[Ethtool],
+        interface: &mut Interface,
+        strings: &mut Option<Strings>,
+    ) {
+        let mut features = Vec::new();
+        for it in wanted {
+            match it {
+                Ethtool::Features(them) => features.extend(them.iter().map(|(feature, _)| *feature)),
+                it => interface.settings.extend(self.ioctl.setting(name, it).ok()),
+            }
+        }
+        if features.is_empty() {
+            return;
+        }
+        if strings.is_none() {
+            *strings = self.ioctl.feature_names(name).ok();
+        }
+        if let Some(strings) = strings {
+            interface.features = self.ioctl.features(name, strings, &features).unwrap_or_default();
+        }
+    }
+}
+
+/// Open vSwitch, which is not there until a bridge of its mode is.
+#[derive(Debug, Default)]
+struct Switch {
+    folder: Option<PathBuf>,
+    ovs: Option<Ovs>,
+}
+
+impl Switch {
+    /// Without the programs the start says what is missing, whichever it is.
+    fn datapath(&self) -> Datapath {
+        probe().unwrap_or(Datapath::Userspace)
+    }
 }
 
 /// The namespaces that we act in.
@@ -71,6 +157,8 @@ pub struct Kernel {
     containers: BTreeMap<ContainerId, u64>,
     /// What this kernel is known to have.
     classifier: Classifier,
+    feature_names: Option<Strings>,
+    switch: Switch,
 }
 
 impl Kernel {
@@ -82,6 +170,8 @@ impl Kernel {
             spaces: BTreeMap::new(),
             containers: BTreeMap::new(),
             classifier: Classifier::Matchall,
+            feature_names: None,
+            switch: Switch::default(),
         })
     }
 
@@ -148,19 +238,72 @@ impl Kernel {
                 Err(error) => return Err(error),
             }
         }
+        if looks.values().any(|it| it.ovs) {
+            observed.ovs = self.observe_ovs()?;
+        }
         Ok(observed)
+    }
+
+    /// Where daemons of Open vSwitch that we start have their files. Without it there is no Open vSwitch.
+    pub fn set_ovs_folder(&mut self, folder: PathBuf) {
+        self.switch.folder = Some(folder);
+    }
+
+    /// Bridges of Open vSwitch, if it runs.
+    fn observe_ovs(&mut self) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
+        let Some(folder) = &self.switch.folder else { return Ok(BTreeMap::new()) };
+        if self.switch.ovs.is_none() {
+            let datapath = self.switch.datapath();
+            // What a killed engine left is taken up again, and started if it has ended.
+            self.switch.ovs = if Ovs::is_left(folder) {
+                Some(Ovs::start(&self.bridges.netns, folder, datapath)?)
+            } else {
+                Ovs::find(&self.bridges.netns, folder, datapath)?
+            };
+        }
+        let Some(ovs) = &mut self.switch.ovs else { return Ok(BTreeMap::new()) };
+        let mut observed = BTreeMap::new();
+        for (name, bridge) in ovs.dump()? {
+            let Ok(name) = name.parse() else { continue };
+            let ports = bridge.ports.into_iter().map(|(name, port)| (name, port.mark)).collect();
+            observed.insert(name, OvsBridge { mark: bridge.mark, ports });
+        }
+        Ok(observed)
+    }
+
+    /// Open vSwitch, started when it does not run.
+    fn open_vswitch(&mut self) -> Result<&mut Ovs, Error> {
+        let missing = || Error::new("start Open vSwitch", nix::Error::EOPNOTSUPP);
+        if self.switch.ovs.is_none() {
+            let folder = self.switch.folder.clone().ok_or_else(missing)?;
+            let datapath = self.switch.datapath();
+            self.switch.ovs = Some(Ovs::start(&self.bridges.netns, &folder, datapath)?);
+        }
+        self.switch.ovs.as_mut().ok_or_else(missing)
+    }
+
+    /// Files that can be read from when a daemon of Open vSwitch has ended. None where none runs.
+    pub fn watch_ovs(&self) -> Option<Vec<OwnedFd>> {
+        let watch = self.switch.ovs.as_ref()?.watch();
+        watch.inspect_err(|it| log::debug!("watch Open vSwitch: {it}")).ok()
+    }
+
+    /// Ends the daemons of Open vSwitch if they are ours.
+    pub fn stop_ovs(&mut self) -> Result<(), Error> {
+        self.switch.ovs.take().map_or(Ok(()), Ovs::stop)
     }
 
     fn observe_space(&mut self, ns: &Ns, look: &Look) -> Result<Space, Error> {
         let is_container = matches!(ns, Ns::Container(_));
+        let mut strings = self.feature_names.take();
         let open = self.open(ns)?;
         let mut space = Space::default();
-        match look {
-            Look::All => {
+        match &look.interfaces {
+            Which::All => {
                 space.interfaces = link::dump(&mut open.netlink)?.into_iter().collect();
                 open.indices.clear();
             }
-            Look::Names(names) => {
+            Which::Names(names) => {
                 for name in names {
                     open.forget(name);
                     space.interfaces.extend(link::get(&mut open.netlink, name)?);
@@ -171,7 +314,13 @@ impl Kernel {
         // Addresses and routes of interfaces that nobody marked are no concern of ours.
         let is_marked = |it: &Interface| it.alias.as_deref().is_some_and(|it| Mark::parse(it).is_some());
         let is_ours = |it: &Interface| is_marked(it) || is_making(it.group);
-        if is_container && space.interfaces.values().any(is_ours) {
+        let any_ours = space.interfaces.values().any(is_ours);
+        let addresses = match look.addresses {
+            Addresses::Never => false,
+            Addresses::WithInterfaces => any_ours,
+            Addresses::Always => true,
+        };
+        if addresses {
             let names: BTreeMap<u32, IfName> =
                 space.interfaces.iter().map(|(name, it)| (it.index, name.clone())).collect();
             for (index, addr) in addr::dump(&mut open.netlink)? {
@@ -181,23 +330,20 @@ impl Kernel {
             }
             space.routes = route::dump(&mut open.netlink, &names)?;
         }
-        let veths = space.interfaces.iter_mut().filter(|(_, it)| it.kind == Kind::Veth);
-        if is_container {
-            for (name, interface) in veths {
-                interface.tx_checksum = open.ioctl.tx_checksum(name).ok();
-            }
-        } else if *ns == Ns::Bridges {
-            // One dump of all tells which few have filters to ask for.
-            let filtered: Option<BTreeSet<u32>> = match look {
-                Look::All => Some(tc::dump_filtered(&mut open.netlink)?),
-                Look::Names(_) => None,
-            };
-            for (_, interface) in veths {
-                if filtered.as_ref().is_none_or(|it| it.contains(&interface.index)) {
-                    interface.redirect = tc::get_redirect(&mut open.netlink, interface.index)?;
-                }
+        open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
+        if look.nat {
+            space.nat = open.nft.dump()?;
+            if !is_container {
+                space.forwarding = sysctl::forwarding(&open.netns)
+                    .map_err(|it| Error::new("read whether packets are forwarded", it))?;
             }
         }
+        for (name, wanted) in &look.ethtool {
+            if let Some(interface) = space.interfaces.get_mut(name) {
+                open.observe_ethtool(name, wanted, interface, &mut strings);
+            }
+        }
+        self.feature_names = strings;
         Ok(space)
     }
 
@@ -205,6 +351,7 @@ impl Kernel {
     pub fn apply(&mut self, step: &Step) -> Result<(), Error> {
         let what = || step.to_string();
         let mut classifier = self.classifier;
+        let strings = if matches!(step, Step::SetFeatures { .. }) { self.feature_names.take() } else { None };
         let open = match step {
             // Where the interface is not may be gone with its container, and it with both.
             Step::DelInterface { ns, .. } => match self.open(ns) {
@@ -290,9 +437,43 @@ impl Kernel {
                 };
                 route::del(&mut open.netlink, route, |it| index_of(&indices, it))
             }
-            Step::SetTxChecksum { name, on, .. } => {
-                open.ioctl.set_tx_checksum(name, *on).map_err(|it| Error::new(what(), it))
+            Step::SetFeatures { name, features, .. } => {
+                let strings = match strings {
+                    Some(it) => it,
+                    None => open.ioctl.feature_names(name).map_err(|it| Error::new(what(), it))?,
+                };
+                let set = open.ioctl.set_features(name, &strings, features);
+                self.feature_names = Some(strings);
+                set.map_err(|it| Error::new(what(), it))
             }
+            Step::SetEthtool { name, setting, .. } => {
+                open.ioctl.set(name, setting).map_err(|it| Error::new(what(), it))
+            }
+            Step::AddNetem { name, netem, .. } => {
+                let index = open.index(name)?;
+                tc::add_netem(&mut open.netlink, index, netem, what)
+            }
+            Step::SetNetem { name, netem, .. } => {
+                let index = open.index(name)?;
+                tc::set_netem(&mut open.netlink, index, netem, what)
+            }
+            Step::DelNetem { name, .. } => match open.index(name) {
+                Ok(index) => tc::del_netem(&mut open.netlink, index, what),
+                Err(error) => link::gone_is_fine(Err(error)),
+            },
+            Step::SetNat { del, add, .. } => open.nft.change(del, add),
+            Step::SetForwarding { v6, .. } => {
+                sysctl::set_forwarding(&open.netns, *v6).map_err(|it| Error::new(what(), it))
+            }
+            Step::AddTunnel { ns, name, group, underlay, options, mac, mtu } => {
+                let message = link::message(name, *group, *mac, *mtu);
+                open.forget(name);
+                self.add_tunnel(ns, name, underlay, options, message, what)
+            }
+            Step::AddOvsBridge { name, mark } => self.open_vswitch()?.add_bridge(name, mark),
+            Step::DelOvsBridge { name } => self.open_vswitch()?.del_bridge(name),
+            Step::AddOvsPort { bridge, port, mark } => self.open_vswitch()?.add_port(bridge, port, mark),
+            Step::DelOvsPort { bridge, port } => self.open_vswitch()?.del_port(bridge, port),
             Step::AddRedirect { from, to, .. } => {
                 let (from, to) = (open.index(from)?, open.index(to)?);
                 let added = tc::add_redirect(&mut open.netlink, &mut classifier, from, to, what);
@@ -313,7 +494,7 @@ impl Kernel {
         ns: &Ns,
         name: &IfName,
         kind: &StackedKind,
-        mut message: rtnetlink::packet_route::link::LinkMessage,
+        message: LinkMessage,
         what: impl Fn() -> String,
     ) -> Result<(), Error> {
         let (parent_ns, parent) = match kind {
@@ -326,16 +507,49 @@ impl Kernel {
             | StackedKind::Ipvlan { parent_ns, parent, .. }
             | StackedKind::Ipvtap { parent_ns, parent, .. } => (parent_ns, parent),
         };
+        let index = self.open(parent_ns)?.index(parent)?;
+        self.add_elsewhere(ns, name, parent_ns, message, &what, |netlink, message| {
+            link::add_stacked(netlink, message, kind, Some(index), &what)
+        })
+    }
+
+    /// A tunnel, whose packets go by the routes of the namespace that it is made in, wherever it moves then.
+    fn add_tunnel(
+        &mut self,
+        ns: &Ns,
+        name: &IfName,
+        underlay: &Ns,
+        options: &TunnelOptions,
+        message: LinkMessage,
+        what: impl Fn() -> String,
+    ) -> Result<(), Error> {
+        if ns == underlay {
+            return link::add_tunnel(&mut self.open(ns)?.netlink, message, options, what);
+        }
+        self.add_elsewhere(ns, name, underlay, message, &what, |netlink, message| {
+            link::add_tunnel(netlink, message, options, &what)
+        })
+    }
+
+    /// Makes an interface in one namespace, under a name that nobody else has, and moves it to another with its own.
+    fn add_elsewhere(
+        &mut self,
+        ns: &Ns,
+        name: &IfName,
+        made_in: &Ns,
+        mut message: LinkMessage,
+        what: impl Fn() -> String,
+        add: impl FnOnce(&mut Netlink, LinkMessage) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let netns = self.open(ns)?.netns.as_raw_fd();
-        let beside = self.open(parent_ns)?;
-        let index = beside.index(parent)?;
+        let beside = self.open(made_in)?;
         let temporary = temporary_name(netns)?;
         for attribute in &mut message.attributes {
-            if let rtnetlink::packet_route::link::LinkAttribute::IfName(it) = attribute {
+            if let LinkAttribute::IfName(it) = attribute {
                 *it = temporary.to_string();
             }
         }
-        link::add_stacked(&mut beside.netlink, message, kind, Some(index), &what)?;
+        add(&mut beside.netlink, message)?;
         let made = beside.index(&temporary)?;
         beside.forget(&temporary);
         let moved = link::move_to(&mut beside.netlink, made, name, netns, &what);

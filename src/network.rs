@@ -13,7 +13,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::{Cidr, IfName, Mac};
-use crate::config::{CommandConfig, Forward, LinkConfig, Node, Sources};
+pub use crate::config::Forward;
+use crate::config::{CommandConfig, LinkConfig, Node, Sources};
+pub use crate::device::TunnelKind;
 use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
@@ -156,22 +158,6 @@ pub struct Tunnel {
     pub config: Node,
 }
 
-/// How a tunnel wraps frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TunnelKind {
-    Geneve,
-    Vxlan,
-}
-
-impl fmt::Display for TunnelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Geneve => "geneve",
-            Self::Vxlan => "vxlan",
-        })
-    }
-}
-
 /// One interface that one container is to have: fully specified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -183,7 +169,10 @@ pub struct Link {
     /// Each with its interface, but for the kinds that have none (blackhole and the like).
     pub routes: Vec<Route>,
     pub ethtool: Vec<Ethtool>,
+    /// Of what leaves the container.
     pub netem: Option<Netem>,
+    /// Of what arrives at it; a veth's alone.
+    pub netem_in: Option<Netem>,
     pub nat: Option<IpAddr>,
     pub forwards: Vec<Forward>,
     /// `FILE:LINE:COL` of the entry that it comes from.
@@ -230,4 +219,19 @@ impl Network {
     pub fn set_project(&mut self, project: &str) {
         self.defaults.project = project.to_owned();
     }
+}
+
+/// The address of a bridge that forwarded connections come from, the same in every run: link-local for IPv4
+/// (RFC 3927), local to the site for IPv6 (RFC 4193). A container that a port is forwarded to has a route to it.
+pub fn forward_gateway(bridge: &str, v4: bool) -> IpAddr {
+    let bytes = Mac::stable(&["forward", bridge]).bytes();
+    if v4 {
+        // 169.254.192.1 to 169.254.223.254: away from the addresses that clouds answer at.
+        return IpAddr::from([169, 254, 192 | bytes[4] & 31, bytes[5] % 254 + 1]);
+    }
+    let mut addr = *b"\xfdconlink\0\0\0\0\0\0\0\x01";
+    for (to, from) in addr.iter_mut().skip(8).zip(bytes) {
+        *to = from;
+    }
+    IpAddr::from(addr)
 }

@@ -9,21 +9,33 @@
 //! Architecture invariant: a plan changes or deletes only interfaces with a mark of this project, or in its group of
 //! those being made.
 
+mod bridge;
+mod ethtool;
+mod forward;
 mod link;
 mod mark;
+mod nat;
+mod netem;
 mod observed;
+mod patch;
 mod step;
+mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::addr::IfName;
+use crate::addr::{IfName, Mac};
 use crate::container::ContainerId;
-use crate::device::BridgeOptions;
-use crate::network::{Attach, Link, LinkId, LinkKind, Place};
+use crate::device::{BridgeOptions, TunnelOptions};
+use crate::netem::Netem;
+use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
 
 pub use mark::{Mark, is_making, making};
-pub use observed::{Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, Space};
+pub use observed::{
+    Addresses, FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute,
+    OvsBridge, Qdisc, Space, Which,
+};
 pub use step::{Change, StackedKind, Step};
 
 /// IFA_PROTO and rtm_protocol of addresses and routes that are ours to remove.
@@ -39,17 +51,45 @@ pub struct Desired {
     pub links: Vec<(ContainerId, Link)>,
     /// Pairs to join, once both ends are there.
     pub patches: Vec<Patch>,
+    pub tunnels: Vec<TunnelSpec>,
+    /// Every port that is to be forwarded, whoever's it is. None: those that there are stay as they are.
+    pub forwards: Option<Vec<ForwardSpec>>,
     /// Containers whose namespaces are looked at, links or not.
     pub inside: BTreeSet<ContainerId>,
     pub scope: Scope,
 }
 
-/// A bridge of mode linux.
+/// A bridge of mode linux or ovs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeSpec {
     pub options: BridgeOptions,
     /// A bridge of the same name that somebody else made serves as it is.
     pub join_foreign: bool,
+    /// It is one of Open vSwitch.
+    pub ovs: bool,
+}
+
+/// An interface that carries frames to another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelSpec {
+    pub name: IfName,
+    pub attach: Attach,
+    /// The namespace that has the routes to the other host.
+    pub underlay: Ns,
+    pub options: TunnelOptions,
+    pub mac: Mac,
+    pub mtu: Option<u32>,
+    pub netem: Option<Netem>,
+}
+
+/// A port of the bridges' namespace that leads to one of a container's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardSpec {
+    pub link: LinkId,
+    pub bridge: IfName,
+    pub forward: Forward,
+    /// The container's address.
+    pub to: IpAddr,
 }
 
 /// One or two outer ends that pass their frames to each other.
@@ -107,6 +147,7 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Bridge(String),
+    Tunnel(IfName),
     Link(LinkId),
     Patch(String),
     /// An interface of ours that nobody wants any more.
@@ -121,6 +162,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bridge(name) => write!(f, "bridge {name}"),
+            Self::Tunnel(name) => write!(f, "tunnel {name}"),
             Self::Link(id) => write!(f, "link {id}"),
             Self::Patch(name) => write!(f, "patch {name}"),
             Self::Leftover(name) => write!(f, "leftover {name}"),
@@ -169,13 +211,19 @@ impl From<Place> for Ns {
 impl Desired {
     /// Where to look before planning: no more than what the plan compares.
     pub fn looks(&self) -> BTreeMap<Ns, Look> {
-        let mut looks = BTreeMap::new();
-        let mut name = |ns: Ns, name: &IfName| {
-            let names = Look::Names(BTreeSet::new());
-            if let Look::Names(names) = looks.entry(ns).or_insert(names) {
-                names.insert(name.clone());
+        let mut looks: BTreeMap<Ns, Look> = BTreeMap::new();
+        if let Scope::Project { places, .. } = &self.scope {
+            for place in places {
+                looks.insert((*place).into(), Look { qdiscs: true, ..Look::all() });
             }
-        };
+        }
+        if self.forwards.is_some() {
+            looks.insert(
+                Ns::Bridges,
+                Look { nat: true, addresses: Addresses::Always, qdiscs: true, ..Look::all() },
+            );
+        }
+        let mut name = |ns: Ns, name: &IfName| looks.entry(ns).or_default().add(name);
         for (place, bridge) in self.bridges.keys() {
             name((*place).into(), bridge);
         }
@@ -183,7 +231,7 @@ impl Desired {
             match &link.kind {
                 LinkKind::Veth { place, outer, attach } => {
                     name((*place).into(), outer);
-                    if let Attach::Bridge(bridge) = attach {
+                    if let Attach::Bridge(bridge) | Attach::Ovs(bridge) = attach {
                         name((*place).into(), bridge);
                     }
                 }
@@ -195,21 +243,39 @@ impl Desired {
                 | LinkKind::Ipvtap { place, parent, .. } => name((*place).into(), parent),
             }
         }
-        for end in self.patches.iter().flat_map(|it| &it.ends) {
+        for end in self.patches.iter().flat_map(|it| &it.ends).chain(self.tunnels.iter().map(|it| &it.name)) {
             name(Ns::Bridges, end);
         }
-        match &self.scope {
-            Scope::Containers { outers, .. } => {
-                for (place, outer) in outers {
-                    name((*place).into(), outer);
-                }
-            }
-            Scope::Project { places, .. } => {
-                looks.extend(places.iter().map(|it| (Ns::from(*it), Look::All)));
+        if let Scope::Containers { outers, .. } = &self.scope {
+            for (place, outer) in outers {
+                name((*place).into(), outer);
             }
         }
-        for container in self.links.iter().map(|(it, _)| it).chain(&self.inside) {
-            looks.insert(Ns::Container(container.clone()), Look::All);
+        let attached = |it: &Attach| matches!(it, Attach::Ovs(_));
+        let link = |it: &Link| matches!(&it.kind, LinkKind::Veth { attach, .. } if attached(attach));
+        let ovs = self.bridges.values().any(|it| it.ovs)
+            || self.links.iter().any(|(_, it)| link(it))
+            || self.tunnels.iter().any(|it| attached(&it.attach))
+            || matches!(self.scope, Scope::Project { .. });
+        if ovs {
+            looks.entry(Ns::Bridges).or_default().ovs = true;
+        }
+        // Whether an outer end that is there has an impairment that it should not have, only a look tells.
+        for look in looks.values_mut() {
+            look.qdiscs = true;
+        }
+        for container in &self.inside {
+            let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
+            if !self.links.iter().any(|(it, _)| it == container) {
+                // What is left of links may be routes alone.
+                look.addresses = Addresses::Always;
+            }
+        }
+        for (container, link) in &self.links {
+            let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
+            if !link.ethtool.is_empty() {
+                look.ethtool.insert(link.id.dev.clone(), link.ethtool.clone());
+            }
         }
         looks
     }
@@ -229,22 +295,34 @@ impl Desired {
             None => interface.group == making(&self.project),
             Some(None) => false,
             Some(Some(mark)) if mark.project != self.project => false,
-            Some(Some(mark)) => match &self.scope {
+            Some(Some(mark)) => self.covers(&mark),
+        }
+    }
+
+    /// Is what carries this mark within what this plan may remove?
+    fn covers(&self, mark: &Mark) -> bool {
+        mark.project == self.project
+            && match &self.scope {
                 Scope::Project { .. } => true,
                 Scope::Containers { names, .. } => names.contains(&mark.container),
-            },
-        }
+            }
     }
 
     /// Is the interface the one that carries `mark`, or one that a killed engine had no time to mark?
     fn owns(&self, interface: &Interface, mark: &str) -> bool {
-        interface.alias.as_deref() == Some(mark)
-            || interface.alias.is_none() && interface.group == making(&self.project)
+        match &interface.alias {
+            Some(alias) => Mark::same_owner(alias, mark),
+            None => interface.group == making(&self.project),
+        }
     }
 
-    fn mark(&self, container: &str, name: &IfName) -> String {
-        let mark =
-            Mark { project: self.project.clone(), container: container.to_owned(), name: name.to_string() };
+    fn mark(&self, container: &str, name: &IfName, note: Option<String>) -> String {
+        let mark = Mark {
+            project: self.project.clone(),
+            container: container.to_owned(),
+            name: name.to_string(),
+            note,
+        };
         mark.to_string()
     }
 }
@@ -257,17 +335,28 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let (bridges, others): (Vec<_>, Vec<_>) = leftovers(desired, observed)
         .into_iter()
         .partition(|(_, _, interface)| matches!(interface.kind, Kind::Bridge(_)));
+    // While there is still something to tell that they are ours by.
+    link::plan_leftover_routes(&mut plan, desired, observed);
     plan_leftovers(&mut plan, &others);
+    nat::plan_leftovers(&mut plan, desired, observed);
+    bridge::plan_ovs_leftover_ports(&mut plan, desired, observed);
     for ((place, name), spec) in &desired.bridges {
-        plan_bridge(&mut plan, desired, observed, (*place).into(), name, spec);
+        bridge::plan_bridge(&mut plan, desired, observed, (*place).into(), name, spec);
+    }
+    for tunnel in &desired.tunnels {
+        tunnel::plan_tunnel(&mut plan, desired, observed, tunnel);
     }
     link::plan_links(&mut plan, desired, observed);
     for patch in &desired.patches {
-        plan_patch(&mut plan, desired, observed, patch);
+        patch::plan_patch(&mut plan, desired, observed, patch);
     }
     link::plan_routes(&mut plan, desired, observed);
+    if let Some(forwards) = &desired.forwards {
+        forward::plan_forwards(&mut plan, desired, observed, forwards);
+    }
     // Bridges go last: an end that moves from one to the next is never without.
     plan_leftovers(&mut plan, &bridges);
+    bridge::plan_ovs_leftover_bridges(&mut plan, desired, observed);
     plan
 }
 
@@ -281,7 +370,8 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
             wanted.insert(((*place).into(), outer));
         }
     }
-    for end in desired.patches.iter().flat_map(|it| &it.ends) {
+    for end in desired.patches.iter().flat_map(|it| &it.ends).chain(desired.tunnels.iter().map(|it| &it.name))
+    {
         wanted.insert((Ns::Bridges, end));
     }
     let mut found = Vec::new();
@@ -300,104 +390,6 @@ fn plan_leftovers(plan: &mut Plan, leftovers: &[(&Ns, &IfName, &Interface)]) {
         let step = Step::DelInterface { ns: (*ns).clone(), name: (*name).clone() };
         plan.push(Subject::Leftover((*name).clone()), vec![step], Vec::new());
     }
-}
-
-fn plan_bridge(
-    plan: &mut Plan,
-    desired: &Desired,
-    observed: &Observed,
-    ns: Ns,
-    name: &IfName,
-    spec: &BridgeSpec,
-) {
-    let subject = Subject::Bridge(name.to_string());
-    let mark = desired.mark("", name);
-    let del = Step::DelInterface { ns: ns.clone(), name: name.clone() };
-    let add = Step::AddBridge {
-        ns: ns.clone(),
-        name: name.clone(),
-        group: making(&desired.project),
-        mark: mark.clone(),
-        options: spec.options.clone(),
-    };
-    let Some(interface) = observed.interface(&ns, name) else {
-        return plan.push(subject, vec![add], vec![del]);
-    };
-    if !desired.owns(interface, &mark) {
-        if !(spec.join_foreign && matches!(interface.kind, Kind::Bridge(_))) {
-            plan.problems.push(foreign(subject, name, interface, &ns));
-        }
-        return;
-    }
-    let Kind::Bridge(options) = &interface.kind else {
-        return plan.push(subject, vec![del.clone(), add], vec![del]);
-    };
-    let mut steps = Vec::new();
-    let missing = spec.options.missing_in(options, interface.mtu);
-    if missing != BridgeOptions::default() {
-        steps.push(Step::SetBridge { ns: ns.clone(), name: name.clone(), options: missing });
-    }
-    let change = Change {
-        mark: (interface.alias.as_deref() != Some(&mark)).then_some(mark),
-        up: (!interface.up).then_some(true),
-        ..Change::default()
-    };
-    if change != Change::default() {
-        steps.push(Step::SetInterface { ns, name: name.clone(), change });
-    }
-    plan.push(subject, steps, Vec::new());
-}
-
-impl BridgeOptions {
-    /// Those options that are given and differ from `observed`; the rest None.
-    fn missing_in(&self, observed: &Self, mtu: u32) -> Self {
-        fn differs<T: PartialEq + Clone>(want: &Option<T>, have: &Option<T>) -> Option<T> {
-            want.clone().filter(|_| want != have)
-        }
-        Self {
-            stp: differs(&self.stp, &observed.stp),
-            vlan_filtering: differs(&self.vlan_filtering, &observed.vlan_filtering),
-            mcast_snooping: differs(&self.mcast_snooping, &observed.mcast_snooping),
-            group_fwd_mask: differs(&self.group_fwd_mask, &observed.group_fwd_mask),
-            mtu: differs(&self.mtu, &Some(mtu)),
-            ageing_time: differs(&self.ageing_time, &observed.ageing_time),
-            forward_delay: differs(&self.forward_delay, &observed.forward_delay),
-        }
-    }
-}
-
-fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed, patch: &Patch) {
-    let ns = Ns::Bridges;
-    // An end whose link is refused is not there, and will not be.
-    let refused = |end: &IfName| {
-        desired.links.iter().any(|(_, link)| {
-            matches!(&link.kind, LinkKind::Veth { outer, .. } if outer == end)
-                && plan.problems.iter().any(|it| it.subject == Subject::Link(link.id.clone()))
-        })
-    };
-    let is_there = |end: &IfName| plan.makes_veth(end) || observed.interface(&ns, end).is_some();
-    let ends: Vec<&IfName> = patch.ends.iter().filter(|it| is_there(it) && !refused(it)).collect();
-    let mut steps = Vec::new();
-    for end in &ends {
-        let other = match ends.as_slice() {
-            [a, b] => Some(if a == end { *b } else { *a }),
-            _ => None,
-        };
-        // An end that this plan makes anew has lost its filter with it.
-        let kept = observed.interface(&ns, end).filter(|_| !plan.makes_veth(end));
-        let target = other.filter(|it| !plan.makes_veth(it)).and_then(|it| observed.interface(&ns, it));
-        let present = kept.and_then(|it| it.redirect);
-        if present.is_some() && present == target.map(|it| it.index) {
-            continue;
-        }
-        if present.is_some() {
-            steps.push(Step::DelRedirect { ns: ns.clone(), from: (*end).clone() });
-        }
-        if let Some(other) = other {
-            steps.push(Step::AddRedirect { ns: ns.clone(), from: (*end).clone(), to: other.clone() });
-        }
-    }
-    plan.push(Subject::Patch(patch.name.clone()), steps, Vec::new());
 }
 
 impl Plan {

@@ -40,6 +40,8 @@ pub struct Own {
     pub project: Option<String>,
     /// Label `com.docker.compose.project.working_dir` of the engine's own container.
     pub working_dir: Option<String>,
+    /// Bridges live in a namespace that nothing but us leads into: neither the engine's container's nor the host's.
+    pub bridges_apart: bool,
 }
 
 /// What happened.
@@ -59,6 +61,8 @@ pub enum Event {
     CommandsDone { id: ContainerId },
     /// These interfaces, where bridges live, were deleted by somebody.
     Vanished { names: BTreeSet<String> },
+    /// A daemon of Open vSwitch ended.
+    SwitchEnded,
     /// The engine's event stream ended: what it knew may have changed meanwhile.
     Lost { engine: EngineId },
     /// The time asked for with [`Effect::WakeAt`] has come.
@@ -99,7 +103,7 @@ pub enum Effect {
     /// Let go of a container's namespace.
     Release(ContainerId),
     /// Make the kernel hold what is desired: answered by [`Event::Done`].
-    Converge(Job),
+    Converge(Box<Job>),
     /// Run commands in a container, all at once: answered by [`Event::CommandsDone`].
     Exec {
         engine: EngineId,

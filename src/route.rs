@@ -142,6 +142,25 @@ impl Route {
         parse::route(text)
     }
 
+    /// `unicast ADDR dev DEV`: to one address that is reached without a gateway.
+    pub fn to_host(addr: IpAddr, dev: IfName) -> Route {
+        Route {
+            kind: RouteKind::Unicast,
+            dst: Cidr::host(addr),
+            via: None,
+            dev: Some(dev),
+            src: None,
+            metric: None,
+            table: MAIN_TABLE,
+            scope: None,
+            proto: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+            nexthops: Vec::new(),
+        }
+    }
+
     pub fn is_v6(&self) -> bool {
         self.dst.addr().is_ipv6()
     }

@@ -9,13 +9,15 @@ use std::fs::File;
 use conlink::addr::{Cidr, IfName, Mac};
 use conlink::container::ContainerId;
 use conlink::device::{BridgeOptions, MacvlanMode};
+use conlink::ethtool::{Ethtool, Feature};
 use conlink::kernel::{Error, Kernel, netns};
 use conlink::plan::{
-    Change, Interface, Kind, Look, Ns, ObservedAddr, ObservedRoute, Space, StackedKind, Step, making,
+    Change, FeatureState, Interface, Kind, Look, Ns, ObservedAddr, ObservedRoute, Space, StackedKind, Step,
+    Which, making,
 };
 use conlink::route::Route;
 
-use crate::support::{ip, may_unshare, skip};
+use crate::support::{inside, ip, may_unshare, skip};
 
 const MARK: &str = "conlink:t:a:eth0";
 
@@ -56,13 +58,14 @@ impl Lab {
     /// All of one namespace but `lo`; what is asked for by name must look the same.
     #[track_caller]
     fn space(&mut self, ns: &Ns) -> Space {
+        let wide = Look { nat: *ns != Ns::Host, ..Look::inside() };
         let look = |kernel: &mut Kernel, look| {
             let mut observed = kernel.observe(&BTreeMap::from([(ns.clone(), look)])).unwrap();
             observed.spaces.remove(ns).unwrap()
         };
-        let all = look(&mut self.kernel, Look::All);
+        let all = look(&mut self.kernel, Look { interfaces: Which::All, ..wide.clone() });
         let names: BTreeSet<IfName> = all.interfaces.keys().cloned().chain([name("absent")]).collect();
-        let mut by_name = look(&mut self.kernel, Look::Names(names));
+        let mut by_name = look(&mut self.kernel, Look { interfaces: Which::Names(names), ..wide });
         assert_eq!(by_name, all);
         by_name.interfaces.remove(&name("lo"));
         by_name
@@ -213,7 +216,7 @@ fn interface_is_not_taken_for_another_by_its_second_name() {
     ip(&lab.bridges, "link add ß@x. type bridge");
     ip(&lab.bridges, "link property add dev ß@x. altname lan");
     assert_eq!(lab.space(&Ns::Bridges).interfaces.keys().collect::<Vec<_>>(), [&name("ß@x.")]);
-    let look = Look::Names(BTreeSet::from([name("lan")]));
+    let look = Look::names([name("lan")]);
     let observed = lab.kernel.observe(&BTreeMap::from([(Ns::Bridges, look)])).unwrap();
     assert!(observed.spaces[&Ns::Bridges].interfaces.is_empty(), "{observed:?}");
     assert!(lab.refused(set(&Ns::Bridges, "lan", up())).is_gone());
@@ -449,12 +452,21 @@ fn transmit_checksums_are_switched() {
     let Some(mut lab) = Lab::new("checksums", &["a"]) else { return };
     let a = container("a");
     lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    let features =
+        |on| Step::SetFeatures { ns: a.clone(), name: name("eth0"), features: vec![(Feature::TX, on)] };
     for on in [false, false, true, true] {
-        lab.apply(Step::SetTxChecksum { ns: a.clone(), name: name("eth0"), on });
-        assert_eq!(lab.interface(&a, "eth0").tx_checksum, Some(on));
+        lab.apply(features(on));
+        let wanted = vec![Ethtool::Features(vec![(Feature::TX, on)])];
+        let look = Look { ethtool: BTreeMap::from([(name("eth0"), wanted)]), ..Look::all() };
+        let observed = lab.kernel.observe(&BTreeMap::from([(a.clone(), look)])).unwrap();
+        let interface = observed.interface(&a, &name("eth0")).unwrap();
+        let generic = FeatureState { on, fixed: false };
+        assert_eq!(interface.features["tx-checksum-ip-generic"], generic, "{:?}", interface.features);
+        let shown = inside(lab.netns(&a), "ethtool", &["-k", "eth0"]);
+        assert!(shown.contains(if on { "tx-checksumming: on" } else { "tx-checksumming: off" }), "{shown}");
     }
-    let missing = Step::SetTxChecksum { ns: a, name: name("absent"), on: false };
-    assert!(lab.refused(missing).is_gone());
+    let features = vec![(Feature::TX, false)];
+    assert!(lab.refused(Step::SetFeatures { ns: a, name: name("absent"), features }).is_gone());
 }
 
 #[test]

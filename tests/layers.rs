@@ -5,31 +5,34 @@ use std::fs;
 use std::path::Path;
 
 /// A module may import those of lower layers, its own layer's only where named, and never those above.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("addr", &[]),
     ("container", &[]),
     ("device", &[]),
     ("words", &[]),
+    ("nat", &["addr"]),
     ("route", &["addr", "words"]),
     ("netem", &["words"]),
     ("ethtool", &["words"]),
-    ("config", &["addr", "device", "words", "route", "netem", "ethtool"]),
+    ("config", &["addr", "device", "words", "nat", "route", "netem", "ethtool"]),
     ("network", &["addr", "container", "device", "route", "netem", "ethtool", "config"]),
-    ("plan", &["addr", "container", "device", "route", "ethtool", "network"]),
-    ("reconcile", &["addr", "container", "network", "plan"]),
+    ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
+    ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
-    ("kernel", &["addr", "container", "device", "route", "plan"]),
+    ("process", &[]),
+    ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),
     ("daemon", &["addr", "container", "network", "plan", "reconcile", "docker", "kernel"]),
     ("tools", &["config", "network", "reconcile", "docker", "kernel", "daemon"]),
     ("lib", &["tools"]),
 ];
 
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "addr",
     "container",
     "device",
     "words",
+    "nat",
     "route",
     "netem",
     "ethtool",

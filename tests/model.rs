@@ -6,7 +6,8 @@ use conlink::addr::IfName;
 use conlink::container::ContainerId;
 use conlink::device::BridgeOptions;
 use conlink::plan::{
-    Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, Space, StackedKind, Step,
+    FeatureState, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge, Qdisc, Space,
+    StackedKind, Step, Which,
 };
 
 /// Namespaces by number; number 0 is where bridges live, 1 the host's.
@@ -14,6 +15,7 @@ use conlink::plan::{
 pub(crate) struct Model {
     pub(crate) spaces: BTreeMap<u64, Space>,
     pub(crate) attached: BTreeMap<ContainerId, u64>,
+    pub(crate) ovs: BTreeMap<IfName, OvsBridge>,
     next_index: u32,
 }
 
@@ -23,15 +25,15 @@ pub(crate) const HOST: u64 = 1;
 impl Model {
     pub(crate) fn new() -> Self {
         let spaces = BTreeMap::from([(BRIDGES, Space::default()), (HOST, Space::default())]);
-        Self { spaces, attached: BTreeMap::new(), next_index: 1 }
+        Self { spaces, attached: BTreeMap::new(), ovs: BTreeMap::new(), next_index: 1 }
     }
 
     pub(crate) fn observe(&self, looks: &BTreeMap<Ns, Look>) -> Observed {
-        let mut observed = Observed::default();
+        let mut observed = Observed { ovs: self.ovs.clone(), ..Observed::default() };
         for (ns, look) in looks {
             let Some(space) = self.number(ns).and_then(|it| self.spaces.get(&it)) else { continue };
             let mut space = space.clone();
-            if let Look::Names(names) = look {
+            if let Which::Names(names) = &look.interfaces {
                 space.interfaces.retain(|name, _| names.contains(name));
             }
             observed.spaces.insert(ns.clone(), space);
@@ -62,20 +64,7 @@ impl Model {
         if space.interfaces.contains_key(name) {
             return Err("File exists".to_owned());
         }
-        let interface = Interface {
-            index,
-            kind,
-            alias: None,
-            group,
-            mac: None,
-            mtu: 1500,
-            up: false,
-            master: None,
-            link: None,
-            addrs: Vec::new(),
-            redirect: None,
-            tx_checksum: None,
-        };
+        let interface = Interface { group, ..Interface::new(index, kind) };
         space.interfaces.insert(name.clone(), interface);
         self.next_index += 1;
         Ok(index)
@@ -151,8 +140,12 @@ impl Model {
                     }
                 };
                 let it = self.interface(ns, name)?;
-                (it.mac, it.link, it.mtu, it.tx_checksum) =
-                    (*mac, Some(outer), mtu.unwrap_or(1500), Some(true));
+                (it.mac, it.link, it.mtu) = (*mac, Some(outer), mtu.unwrap_or(1500));
+                // Two of the four that `tx` stands for, one of them beyond this driver.
+                let features = [("tx-checksum-ip-generic", false), ("tx-checksum-sctp", true)];
+                it.features = features
+                    .map(|(name, fixed)| (name.to_owned(), FeatureState { on: !fixed, fixed }))
+                    .into();
                 let it = self.interface(peer_ns, peer)?;
                 (it.link, it.mtu) = (Some(inner), mtu.unwrap_or(1500));
             }
@@ -216,7 +209,54 @@ impl Model {
                 space.routes.push(new);
             }
             Step::DelRoute { ns, route } => self.space(ns)?.routes.retain(|it| it.route != *route),
-            Step::SetTxChecksum { ns, name, on } => self.interface(ns, name)?.tx_checksum = Some(*on),
+            Step::SetFeatures { ns, name, features } => {
+                for (feature, state) in &mut self.interface(ns, name)?.features {
+                    let wanted = features.iter().rev().find(|(it, _)| it.covers(feature));
+                    if let Some((_, on)) = wanted.filter(|_| !state.fixed) {
+                        state.on = *on;
+                    }
+                }
+            }
+            Step::SetEthtool { ns, name, setting } => {
+                self.interface(ns, name)?.settings.push(setting.clone())
+            }
+            Step::AddNetem { ns, name, netem } | Step::SetNetem { ns, name, netem } => {
+                let netem = netem.observable();
+                self.interface(ns, name)?.qdisc = Some(Qdisc::Netem { netem, ours: true });
+            }
+            Step::DelNetem { ns, name } => self.interface(ns, name)?.qdisc = None,
+            Step::SetNat { ns, del, add } => {
+                let space = self.space(ns)?;
+                space.nat.retain(|it| !del.contains(it));
+                space.nat.extend(add.iter().cloned());
+            }
+            Step::SetForwarding { ns, v6 } => {
+                let forwarding = &mut self.space(ns)?.forwarding;
+                *(if *v6 { &mut forwarding.v6 } else { &mut forwarding.v4 }) = true;
+            }
+            Step::AddTunnel { ns, name, group, options, mac, mtu, .. } => {
+                let number = self.number(ns).ok_or("gone")?;
+                self.add(number, name, Kind::Tunnel(options.clone()), *group)?;
+                let it = self.interface(ns, name)?;
+                (it.mac, it.mtu) = (*mac, mtu.unwrap_or(1450));
+            }
+            Step::AddOvsBridge { name, mark } => {
+                self.add(BRIDGES, name, Kind::Other("openvswitch".to_owned()), 0)?;
+                let bridge = OvsBridge { mark: Some(mark.clone()), ports: BTreeMap::new() };
+                self.ovs.insert(name.clone(), bridge);
+            }
+            Step::DelOvsBridge { name } => {
+                self.ovs.remove(name);
+                self.del(BRIDGES, name);
+            }
+            Step::AddOvsPort { bridge, port, mark } => {
+                self.ovs.values_mut().for_each(|it| drop(it.ports.remove(port)));
+                let bridge = self.ovs.get_mut(bridge).ok_or("no such bridge")?;
+                bridge.ports.insert(port.clone(), Some(mark.clone()));
+            }
+            Step::DelOvsPort { bridge, port } => {
+                self.ovs.get_mut(bridge).map(|it| it.ports.remove(port));
+            }
             Step::AddRedirect { ns, from, to } => {
                 let to = self.interface(ns, to)?.index;
                 self.interface(ns, from)?.redirect = Some(to);

@@ -1,5 +1,8 @@
 //! Plan and kernel in real namespaces: what is described is what `ip` shows, and a second plan is empty.
 
+mod engine;
+mod properties;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
@@ -70,11 +73,13 @@ impl Lab {
             project: "t".to_owned(),
             bridges: bridges
                 .map(|it| {
-                    let spec = BridgeSpec { options: it.options.clone(), join_foreign: false };
+                    let spec = BridgeSpec { options: it.options.clone(), join_foreign: false, ovs: false };
                     ((it.place, it.name.parse().unwrap()), spec)
                 })
                 .collect(),
             links,
+            tunnels: Vec::new(),
+            forwards: None,
             patches: patches.into_iter().map(|(name, ends)| Patch { name, ends }).collect(),
             inside: self.hosts.keys().map(ContainerId::new).collect(),
             scope: Scope::Project { places: BTreeSet::from([Place::Engine]), keep: BTreeSet::new() },

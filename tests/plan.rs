@@ -80,6 +80,8 @@ fn desired(links: &[LinkCase]) -> Desired {
         bridges: bridges.map(|it| ((it.place, it.name.parse().unwrap()), BridgeSpec::default())).collect(),
         links: all,
         patches: Vec::new(),
+        tunnels: Vec::new(),
+        forwards: None,
         inside: (0..3).map(|it| ContainerId::new(format!("h{it}"))).collect(),
         scope: Scope::Project { places: BTreeSet::from([Place::Engine]), keep: BTreeSet::new() },
     }
@@ -125,7 +127,12 @@ fn build(world: &[Before]) -> Model {
             continue;
         }
         let mark = |project: &str, container: &str| {
-            let mark = Mark { project: project.into(), container: container.into(), name: name.to_string() };
+            let mark = Mark {
+                project: project.into(),
+                container: container.into(),
+                name: name.to_string(),
+                note: None,
+            };
             Some(mark.to_string())
         };
         model.spaces.get_mut(&number).unwrap().interfaces.get_mut(&name).unwrap().alias = match it.mark {

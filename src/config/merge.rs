@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::yaml::{Key, Node, Value};
 
 /// Properties for which one string stands for a list of one.
-pub(super) const ONE_OR_MANY: [&str; 5] = ["ip", "route", "netem", "ethtool", "forward"];
+pub(super) const ONE_OR_MANY: [&str; 6] = ["ip", "route", "netem", "netem-in", "ethtool", "forward"];
 
 const OVERRIDE: &str = "!override";
 const RESET: &str = "!reset";

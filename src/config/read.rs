@@ -15,7 +15,7 @@ use crate::device::BridgeOptions;
 use crate::ethtool::Ethtool;
 use crate::route::Route;
 
-const LINK_KEYS: [&str; 17] = [
+const LINK_KEYS: [&str; 18] = [
     "type",
     "service",
     "container",
@@ -28,6 +28,7 @@ const LINK_KEYS: [&str; 17] = [
     "route",
     "nat",
     "netem",
+    "netem-in",
     "mode",
     "vlanid",
     "forward",
@@ -107,6 +108,7 @@ impl LinkConfig {
             route: Vec::new(),
             nat: None,
             netem: None,
+            netem_in: None,
             mode: None,
             vlanid: None,
             forward: Vec::new(),
@@ -129,6 +131,7 @@ impl LinkConfig {
                 "route" => link.route = reader.each(value, |it, text| it.grammar(text, Route::parse)),
                 "nat" => link.nat = reader.address(value),
                 "netem" => link.netem = reader.netem(value),
+                "netem-in" => link.netem_in = reader.netem(value),
                 "mode" => link.mode = reader.name(value),
                 "vlanid" => link.vlanid = reader.number(value, 1..=4094),
                 "forward" => link.forward = reader.each(value, Reader::parse),

@@ -1,6 +1,7 @@
 //! Where events come from: engines, the kernel's notices, signals, the clock.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,12 @@ pub(super) struct Watch {
     monitor: AsyncFd<Monitor>,
 }
 
+/// The daemons of Open vSwitch, while there are any.
+#[derive(Default)]
+pub(super) struct SwitchWatch {
+    ends: Vec<AsyncFd<OwnedFd>>,
+}
+
 impl Watch {
     #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
     pub(super) fn new(kernel: &Kernel) -> anyhow::Result<Self> {
@@ -98,6 +105,32 @@ impl Watch {
                 Err(error) => log::debug!("watch interfaces: {error}"),
             }
         }
+    }
+}
+
+impl SwitchWatch {
+    /// Takes hold of the daemons once they run.
+    #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
+    pub(super) fn follow(&mut self, kernel: &Kernel) {
+        if self.ends.is_empty() {
+            let files = kernel.watch_ovs().unwrap_or_default();
+            // SAFETY: each file owns its descriptor and keeps it.
+            let watch = |it| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
+            self.ends = files.into_iter().filter_map(|it| watch(it).ok()).collect();
+        }
+    }
+
+    /// Waits until one of them ends.
+    pub(super) async fn ended(&mut self) {
+        if self.ends.is_empty() {
+            return std::future::pending().await;
+        }
+        let (result, ..) =
+            futures_util::future::select_all(self.ends.iter().map(|it| Box::pin(it.readable()))).await;
+        if let Err(error) = result {
+            log::debug!("watch Open vSwitch: {error}");
+        }
+        self.ends.clear();
     }
 }
 

@@ -1,4 +1,10 @@
 //! Device settings by the SIOCETHTOOL ioctl (`ethtool_ioctl()` in the kernel's `net/ethtool/ioctl.c`).
+//!
+//! Every structure is an array of 32-bit words of which the first is the command (`include/uapi/linux/ethtool.h`), but
+//! for the few fields of links that are narrower.
+
+mod features;
+mod settings;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,16 +13,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::addr::IfName;
 
-const SIOCETHTOOL: libc::Ioctl = 0x8946;
-const ETHTOOL_GTXCSUM: u32 = 0x16;
-const ETHTOOL_STXCSUM: u32 = 0x17;
+pub(super) use features::Strings;
 
-/// `struct ethtool_value`.
-#[repr(C)]
-struct EthtoolValue {
-    cmd: u32,
-    data: u32,
-}
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
 
 /// A socket for ioctls in one namespace.
 #[derive(Debug)]
@@ -30,33 +29,20 @@ impl Ioctl {
         Ok(Self { socket: socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)? })
     }
 
-    /// `ethtool -k NAME`: is transmit checksumming on?
-    pub(super) fn tx_checksum(&self, name: &IfName) -> io::Result<bool> {
-        Ok(self.value(name, ETHTOOL_GTXCSUM, 0)? != 0)
-    }
-
-    /// `ethtool -K NAME tx on|off`.
-    pub(super) fn set_tx_checksum(&self, name: &IfName, on: bool) -> io::Result<()> {
-        self.value(name, ETHTOOL_STXCSUM, u32::from(on))?;
-        // A feature that the driver holds fixed stays as it was, without an error.
-        if self.tx_checksum(name)? == on {
-            return Ok(());
-        }
-        Err(io::Error::other("the driver holds transmit checksumming fixed"))
-    }
-
+    /// Exchanges a structure with the driver: it reads the words and writes its answer over them. `words` must hold the
+    /// whole structure of the command in its first word. Returns what the ioctl does when it does not fail.
     #[expect(unsafe_code, reason = "no crate offers this ioctl")]
-    fn value(&self, name: &IfName, cmd: u32, data: u32) -> io::Result<u32> {
-        let mut value = EthtoolValue { cmd, data };
+    fn exchange(&self, name: &IfName, words: &mut [u32]) -> io::Result<i32> {
         // SAFETY: all of ifreq's members may be zero bytes.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
             // Signed on some architectures, unsigned on others.
             *to = from as libc::c_char;
         }
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        // SAFETY: the kernel reads and writes one ethtool_value behind the pointer; both outlive the call.
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        // SAFETY: the kernel reads and writes the command's structure behind the pointer, which the callers in this
+        // module give room for; both outlive the call.
         let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data) }
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
     }
 }

@@ -1,17 +1,18 @@
 //! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK to and from the plan's types.
 
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoIpVlan, InfoIpVtap,
-    InfoKind, InfoMacVlan, InfoMacVtap, InfoVeth, InfoVlan, IpVlanMode, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoGeneve, InfoIpVlan,
+    InfoIpVtap, InfoKind, InfoMacVlan, InfoMacVtap, InfoVeth, InfoVlan, InfoVxlan, IpVlanMode, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use crate::addr::{IfName, Mac};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelKind, TunnelOptions};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{Change, Interface, Kind, StackedKind};
 
@@ -142,6 +143,78 @@ pub(super) fn add_stacked(
         }
     };
     add(netlink, with_info(message, kind, data), what)
+}
+
+/// `ip link add … type vxlan|geneve …`.
+pub(super) fn add_tunnel(
+    netlink: &mut Netlink,
+    message: LinkMessage,
+    options: &TunnelOptions,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let TunnelOptions { kind, vni, remote, local, dstport, ttl } = options;
+    let (kind, data) = match kind {
+        TunnelKind::Vxlan => {
+            let mut data = vec![InfoVxlan::Id(*vni)];
+            data.push(match remote {
+                IpAddr::V4(it) => InfoVxlan::Group(*it),
+                IpAddr::V6(it) => InfoVxlan::Group6(*it),
+            });
+            data.extend(local.map(|it| match it {
+                IpAddr::V4(it) => InfoVxlan::Local(it),
+                IpAddr::V6(it) => InfoVxlan::Local6(it),
+            }));
+            data.push(InfoVxlan::Port(*dstport));
+            data.push(InfoVxlan::Ttl(*ttl));
+            (InfoKind::Vxlan, InfoData::Vxlan(data))
+        }
+        TunnelKind::Geneve => {
+            let remote = match remote {
+                IpAddr::V4(it) => InfoGeneve::Remote(*it),
+                IpAddr::V6(it) => InfoGeneve::Remote6(*it),
+            };
+            let data = vec![InfoGeneve::Id(*vni), remote, InfoGeneve::Port(*dstport), InfoGeneve::Ttl(*ttl)];
+            (InfoKind::Geneve, InfoData::Geneve(data))
+        }
+    };
+    add(netlink, with_info(message, kind, Some(data)), what)
+}
+
+/// None without a remote address: such a one is nobody's that we make.
+fn vxlan(data: &[InfoVxlan]) -> Option<TunnelOptions> {
+    let (mut remote, mut local) = (None, None);
+    let kind = TunnelKind::Vxlan;
+    let (mut vni, mut dstport, mut ttl) = (0, kind.default_port(), 0);
+    for it in data {
+        match it {
+            InfoVxlan::Id(it) => vni = *it,
+            InfoVxlan::Group(it) => remote = Some(IpAddr::V4(*it)),
+            InfoVxlan::Group6(it) => remote = Some(IpAddr::V6(*it)),
+            InfoVxlan::Local(it) => local = Some(IpAddr::V4(*it)),
+            InfoVxlan::Local6(it) => local = Some(IpAddr::V6(*it)),
+            InfoVxlan::Port(it) => dstport = *it,
+            InfoVxlan::Ttl(it) => ttl = *it,
+            _ => {}
+        }
+    }
+    Some(TunnelOptions { kind, vni, remote: remote?, local, dstport, ttl })
+}
+
+fn geneve(data: &[InfoGeneve]) -> Option<TunnelOptions> {
+    let mut remote = None;
+    let kind = TunnelKind::Geneve;
+    let (mut vni, mut dstport, mut ttl) = (0, kind.default_port(), 0);
+    for it in data {
+        match it {
+            InfoGeneve::Id(it) => vni = *it,
+            InfoGeneve::Remote(it) => remote = Some(IpAddr::V4(*it)),
+            InfoGeneve::Remote6(it) => remote = Some(IpAddr::V6(*it)),
+            InfoGeneve::Port(it) => dstport = *it,
+            InfoGeneve::Ttl(it) => ttl = *it,
+            _ => {}
+        }
+    }
+    Some(TunnelOptions { kind, vni, remote: remote?, local: None, dstport, ttl })
 }
 
 fn add(netlink: &mut Netlink, message: LinkMessage, what: impl FnOnce() -> String) -> Result<(), Error> {
@@ -320,20 +393,8 @@ pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(IfName, Interface)>, Er
 
 fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
     let mut name = None;
-    let mut interface = Interface {
-        index: message.header.index,
-        kind: Kind::Other(String::new()),
-        alias: None,
-        group: 0,
-        mac: None,
-        mtu: 0,
-        up: message.header.flags.contains(LinkFlags::Up),
-        master: None,
-        link: None,
-        addrs: Vec::new(),
-        redirect: None,
-        tx_checksum: None,
-    };
+    let mut interface = Interface::new(message.header.index, Kind::Other(String::new()));
+    interface.up = message.header.flags.contains(LinkFlags::Up);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(it) => name = it.parse().ok(),
@@ -398,6 +459,12 @@ fn kind(info: &[LinkInfo]) -> Kind {
         (InfoKind::IpVtap, Some(InfoData::IpVtap(data))) => Kind::Ipvtap {
             mode: data.iter().find_map(|it| if let InfoIpVtap::Mode(it) = it { ipvlan(*it) } else { None }),
         },
+        (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => {
+            vxlan(data).map_or_else(|| Kind::Other("vxlan".to_owned()), Kind::Tunnel)
+        }
+        (InfoKind::Geneve, Some(InfoData::Geneve(data))) => {
+            geneve(data).map_or_else(|| Kind::Other("geneve".to_owned()), Kind::Tunnel)
+        }
         (kind, _) => Kind::Other(kind.to_string()),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use rtnetlink::packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_ECHO, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage,
     NetlinkPayload, NlasIterator,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -23,11 +23,22 @@ pub struct Error {
     source: io::Error,
     /// What the kernel says beyond the number (NLMSGERR_ATTR_MSG).
     message: Option<String>,
+    hint: Option<&'static str>,
 }
 
 impl Error {
     pub(super) fn new(request: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { request: request.into(), source: source.into(), message: None }
+        Self { request: request.into(), source: source.into(), message: None, hint: None }
+    }
+
+    /// The same, with what helps where the number does not tell.
+    pub(super) fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// The same, with what was told beyond the number.
+    pub(super) fn with_message(self, message: impl Into<String>) -> Self {
+        Self { message: Some(message.into()), ..self }
     }
 
     /// The number of the error, as in `errno(3)`.
@@ -42,6 +53,9 @@ impl Error {
 
     /// What usually helps.
     pub fn hint(&self) -> Option<&'static str> {
+        if self.hint.is_some() {
+            return self.hint;
+        }
         match self.errno()? {
             libc::EPERM | libc::EACCES => Some(
                 "conlink needs the capabilities SYS_ADMIN and NET_ADMIN, all that its containers have, and `pid: host` \
@@ -49,7 +63,7 @@ impl Error {
             ),
             libc::EOPNOTSUPP => Some("this kernel may lack the module for this type of interface or filter"),
             libc::EMFILE | libc::ENFILE => {
-                Some("raise the limit of open files (`ulimit -n`): each container takes two")
+                Some("raise the limit of open files (`ulimit -n`): each container takes four")
             }
             _ => None,
         }
@@ -73,18 +87,21 @@ pub(super) struct Netlink {
 }
 
 /// What one message of a dump may take: the kernel fills up to 32 KiB (`netlink_dump()` in `net/netlink/af_netlink.c`).
-const ANSWER: usize = 64 * 1024;
+pub(super) const ANSWER: usize = 64 * 1024;
 
 /// NLMSG_DONE, with NLMSG_ERROR before it: objects' types are greater.
 const DONE: u16 = 3;
 
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+
 thread_local! {
     /// One for all sockets of the thread: hundreds of them are open, and one is in use.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Dumps that were interrupted by a change are repeated; a namespace that never rests is not waited for.
-const TRIES: usize = 10;
+pub(super) const TRIES: usize = 10;
 
 impl Netlink {
     /// Opens a socket in the namespace that the calling thread is in.
@@ -140,22 +157,88 @@ impl Netlink {
         Err(Error::new(what(), io::Error::other("the kernel's answer was interrupted by changes each time")))
     }
 
+    /// As [`Netlink::dump`], for objects that the library has no types for: what is behind each one's header.
+    pub(super) fn dump_raw<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        for _ in 0..TRIES {
+            all.clear();
+            let flags = NLM_F_REQUEST | NLM_F_DUMP;
+            match self.exchange_raw(message.clone(), flags, |it| {
+                all.extend(decode(it));
+                Ok(())
+            }) {
+                Ok(Interrupted(false)) => return Ok(all),
+                Ok(Interrupted(true)) => {}
+                Err(error) => return Err(error.named(what())),
+            }
+        }
+        Err(Error::new(what(), io::Error::other("the kernel's answer was interrupted by changes each time")))
+    }
+
+    /// As [`Netlink::get`], for an object that the library has no type for.
+    pub(super) fn get_raw<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<T>, Error> {
+        let mut answer = None;
+        // Before Linux 6.8 the answer to RTM_GETQDISC was a notice, which the one who asks gets as an echo alone
+        // (`qdisc_notify()` in net/sched/sch_api.c).
+        let asked = self.exchange_raw(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO, |it| {
+            answer = decode(it);
+            Ok(())
+        });
+        asked.map_err(|it| it.named(what()))?;
+        Ok(answer)
+    }
+
     /// Sends a request and reads its answers to the end.
     fn exchange(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
-        answer: impl FnMut(RouteNetlinkMessage),
+        mut answer: impl FnMut(RouteNetlinkMessage),
     ) -> Result<Interrupted, Failed> {
-        BUFFER.with_borrow_mut(|buffer| self.exchange_by(buffer, message, flags, answer))
+        BUFFER.with_borrow_mut(|buffer| {
+            self.exchange_by(buffer, message, flags, |one| {
+                match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
+                    Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(it), .. }) => answer(it),
+                    Ok(_) => {}
+                    // One strange object must not hide all others: it may well be nobody's that we know.
+                    Err(error) if flags & NLM_F_DUMP == NLM_F_DUMP => {
+                        log::debug!("part of a dump could not be read: {error}");
+                    }
+                    Err(error) => return Err(Failed::decode(error)),
+                }
+                Ok(())
+            })
+        })
     }
 
+    fn exchange_raw(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        mut answer: impl FnMut(&[u8]) -> Result<(), Failed>,
+    ) -> Result<Interrupted, Failed> {
+        BUFFER.with_borrow_mut(|buffer| {
+            self.exchange_by(buffer, message, flags, |one| answer(one.get(HEADER..).unwrap_or_default()))
+        })
+    }
+
+    /// `answer` is given each object with its header.
     fn exchange_by(
         &mut self,
         buffer: &mut Vec<u8>,
         message: RouteNetlinkMessage,
         flags: u16,
-        mut answer: impl FnMut(RouteNetlinkMessage),
+        mut answer: impl FnMut(&[u8]) -> Result<(), Failed>,
     ) -> Result<Interrupted, Failed> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut message = NetlinkMessage::from(message);
@@ -182,19 +265,14 @@ impl Netlink {
                 if !mine {
                     continue;
                 }
-                let one = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
-                    Ok(it) => it,
-                    // One strange object must not hide all others: it may well be nobody's that we know.
-                    Err(error) if flags & NLM_F_DUMP == NLM_F_DUMP && header.message_type() > DONE => {
-                        log::debug!("part of a dump could not be read: {error}");
-                        continue;
-                    }
-                    Err(error) => return Err(Failed::decode(error)),
-                };
+                if header.message_type() > DONE {
+                    answer(one)?;
+                    continue;
+                }
+                let one = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one).map_err(Failed::decode)?;
                 match one.payload {
-                    NetlinkPayload::InnerMessage(it) => answer(it),
                     NetlinkPayload::Error(error) if error.code.is_some() => {
-                        return Err(Failed::kernel(&error));
+                        return Err(Failed::kernel(error.to_io(), &error.header));
                     }
                     NetlinkPayload::Done(it) if it.code < 0 => {
                         return Err(io::Error::from_raw_os_error(-it.code).into());
@@ -210,36 +288,46 @@ impl Netlink {
 }
 
 /// Did the kernel change what it was dumping?
-struct Interrupted(bool);
+pub(super) struct Interrupted(pub(super) bool);
 
 /// A failure that does not know yet what was asked for.
-struct Failed {
-    source: io::Error,
-    message: Option<String>,
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) source: io::Error,
+    pub(super) message: Option<String>,
+    /// Where in the request, in bytes, is what the kernel did not take (NLMSGERR_ATTR_OFFS).
+    pub(super) at: Option<usize>,
 }
 
 impl From<io::Error> for Failed {
     fn from(source: io::Error) -> Self {
-        Self { source, message: None }
+        Self { source, message: None, at: None }
     }
 }
 
 impl Failed {
-    fn decode(error: impl fmt::Display) -> Self {
+    pub(super) fn decode(error: impl fmt::Display) -> Self {
         io::Error::other(format!("an answer of the kernel could not be read: {error}")).into()
     }
 
-    /// With NETLINK_CAP_ACK the error is followed by the request's header of 16 bytes, then by attributes.
-    fn kernel(error: &ErrorMessage) -> Self {
+    /// `answer` is what follows the number: with NETLINK_CAP_ACK the request's header of 16 bytes, then attributes.
+    pub(super) fn kernel(source: io::Error, answer: &[u8]) -> Self {
         const MESSAGE: u16 = 1;
-        let source = error.to_io();
-        let attributes = error.header.get(16..).unwrap_or_default();
-        let message = NlasIterator::new(attributes).flatten().find(|it| it.kind() == MESSAGE);
-        let message = message.map(|it| String::from_utf8_lossy(it.value()).trim_end_matches('\0').to_owned());
-        Self { source, message }
+        const OFFSET: u16 = 2;
+        let mut failed = Self::from(source);
+        for attribute in NlasIterator::new(answer.get(16..).unwrap_or_default()).flatten() {
+            match (attribute.kind(), attribute.value()) {
+                (MESSAGE, text) => {
+                    failed.message = Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+                }
+                (OFFSET, &[a, b, c, d]) => failed.at = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok(),
+                _ => {}
+            }
+        }
+        failed
     }
 
-    fn named(self, request: String) -> Error {
-        Error { request, source: self.source, message: self.message }
+    pub(super) fn named(self, request: String) -> Error {
+        Error { request, source: self.source, message: self.message, hint: None }
     }
 }

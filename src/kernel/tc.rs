@@ -1,8 +1,11 @@
-//! Patches: an ingress filter that sends every frame on to another interface, before anything else sees it.
+//! Traffic control: patches and impairments.
+//!
+//! A patch is an ingress filter that sends every frame on to another interface, before anything else sees it. An
+//! impairment is the root queueing discipline.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NlasIterator};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{
     TcAction, TcActionAttribute, TcActionMirrorOption, TcActionOption, TcActionType, TcAttribute,
@@ -11,7 +14,10 @@ use rtnetlink::packet_route::tc::{
 };
 
 use crate::kernel::link::gone_is_fine;
+use crate::kernel::netem;
 use crate::kernel::netlink::{Error, Netlink};
+use crate::netem::Netem;
+use crate::plan::{PROTOCOL, Qdisc};
 
 /// TC_H_CLSACT: the queueing discipline that only holds filters.
 const CLSACT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
@@ -113,18 +119,121 @@ pub(super) fn del_redirect(
     }
 }
 
-/// The interfaces whose arriving frames may meet a filter: those with `tc qdisc … clsact` or `ingress`.
-pub(super) fn dump_filtered(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
+/// Our handle, `c2:`; the kernel gives out those from `8000:`.
+const HANDLE: TcHandle = TcHandle { major: PROTOCOL as u16, minor: 0 };
+/// TCA_KIND, TCA_OPTIONS (`include/uapi/linux/rtnetlink.h`).
+const KIND: u16 = 1;
+const OPTIONS: u16 = 2;
+/// `struct tcmsg`: family, three bytes of padding, then index, handle, parent and info, four bytes each.
+const TCMSG: usize = 20;
+
+/// `tc qdisc replace dev INDEX root handle c2: netem …`.
+pub(super) fn add_netem(
+    netlink: &mut Netlink,
+    index: u32,
+    netem: &Netem,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let mut qdisc = netem_message(index, netem::encode(netem));
+    qdisc.header.handle = HANDLE;
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    netlink.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), flags, what)
+}
+
+/// `tc qdisc change dev INDEX root netem …`.
+pub(super) fn set_netem(
+    netlink: &mut Netlink,
+    index: u32,
+    netem: &Netem,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let qdisc = netem_message(index, netem::encode_change(netem));
+    netlink.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), 0, what)
+}
+
+fn netem_message(index: u32, options: Vec<u8>) -> TcMessage {
+    let mut qdisc = message(index, TcHandle::ROOT);
+    // The library has no type for these options, which begin with a structure rather than an attribute.
+    qdisc.attributes =
+        vec![TcAttribute::Kind("netem".to_owned()), TcAttribute::Other(DefaultNla::new(OPTIONS, options))];
+    qdisc
+}
+
+/// `tc qdisc del dev INDEX root`. That it is gone already is success.
+pub(super) fn del_netem(
+    netlink: &mut Netlink,
+    index: u32,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let qdisc = message(index, TcHandle::ROOT);
+    gone_is_fine(netlink.request(RouteNetlinkMessage::DelQueueDiscipline(qdisc), 0, what))
+}
+
+/// The queueing disciplines of a namespace.
+#[derive(Debug, Default)]
+pub(super) struct Qdiscs {
+    /// Interfaces whose arriving frames may meet a filter: those with `tc qdisc … clsact` or `ingress`.
+    pub(super) filtered: BTreeSet<u32>,
+    /// Those at the root that somebody put there, by interface.
+    pub(super) roots: BTreeMap<u32, Qdisc>,
+}
+
+pub(super) fn dump_qdiscs(netlink: &mut Netlink) -> Result<Qdiscs, Error> {
     let message = RouteNetlinkMessage::GetQueueDiscipline(message(0, TcHandle::default()));
-    let all = netlink.dump(message, || "dump queueing disciplines".to_owned())?;
-    let filtered = all.iter().filter_map(|it| match it {
-        // TC_H_INGRESS and TC_H_CLSACT are one number, which no other discipline has as its parent.
-        RouteNetlinkMessage::NewQueueDiscipline(it) if it.header.parent == CLSACT => {
-            Some(it.header.index.cast_unsigned())
+    let all = netlink.dump_raw(message, decode_qdisc, || "dump queueing disciplines".to_owned())?;
+    let mut qdiscs = Qdiscs::default();
+    for it in all {
+        match it {
+            Decoded::Filtered(index) => drop(qdiscs.filtered.insert(index)),
+            Decoded::Root(index, qdisc) => drop(qdiscs.roots.insert(index, qdisc)),
         }
-        _ => None,
-    });
-    Ok(filtered.collect())
+    }
+    Ok(qdiscs)
+}
+
+/// The root queueing discipline of one interface, if somebody put one there.
+pub(super) fn get_root(netlink: &mut Netlink, index: u32) -> Result<Option<Qdisc>, Error> {
+    let message = RouteNetlinkMessage::GetQueueDiscipline(message(index, TcHandle::ROOT));
+    let what = || format!("get the queueing discipline of interface {index}");
+    match netlink.get_raw(message, decode_qdisc, what) {
+        Ok(Some(Decoded::Root(_, qdisc))) => Ok(Some(qdisc)),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+enum Decoded {
+    Filtered(u32),
+    Root(u32, Qdisc),
+}
+
+/// What is behind the header of an RTM_NEWQDISC.
+fn decode_qdisc(bytes: &[u8]) -> Option<Decoded> {
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let (index, handle, parent) = (word(4)?, word(8)?, word(12)?);
+    // TC_H_INGRESS and TC_H_CLSACT are one number, which no other discipline has as its parent.
+    if parent == u32::from(CLSACT.major) << 16 | u32::from(CLSACT.minor) {
+        return Some(Decoded::Filtered(index));
+    }
+    // The kernel's default has no handle.
+    if parent != u32::MAX || handle == 0 {
+        return None;
+    }
+    let mut kind = String::new();
+    let mut options = Vec::new();
+    for it in NlasIterator::new(bytes.get(TCMSG..)?).flatten() {
+        match it.kind() {
+            KIND => kind = String::from_utf8_lossy(it.value()).trim_end_matches('\0').to_owned(),
+            OPTIONS => options = it.value().to_vec(),
+            _ => {}
+        }
+    }
+    let qdisc = match (kind.as_str(), netem::decode(&options)) {
+        ("netem", Some(netem)) => Qdisc::Netem { netem, ours: handle == u32::from(HANDLE.major) << 16 },
+        _ => Qdisc::Other(kind),
+    };
+    Some(Decoded::Root(index, qdisc))
 }
 
 /// Where the ingress filter of the interface sends frames: None without a filter, 0 when the target is gone.

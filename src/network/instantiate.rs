@@ -7,7 +7,10 @@ use crate::config::{Base, LinkConfig, LinkType, Node, Value, Vars};
 use crate::container::Container;
 use crate::device::{IpvlanMode, MacvlanMode};
 use crate::ethtool::{Ethtool, Feature};
-use crate::network::{Attach, BridgeMode, Command, Link, LinkId, LinkKind, Network, Place, Target};
+use crate::network::{
+    Attach, BridgeMode, Command, Link, LinkId, LinkKind, Network, Place, Target, forward_gateway,
+};
+use crate::route::Route;
 
 /// What a configuration asks of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +101,20 @@ impl Network {
                 }),
             }
         }
+        // One way back is enough for two links on one bridge.
+        let mut ways_back = BTreeSet::new();
+        for link in instance.links.iter_mut().filter(|it| !it.forwards.is_empty()) {
+            let bridge = match &link.kind {
+                LinkKind::Veth { attach: Attach::Bridge(it) | Attach::Ovs(it), .. } => it.to_string(),
+                _ => continue,
+            };
+            for v4 in [true, false] {
+                let way = Route::to_host(forward_gateway(&bridge, v4), link.id.dev.clone());
+                if link.routes.contains(&way) && !ways_back.insert((bridge.clone(), v4)) {
+                    link.routes.retain(|it| *it != way);
+                }
+            }
+        }
         let commands = self.commands.iter().filter(|it| it.target.is(container));
         instance.commands = commands.map(|it| it.command.filled(&names.vars())).collect();
         instance
@@ -158,16 +175,31 @@ impl Network {
             let outer = u16::try_from(outer).map_err(|_| replica(&format!("port {outer} is above 65535")))?;
             Ok(crate::config::Forward { outer, ..it.value })
         });
+        let forwards = forwards.collect::<Result<Vec<_>, String>>()?;
+        let addrs = addrs.collect::<Result<Vec<_>, String>>()?;
+        let kind = self.kind(config, kind, names, target, &dev)?;
+        let mut routes: Vec<Route> =
+            config.route.iter().map(|it| it.value.clone().with_default_dev(&dev)).collect();
+        if let LinkKind::Veth { attach: Attach::Bridge(bridge) | Attach::Ovs(bridge), .. } = &kind
+            && !forwards.is_empty()
+        {
+            for v4 in [true, false] {
+                if addrs.iter().any(|it| it.addr().is_ipv4() == v4) {
+                    routes.push(Route::to_host(forward_gateway(bridge.as_str(), v4), dev.clone()));
+                }
+            }
+        }
         Ok(Link {
-            kind: self.kind(config, kind, names, target, &dev)?,
+            kind,
             mac: has_mac.then_some(mac),
             mtu,
-            addrs: addrs.collect::<Result<_, String>>()?,
-            routes: config.route.iter().map(|it| it.value.clone().with_default_dev(&dev)).collect(),
+            addrs,
+            routes,
             ethtool,
             netem: config.netem.as_ref().map(|it| it.value.clone()),
+            netem_in: config.netem_in.as_ref().map(|it| it.value.clone()),
             nat: config.nat.as_ref().map(|it| it.value),
-            forwards: forwards.collect::<Result<_, String>>()?,
+            forwards,
             origin: self.sources.place(config.node.span),
             id: LinkId { container: names.container.clone(), dev },
         })

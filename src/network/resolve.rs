@@ -272,6 +272,11 @@ fn resolve_tunnel(
         let message = format!("`{}` and remote `{}` are of different families", local.value, remote.value);
         diagnostics.push(Diagnostic::new(local.span, message).note(remote.span, "the remote"));
     }
+    if let (Some(local), Some(TunnelType::Geneve)) = (&config.local, config.kind.as_ref().map(|it| it.value))
+    {
+        let help = "the kernel takes the address that its route to the remote has; vxlan has `local`";
+        diagnostics.push(Diagnostic::new(local.span, "a geneve tunnel has no `local`").help(help));
+    }
     let kind = match config.kind.as_ref()?.value {
         TunnelType::Geneve => TunnelKind::Geneve,
         TunnelType::Vxlan => TunnelKind::Vxlan,
@@ -358,6 +363,11 @@ fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
             link.forward.first().map(|it| it.span),
             format!("{a_kind} cannot forward ports"),
             "only links of type veth have `forward`",
+        );
+        refuse(
+            link.netem_in.as_ref().map(|it| it.span),
+            format!("{a_kind} has no outer end, where `netem-in` would be"),
+            "only links of type veth have `netem-in`; `netem` is for every type",
         );
     }
     if kind == LinkType::Dummy {

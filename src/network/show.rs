@@ -82,7 +82,7 @@ impl Network {
         if let Some(vlanid) = &config.vlanid {
             shown["vlanid"] = json!(vlanid.value);
         }
-        for key in ["route", "netem"] {
+        for key in ["route", "netem", "netem-in"] {
             if let Some(node) = config.node.get(key) {
                 shown[key] = json!(texts(node));
             }

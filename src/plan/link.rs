@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use crate::ethtool::{Ethtool, Feature};
+use crate::netem::Netem;
 use crate::network::{Attach, Link, LinkKind, Place};
+use crate::plan::bridge::joining;
+use crate::plan::ethtool::plan_ethtool;
+use crate::plan::nat::plan_nat;
+use crate::plan::netem::plan_netem;
 use crate::plan::{
-    Change, Desired, Interface, Kind, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
+    Change, Desired, Interface, Kind, Mark, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
     foreign, making,
 };
 use crate::route::Route;
@@ -31,7 +35,11 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
         };
         match planned {
             Ok(steps) => {
-                let undo = vec![Step::DelInterface { ns, name: link.id.dev.clone() }];
+                let mut undo = vec![Step::DelInterface { ns: ns.clone(), name: link.id.dev.clone() }];
+                let rules = desired.nat_rules(link);
+                if !rules.is_empty() {
+                    undo.push(Step::SetNat { ns, del: rules, add: Vec::new() });
+                }
                 plan.push(subject, steps, undo);
             }
             Err(it) => plan.problems.push(it),
@@ -72,6 +80,22 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
         }
         let undo = vec![Step::DelInterface { ns, name: link.id.dev.clone() }];
         plan.push(subject, steps, undo);
+    }
+}
+
+/// Routes of no interface in containers that have no link any more: those of others go with theirs.
+pub(super) fn plan_leftover_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    for container in &desired.inside {
+        let ns = Ns::Container(container.clone());
+        let Some(space) = observed.spaces.get(&ns) else { continue };
+        let mut marks = space.interfaces.values().filter_map(|it| Mark::parse(it.alias.as_deref()?));
+        let has_links = desired.links.iter().any(|(it, _)| it == container);
+        if has_links || !marks.all(|it| desired.covers(&it)) {
+            continue;
+        }
+        let stale = space.routes.iter().filter(|it| it.ours && route_devs(&it.route).next().is_none());
+        let steps = stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }).collect();
+        plan.push(Subject::Container(container.short().to_owned()), steps, Vec::new());
     }
 }
 
@@ -120,22 +144,18 @@ fn plan_link(
 ) -> Result<Vec<Step>, Problem> {
     let ns = Ns::Container(container.clone());
     let dev = &link.id.dev;
-    let mark = desired.mark(&link.id.container, dev);
-    let tx_checksum = tx_checksum(link, subject)?;
+    let mark = desired.mark(&link.id.container, dev, link.netem.as_ref().and_then(Netem::hidden));
     let inner = space.interfaces.get(dev);
     if let Some(it) = inner.filter(|it| !desired.owns(it, &mark)) {
         return Err(foreign(subject.clone(), dev, it, &ns));
     }
     let mut steps = Vec::new();
     let kept = match &link.kind {
-        LinkKind::Veth { place, outer, attach } => {
+        LinkKind::Veth { place, outer, .. } => {
             let outer_ns = Ns::from(*place);
             let end = observed.interface(&outer_ns, outer);
             if let Some(it) = end.filter(|it| !desired.owns(it, &mark)) {
                 return Err(foreign(subject.clone(), outer, it, &outer_ns));
-            }
-            if let Attach::Ovs(bridge) = attach {
-                return Err(not_yet(subject, &format!("a bridge of mode ovs (`{bridge}`)")));
             }
             match (inner, end) {
                 (Some(a), Some(b)) if paired(a, b) => Some(a),
@@ -181,9 +201,12 @@ fn plan_link(
             }
         }
     };
-    plan_inner(&mut steps, &ns, link, kept, &mark, tx_checksum);
+    plan_inner(&mut steps, &ns, link, kept, &mark).map_err(|it| problem(subject, it))?;
+    plan_nat(&mut steps, &ns, desired, link, space);
     if let LinkKind::Veth { place, outer, attach } = &link.kind {
         let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
+        let note = link.netem_in.as_ref().and_then(Netem::hidden);
+        let mark = desired.mark(&link.id.container, dev, note);
         plan_outer(&mut steps, observed, link, *place, outer, attach, end, &mark);
     }
     Ok(steps)
@@ -201,8 +224,7 @@ fn plan_inner(
     link: &Link,
     kept: Option<&Interface>,
     mark: &str,
-    tx_checksum: Option<bool>,
-) {
+) -> Result<(), String> {
     let dev = &link.id.dev;
     let addrs = kept.map(|it| it.addrs.as_slice()).unwrap_or_default();
     for stale in addrs.iter().filter(|it| it.ours && !link.addrs.contains(&it.cidr)) {
@@ -211,9 +233,8 @@ fn plan_inner(
     for cidr in link.addrs.iter().filter(|it| !addrs.iter().any(|have| have.cidr == **it)) {
         steps.push(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr });
     }
-    if let Some(on) = tx_checksum.filter(|on| kept.and_then(|it| it.tx_checksum) != Some(*on)) {
-        steps.push(Step::SetTxChecksum { ns: ns.clone(), name: dev.clone(), on });
-    }
+    plan_netem(steps, ns, dev, link.netem.as_ref(), kept, mark);
+    plan_ethtool(steps, ns, dev, &link.ethtool, kept)?;
     let change = Change {
         mac: link.mac.filter(|mac| kept.is_some_and(|it| it.mac != Some(*mac))),
         mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
@@ -224,6 +245,7 @@ fn plan_inner(
     if change != Change::default() {
         steps.push(Step::SetInterface { ns: ns.clone(), name: dev.clone(), change });
     }
+    Ok(())
 }
 
 /// The other end of a veth: up last, when the container is ready for what it carries.
@@ -239,66 +261,22 @@ fn plan_outer(
     mark: &str,
 ) {
     let ns = Ns::from(place);
-    let bridge = match attach {
-        Attach::Bridge(name) => Some(name),
-        Attach::Ovs(_) | Attach::Patch(_) => None,
-    };
-    if bridge.is_some() && kept.is_some_and(|it| it.redirect.is_some()) {
-        // The bridge was a patch before.
-        steps.push(Step::DelRedirect { ns: ns.clone(), from: outer.clone() });
-    }
-    let index = bridge.and_then(|it| observed.interface(&ns, it)).map(|it| it.index);
-    let attached = match kept.map(|it| it.master) {
-        None => bridge.is_none(),
-        Some(master) => master == index && bridge.is_some() == master.is_some(),
-    };
+    plan_netem(steps, &ns, outer, link.netem_in.as_ref(), kept, mark);
+    let joining = joining(observed, &ns, outer, attach, kept, mark);
+    steps.extend(joining.before);
+    let unmarked = kept.is_none_or(|it| it.alias.as_deref() != Some(mark));
     let change = Change {
         mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
-        master: (!attached).then(|| bridge.cloned()),
-        mark: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+        master: joining.master,
+        mark: unmarked.then(|| mark.to_owned()),
         up: kept.is_none_or(|it| !it.up).then_some(true),
-        no_link_local: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)),
+        no_link_local: unmarked,
         mac: None,
     };
     if change != Change::default() {
         steps.push(Step::SetInterface { ns, name: outer.clone(), change });
     }
-}
-
-/// What `--offload tx …` of the link comes to; what cannot be carried out yet is refused by name, never left out.
-fn tx_checksum(link: &Link, subject: &Subject) -> Result<Option<bool>, Problem> {
-    let given = [
-        ("netem", link.netem.is_some()),
-        ("nat", link.nat.is_some()),
-        ("forward", !link.forwards.is_empty()),
-    ];
-    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-        return Err(not_yet(subject, &format!("`{name}`")));
-    }
-    let mut tx = None;
-    for setting in &link.ethtool {
-        match setting {
-            Ethtool::Features(features) => {
-                for (feature, on) in features {
-                    if *feature == Feature::TX {
-                        tx = Some(*on);
-                    } else {
-                        return Err(not_yet(subject, &format!("ethtool feature `{feature}`")));
-                    }
-                }
-            }
-            other => return Err(not_yet(subject, &format!("`ethtool: {other}`"))),
-        }
-    }
-    Ok(tx)
-}
-
-fn not_yet(subject: &Subject, what: &str) -> Problem {
-    Problem {
-        subject: subject.clone(),
-        message: format!("{what} cannot be carried out by this version"),
-        help: Some("the link is left out rather than made without it".to_owned()),
-    }
+    steps.extend(joining.after);
 }
 
 /// What is to be made for a link that is no veth, once its parent is found. None for a veth.

@@ -2,16 +2,19 @@
 
 use std::fmt;
 
-/// Whose an interface is: its alias reads `conlink:PROJECT:CONTAINER:NAME`.
+/// Whose an interface is: its alias reads `conlink:PROJECT:CONTAINER:NAME`, then perhaps a space and a note.
 ///
-/// Neither projects nor containers have a `:` in their names, so the text reads back in one way only. A bridge belongs
-/// to no container: that part is empty. Without a project the first part is.
+/// Neither projects nor containers have a `:` in their names, and none of the names has a space, so the text reads back
+/// in one way only. A bridge belongs to no container: that part is empty. Without a project the first part is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     pub project: String,
     pub container: String,
     /// The interface's name in the container, or the bridge's.
     pub name: String,
+    /// Settings of the interface that the kernel does not report, such as the shape of its delays
+    /// ([`Netem::hidden`](crate::netem::Netem::hidden)).
+    pub note: Option<String>,
 }
 
 impl Mark {
@@ -20,15 +23,30 @@ impl Mark {
 
     /// Reads an alias; None where it is no mark of ours.
     pub fn parse(alias: &str) -> Option<Self> {
-        let mut parts = alias.strip_prefix("conlink:")?.splitn(3, ':');
+        let (names, note) = match alias.split_once(' ') {
+            Some((names, note)) => (names, Some(note.to_owned())),
+            None => (alias, None),
+        };
+        let mut parts = names.strip_prefix("conlink:")?.splitn(3, ':');
         let mut next = || parts.next().map(str::to_owned);
-        Some(Self { project: next()?, container: next()?, name: next()? })
+        Some(Self { project: next()?, container: next()?, name: next()?, note })
+    }
+
+    /// Are they the same but for their notes?
+    pub fn same_owner(alias: &str, mark: &str) -> bool {
+        fn names(text: &str) -> &str {
+            text.split(' ').next().unwrap_or(text)
+        }
+        names(alias) == names(mark)
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("conlink:{}:{}:{}", self.project, self.container, self.name);
+        if let Some(note) = &self.note {
+            text = format!("{text} {note}");
+        }
         while text.len() > Self::MAX {
             text.pop();
         }
@@ -59,7 +77,7 @@ mod tests {
     use super::*;
 
     fn mark(project: &str, container: &str, name: &str) -> Mark {
-        Mark { project: project.into(), container: container.into(), name: name.into() }
+        Mark { project: project.into(), container: container.into(), name: name.into(), note: None }
     }
 
     #[test]
@@ -67,6 +85,10 @@ mod tests {
         for it in [mark("p", "p-h1-1", "eth0"), mark("", "h1", "e:0"), mark("p", "", "lan")] {
             assert_eq!(Mark::parse(&it.to_string()), Some(it));
         }
+        let noted = Mark { note: Some("distribution normal".into()), ..mark("p", "h1", "eth0") };
+        assert_eq!(Mark::parse("conlink:p:h1:eth0 distribution normal"), Some(noted));
+        assert!(Mark::same_owner("conlink:p:h1:eth0 seed 7", "conlink:p:h1:eth0"));
+        assert!(!Mark::same_owner("conlink:p:h1:eth01", "conlink:p:h1:eth0"));
         for foreign in ["", "conlink", "conlink:p", "conlink:p:h1", "uplink", "xconlink:p:h1:eth0"] {
             assert_eq!(Mark::parse(foreign), None, "{foreign:?}");
         }

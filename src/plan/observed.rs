@@ -5,7 +5,10 @@ use std::fmt;
 
 use crate::addr::{Cidr, IfName, Mac};
 use crate::container::ContainerId;
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelOptions};
+use crate::ethtool::Ethtool;
+use crate::nat::NatRule;
+use crate::netem::Netem;
 use crate::route::Route;
 
 /// A network namespace, by the part it plays.
@@ -30,12 +33,75 @@ impl fmt::Display for Ns {
 }
 
 /// What to look at in one namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    pub interfaces: Which,
+    /// Device settings to read, as far as the device has them: only what is asked for is.
+    pub ethtool: BTreeMap<IfName, Vec<Ethtool>>,
+    /// The table `conlink` of nf_tables, and whether packets are forwarded.
+    pub nat: bool,
+    /// Addresses and routes.
+    pub addresses: Addresses,
+    /// What shapes the interfaces' traffic.
+    pub qdiscs: bool,
+    /// Bridges of Open vSwitch, where it runs.
+    pub ovs: bool,
+}
+
+/// Which interfaces to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// Every interface: the price grows with their number.
+pub enum Which {
+    /// Every one: the price grows with their number.
     All,
     /// These names alone; those that don't exist are left out of the answer.
     Names(BTreeSet<IfName>),
+}
+
+/// When to look at addresses and routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    #[default]
+    Never,
+    /// Where some interface is a project's: a container that has just started has nothing to compare.
+    WithInterfaces,
+    Always,
+}
+
+impl Default for Which {
+    fn default() -> Self {
+        Self::Names(BTreeSet::new())
+    }
+}
+
+impl Look {
+    /// Every interface, nothing else.
+    pub fn all() -> Self {
+        Self { interfaces: Which::All, ..Self::default() }
+    }
+
+    /// These interfaces, nothing else.
+    pub fn names(names: impl IntoIterator<Item = IfName>) -> Self {
+        Self { interfaces: Which::Names(names.into_iter().collect()), ..Self::default() }
+    }
+
+    /// All that can be of interest inside a container.
+    pub fn inside() -> Self {
+        Self {
+            interfaces: Which::All,
+            ethtool: BTreeMap::new(),
+            nat: true,
+            addresses: Addresses::WithInterfaces,
+            qdiscs: true,
+            ovs: false,
+        }
+    }
+
+    /// Adds an interface by name.
+    pub fn add(&mut self, name: &IfName) {
+        if let Which::Names(names) = &mut self.interfaces {
+            names.insert(name.clone());
+        }
+    }
 }
 
 /// The state of the kernel where a plan may act.
@@ -44,6 +110,17 @@ pub enum Look {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     pub spaces: BTreeMap<Ns, Space>,
+    /// Bridges of Open vSwitch by name, where it runs and was asked.
+    pub ovs: BTreeMap<IfName, OvsBridge>,
+}
+
+/// A bridge of Open vSwitch (`Bridge`, `Port` of `ovs-vswitchd.conf.db(5)`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OvsBridge {
+    /// `external_ids:conlink`.
+    pub mark: Option<String>,
+    /// With their marks; the bridge's own left out.
+    pub ports: BTreeMap<IfName, Option<String>>,
 }
 
 impl Observed {
@@ -58,8 +135,18 @@ impl Observed {
 pub struct Space {
     pub interfaces: BTreeMap<IfName, Interface>,
     /// Routes of the tables that people write to, IPv4 and IPv6; the kernel's own (`proto kernel`, table local) left out.
-    /// Observed in containers' namespaces alone.
     pub routes: Vec<ObservedRoute>,
+    /// Rules of the table `conlink`.
+    pub nat: Vec<NatRule>,
+    /// Does it pass on packets that are not for itself (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`)?
+    pub forwarding: Forwarding,
+}
+
+/// Whether packets of each family are passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 /// An interface as the kernel reports it (RTM_NEWLINK, `rtnetlink(7)`).
@@ -84,8 +171,54 @@ pub struct Interface {
     /// Where the ingress filter that carries a patch sends each frame: an ifindex of the same namespace.
     /// Zero where the target is gone. Observed in [`Ns::Bridges`] alone.
     pub redirect: Option<u32>,
-    /// Transmit checksum offload (ETHTOOL_GTXCSUM). Observed for veth in containers alone.
-    pub tx_checksum: Option<bool>,
+    /// What what leaves by the interface waits in, if it is not the kernel's default.
+    pub qdisc: Option<Qdisc>,
+    /// Of the features asked for those that the kernel knows, by the kernel's names.
+    pub features: BTreeMap<String, FeatureState>,
+    /// The other settings asked for, with the values that they have; those that the device lacks are left out.
+    pub settings: Vec<Ethtool>,
+}
+
+impl Interface {
+    /// One without any of its own.
+    pub fn new(index: u32, kind: Kind) -> Self {
+        Self {
+            index,
+            kind,
+            alias: None,
+            group: 0,
+            mac: None,
+            mtu: 1500,
+            up: false,
+            master: None,
+            link: None,
+            addrs: Vec::new(),
+            redirect: None,
+            qdisc: None,
+            features: BTreeMap::new(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A root queueing discipline that somebody put there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Qdisc {
+    Netem {
+        netem: Netem,
+        /// It has our handle.
+        ours: bool,
+    },
+    /// By the kernel's name.
+    Other(String),
+}
+
+/// An offload of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeatureState {
+    pub on: bool,
+    /// The driver does not let it be switched.
+    pub fixed: bool,
 }
 
 /// The kinds of interface that a plan tells apart, with what distinguishes two of one kind.
@@ -109,6 +242,7 @@ pub enum Kind {
     Ipvtap {
         mode: Option<IpvlanMode>,
     },
+    Tunnel(TunnelOptions),
     /// Any other, by the kernel's name (IFLA_INFO_KIND; empty for physical interfaces).
     Other(String),
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use crate::addr::{Cidr, IfName, Mac};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelOptions};
+use crate::ethtool::{Ethtool, Feature};
+use crate::nat::NatRule;
+use crate::netem::Netem;
 use crate::plan::Ns;
 use crate::route::Route;
 
@@ -38,8 +41,40 @@ pub enum Step {
     SetRoute { ns: Ns, route: Route },
     /// `ip route del`. That it is gone already is success.
     DelRoute { ns: Ns, route: Route },
-    /// `ethtool -K NAME tx on|off` (ETHTOOL_STXCSUM).
-    SetTxChecksum { ns: Ns, name: IfName, on: bool },
+    /// `ethtool -K NAME FEATURE on|off …`, all at once (ETHTOOL_SFEATURES); of two that cover one feature of the kernel
+    /// the later counts.
+    SetFeatures { ns: Ns, name: IfName, features: Vec<(Feature, bool)> },
+    /// Any other command of `ethtool`.
+    SetEthtool { ns: Ns, name: IfName, setting: Ethtool },
+    /// `tc qdisc replace dev NAME root handle c2: netem …`, where there is none or one of another kind.
+    AddNetem { ns: Ns, name: IfName, netem: Netem },
+    /// `tc qdisc change dev NAME root netem …`: no packet is lost, and nothing of the old setting stays.
+    SetNetem { ns: Ns, name: IfName, netem: Netem },
+    /// `tc qdisc del dev NAME root`. That it is gone already is success.
+    DelNetem { ns: Ns, name: IfName },
+    /// Rules of the table `conlink`, in one transaction.
+    SetNat { ns: Ns, del: Vec<NatRule>, add: Vec<NatRule> },
+    /// `sysctl net.ipv4.ip_forward=1`, or its like for IPv6.
+    SetForwarding { ns: Ns, v6: bool },
+    /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets go by the routes of `underlay`, whatever
+    /// namespace it is in itself.
+    AddTunnel {
+        ns: Ns,
+        name: IfName,
+        group: u32,
+        underlay: Ns,
+        options: TunnelOptions,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+    },
+    /// `ovs-vsctl add-br NAME`.
+    AddOvsBridge { name: IfName, mark: String },
+    /// `ovs-vsctl del-br NAME`. That it is gone already is success.
+    DelOvsBridge { name: IfName },
+    /// `ovs-vsctl add-port BRIDGE PORT`, taking the port off another bridge of ours.
+    AddOvsPort { bridge: IfName, port: IfName, mark: String },
+    /// `ovs-vsctl del-port BRIDGE PORT`. That it is gone already is success.
+    DelOvsPort { bridge: IfName, port: IfName },
     /// Every frame that arrives at `from` leaves by `to`: ingress qdisc, a filter that matches all, mirred redirect.
     AddRedirect { ns: Ns, from: IfName, to: IfName },
     /// Removes the ingress qdisc with its filters.
@@ -85,9 +120,20 @@ impl Step {
             | Self::DelAddr { ns, .. }
             | Self::SetRoute { ns, .. }
             | Self::DelRoute { ns, .. }
-            | Self::SetTxChecksum { ns, .. }
+            | Self::SetFeatures { ns, .. }
+            | Self::SetEthtool { ns, .. }
+            | Self::AddNetem { ns, .. }
+            | Self::SetNetem { ns, .. }
+            | Self::DelNetem { ns, .. }
+            | Self::SetNat { ns, .. }
+            | Self::SetForwarding { ns, .. }
+            | Self::AddTunnel { ns, .. }
             | Self::AddRedirect { ns, .. }
             | Self::DelRedirect { ns, .. } => ns,
+            Self::AddOvsBridge { .. }
+            | Self::DelOvsBridge { .. }
+            | Self::AddOvsPort { .. }
+            | Self::DelOvsPort { .. } => &Ns::Bridges,
         }
     }
 }
@@ -110,9 +156,30 @@ impl fmt::Display for Step {
             Self::DelAddr { dev, cidr, .. } => write!(f, "del addr {cidr} dev {dev}"),
             Self::SetRoute { route, .. } => write!(f, "set route {route}"),
             Self::DelRoute { route, .. } => write!(f, "del route {route}"),
-            Self::SetTxChecksum { name, on, .. } => {
-                write!(f, "set {name} tx-checksum {}", if *on { "on" } else { "off" })
+            Self::SetFeatures { name, features, .. } => {
+                write!(f, "set {name} offload")?;
+                features.iter().try_for_each(|(it, on)| write!(f, " {it} {}", if *on { "on" } else { "off" }))
             }
+            Self::SetEthtool { name, setting, .. } => write!(f, "set {name} {setting}"),
+            Self::AddNetem { name, netem, .. } => write!(f, "add netem to {name}: {netem}"),
+            Self::SetNetem { name, netem, .. } => write!(f, "set netem of {name}: {netem}"),
+            Self::DelNetem { name, .. } => write!(f, "del netem of {name}"),
+            Self::SetNat { del, add, .. } => {
+                let mut words = Vec::new();
+                words.extend(del.iter().map(|it| format!("del rule {it}")));
+                words.extend(add.iter().map(|it| format!("add rule {it}")));
+                f.write_str(&words.join("; "))
+            }
+            Self::SetForwarding { v6, .. } => {
+                write!(f, "set forwarding of {} packets", if *v6 { "IPv6" } else { "IPv4" })
+            }
+            Self::AddTunnel { name, options, mac, mtu, .. } => {
+                write!(f, "add tunnel {name}: {options}{}", MacMtu(*mac, *mtu))
+            }
+            Self::AddOvsBridge { name, .. } => write!(f, "add ovs bridge {name}"),
+            Self::DelOvsBridge { name } => write!(f, "del ovs bridge {name}"),
+            Self::AddOvsPort { bridge, port, .. } => write!(f, "add ovs port {port} to {bridge}"),
+            Self::DelOvsPort { bridge, port } => write!(f, "del ovs port {port} of {bridge}"),
             Self::AddRedirect { from, to, .. } => write!(f, "add redirect {from} to {to}"),
             Self::DelRedirect { from, .. } => write!(f, "del redirect {from}"),
         }

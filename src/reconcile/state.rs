@@ -59,6 +59,8 @@ pub(super) struct Left {
     outers: BTreeSet<(Place, IfName)>,
     patches: BTreeSet<String>,
     netns: Option<u64>,
+    /// Ports were forwarded to it.
+    forwarded: bool,
 }
 
 impl Reconciler {
@@ -102,13 +104,18 @@ impl Reconciler {
                 self.running_commands.remove(&id);
             }
             Event::Vanished { names } => self.vanished(&names, &mut effects),
+            Event::SwitchEnded => {
+                let ovs = self.network.bridges.values().filter(|it| it.mode == BridgeMode::Ovs);
+                let names = ovs.map(|it| it.name.clone()).collect();
+                self.vanished(&names, &mut effects);
+            }
             Event::Lost { engine } => {
                 self.engines.insert(engine, false);
             }
             Event::Wake => self.wake(now, &mut effects),
             Event::Stop => {
                 self.stopping = true;
-                effects.push(Effect::Converge(self.teardown()));
+                effects.push(Effect::Converge(Box::new(self.teardown())));
                 return effects;
             }
         }
@@ -148,7 +155,7 @@ impl Reconciler {
         self.engines.insert(engine, true);
         if !self.base.tried && self.engines.values().all(|it| *it) {
             // Before any container's turn: their links join the bridges, and names of leftovers are free again.
-            effects.insert(0, Effect::Converge(self.base_job()));
+            effects.insert(0, Effect::Converge(Box::new(self.base_job())));
         }
     }
 
@@ -230,7 +237,7 @@ impl Reconciler {
         it.netns = Some(found.netns);
         self.gone.remove(&it.container.name);
         let job = self.containers_job(found.netns);
-        effects.push(Effect::Converge(job));
+        effects.push(Effect::Converge(Box::new(job)));
     }
 
     /// Is it the answer to the last question about the container? Then no other is awaited.
@@ -270,6 +277,7 @@ impl Reconciler {
             outers: outers(&it.instance.links),
             patches: patches(&it.instance.links),
             netns: it.netns,
+            forwarded: it.instance.links.iter().any(|it| !it.forwards.is_empty()),
         };
         self.gone.insert(it.container.name, left);
     }
@@ -302,6 +310,7 @@ impl Reconciler {
         let mine = |failure: &&Failure| match &failure.subject {
             Subject::Link(link) => link.container == *name,
             Subject::Bridge(_)
+            | Subject::Tunnel(_)
             | Subject::Patch(_)
             | Subject::Leftover(_)
             | Subject::Container(_)
@@ -340,15 +349,19 @@ impl Reconciler {
     }
 
     fn vanished(&mut self, names: &BTreeSet<String>, effects: &mut Vec<Effect>) {
-        let bridge = |it: &crate::network::Bridge| it.mode == BridgeMode::Linux && names.contains(&it.name);
-        if self.base.tried && self.network.bridges.values().any(bridge) {
-            effects.push(Effect::Converge(self.bridges_job()));
+        let bridge = |it: &crate::network::Bridge| it.mode != BridgeMode::Patch && names.contains(&it.name);
+        let tunnel = |it: &crate::network::Tunnel| names.contains(it.name.as_str());
+        let (bridges, tunnels) = (self.network.bridges.values(), self.network.tunnels.iter());
+        if self.base.tried && (bridges.into_iter().any(bridge) || tunnels.into_iter().any(tunnel)) {
+            effects.push(Effect::Converge(Box::new(self.bridges_job())));
         }
         let hit = |it: &Tracked| {
             !self.asked.contains_key(&it.container.id)
                 && it.instance.links.iter().any(|link| match &link.kind {
                     LinkKind::Veth { outer, attach, .. } => {
-                        let bridge = matches!(attach, Attach::Bridge(it) if names.contains(it.as_str()));
+                        let bridge = matches!(
+                            attach, Attach::Bridge(it) | Attach::Ovs(it) if names.contains(it.as_str())
+                        );
                         bridge || names.contains(outer.as_str())
                     }
                     _ => false,
@@ -369,7 +382,7 @@ impl Reconciler {
         let due = |at: Option<Instant>| at.is_some_and(|it| it <= now);
         if due(self.base.retry_at) {
             self.base.retry_at = None;
-            effects.push(Effect::Converge(self.bridges_job()));
+            effects.push(Effect::Converge(Box::new(self.bridges_job())));
         }
         let mut again = BTreeSet::new();
         let mut unreached = Vec::new();
@@ -385,13 +398,13 @@ impl Reconciler {
         }
         for netns in again {
             let job = self.containers_job(netns);
-            effects.push(Effect::Converge(job));
+            effects.push(Effect::Converge(Box::new(job)));
         }
         let names: Vec<String> =
             self.gone.iter().filter(|(_, it)| it.due <= now).map(|(name, _)| name.clone()).collect();
         for name in names {
             if let Some(left) = self.gone.remove(&name) {
-                effects.push(Effect::Converge(self.gone_job(name, left)));
+                effects.push(Effect::Converge(Box::new(self.gone_job(name, left))));
             }
         }
     }

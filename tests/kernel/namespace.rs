@@ -42,7 +42,7 @@ fn containers_share_a_namespace_until_the_last_lets_go() {
 fn namespace_that_is_gone_is_not_observed_and_has_nothing_to_delete() {
     let Some(mut lab) = Lab::new("gone", &[]) else { return };
     let gone = container("gone");
-    let observed = lab.kernel.observe(&BTreeMap::from([(gone.clone(), Look::All)])).unwrap();
+    let observed = lab.kernel.observe(&BTreeMap::from([(gone.clone(), Look::inside())])).unwrap();
     assert!(observed.spaces.is_empty());
     lab.apply(del(&gone, "eth0"));
     lab.kernel.del_interfaces(&gone, &[&name("eth0")]).unwrap();

@@ -65,7 +65,7 @@ make_guest() {
     local it name
     rm -rf "$GUEST" && mkdir -p "$GUEST"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,usr/share/openvswitch,"lib/modules/$RELEASE"}
     cp /bin/busybox "$GUEST/bin/busybox"
-    for it in sh mount mkdir cat echo sleep poweroff uname ln ls seq kill modprobe stty; do ln -s busybox "$GUEST/bin/$it"; done
+    for it in sh mount mkdir cat echo sleep poweroff uname ln ls seq kill modprobe timeout; do ln -s busybox "$GUEST/bin/$it"; done
     ln -s ../bin/busybox "$GUEST/sbin/modprobe"
     for name in "${TOOLS[@]}"; do copy_program "$(command -v "$name")"; done
     for it in "${OVS[@]}"; do copy_program "$(readlink -f "$it")"; done
@@ -85,6 +85,8 @@ make_guest() {
             [ -e "$GUEST$it" ] || install -D -m 644 "$DIR/kernel$it" "$GUEST$it"
         done
     done
+    # Tests read their cases where they were built.
+    mkdir -p "$GUEST$ROOT/tests" && cp -r tests/data "$GUEST$ROOT/tests/"
     local number=0
     mkdir -p "$GUEST/tests"
     while read -r it; do

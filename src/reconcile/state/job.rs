@@ -1,13 +1,22 @@
 //! What is to be made so: the desired state of a part, from what runs now.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use crate::network::{Attach, BridgeMode, Link, LinkKind, Place};
-use crate::plan::{BridgeSpec, Desired, Patch, Scope, Subject};
+use crate::device::TunnelOptions;
+use crate::nat::Protocol;
+use crate::network::{Attach, BridgeMode, Link, LinkId, LinkKind, Place, Tunnel};
+use crate::plan::{BridgeSpec, Desired, ForwardSpec, Ns, Patch, Scope, Subject, TunnelSpec};
 use crate::reconcile::state::{Left, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
+
+/// Forwarded ports, and those that cannot be.
+struct Forwards {
+    granted: Vec<ForwardSpec>,
+    refused: Vec<Failure>,
+}
 
 impl Reconciler {
     /// Bridges, and the removal of everything of ours that nobody wants any more.
@@ -17,6 +26,7 @@ impl Reconciler {
         let scope = Scope::Project { places, keep };
         let mut job = self.bridges_job();
         job.desired.scope = scope;
+        job.desired.forwards = Some(self.forwards().granted);
         job
     }
 
@@ -25,30 +35,12 @@ impl Reconciler {
             about: About::Base,
             desired: Desired {
                 bridges: self.bridges(),
+                tunnels: self.tunnels(),
+                patches: self.tunnel_patches(),
                 ..self.nothing(Scope::Containers { names: BTreeSet::new(), outers: BTreeSet::new() })
             },
-            refused: self.refused(),
+            refused: Vec::new(),
         }
-    }
-
-    /// What the configuration has that this version cannot carry out: said by name, never left out in silence.
-    fn refused(&self) -> Vec<Failure> {
-        let failure = |name: &str, what: &str, origin: &str| Failure {
-            subject: Subject::Bridge(name.to_owned()),
-            message: format!("{what} cannot be carried out by this version{origin}"),
-            help: None,
-            is_final: true,
-        };
-        let ovs = self.network.bridges.values().filter(|it| it.mode == BridgeMode::Ovs);
-        let bridges = ovs.map(|it| failure(&it.name, "mode ovs", ""));
-        let tunnels = self.network.tunnels.iter();
-        bridges
-            .chain(
-                tunnels.map(|it| {
-                    failure(&it.bridge, &format!("tunnel {}", it.name), &format!(" ({})", it.origin))
-                }),
-            )
-            .collect()
     }
 
     pub(super) fn teardown(&self) -> Job {
@@ -56,7 +48,11 @@ impl Reconciler {
         let inside: BTreeMap<u64, ContainerId> =
             self.containers.iter().filter_map(|(id, it)| Some((it.netns?, id.clone()))).collect();
         let scope = Scope::Project { places: self.network.places(), keep: BTreeSet::new() };
-        let desired = Desired { inside: inside.into_values().collect(), ..self.nothing(scope) };
+        let desired = Desired {
+            inside: inside.into_values().collect(),
+            forwards: Some(Vec::new()),
+            ..self.nothing(scope)
+        };
         Job { about: About::Teardown, desired, refused: Vec::new() }
     }
 
@@ -83,6 +79,9 @@ impl Reconciler {
             if !ends.is_empty() {
                 job.desired.patches.push(Patch { name: patch.clone(), ends });
             }
+        }
+        if left.forwarded {
+            job.desired.forwards = Some(self.forwards().granted);
         }
         job
     }
@@ -124,6 +123,16 @@ impl Reconciler {
             desired.links = mine.map(|it| ((*first).clone(), it.clone())).collect();
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
+        if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
+            let Forwards { granted, refused: conflicts } = self.forwards();
+            let mine = |it: &Failure| {
+                desired.links.iter().any(|(_, link)| it.subject == Subject::Link(link.id.clone()))
+            };
+            refused.extend(conflicts.into_iter().filter(mine));
+            desired.forwards = Some(granted);
+            // Their addresses are on bridges that this job may have no link on.
+            desired.bridges = self.bridges();
+        }
         Job { about: About::Containers(here.into_keys().cloned().collect()), desired, refused }
     }
 
@@ -140,22 +149,135 @@ impl Reconciler {
                 }
             }
         }
+        let tunnels: Vec<IfName> =
+            self.network.tunnels.iter().filter(|it| it.bridge == patch).map(|it| it.name.clone()).collect();
         ends.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        let more = ends.split_off(ends.len().min(2));
-        (ends.into_iter().map(|it| it.2).collect(), more.into_iter().map(|it| (it.2, it.1)).collect())
+        let more = ends.split_off(ends.len().min(2_usize.saturating_sub(tunnels.len())));
+        let ends = ends.into_iter().map(|it| it.2).chain(tunnels).collect();
+        (ends, more.into_iter().map(|it| (it.2, it.1)).collect())
     }
 
-    /// The linux bridges that links are ports of, with what the configuration says of them.
+    /// The patches that tunnels are ends of.
+    fn tunnel_patches(&self) -> Vec<Patch> {
+        let is_patch =
+            |name: &&str| self.network.bridges.get(*name).is_some_and(|it| it.mode == BridgeMode::Patch);
+        let names: BTreeSet<&str> =
+            self.network.tunnels.iter().map(|it| it.bridge.as_str()).filter(is_patch).collect();
+        names.into_iter().map(|name| Patch { name: name.to_owned(), ends: self.patch_ends(name).0 }).collect()
+    }
+
+    fn tunnels(&self) -> Vec<TunnelSpec> {
+        let spec = |it: &Tunnel| {
+            let mode = self.network.bridges.get(&it.bridge).map(|it| it.mode);
+            let attach = match (mode, it.bridge.parse()) {
+                (Some(BridgeMode::Patch), _) => Attach::Patch(it.bridge.clone()),
+                (Some(BridgeMode::Ovs), Ok(name)) => Attach::Ovs(name),
+                (_, Ok(name)) => Attach::Bridge(name),
+                // Names that are no interface's are refused before.
+                (_, Err(_)) => return None,
+            };
+            Some(TunnelSpec {
+                name: it.name.clone(),
+                attach,
+                underlay: if self.own.bridges_apart { Ns::Host } else { Ns::Bridges },
+                options: TunnelOptions {
+                    kind: it.kind,
+                    vni: it.vni,
+                    remote: it.remote,
+                    local: it.local,
+                    dstport: it.dstport.unwrap_or_else(|| it.kind.default_port()),
+                    ttl: it.ttl.unwrap_or(0),
+                },
+                mac: it.mac,
+                mtu: it.mtu,
+                netem: it.netem.clone(),
+            })
+        };
+        self.network.tunnels.iter().filter_map(spec).collect()
+    }
+
+    /// Every forwarded port, of those who were there first; and why others cannot have theirs.
+    fn forwards(&self) -> Forwards {
+        let mut all: Vec<(bool, &Link)> = Vec::new();
+        for it in self.containers.values() {
+            let links = it.instance.links.iter().filter(|it| !it.forwards.is_empty());
+            all.extend(links.map(|link| (!it.standing.connected, link)));
+        }
+        all.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+        let mut forwards = Forwards { granted: Vec::new(), refused: Vec::new() };
+        let mut ports: BTreeMap<(Protocol, u16), &LinkId> = BTreeMap::new();
+        let mut addrs: BTreeMap<IpAddr, (&IfName, &LinkId)> = BTreeMap::new();
+        for (_, link) in all {
+            let LinkKind::Veth { attach: Attach::Bridge(bridge) | Attach::Ovs(bridge), .. } = &link.kind
+            else {
+                continue;
+            };
+            let mut refuse = |message: String, help: &str| {
+                forwards.refused.push(Failure {
+                    subject: Subject::Link(link.id.clone()),
+                    message,
+                    help: Some(help.to_owned()),
+                    is_final: false,
+                });
+            };
+            if self.own.bridges_apart {
+                refuse(
+                    "ports are forwarded from the engine's own container, and the engine runs in none"
+                        .to_owned(),
+                    "run the engine as a service of the project, with `ports:` for what is to be published",
+                );
+                continue;
+            }
+            // One address of each family.
+            let v4 = link.addrs.iter().map(|it| it.addr()).find(IpAddr::is_ipv4);
+            let v6 = link.addrs.iter().map(|it| it.addr()).find(IpAddr::is_ipv6);
+            for to in [v4, v6].into_iter().flatten() {
+                let (other, holder) = *addrs.entry(to).or_insert((bridge, &link.id));
+                if other != bridge {
+                    refuse(
+                        format!(
+                            "forwards to {to} on bridge `{bridge}`, and {holder} has that address on bridge `{other}`"
+                        ),
+                        "give one of the two another address",
+                    );
+                    continue;
+                }
+                for forward in &link.forwards {
+                    let holder = *ports.entry((forward.protocol, forward.outer)).or_insert(&link.id);
+                    if *holder != link.id {
+                        refuse(
+                            format!(
+                                "port {}/{} is forwarded to {holder} already",
+                                forward.outer, forward.protocol
+                            ),
+                            "each replica takes the next port: leave room between those of two services",
+                        );
+                        continue;
+                    }
+                    forwards.granted.push(ForwardSpec {
+                        link: link.id.clone(),
+                        bridge: bridge.clone(),
+                        forward: *forward,
+                        to,
+                    });
+                }
+            }
+        }
+        forwards
+    }
+
+    /// The bridges that links are ports of, with what the configuration says of them.
     fn bridges_of<'a>(&self, links: impl Iterator<Item = &'a Link>) -> BTreeMap<(Place, IfName), BridgeSpec> {
         let attached = links.filter_map(|it| match &it.kind {
-            LinkKind::Veth { place, attach: Attach::Bridge(name), .. } => Some((*place, name.clone())),
+            LinkKind::Veth { place, attach: Attach::Bridge(name), .. } => Some((*place, name.clone(), false)),
+            LinkKind::Veth { place, attach: Attach::Ovs(name), .. } => Some((*place, name.clone(), true)),
             _ => None,
         });
         attached
-            .map(|(place, name)| {
+            .map(|(place, name, ovs)| {
                 let options = self.network.bridges.get(name.as_str()).map(|it| it.options.clone());
                 let join_foreign = place == Place::Host;
-                ((place, name), BridgeSpec { options: options.unwrap_or_default(), join_foreign })
+                ((place, name), BridgeSpec { options: options.unwrap_or_default(), join_foreign, ovs })
             })
             .collect()
     }
@@ -163,9 +285,13 @@ impl Reconciler {
     /// Those of the configuration, and those that only replicas name (`rack{{index}}`).
     fn bridges(&self) -> BTreeMap<(Place, IfName), BridgeSpec> {
         let mut bridges = self.bridges_of(self.containers.values().flat_map(|it| &it.instance.links));
-        for it in self.network.bridges.values().filter(|it| it.mode == BridgeMode::Linux) {
+        for it in self.network.bridges.values().filter(|it| it.mode != BridgeMode::Patch) {
             if let Ok(name) = it.name.parse() {
-                let spec = BridgeSpec { options: it.options.clone(), join_foreign: it.place == Place::Host };
+                let spec = BridgeSpec {
+                    options: it.options.clone(),
+                    join_foreign: it.place == Place::Host,
+                    ovs: it.mode == BridgeMode::Ovs,
+                };
                 bridges.insert((it.place, name), spec);
             }
         }
@@ -178,6 +304,8 @@ impl Reconciler {
             bridges: BTreeMap::new(),
             links: Vec::new(),
             patches: Vec::new(),
+            tunnels: Vec::new(),
+            forwards: None,
             inside: BTreeSet::new(),
             scope,
         }

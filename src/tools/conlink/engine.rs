@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::daemon::{self, Mode, Setup};
 use crate::docker::{Engine, own_container_id};
-use crate::kernel::{Kernel, netns};
+use crate::kernel::{Datapath, Kernel, netns, probe};
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::files::describe;
@@ -27,7 +27,11 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     }
     // Before the engine is asked: a mistake in a file is told even where there is no engine.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
-    let described = describe(&files, options.files.defaults(named.as_deref().unwrap_or_default()))?;
+    let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
+    if !options.show_config {
+        defaults.ovs = probe() == Some(Datapath::Kernel);
+    }
+    let described = describe(&files, defaults)?;
     if !described.diagnostics.is_empty() {
         report(&described);
         return Ok(1);
@@ -55,12 +59,14 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         }
         for engine in engines.values() {
             if let Ok(Some((container, _))) = engine.inspect_container(&id).await {
-                context = Own { project: container.project, working_dir: container.working_dir };
+                context.project = container.project;
+                context.working_dir = container.working_dir;
             }
         }
     }
     if let Some(name) = options.compose_project.clone() {
-        context = Own { project: Some(name), working_dir: None };
+        context.project = Some(name);
+        context.working_dir = None;
     }
     if context.project.is_none() {
         context.project = env("COMPOSE_PROJECT_NAME");
@@ -73,13 +79,17 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         _ => Mode::Run,
     };
     let place = Place::of(in_container, options.netns, &project);
+    context.bridges_apart = matches!(place, Place::Named(_));
     let bridges = place.open(mode)?;
     // Held to the end: the name in the namespace is ours for as long as the socket lives.
     let _lock = match mode {
         Mode::DryRun => None,
         Mode::Run | Mode::Once => Some(lock(&bridges, &project)?),
     };
-    let kernel = Kernel::new(bridges)?;
+    let mut kernel = Kernel::new(bridges)?;
+    let folder =
+        if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", project.replace('/', "_")) };
+    kernel.set_ovs_folder(Path::new("/run/conlink").join(folder));
     let code = daemon::run(Setup { network, own: context, engines, kernel, mode, print: out }).await?;
     if mode == Mode::Run {
         place.remove();

@@ -1,0 +1,145 @@
+//! Offloads: ETHTOOL_GFEATURES and ETHTOOL_SFEATURES.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::addr::IfName;
+use crate::ethtool::Feature;
+use crate::kernel::ethtool::Ioctl;
+use crate::plan::FeatureState;
+
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
+/// ETH_SS_FEATURES of `enum ethtool_stringset`.
+const SET_FEATURES: u32 = 4;
+/// ETH_GSTRING_LEN, in words.
+const STRING: usize = 8;
+/// Features to a block: a bit each.
+const BITS: usize = 32;
+
+/// The names of the kernel's features, by their numbers: the same for every device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::kernel) struct Strings(Vec<String>);
+
+/// What a device says of one block of features (`struct ethtool_get_features_block`).
+#[derive(Clone, Copy, Default)]
+struct Block {
+    available: u32,
+    active: u32,
+    never_changed: u32,
+}
+
+impl Ioctl {
+    /// The names of all features.
+    pub(in crate::kernel) fn feature_names(&self, name: &IfName) -> io::Result<Strings> {
+        // struct ethtool_sset_info: command, reserved, a mask of 64 bits, a number for each bit that is set.
+        let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << SET_FEATURES, 0, 0];
+        self.exchange(name, &mut info)?;
+        let count = info[4] as usize;
+        if info[2] == 0 || count == 0 || count > 4096 {
+            return Err(io::Error::other("the kernel does not tell the names of its features"));
+        }
+        // struct ethtool_gstrings: command, set, number, then the strings.
+        let mut words = vec![0; 3 + count * STRING];
+        (words[0], words[1], words[2]) = (ETHTOOL_GSTRINGS, SET_FEATURES, info[4]);
+        self.exchange(name, &mut words)?;
+        let text = |words: &[u32]| {
+            let bytes: Vec<u8> =
+                words.iter().flat_map(|it| it.to_ne_bytes()).take_while(|it| *it != 0).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ok(Strings(words[3..].chunks_exact(STRING).map(text).collect()))
+    }
+
+    /// Those of the features that are among the wanted ones.
+    pub(in crate::kernel) fn features(
+        &self,
+        name: &IfName,
+        strings: &Strings,
+        wanted: &[Feature],
+    ) -> io::Result<BTreeMap<String, FeatureState>> {
+        let blocks = self.blocks(name, strings)?;
+        let mut found = BTreeMap::new();
+        for (number, feature) in strings.0.iter().enumerate() {
+            if !wanted.iter().any(|it| it.covers(feature)) {
+                continue;
+            }
+            let (block, bit) = (blocks.get(number / BITS).copied().unwrap_or_default(), 1 << (number % BITS));
+            let state = FeatureState {
+                on: block.active & bit != 0,
+                fixed: block.available & bit == 0 || block.never_changed & bit != 0,
+            };
+            found.insert(feature.clone(), state);
+        }
+        Ok(found)
+    }
+
+    fn blocks(&self, name: &IfName, strings: &Strings) -> io::Result<Vec<Block>> {
+        let count = strings.0.len().div_ceil(BITS);
+        // struct ethtool_gfeatures: command, number of blocks, then available, requested, active and never_changed.
+        let mut words = vec![0; 2 + count * 4];
+        (words[0], words[1]) = (ETHTOOL_GFEATURES, u32::try_from(count).unwrap_or(0));
+        self.exchange(name, &mut words)?;
+        Ok(words[2..]
+            .chunks_exact(4)
+            .map(|it| Block { available: it[0], active: it[2], never_changed: it[3] })
+            .collect())
+    }
+
+    /// `ethtool -K NAME FEATURE on|off …`.
+    pub(in crate::kernel) fn set_features(
+        &self,
+        name: &IfName,
+        strings: &Strings,
+        features: &[(Feature, bool)],
+    ) -> io::Result<()> {
+        let before = self.blocks(name, strings)?;
+        // struct ethtool_sfeatures: command, number of blocks, then valid and requested.
+        let mut words = vec![0; 2 + before.len() * 2];
+        (words[0], words[1]) = (ETHTOOL_SFEATURES, u32::try_from(before.len()).unwrap_or(0));
+        let mut wanted: BTreeMap<usize, bool> = BTreeMap::new();
+        for (feature, on) in features {
+            let mut covered = strings.0.iter().enumerate().filter(|(_, it)| feature.covers(it)).peekable();
+            if covered.peek().is_none() {
+                return Err(io::Error::other(format!("this kernel has no feature `{feature}`")));
+            }
+            let (mut differ, mut may_change) = (false, false);
+            for (number, _) in covered {
+                let Some(block) = before.get(number / BITS) else { continue };
+                let bit = 1 << (number % BITS);
+                let fixed = block.available & bit == 0 || block.never_changed & bit != 0;
+                differ |= (block.active & bit != 0) != *on;
+                may_change |= !fixed;
+                // A name that stands for several features is about those that this device can switch.
+                if !fixed {
+                    wanted.insert(number, *on);
+                }
+            }
+            if differ && !may_change {
+                return Err(io::Error::other(format!("the driver holds feature `{feature}` fixed")));
+            }
+        }
+        for (number, on) in &wanted {
+            let (at, bit) = (2 + number / BITS * 2, 1 << (number % BITS));
+            words[at] |= bit;
+            if *on {
+                words[at + 1] |= bit;
+            }
+        }
+        // A positive answer is a set of ETHTOOL_F_… flags; what came of it is seen in the features themselves.
+        self.exchange(name, &mut words)?;
+        let after = self.blocks(name, strings)?;
+        let refused = wanted.iter().find(|(number, on)| {
+            after.get(**number / BITS).is_some_and(|it| (it.active & 1 << (**number % BITS) != 0) != **on)
+        });
+        match refused.and_then(|(number, on)| Some((strings.0.get(*number)?, on))) {
+            None => Ok(()),
+            Some((feature, on)) => {
+                let word = if *on { "on" } else { "off" };
+                Err(io::Error::other(format!("the driver does not switch feature `{feature}` {word}")))
+            }
+        }
+    }
+}

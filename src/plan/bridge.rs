@@ -1,0 +1,227 @@
+//! The part of the plan that is about bridges, of the kernel and of Open vSwitch.
+
+use std::collections::BTreeSet;
+
+use crate::addr::IfName;
+use crate::device::BridgeOptions;
+use crate::network::{Attach, LinkKind, Place};
+use crate::plan::{
+    BridgeSpec, Change, Desired, Interface, Kind, Mark, Ns, Observed, OvsBridge, Plan, Problem, Scope, Step,
+    Subject, foreign, making,
+};
+
+pub(super) fn plan_bridge(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &Observed,
+    ns: Ns,
+    name: &IfName,
+    spec: &BridgeSpec,
+) {
+    if spec.ovs {
+        return plan_ovs_bridge(plan, desired, observed, name);
+    }
+    let subject = Subject::Bridge(name.to_string());
+    let mark = desired.mark("", name, None);
+    let del = Step::DelInterface { ns: ns.clone(), name: name.clone() };
+    let add = Step::AddBridge {
+        ns: ns.clone(),
+        name: name.clone(),
+        group: making(&desired.project),
+        mark: mark.clone(),
+        options: spec.options.clone(),
+    };
+    let ovs = observed.ovs.get(name).filter(|_| ns == Ns::Bridges);
+    if ovs.is_some_and(|it| is_ours(desired, it)) {
+        // It was a bridge of Open vSwitch before, with the same ports.
+        return plan.push(subject, vec![Step::DelOvsBridge { name: name.clone() }, add], vec![del]);
+    }
+    let Some(interface) = observed.interface(&ns, name) else {
+        return plan.push(subject, vec![add], vec![del]);
+    };
+    if !desired.owns(interface, &mark) {
+        if !(spec.join_foreign && matches!(interface.kind, Kind::Bridge(_))) {
+            plan.problems.push(foreign(subject, name, interface, &ns));
+        }
+        return;
+    }
+    let Kind::Bridge(options) = &interface.kind else {
+        return plan.push(subject, vec![del.clone(), add], vec![del]);
+    };
+    let mut steps = Vec::new();
+    let missing = spec.options.missing_in(options, interface.mtu);
+    if missing != BridgeOptions::default() {
+        steps.push(Step::SetBridge { ns: ns.clone(), name: name.clone(), options: missing });
+    }
+    let change = Change {
+        mark: (interface.alias.as_deref() != Some(&mark)).then_some(mark),
+        up: (!interface.up).then_some(true),
+        ..Change::default()
+    };
+    if change != Change::default() {
+        steps.push(Step::SetInterface { ns, name: name.clone(), change });
+    }
+    plan.push(subject, steps, Vec::new());
+}
+
+impl BridgeOptions {
+    /// Those options that are given and differ from `observed`; the rest None.
+    fn missing_in(&self, observed: &Self, mtu: u32) -> Self {
+        fn differs<T: PartialEq + Clone>(want: &Option<T>, have: &Option<T>) -> Option<T> {
+            want.clone().filter(|_| want != have)
+        }
+        Self {
+            stp: differs(&self.stp, &observed.stp),
+            vlan_filtering: differs(&self.vlan_filtering, &observed.vlan_filtering),
+            mcast_snooping: differs(&self.mcast_snooping, &observed.mcast_snooping),
+            group_fwd_mask: differs(&self.group_fwd_mask, &observed.group_fwd_mask),
+            mtu: differs(&self.mtu, &Some(mtu)),
+            ageing_time: differs(&self.ageing_time, &observed.ageing_time),
+            forward_delay: differs(&self.forward_delay, &observed.forward_delay),
+        }
+    }
+}
+
+fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name: &IfName) {
+    let subject = Subject::Bridge(name.to_string());
+    let mark = desired.mark("", name, None);
+    let interface = observed.interface(&Ns::Bridges, name);
+    let mut steps = Vec::new();
+    match observed.ovs.get(name) {
+        Some(bridge) if bridge.mark.as_deref() == Some(&mark) => {}
+        Some(_) => {
+            let message =
+                format!("there is an Open vSwitch bridge `{name}` already, which was not made by conlink");
+            plan.problems.push(Problem {
+                subject,
+                message,
+                help: Some("it is left as it is: remove it, or give the bridge another name".to_owned()),
+            });
+            return;
+        }
+        None => {
+            match interface {
+                // It was a linux bridge before.
+                Some(it) if desired.owns(it, &mark) => {
+                    steps.push(Step::DelInterface { ns: Ns::Bridges, name: name.clone() });
+                }
+                Some(it) => return plan.problems.push(foreign(subject, name, it, &Ns::Bridges)),
+                None => {}
+            }
+            steps.push(Step::AddOvsBridge { name: name.clone(), mark });
+        }
+    }
+    let made = !steps.is_empty();
+    if made || interface.is_some_and(|it| !it.up) {
+        let change = Change { up: Some(true), no_link_local: made, ..Change::default() };
+        steps.push(Step::SetInterface { ns: Ns::Bridges, name: name.clone(), change });
+    }
+    plan.push(subject, steps, vec![Step::DelOvsBridge { name: name.clone() }]);
+}
+
+/// Ports that no link and no tunnel wants any more; those of bridges that go themselves left out.
+pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let mut wanted: BTreeSet<(&IfName, &IfName)> = BTreeSet::new();
+    for (_, link) in &desired.links {
+        if let LinkKind::Veth { outer, attach: Attach::Ovs(bridge), .. } = &link.kind {
+            wanted.insert((bridge, outer));
+        }
+    }
+    for tunnel in &desired.tunnels {
+        if let Attach::Ovs(bridge) = &tunnel.attach {
+            wanted.insert((bridge, &tunnel.name));
+        }
+    }
+    for (bridge, it) in observed.ovs.iter().filter(|(_, it)| is_ours(desired, it)) {
+        for (port, mark) in &it.ports {
+            let keep = match &desired.scope {
+                Scope::Project { keep, .. } => keep.contains(&(Place::Engine, port.clone())),
+                Scope::Containers { .. } => false,
+            };
+            let may = mark.as_deref().and_then(Mark::parse).is_some_and(|it| desired.covers(&it)) && !keep;
+            if may && !wanted.contains(&(bridge, port)) {
+                let step = Step::DelOvsPort { bridge: bridge.clone(), port: port.clone() };
+                plan.push(Subject::Leftover(port.clone()), vec![step], Vec::new());
+            }
+        }
+    }
+}
+
+/// Bridges of ours that nobody wants any more.
+pub(super) fn plan_ovs_leftover_bridges(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    if matches!(desired.scope, Scope::Containers { .. }) {
+        return;
+    }
+    for (name, _) in observed.ovs.iter().filter(|(_, it)| is_ours(desired, it)) {
+        if !desired.bridges.contains_key(&(Place::Engine, name.clone())) {
+            plan.push(
+                Subject::Leftover(name.clone()),
+                vec![Step::DelOvsBridge { name: name.clone() }],
+                Vec::new(),
+            );
+        }
+    }
+}
+
+fn is_ours(desired: &Desired, bridge: &OvsBridge) -> bool {
+    bridge.mark.as_deref().and_then(Mark::parse).is_some_and(|it| it.project == desired.project)
+}
+
+/// What joins an end to its bridge, or takes it off the one that it has no business on any more: the steps before the
+/// end's own change, the bridge to be a port of in that change, and the steps after it.
+pub(super) struct Joining {
+    pub before: Vec<Step>,
+    /// As [`Change::master`].
+    pub master: Option<Option<IfName>>,
+    pub after: Vec<Step>,
+}
+
+pub(super) fn joining(
+    observed: &Observed,
+    ns: &Ns,
+    end: &IfName,
+    attach: &Attach,
+    kept: Option<&Interface>,
+    mark: &str,
+) -> Joining {
+    let mut it = Joining { before: Vec::new(), master: None, after: Vec::new() };
+    // Without Open vSwitch there are no such bridges to be seen.
+    let present =
+        observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
+    let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
+    if *ns == Ns::Bridges
+        && let Some(present) = present.filter(|it| Some(*it) != wanted)
+    {
+        it.before.push(Step::DelOvsPort { bridge: present.clone(), port: end.clone() });
+    }
+    match attach {
+        Attach::Bridge(bridge) => {
+            if kept.is_some_and(|it| it.redirect.is_some()) {
+                // The bridge was a patch before.
+                it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
+            }
+            let index = observed.interface(ns, bridge).map(|it| it.index);
+            if kept.is_none_or(|it| it.master.is_none() || it.master != index) {
+                it.master = Some(Some(bridge.clone()));
+            }
+        }
+        Attach::Patch(_) => {
+            if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
+                it.master = Some(None);
+            }
+        }
+        Attach::Ovs(bridge) => {
+            if kept.is_some_and(|it| it.redirect.is_some()) {
+                it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
+            }
+            if present != Some(bridge) {
+                if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
+                    it.master = Some(None);
+                }
+                let mark = mark.split(' ').next().unwrap_or(mark).to_owned();
+                it.after.push(Step::AddOvsPort { bridge: bridge.clone(), port: end.clone(), mark });
+            }
+        }
+    }
+    it
+}

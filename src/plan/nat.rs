@@ -1,0 +1,70 @@
+//! The part of the plan that is about address translation inside containers.
+
+use std::collections::BTreeSet;
+
+use crate::nat::{NatAction, NatRule};
+use crate::network::Link;
+use crate::plan::{Desired, Mark, Ns, Observed, Plan, Space, Step, Subject};
+
+impl Desired {
+    /// The mark on rules of a link: that of its interface, as far as a rule can hold it.
+    pub(super) fn rule_mark(&self, container: &str, dev: &crate::addr::IfName) -> String {
+        let mut mark = self.mark(container, dev, None);
+        while mark.len() > NatRule::MARK_MAX {
+            mark.pop();
+        }
+        mark
+    }
+
+    /// `nat` of a link: what arrives goes to the address, what leaves comes from the link's own first one of that
+    /// family.
+    pub(super) fn nat_rules(&self, link: &Link) -> Vec<NatRule> {
+        let Some(to) = link.nat else { return Vec::new() };
+        let mark = self.rule_mark(&link.id.container, &link.id.dev);
+        let dev = &link.id.dev;
+        let rule = |action| NatRule { mark: mark.clone(), action };
+        let from = link.addrs.iter().map(|it| it.addr()).find(|it| it.is_ipv4() == to.is_ipv4());
+        let mut rules = vec![rule(NatAction::Dnat { dev: dev.clone(), to })];
+        rules.extend(from.map(|from| rule(NatAction::Snat { dev: dev.clone(), from })));
+        rules
+    }
+}
+
+/// Appends the one step that gives the link's namespace its rules.
+pub(super) fn plan_nat(steps: &mut Vec<Step>, ns: &Ns, desired: &Desired, link: &Link, space: &Space) {
+    let want = desired.nat_rules(link);
+    let mark = desired.rule_mark(&link.id.container, &link.id.dev);
+    steps.extend(change(ns, &want, space.nat.iter().filter(|it| it.mark == mark)));
+}
+
+/// The step from the rules that are there to those that are wanted; None when they are the same.
+pub(super) fn change<'a>(
+    ns: &Ns,
+    want: &[NatRule],
+    have: impl Iterator<Item = &'a NatRule> + Clone,
+) -> Option<Step> {
+    let del: Vec<NatRule> = have.clone().filter(|it| !want.contains(it)).cloned().collect();
+    let add: Vec<NatRule> = want.iter().filter(|it| !have.clone().any(|have| have == *it)).cloned().collect();
+    (!del.is_empty() || !add.is_empty()).then(|| Step::SetNat { ns: ns.clone(), del, add })
+}
+
+/// Rules inside containers whose links nobody wants any more.
+pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    for (ns, space) in &observed.spaces {
+        let Ns::Container(id) = ns else { continue };
+        let links = desired.links.iter().filter(|(it, _)| it == id).map(|(_, link)| link);
+        let wanted: BTreeSet<String> =
+            links.map(|it| desired.rule_mark(&it.id.container, &it.id.dev)).collect();
+        let stale = |it: &NatRule| {
+            !wanted.contains(&it.mark) && Mark::parse(&it.mark).is_some_and(|mark| desired.covers(&mark))
+        };
+        let mut marks: Vec<&str> =
+            space.nat.iter().filter(|it| stale(it)).map(|it| it.mark.as_str()).collect();
+        marks.dedup();
+        for mark in marks.into_iter().collect::<BTreeSet<_>>() {
+            let step = change(ns, &[], space.nat.iter().filter(|it| it.mark == mark));
+            let container = Mark::parse(mark).map(|it| it.container).unwrap_or_default();
+            plan.push(Subject::Container(container), step.into_iter().collect(), Vec::new());
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The part of the plan that is about impairments.
+
+use crate::addr::IfName;
+use crate::netem::Netem;
+use crate::plan::{Interface, Ns, Qdisc, Step};
+
+/// Appends what makes the interface's root queueing discipline be as wanted. `mark` is what the interface's alias is to
+/// be, with the part of the setting that the kernel does not report.
+pub(super) fn plan_netem(
+    steps: &mut Vec<Step>,
+    ns: &Ns,
+    name: &IfName,
+    want: Option<&Netem>,
+    kept: Option<&Interface>,
+    mark: &str,
+) {
+    let have = kept.and_then(|it| it.qdisc.as_ref());
+    let (ns, name) = (ns.clone(), name.clone());
+    match (want, have) {
+        (Some(want), Some(Qdisc::Netem { netem, .. })) => {
+            let known = kept.is_some_and(|it| it.alias.as_deref() == Some(mark));
+            if !known || *netem != want.observable() {
+                steps.push(Step::SetNetem { ns, name, netem: want.clone() });
+            }
+        }
+        (Some(want), _) => steps.push(Step::AddNetem { ns, name, netem: want.clone() }),
+        (None, Some(Qdisc::Netem { ours: true, .. })) => steps.push(Step::DelNetem { ns, name }),
+        // What somebody else put there stays.
+        (None, _) => {}
+    }
+}
