@@ -144,6 +144,20 @@ impl Ovs {
         if self.rpc.is_some() && self.daemons.serve(&self.netns) {
             return Ok(());
         }
+        let mut opened = self.open()?;
+        // One that has been killed may look alive until we wait for it.
+        if let Err(Failure::Broken(error)) = &opened {
+            log::debug!("wait for Open vSwitch: {error}: once more");
+            opened = self.open()?;
+        }
+        opened.map_err(|it| {
+            self.rpc = None;
+            self.error("wait for Open vSwitch".to_owned(), it)
+        })
+    }
+
+    /// Answers how it went when the switch was asked to take up what the database holds.
+    fn open(&mut self) -> Result<Result<(), Failure>, Error> {
         self.rpc = None;
         let socket = self.daemons.socket();
         let mut rpc = None;
@@ -158,10 +172,7 @@ impl Ovs {
             connect()?;
         }
         self.rpc = rpc;
-        self.commit(Vec::new(), LIMIT).map(drop).map_err(|it| {
-            self.rpc = None;
-            self.error("wait for Open vSwitch".to_owned(), it)
-        })
+        Ok(self.commit(Vec::new(), LIMIT).map(drop))
     }
 
     /// Does what may be done twice, as it is when the connection breaks amid it.

@@ -97,6 +97,12 @@ impl Engine {
         assert!(!again.changed, "a second start finds something to do: {yaml}");
     }
 
+    /// What shapes traffic, with counters.
+    pub(super) fn shaped(&self) -> String {
+        let inside = |netns| inside(netns, "tc", &["-s", "qdisc", "show"]) + &ip(netns, "-s link");
+        self.containers.values().map(inside).chain([inside(&self.bridges)]).collect()
+    }
+
     /// All that could be left behind, of every namespace.
     pub(super) fn snapshot(&self) -> String {
         let mut all = String::new();

@@ -189,7 +189,8 @@ fn a_delay_is_added_on_the_way_out_and_on_the_way_in() {
         let once = || {
             let begin = Instant::now();
             a.send_to(b"?", "10.0.0.2:7000").unwrap();
-            let (_, from) = b.recv_from(&mut [0; 9]).unwrap();
+            let (_, from) =
+                b.recv_from(&mut [0; 9]).unwrap_or_else(|error| panic!("{error}: {}", engine.shaped()));
             b.send_to(b"!", from).unwrap();
             a.recv(&mut [0; 9]).unwrap();
             begin.elapsed()
@@ -586,5 +587,45 @@ fn a_dummy_answers_to_its_address_and_leads_nowhere() {
     assert_eq!(shown[0]["linkinfo"]["info_kind"], "dummy");
     assert_eq!(shown[0]["mtu"], 9000);
     engine.wire("links: []");
+    assert_same(&engine.snapshot(), &before);
+}
+
+#[test]
+fn bridges_of_open_vswitch_are_made_kept_and_removed() {
+    let Some(mut engine) = Engine::new("ovs", &["a-1", "b-1"]) else { return };
+    if conlink::kernel::probe().is_none() {
+        skip("bridges of mode ovs", "openvswitch-switch is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    engine.kernel.set_ovs_folder(folder.path().join("ovs-t"));
+    let before = engine.snapshot();
+    let yaml = |mode: &str| {
+        format!(
+            "links:\n- {{service: a, bridge: lan, ip: 10.0.0.1/24}}\n- {{service: b, bridge: lan, ip: 10.0.0.2/24}}\n\
+             bridges:\n- {{bridge: lan, mode: {mode}}}\n"
+        )
+    };
+    engine.wire(&yaml("ovs"));
+    ping(engine.netns("a-1"), "10.0.0.2");
+    let ends = |engine: &Engine| (index(&engine.bridges, "a_1-eth0"), index(engine.netns("a-1"), "eth0"));
+    let made = ends(&engine);
+    // A port that somebody takes off is put back.
+    let socket = format!("--db=unix:{}", folder.path().join("ovs-t/db.sock").display());
+    inside(&engine.bridges, "ovs-vsctl", &[&socket, "--timeout=10", "del-port", "lan", "b_1-eth0"]);
+    engine.wire(&yaml("ovs"));
+    ping(engine.netns("a-1"), "10.0.0.2");
+    // Another mode and back, without new links.
+    engine.wire(&yaml("linux"));
+    assert_eq!(json(&engine.bridges, "-d link show lan")[0]["linkinfo"]["info_kind"], "bridge");
+    ping(engine.netns("a-1"), "10.0.0.2");
+    engine.wire(&yaml("patch"));
+    ping(engine.netns("a-1"), "10.0.0.2");
+    engine.wire(&yaml("ovs"));
+    ping(engine.netns("a-1"), "10.0.0.2");
+    assert_eq!(ends(&engine), made);
+    engine.wire("links: []");
+    engine.kernel.stop_ovs().unwrap();
+    assert!(!folder.path().join("ovs-t").exists());
     assert_same(&engine.snapshot(), &before);
 }

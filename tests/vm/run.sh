@@ -21,7 +21,8 @@ MODULES=(
     nf_conntrack iptable_nat xt_MASQUERADE xt_nat af_packet ipv6
 )
 # What the tests look with.
-TOOLS=(ip tc bridge ethtool nft)
+# Among them `timeout`: that of busybox would start the `ip` of busybox.
+TOOLS=(ip tc bridge ethtool nft timeout true)
 # What Open vSwitch brings.
 OVS=(/usr/sbin/ovsdb-server /usr/sbin/ovs-vswitchd /usr/bin/ovsdb-tool /usr/bin/ovs-vsctl /usr/bin/ovs-appctl)
 
@@ -65,9 +66,11 @@ make_guest() {
     local it name
     rm -rf "$GUEST" && mkdir -p "$GUEST"/{bin,sbin,dev,proc,sys,tmp,run,root,etc,usr/share/openvswitch,"lib/modules/$RELEASE"}
     cp /bin/busybox "$GUEST/bin/busybox"
-    for it in sh mount mkdir cat echo sleep poweroff uname ln ls seq kill modprobe timeout; do ln -s busybox "$GUEST/bin/$it"; done
+    for it in mount mkdir cat echo sleep poweroff uname ln ls seq kill modprobe; do ln -s busybox "$GUEST/bin/$it"; done
     ln -s ../bin/busybox "$GUEST/sbin/modprobe"
-    for name in "${TOOLS[@]}"; do copy_program "$(command -v "$name")"; done
+    # Not busybox's, which takes its own `ip` for the real one.
+    copy_program "$(readlink -f /bin/dash)" && ln -s "$(readlink -f /bin/dash)" "$GUEST/bin/sh"
+    for name in "${TOOLS[@]}"; do copy_program "$(type -P "$name")"; done
     for it in "${OVS[@]}"; do copy_program "$(readlink -f "$it")"; done
     for it in "${OVS[@]}"; do [ -e "$GUEST$it" ] || { mkdir -p "$GUEST$(dirname "$it")" && ln -s "$(readlink -f "$it")" "$GUEST$it"; }; done
     cp /usr/share/openvswitch/vswitch.ovsschema "$GUEST/usr/share/openvswitch/"
@@ -75,6 +78,7 @@ make_guest() {
     for it in /usr/lib/tc /usr/lib/*/tc; do
         [ ! -d "$it" ] || { mkdir -p "$GUEST$it" && cp "$it"/*.dist "$GUEST$it/"; }
     done
+    ln -s /usr/bin/true "$GUEST/bin/true"
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$GUEST/etc/passwd"
     local modules="$DIR/kernel/lib/modules/$RELEASE"
     cp "$modules"/modules.{dep,alias,symbols,softdep,builtin,order} "$GUEST/lib/modules/$RELEASE/" 2>/dev/null || true

@@ -29,8 +29,10 @@ pub(super) const SWITCH: &str = "ovs-vswitchd";
 const TOOL: &str = "ovsdb-tool";
 const DATABASE: &str = "conf.db";
 
-/// How long a program may take to go to the background, or a daemon to end when it is asked to.
+/// How long a program may take to go to the background.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How long a daemon may take to end: of the userspace datapath the kernel waits some 15 ms for each port.
+const END_LIMIT: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(2);
 
 const MISSING: &str = "install openvswitch-switch, or use the image conlink:ovs, or mode linux";
@@ -142,6 +144,7 @@ impl Daemons {
         }
         prepare()?;
         if self.pid(SWITCH).is_none() {
+            self.await_the_last(SWITCH)?;
             if datapath == Datapath::Userspace {
                 have_tun();
             }
@@ -150,6 +153,21 @@ impl Daemons {
             self.spawn(netns, &program)?;
         }
         Ok(())
+    }
+
+    /// A switch that was killed lets go of its pidfile at once, and of its ports one by one; before that the database lets
+    /// no other one work (`ovsdb_idl_set_lock()`).
+    fn await_the_last(&self, daemon: &str) -> Result<(), Error> {
+        let pid = fs::read_to_string(self.pidfile(daemon)).ok().and_then(|it| it.trim().parse().ok());
+        let Some(pid) = pid.filter(|it| *it > 0).map(Pid::from_raw) else {
+            return Ok(());
+        };
+        // The number may be somebody else's by now.
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() != daemon || has_ended(pid) {
+            return Ok(());
+        }
+        Err(Error::new(format!("wait for {daemon}, process {pid}, to end"), nix::Error::ETIMEDOUT))
     }
 
     /// Does the one that lives answer?
@@ -223,7 +241,7 @@ impl Daemons {
         // It may well end before it answers.
         let told = daemon == SWITCH
             && Rpc::connect(&self.control(daemon)).is_ok_and(|mut it| {
-                let answer = it.call("exit", &json!(["--cleanup"]), LIMIT);
+                let answer = it.call("exit", &json!(["--cleanup"]), END_LIMIT);
                 !matches!(answer, Err(Failure::Late | Failure::Refused(_)))
             });
         if !told {
@@ -285,9 +303,9 @@ impl Daemons {
     }
 }
 
-/// Waits for a process to end. It lets go of the lock a little earlier, when it may still hold interfaces.
+/// Waits for a process to end, with all that it holds.
 fn has_ended(pid: Pid) -> bool {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + END_LIMIT;
     while runs(pid) {
         if Instant::now() > end {
             return false;
@@ -297,11 +315,20 @@ fn has_ended(pid: Pid) -> bool {
     true
 }
 
-/// Does the process run, other than as a zombie that nobody has waited for?
+/// Does the process run, other than as a zombie that nobody has waited for? One whose first thread has ended is not gone
+/// before the last has.
 pub(super) fn runs(pid: Pid) -> bool {
+    // Where `proc_pid_stat(5)` has it, counted from the state.
+    const THREADS: usize = 17;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold anything.
-    stat.rsplit(") ").next().is_some_and(|it| !it.is_empty() && !it.starts_with(['Z', 'X']))
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let mut rest = rest.split(' ');
+    let is_zombie = rest.next().is_some_and(|it| it.starts_with(['Z', 'X']));
+    let threads = rest.nth(THREADS - 1).and_then(|it| it.parse::<u32>().ok());
+    !is_zombie || threads.is_some_and(|it| it > 1)
 }
 
 /// A container's `/dev` lacks the device that interfaces of the userspace datapath are made with, though the engine lets

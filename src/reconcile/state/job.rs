@@ -140,7 +140,7 @@ impl Reconciler {
     /// are there yet, the plan sees for itself.
     fn patch_ends(&self, patch: &str) -> (Vec<IfName>, Vec<(IfName, &Link)>) {
         let mut ends: Vec<(bool, &Link, IfName)> = Vec::new();
-        for it in self.containers.values().filter(|it| it.netns.is_some()) {
+        for it in self.containers.values() {
             for link in &it.instance.links {
                 if let LinkKind::Veth { outer, attach: Attach::Patch(name), .. } = &link.kind
                     && name == patch
