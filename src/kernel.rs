@@ -244,6 +244,12 @@ impl Kernel {
         Ok(observed)
     }
 
+    /// Takes this namespace for the host's, in place of that of process 1.
+    pub fn set_host(&mut self, netns: File) -> Result<(), Error> {
+        self.host = Some(Open::new(netns)?);
+        Ok(())
+    }
+
     /// Where daemons of Open vSwitch that we start have their files. Without it there is no Open vSwitch.
     pub fn set_ovs_folder(&mut self, folder: PathBuf) {
         self.switch.folder = Some(folder);

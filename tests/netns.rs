@@ -1,5 +1,6 @@
 //! Plan and kernel in real namespaces: what is described is what `ip` shows, and a second plan is empty.
 
+mod documentation;
 mod engine;
 mod properties;
 

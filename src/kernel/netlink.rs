@@ -56,6 +56,10 @@ impl Error {
         if self.hint.is_some() {
             return self.hint;
         }
+        // The kernel's words for a discipline that it has no module for (`qdisc_create()` in net/sched/sch_api.c).
+        if self.message.as_ref().is_some_and(|it| it.contains("qdisc kind is unknown")) {
+            return Some("this kernel lacks the module for it: sch_netem for impairments");
+        }
         match self.errno()? {
             libc::EPERM | libc::EACCES => Some(
                 "conlink needs the capabilities SYS_ADMIN and NET_ADMIN, all that its containers have, and `pid: host` \

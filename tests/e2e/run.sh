@@ -190,6 +190,65 @@ YAML
     [ "$(docker inspect -f '{{.State.ExitCode}}' stops-network-1)" = 0 ] && within 5 has_no_link stops-a-1
 }
 
+# A program of this machine's inside a container's network.
+inside_network_of() {
+    local pid
+    pid=$(docker inspect -f '{{.State.Pid}}' "$1")
+    timeout 20 nsenter -t "$pid" -n "${@:2}"
+}
+
+udp_ports_are_forwarded_to_each_replica_and_closed_when_it_goes() {
+    project udp <<YAML || return 1
+services:
+$(engine_service | sed '/network_mode/d')
+    ports: ["127.0.0.1:15353-15354:5353-5354/udp"]
+  a: {$NODE, scale: 2, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24, forward: 5353:53/udp}]}}
+YAML
+    within 10 has_link udp-a-2 || return 1
+    cat >answer.py <<'PYTHON'
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 53))
+while True:
+    text, who = s.recvfrom(99)
+    s.sendto(text + b" " + sys.argv[1].encode() + b" " + who[0].encode(), who)
+PYTHON
+    cat >ask.py <<'PYTHON'
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1)
+s.sendto(b"hello", ("127.0.0.1", int(sys.argv[1])))
+text = s.recv(99).decode().split()
+sys.exit(not (text[:2] == ["hello", sys.argv[2]] and text[2].startswith("169.254.")))
+PYTHON
+    local index
+    for index in 1 2; do inside_network_of "udp-a-$index" python3 answer.py "$index" & done
+    within 10 python3 ask.py 15353 1 && within 10 python3 ask.py 15354 2 || return 1
+    docker rm -f udp-a-2 >/dev/null
+    sleep 1
+    ! python3 ask.py 15354 2 2>/dev/null && within 5 python3 ask.py 15353 1
+}
+
+bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch() {
+    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$ROOT/target/image-ovs" && "$ROOT/modes-examples/stage-ovs.sh" "$ROOT/target/image-ovs" &&
+        DOCKER_BUILDKIT=0 docker build --quiet --build-arg STAGE=target/image-ovs --tag conlink:ovs "$ROOT" || return 1
+    project switch <<YAML || return 1
+services:
+$(engine_service | sed 's/image: conlink/image: conlink:ovs/')
+    devices: [/dev/net/tun]
+  a: {$NODE, scale: 2, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
+x-network: {bridges: [{bridge: lan, mode: ovs}]}
+YAML
+    within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
+    local pid
+    pid=$(pgrep -f 'ovs-vswitchd .*ovs-switch') && kill -9 "$pid" || return 1
+    within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
+    compose -p switch up -d --scale a=3 >/dev/null 2>&1
+    within 20 pings switch-a-3 10.0.0.1 || { docker logs switch-network-1; return 1; }
+    docker stop -t 20 switch-network-1 >/dev/null
+    [ "$(docker inspect -f '{{.State.ExitCode}}' switch-network-1)" = 0 ] && within 5 has_no_link switch-a-1
+}
+
 an_engine_without_pid_host_says_what_it_lacks() {
     mkdir -p "$WORK/nopid" && cd "$WORK/nopid" || return 1
     echo 'links: [{service: a, bridge: lan}]' >net.yaml
@@ -432,6 +491,8 @@ for scenario in \
     a_second_start_on_a_converged_system_plans_nothing \
     the_engines_container_is_killed_and_everything_is_wired_again \
     the_engines_container_removes_what_it_made_when_it_stops \
+    udp_ports_are_forwarded_to_each_replica_and_closed_when_it_goes \
+    bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch \
     an_engine_without_pid_host_says_what_it_lacks \
     two_projects_side_by_side_do_not_touch_each_other \
     a_bad_file_is_refused_with_its_line \

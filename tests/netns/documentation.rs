@@ -1,0 +1,102 @@
+//! The examples of the reference, each wired as it stands.
+
+use std::collections::BTreeSet;
+
+use conlink::kernel::netns;
+
+use crate::netns::engine::Engine;
+use crate::netns::network;
+use crate::support::{ip, may_unshare, skip};
+
+const REFERENCE: &str = include_str!("../../docs/reference/network-configuration.md");
+
+/// What an example needs that not every kernel or machine has, and how it says that it is not there.
+const NEEDS: [(&str, &str); 7] = [
+    ("netem", "netem"),
+    ("type: ipvlan", "ipvlan"),
+    ("type: ipvtap", "ipvtap"),
+    ("type: vlan", "vlan"),
+    ("type: dummy", "dummy"),
+    ("type: geneve", "geneve"),
+    ("vlan-filtering", "bridge"),
+];
+
+#[test]
+fn every_example_of_the_reference_is_wired() {
+    if !may_unshare("examples of the reference") {
+        return;
+    }
+    let blocks = REFERENCE.split("```yaml\n").skip(1).map(|it| it.split("```").next().unwrap());
+    let blocks: Vec<&str> = blocks.collect();
+    assert!(blocks.len() >= 15, "{} examples", blocks.len());
+    let mut seen = BTreeSet::new();
+    for yaml in blocks {
+        let described = network(yaml);
+        seen.extend(yaml.split([' ', '{', ',']).filter_map(|it| it.strip_suffix(':')).map(str::to_owned));
+        let services = described.links.iter().map(|it| it.sample.id.container.clone());
+        let services: BTreeSet<String> = services.collect();
+        let names: Vec<&str> = services.iter().map(String::as_str).collect();
+        let mut engine = Engine::within(netns::anonymous().unwrap(), &names);
+        let folder = tempfile::tempdir().unwrap();
+        engine.kernel.set_ovs_folder(folder.path().join("ovs-t"));
+        let host = netns::anonymous().unwrap();
+        ip(&host, "link add up0 type veth peer name up1");
+        ip(&host, "link set up0 up");
+        engine.kernel.set_host(host).unwrap();
+        if yaml.contains("mode: ovs") && conlink::kernel::probe().is_none() {
+            skip("the example with mode ovs", "openvswitch-switch is not installed");
+            continue;
+        }
+        let start = engine.start(yaml);
+        let unsupported = start.errors.iter().all(|it| {
+            it.starts_with("hint: ")
+                || it.contains("os error 19")
+                || it.contains("os error 95")
+                || it.contains("os error 2)")
+                || it.contains("still not")
+        });
+        if let Some((_, what)) = NEEDS.iter().find(|(needs, _)| yaml.contains(needs))
+            && !start.errors.is_empty()
+            && unsupported
+        {
+            skip(&format!("an example with {what}"), &start.errors[0]);
+            continue;
+        }
+        engine.wire(yaml);
+        engine.wire("links: []");
+        engine.kernel.stop_ovs().unwrap();
+    }
+    let keys = [
+        "type",
+        "service",
+        "container",
+        "bridge",
+        "dev",
+        "outer-dev",
+        "ip",
+        "mac",
+        "mtu",
+        "route",
+        "nat",
+        "netem",
+        "netem-in",
+        "mode",
+        "vlanid",
+        "forward",
+        "ethtool",
+        "stp",
+        "vlan-filtering",
+        "mcast-snooping",
+        "group-fwd-mask",
+        "ageing-time",
+        "forward-delay",
+        "remote",
+        "vni",
+        "dstport",
+        "local",
+        "ttl",
+        "command",
+    ];
+    let missing: Vec<&&str> = keys.iter().filter(|it| !seen.contains(**it)).collect();
+    assert!(missing.is_empty(), "no example has {missing:?}");
+}
