@@ -120,6 +120,14 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    /// A failed test leaves no daemons.
+    fn drop(&mut self) {
+        let stopped = self.kernel.stop_ovs();
+        assert!(std::thread::panicking() || stopped.is_ok(), "{stopped:?}");
+    }
+}
+
 fn container(name: &str) -> Container {
     let (service, index) = name.rsplit_once('-').unwrap_or((name, "1"));
     Container {

@@ -138,8 +138,8 @@ impl Daemons {
         if self.pid(SERVER).is_none() {
             self.start_server(netns, &programs()?)?;
         } else if let Err(error) = self.ask_server() {
-            log::debug!("{SERVER} does not answer ({error}): started again");
-            self.end(SERVER)?;
+            log::warn!("{SERVER} does not answer ({error}): started again");
+            self.kill(SERVER)?;
             self.start_server(netns, &programs()?)?;
         }
         prepare()?;
@@ -247,14 +247,20 @@ impl Daemons {
         if !told {
             let _ = kill(pid, Signal::SIGTERM);
         }
-        if has_ended(pid) {
+        if has_ended(pid) { Ok(()) } else { self.kill(daemon) }
+    }
+
+    /// Ends a daemon that does not listen.
+    fn kill(&self, daemon: &str) -> Result<(), Error> {
+        let Some(pid) = self.pid(daemon) else {
             return Ok(());
+        };
+        let what = || format!("end {daemon}, process {pid}");
+        match kill(pid, Signal::SIGKILL) {
+            Ok(()) | Err(nix::Error::ESRCH) => {}
+            Err(error) => return Err(Error::new(what(), error)),
         }
-        let _ = kill(pid, Signal::SIGKILL);
-        if has_ended(pid) {
-            return Ok(());
-        }
-        Err(Error::new(format!("end {daemon}, process {pid}"), io::Error::other("it does not end")))
+        if has_ended(pid) { Ok(()) } else { Err(Error::new(what(), nix::Error::ETIMEDOUT)) }
     }
 
     /// Ends both, though one may not end well.

@@ -202,8 +202,8 @@ fn others(ovs: &mut Ovs, operations: Vec<Value>) {
     ovs.commit(operations, LIMIT).unwrap();
 }
 
-fn others_bridge(ovs: &mut Ovs, name: &str, datapath: Datapath) {
-    let ports = json!({"name": name, "datapath_type": datapath.name(), "ports": db::new_row("p")});
+fn others_bridge(ovs: &mut Ovs, name: &str, datapath: &str) {
+    let ports = json!({"name": name, "datapath_type": datapath, "ports": db::new_row("p")});
     let port = json!({"name": name, "interfaces": db::new_row("i")});
     let operations = vec![
         insert("Bridge", ports, "b"),
@@ -342,7 +342,7 @@ fn options_are_set_and_read() {
 fn what_is_not_ours_is_left_alone() {
     for lab in Lab::all("what_is_not_ours_is_left_alone") {
         let mut ovs = lab.wire();
-        others_bridge(&mut ovs, "theirs", lab.datapath);
+        others_bridge(&mut ovs, "theirs", lab.datapath.name());
         add_veth(&lab.a, "eth1", &lab.bridges, "c-eth0");
         let port = json!({"name": "c-eth0", "interfaces": db::new_row("i")});
         let operations = vec![
@@ -382,9 +382,15 @@ fn an_interface_of_that_name_is_left_alone() {
 
 #[test]
 fn a_bridge_that_cannot_be_made_says_why() {
-    // Where the kernel has the module there is nothing to say.
     for mut lab in Lab::all("a_bridge_that_cannot_be_made_says_why") {
-        if lab.datapath == Datapath::Kernel {
+        let mut ovs = lab.start();
+        others_bridge(&mut ovs, "theirs", "nonsense");
+        let error = ovs.device_error("theirs").unwrap().unwrap();
+        assert_eq!(error, "failed to create bridge theirs: Address family not supported by protocol");
+        assert_eq!(ovs.dump().unwrap()["theirs"].datapath, None);
+        ovs.stop().unwrap();
+        if probe() == Some(Datapath::Kernel) {
+            // Then there is nothing to say.
             continue;
         }
         lab.datapath = Datapath::Kernel;
@@ -395,6 +401,20 @@ fn a_bridge_that_cannot_be_made_says_why() {
         assert_eq!(error.hint(), Some(NO_MODULE));
         assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
         ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_long_name_of_a_project_is_no_obstacle() {
+    for lab in Lab::all("a_long_name_of_a_project_is_no_obstacle") {
+        let rundir = lab.folder.path().join(format!("ovs-{}", "p".repeat(200)));
+        let start = || Ovs::start(&lab.bridges, &rundir, lab.datapath).unwrap();
+        start().add_bridge(&name("lan"), LAN).unwrap();
+        let mut ovs = start();
+        assert_eq!(ovs.dump().unwrap()["lan"], bridge(&lab, Some(LAN), &[]));
+        ovs.stop().unwrap();
+        assert!(!rundir.exists());
+        assert_eq!(lab.interfaces(), BTreeSet::new());
     }
 }
 
@@ -503,10 +523,14 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
         lab.kill(SWITCH);
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
-        // Amid everything.
         lab.kill(SERVER);
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
+        // One that hangs is found out by a new engine.
+        kill(lab.pids()[0], Signal::SIGSTOP).unwrap();
+        assert_eq!(lab.start().dump().unwrap(), before);
+        lab.reach();
+        assert_eq!(ovs.dump().unwrap(), before);
         ovs.stop().unwrap();
     }
 }
