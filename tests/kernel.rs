@@ -469,6 +469,91 @@ fn transmit_checksums_are_switched() {
     assert!(lab.refused(Step::SetFeatures { ns: a, name: name("absent"), features }).is_gone());
 }
 
+/// What the settings asked for are, as a plan would see them.
+fn settings(lab: &mut Lab, ns: &Ns, dev: &str, wanted: &[Ethtool]) -> Vec<Ethtool> {
+    let look = Look { ethtool: BTreeMap::from([(name(dev), wanted.to_vec())]), ..Look::all() };
+    let observed = lab.kernel.observe(&BTreeMap::from([(ns.clone(), look)])).unwrap();
+    observed.interface(ns, &name(dev)).unwrap().settings.clone()
+}
+
+/// Sets each, which must then be what is observed; `ethtool` must show the words.
+fn check_settings(lab: &mut Lab, ns: &Ns, dev: &str, cases: &[(&str, &str, &str)]) {
+    for (text, show, expected) in cases {
+        let setting = Ethtool::parse(text).unwrap();
+        lab.apply(Step::SetEthtool { ns: ns.clone(), name: name(dev), setting: setting.clone() });
+        assert_eq!(settings(lab, ns, dev, std::slice::from_ref(&setting)), [setting], "{text}");
+        let args: Vec<&str> = show.split(' ').chain([dev]).filter(|it| !it.is_empty()).collect();
+        let shown = inside(lab.netns(ns), "ethtool", &args);
+        let words = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&shown).contains(&words(expected)), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn speed_duplex_coalescing_and_channels_are_set_and_read() {
+    let Some(mut lab) = Lab::new("ethtool settings", &["a"]) else { return };
+    let a = container("a");
+    ip(lab.netns(&a), "tuntap add tap0 mode tap");
+    check_settings(
+        &mut lab,
+        &a,
+        "tap0",
+        &[
+            ("--change speed 1000 duplex full autoneg off", "", "Speed: 1000Mb/s"),
+            ("-s speed 100", "", "Speed: 100Mb/s"),
+            ("-s duplex half", "", "Duplex: Half"),
+            ("--coalesce rx-frames 8", "-c", "rx-frames: 8"),
+        ],
+    );
+    ip(lab.netns(&a), "link add v0 numtxqueues 2 numrxqueues 2 type veth peer v1");
+    check_settings(
+        &mut lab,
+        &a,
+        "v0",
+        &[("--set-channels rx 2 tx 2", "-l", "RX: 2 TX: 2"), ("-L rx 1", "-l", "RX: 1 TX: 2")],
+    );
+    // What a device lacks is not there to compare, and an error to set.
+    let rings = Ethtool::parse("--set-ring rx 64").unwrap();
+    assert_eq!(settings(&mut lab, &a, "v0", std::slice::from_ref(&rings)), []);
+    let error = lab.refused(Step::SetEthtool { ns: a.clone(), name: name("v0"), setting: rings });
+    assert_eq!(error.to_string(), "set v0 --set-ring rx 64: Operation not supported (os error 95)");
+}
+
+/// The virtual machine has two network cards that nobody uses.
+#[test]
+fn rings_and_pause_of_a_card_are_set_and_read() {
+    if std::env::var_os("CONLINK_VM").is_none() {
+        return;
+    }
+    let Some(mut lab) = Lab::new("cards", &["a"]) else { return };
+    let a = container("a");
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(lab.netns(&a)));
+    let own = netns::own().unwrap();
+    let cards = serde_json::from_str::<serde_json::Value>(&ip(&own, "-j link")).unwrap();
+    let mut seen = BTreeSet::new();
+    for it in cards.as_array().unwrap().iter().filter_map(|it| it["ifname"].as_str()) {
+        let Some(number) = it.strip_prefix("eth") else { continue };
+        let driver = inside(&own, "ethtool", &["-i", it]);
+        let dev = format!("card{number}");
+        ip(&own, &format!("link set {it} name {dev} netns {path}"));
+        if driver.contains("driver: e1000") {
+            seen.insert("e1000");
+            let cases = [
+                ("--set-ring rx 128 tx 128", "-g", "RX: 128 RX Mini: n/a RX Jumbo: n/a TX: 128"),
+                ("--pause autoneg off rx off tx on", "-a", "Autonegotiate: off RX: off TX: on"),
+                ("-A rx on", "-a", "RX: on TX: on"),
+                ("-C rx-usecs 20", "-c", "rx-usecs: 20"),
+            ];
+            check_settings(&mut lab, &a, &dev, &cases);
+        } else {
+            assert!(driver.contains("driver: virtio_net"), "{driver}");
+            seen.insert("virtio");
+            check_settings(&mut lab, &a, &dev, &[("-L combined 1", "-l", "Combined: 1")]);
+        }
+    }
+    assert_eq!(seen, BTreeSet::from(["e1000", "virtio"]));
+}
+
 #[test]
 fn hundreds_are_dumped_and_deleted_together_and_nothing_else() {
     let Some(mut lab) = Lab::new("hundreds", &["a"]) else { return };

@@ -271,6 +271,55 @@ fn a_patch_passes_every_frame_unchanged_both_ways() {
     assert_eq!(lab.index("a", "eth0"), index);
 }
 
+#[test]
+fn lldp_passes_a_bridge_by_its_mask_and_no_other_way() {
+    let Some(mut lab) = Lab::new("lldp", &["a", "b"]) else { return };
+    let frame = |last: u8, ether_type: u16, text: &[u8]| {
+        let mut frame = vec![0x01, 0x80, 0xc2, 0, 0, last, 2, 0, 0, 0, 0, 9];
+        frame.extend(ether_type.to_be_bytes());
+        frame.extend(text);
+        frame.resize(60, 0);
+        frame
+    };
+    // To a group that every bridge forwards, last: what was sent before it has come by then, or never will.
+    let marker = {
+        let mut marker = frame(0, 0x1234, b"marker");
+        marker[..6].copy_from_slice(&[0x01, 0, 0x5e, 0, 0, 0x7b]);
+        marker
+    };
+    for (options, passes) in [("", false), (", group-fwd-mask: 0x4000", true), ("", false)] {
+        // A mask that is no longer given stays as it is: so the bridge is another one each time.
+        lab.converge("links: []");
+        lab.converge(&format!(
+            "links: [{{service: a, bridge: lan}}, {{service: b, bridge: lan}}]\nbridges: [{{bridge: lan{options}}}]"
+        ));
+        let receiver = Packet::open(lab.host("b"));
+        let sender = Packet::open(lab.host("a"));
+        // A port that is just coming up drops what it is given.
+        for _ in 0..20 {
+            sender.send(&marker);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        receiver.receive(&marker);
+        sender.send(&frame(0x0e, 0x88cc, b"lldp"));
+        sender.send(&frame(0x02, 0x8809, b"lacp"));
+        let mut last = marker.clone();
+        last[20] = 1;
+        sender.send(&last);
+        let mut seen = Vec::new();
+        loop {
+            let it = receiver.next();
+            if it[..6] == [0x01, 0x80, 0xc2, 0, 0, 0x0e] || it[..6] == [0x01, 0x80, 0xc2, 0, 0, 2] {
+                seen.push(it[5]);
+            }
+            if it == last {
+                break;
+            }
+        }
+        assert_eq!(seen, if passes { vec![0x0e] } else { Vec::new() }, "{options}");
+    }
+}
+
 /// A raw socket on eth0 of a namespace.
 struct Packet {
     socket: std::os::fd::OwnedFd,
@@ -306,13 +355,20 @@ impl Packet {
 
     /// The next frame to the same address, within two seconds.
     fn receive(&self, like: &[u8]) -> Vec<u8> {
-        let mut buffer = vec![0; 2000];
         loop {
-            let length = nix::unistd::read(&self.socket, &mut buffer).expect("no frame arrives");
-            if buffer[..6] == like[..6] {
-                return buffer[..length].to_vec();
+            let frame = self.next();
+            if frame[..6] == like[..6] {
+                return frame;
             }
         }
+    }
+
+    /// The next frame, within two seconds.
+    fn next(&self) -> Vec<u8> {
+        let mut buffer = vec![0; 2000];
+        let length = nix::unistd::read(&self.socket, &mut buffer).expect("no frame arrives");
+        buffer.truncate(length);
+        buffer
     }
 }
 

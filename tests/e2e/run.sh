@@ -31,7 +31,8 @@ compose() { timeout 120 docker compose "$@"; }
 
 # Starts the engine on the host itself for a project; its log is in $WORK/engine.log.
 start_engine() {
-    "$BINARY" --compose-file compose.yaml --compose-project "$1" "${@:2}" >"$WORK/engine.log" 2>&1 &
+    # Without any variable, and so without a PATH: it needs no program.
+    env -i "$BINARY" --compose-file compose.yaml --compose-project "$1" "${@:2}" >"$WORK/engine.log" 2>&1 &
     ENGINE_PID=$!
 }
 

@@ -629,3 +629,40 @@ fn bridges_of_open_vswitch_are_made_kept_and_removed() {
     assert!(!folder.path().join("ovs-t").exists());
     assert_same(&engine.snapshot(), &before);
 }
+
+/// How long it takes to wire 20 containers, in one namespace of bridges.
+fn wiring(more: &str) -> Duration {
+    let names: Vec<String> = (1..=20).map(|it| format!("a-{it}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut engine = Engine::within(netns::anonymous().unwrap(), &names);
+    let yaml = format!("links:\n- {{service: a, bridge: s, ip: 10.0.0.1/24{more}}}\n");
+    let begin = Instant::now();
+    let start = engine.start(&yaml);
+    let took = begin.elapsed();
+    assert_eq!(start.errors, [] as [&str; 0]);
+    took
+}
+
+/// Quoted in docs/performance.md.
+#[test]
+#[ignore = "a measurement"]
+fn impairment_settings_and_translation_cost() {
+    let netem = if has_netem("netem in the measurement") {
+        ", netem: delay 40ms 5ms distribution normal loss 1%"
+    } else {
+        ""
+    };
+    let all = format!("{netem}, nat: 127.0.0.1, ethtool: -K gro off");
+    let mut ratios: Vec<f64> = (0..9)
+        .map(|_| {
+            let plain = wiring("");
+            wiring(&all).as_secs_f64() / plain.as_secs_f64()
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "with `{all}`: median {:.2} times a plain link, {:.2} to {:.2}",
+        ratios[4], ratios[0], ratios[8]
+    );
+    assert!(ratios[4] <= 2.0, "{ratios:?}");
+}

@@ -16,7 +16,7 @@ FILTERS=("$@")
 # What links are made of.
 MODULES=(
     veth dummy ifb tun tap 8021q macvlan macvtap ipvlan ipvtap vxlan geneve bridge br_netfilter openvswitch netdevsim
-    sch_netem sch_ingress sch_tbf cls_matchall cls_u32 act_mirred act_gact
+    virtio_net virtio_pci e1000 sch_netem sch_ingress sch_tbf cls_matchall cls_u32 act_mirred act_gact
     nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_compat nf_nat
     nf_conntrack iptable_nat xt_MASQUERADE xt_nat af_packet ipv6
 )
@@ -131,7 +131,8 @@ fetch_kernel
 make_guest
 LOG=$DIR/console.log
 say "starting the virtual machine"
-timeout "$LIMIT" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 1536M -smp 2 -nographic -no-reboot -net none \
+timeout "$LIMIT" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 1536M -smp 2 -nographic -no-reboot \
+    -nic none -device virtio-net-pci,romfile= -device e1000,romfile= \
     -kernel "$DIR/kernel/boot/vmlinuz-$RELEASE" -initrd "$DIR/initrd.gz" \
     -append "console=ttyS0 quiet loglevel=3 panic=-1" </dev/null 2>&1 | tr -d '\r' | tee "$LOG" |
     sed -u -n '/^running [0-9]* tests\?$/,$p' || true
