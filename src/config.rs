@@ -30,10 +30,12 @@ pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Severity, tidy};
 pub use interpolate::Env;
+pub(crate) use merge::merge_own;
 pub use merge::scalar_text as merge_text;
 pub use placeholder::Vars;
 pub use schema::schema;
 pub use source::{FileId, LineCol, Sources, Span, Spanned};
+pub(crate) use yaml::reads_as_text;
 pub use yaml::{Key, Node, Value, documents};
 
 /// Everything that the files say.

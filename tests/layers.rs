@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// A module may import those of lower layers, its own layer's only where named, and never those above.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: &[(&str, &[&str])] = &[
     ("addr", &[]),
     ("container", &[]),
     ("device", &[]),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("netem", &["words"]),
     ("ethtool", &["words"]),
     ("config", &["addr", "device", "words", "nat", "route", "netem", "ethtool"]),
+    ("compose", &["config"]),
     ("network", &["addr", "container", "device", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
     ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
@@ -22,12 +23,12 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("process", &[]),
     ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),
     ("daemon", &["addr", "container", "network", "plan", "reconcile", "docker", "kernel"]),
-    ("tools", &["config", "network", "reconcile", "docker", "kernel", "daemon"]),
+    ("tools", &["config", "compose", "network", "reconcile", "docker", "kernel", "daemon"]),
     ("lib", &["tools"]),
 ];
 
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.
-const PURE: [&str; 12] = [
+const PURE: &[&str] = &[
     "addr",
     "container",
     "device",
@@ -37,6 +38,7 @@ const PURE: [&str; 12] = [
     "netem",
     "ethtool",
     "config",
+    "compose",
     "network",
     "plan",
     "reconcile",

@@ -2,7 +2,7 @@
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::interpolate::{Env, interpolate};
-use crate::config::merge::{check_tags, is_reset, merge, merge_links, replaces, settle, strip};
+use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, settle};
 use crate::config::source::{FileId, Sources, Span};
 use crate::config::yaml::{self, Key, Node, Value};
 
@@ -72,14 +72,7 @@ pub(super) fn collect(
         }
     }
     let mut whole = whole?;
-    if let Value::Map(entries) = &mut whole.value {
-        for (_, node) in entries.iter_mut().filter(|(key, _)| key.text == "links") {
-            if let Value::List(links) = &mut node.value {
-                *links = merge_links(std::mem::take(links), diagnostics);
-            }
-        }
-    }
-    strip(&mut whole);
+    merge_own(&mut whole, None, diagnostics);
     Some(whole)
 }
 

@@ -58,11 +58,16 @@ fn merge_entry(entries: &mut Vec<(Key, Node)>, key: Key, later: Node, diagnostic
 }
 
 /// Links of one service or container with one `dev` become one link, at the place of the first.
-pub(super) fn merge_links(links: Vec<Node>, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
+/// `service` is whose the links are that name nobody.
+pub(super) fn merge_links(
+    links: Vec<Node>,
+    service: Option<&str>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Node> {
     let mut merged: Vec<Node> = Vec::new();
     let mut known: BTreeMap<LinkKey, usize> = BTreeMap::new();
     for link in links {
-        let key = link_key(&link);
+        let key = link_key(&link, service);
         let first = key.as_ref().and_then(|it| known.get(it)).and_then(|it| merged.get_mut(*it));
         match first {
             Some(first) => merge(first, link, "links", diagnostics),
@@ -75,11 +80,24 @@ pub(super) fn merge_links(links: Vec<Node>, diagnostics: &mut Vec<Diagnostic>) -
     merged
 }
 
+/// Finishes one `x-network` of a compose file, that of a service or the top level's, once all files are merged:
+/// its links become one where they are the same, and its tags have done their work.
+pub(crate) fn merge_own(node: &mut Node, service: Option<&str>, diagnostics: &mut Vec<Diagnostic>) {
+    if let Value::Map(entries) = &mut node.value {
+        for (_, node) in entries.iter_mut().filter(|(key, _)| key.text == "links") {
+            if let Value::List(links) = &mut node.value {
+                *links = merge_links(std::mem::take(links), service, diagnostics);
+            }
+        }
+    }
+    strip(node);
+}
+
 /// What makes two entries the same link: whose it is, and its `dev`.
 type LinkKey = (&'static str, String, String);
 
 /// None where that is not to be told.
-fn link_key(link: &Node) -> Option<LinkKey> {
+fn link_key(link: &Node, service: Option<&str>) -> Option<LinkKey> {
     let text = |key: &str| link.get(key).and_then(scalar_text);
     let dev = match link.get("dev") {
         Some(it) if !matches!(it.value, Value::Null) => scalar_text(it)?,
@@ -88,7 +106,8 @@ fn link_key(link: &Node) -> Option<LinkKey> {
     match (text("service"), text("container")) {
         (Some(service), None) => Some(("service", service, dev)),
         (None, Some(container)) => Some(("container", container, dev)),
-        _ => None,
+        (None, None) => Some(("service", service?.to_owned(), dev)),
+        (Some(_), Some(_)) => None,
     }
 }
 

@@ -55,7 +55,7 @@ const MAX_DEPTH: usize = 100;
 
 impl Node {
     /// A value that stands for what is written at `span`.
-    pub(super) fn new(value: Value, span: Span) -> Self {
+    pub(crate) fn new(value: Value, span: Span) -> Self {
         Self { value, span, tag: None, plain: None }
     }
 
@@ -319,6 +319,11 @@ impl<'a> Loader<'a, '_> {
         let end = self.source.len();
         Span { file: self.file, start: end, end }
     }
+}
+
+/// Is a scalar without quotes a string?
+pub(crate) fn reads_as_text(plain: &str) -> bool {
+    matches!(scalar::resolve(plain), Value::Text(_))
 }
 
 /// A key as it was written; None for lists and maps.

@@ -1,0 +1,129 @@
+//! `!reset` removes what earlier files say, `!override` replaces it. Any other tag makes a text of a scalar, as
+//! go-yaml has it, and means nothing else.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Diagnostic, Node, Severity, Span, Value};
+
+const RESET: &str = "!reset";
+const OVERRIDE: &str = "!override";
+
+/// The extension that conlink itself reads: what its tags do to entries of lists, its own merging decides.
+pub(super) const OWN: &str = "x-network";
+
+pub(super) fn is_reset(node: &Node) -> bool {
+    node.tag.as_deref() == Some(RESET)
+}
+
+pub(super) fn removes(node: &Node) -> bool {
+    matches!(node.tag.as_deref(), Some(RESET | OVERRIDE))
+}
+
+/// Settles what the tags of a document mean for its own values; `!reset` and `!override` stay.
+pub(super) fn prepare(node: &mut Node) {
+    if let (Some(_), Some(plain)) = (&node.tag, node.plain.take_if(|_| node.tag.is_some())) {
+        node.value = Value::Text(plain);
+    }
+    if is_reset(node) {
+        node.value = Value::Null;
+    } else if !removes(node) {
+        node.tag = None;
+    }
+    match &mut node.value {
+        Value::Map(entries) => {
+            entries.iter_mut().filter(|(key, _)| key.text != OWN).for_each(|(_, it)| prepare(it));
+        }
+        Value::List(items) => {
+            // No place of a list could be found again: what is reset there is no more than left out.
+            items.retain(|it| !is_reset(it));
+            items.iter_mut().for_each(prepare);
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {}
+    }
+}
+
+/// What a tag has removed.
+#[derive(Clone, Debug)]
+pub(super) struct Removal {
+    pub(super) path: Vec<String>,
+    pub(super) tag: String,
+    pub(super) span: Span,
+}
+
+/// Carries the tags of a later document out on what is merged so far.
+pub(super) struct Tags<'a> {
+    /// Where `KEY=VALUE` is a list for compose: single keys cannot be taken out of one.
+    pub(super) listed: &'a mut BTreeSet<Vec<String>>,
+    pub(super) removals: Vec<Removal>,
+    /// The keys that were reset already.
+    pub(super) done: BTreeSet<Span>,
+    pub(super) diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Tags<'_> {
+    /// Removes from `earlier` what the tags in `later` say, and from `later` what is reset, and all tags.
+    pub(super) fn settle(
+        &mut self,
+        later: &mut Node,
+        mut earlier: Option<&mut Node>,
+        path: &mut Vec<String>,
+    ) {
+        match &mut later.value {
+            Value::Map(entries) => entries.retain_mut(|(key, value)| {
+                path.push(key.text.clone());
+                if is_reset(value) && !self.done.insert(key.span) {
+                    let message = "this tag has no effect where an alias repeats it";
+                    self.warn(
+                        value,
+                        message,
+                        "for compose only the place of the anchor is reset: write it out",
+                    );
+                } else if removes(value) {
+                    self.remove(value, earlier.as_deref_mut(), path);
+                }
+                let below = earlier.as_deref_mut().and_then(|it| get_mut(it, &key.text));
+                self.settle(value, below, path);
+                path.pop();
+                let keep = !is_reset(value);
+                value.tag = None;
+                keep
+            }),
+            Value::List(items) if !path.iter().any(|it| it == OWN) => {
+                for item in items {
+                    item.tag = None;
+                    self.settle(item, None, path);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn remove(&mut self, tagged: &Node, earlier: Option<&mut Node>, path: &[String]) {
+        let Some((name, above)) = path.split_last() else { return };
+        let Some(Value::Map(entries)) = earlier.map(|it| &mut it.value) else { return };
+        let Some(index) = entries.iter().position(|(key, _)| key.text == *name) else { return };
+        if self.listed.contains(above) {
+            let attribute = above.last().map_or("", String::as_str);
+            let message = format!("this tag has no effect: for compose `{attribute}` is a list by now");
+            let help = format!("put the tag on `{attribute}` itself and repeat what is to stay");
+            self.warn(tagged, &message, &help);
+            return;
+        }
+        entries.remove(index);
+        self.listed.retain(|it| !it.starts_with(path));
+        let tag = tagged.tag.clone().unwrap_or_default();
+        self.removals.push(Removal { path: path.to_vec(), tag, span: tagged.span });
+    }
+
+    fn warn(&mut self, node: &Node, message: &str, help: &str) {
+        let warning = Diagnostic::new(node.span, message).help(help);
+        self.diagnostics.push(Diagnostic { severity: Severity::Warning, ..warning });
+    }
+}
+
+fn get_mut<'a>(node: &'a mut Node, key: &str) -> Option<&'a mut Node> {
+    match &mut node.value {
+        Value::Map(entries) => entries.iter_mut().find(|(it, _)| it.text == key).map(|(_, it)| it),
+        _ => None,
+    }
+}
