@@ -14,16 +14,21 @@ mod mount;
 mod port;
 mod rule;
 mod tag;
+mod unique;
 
 use std::collections::BTreeSet;
 
-use crate::config::{Diagnostic, FileId, Key, Node, Severity, Sources, Value, documents, merge_text, tidy};
+use crate::config::{
+    Diagnostic, Env, FileId, Key, Node, Severity, Sources, Value, documents, interpolate, merge_text,
+    reads_as_text, tidy,
+};
 
 pub use explain::{Effect, Setting};
 
-use form::{Form, entry_key, text_key, unique};
-use rule::{Rule, rule};
+use form::Form;
+use rule::{Rule, refuses_twice, rule};
 use tag::{Removal, Tags};
+use unique::{entry_key, put, text_key, unique};
 
 /// Several compose files as one.
 #[derive(Debug)]
@@ -62,10 +67,30 @@ impl Merged<'_> {
 
 /// Merges files in order: later ones override. What is wrong comes with what could be merged.
 pub fn merge<'a>(sources: &'a Sources, files: &[FileId]) -> (Merged<'a>, Vec<Diagnostic>) {
+    merge_all(sources, files, None)
+}
+
+/// As [`merge`], with the variables of each file replaced before. A dollar sign that is left is doubled, as compose
+/// does where it prints what it has merged: to compose the answer means what the files mean.
+pub fn merge_interpolated<'a>(
+    sources: &'a Sources,
+    files: &[FileId],
+    env: &Env,
+) -> (Merged<'a>, Vec<Diagnostic>) {
+    merge_all(sources, files, Some(env))
+}
+
+fn merge_all<'a>(sources: &'a Sources, files: &[FileId], env: Option<&Env>) -> (Merged<'a>, Vec<Diagnostic>) {
     let mut merger = Merger::default();
     for file in files {
         // Compose merges the documents of a file as if each were a file.
-        for document in documents(sources, *file, &mut merger.diagnostics) {
+        for mut document in documents(sources, *file, &mut merger.diagnostics) {
+            check_keys(&document, sources, &mut merger.diagnostics);
+            tag::prepare(&mut document, false);
+            if let Some(env) = env {
+                interpolate(&mut document, env, sources, &mut merger.diagnostics, &mut Vec::new());
+                double_dollars(&mut document);
+            }
             merger.add(document);
         }
     }
@@ -75,6 +100,32 @@ pub fn merge<'a>(sources: &'a Sources, files: &[FileId]) -> (Merged<'a>, Vec<Dia
     }
     tidy(&mut diagnostics);
     (Merged { sources, node, documents }, diagnostics)
+}
+
+/// Compose takes no number, boolean or nothing for a key, though YAML does.
+fn check_keys(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagnostic>) {
+    match &node.value {
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                if sources.slice(key.span) == key.text && !reads_as_text(&key.text) {
+                    let bad = Diagnostic::new(key.span, format!("the key `{}` is no string", key.text));
+                    diagnostics.push(bad.help("put it in quotes"));
+                }
+                check_keys(node, sources, diagnostics);
+            }
+        }
+        Value::List(items) => items.iter().for_each(|it| check_keys(it, sources, diagnostics)),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {}
+    }
+}
+
+fn double_dollars(node: &mut Node) {
+    match &mut node.value {
+        Value::Text(text) => *text = text.replace('$', "$$"),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, it)| double_dollars(it)),
+        Value::List(items) => items.iter_mut().for_each(double_dollars),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
+    }
 }
 
 #[derive(Default)]
@@ -100,9 +151,12 @@ impl Merger {
             }
         }
         self.check(&document);
-        tag::prepare(&mut document);
-        let mut form =
-            Form { listed: BTreeSet::new(), alone: BTreeSet::new(), diagnostics: &mut self.diagnostics };
+        let mut form = Form {
+            listed: BTreeSet::new(),
+            alone: BTreeSet::new(),
+            ports: 0,
+            diagnostics: &mut self.diagnostics,
+        };
         form.unify(&mut document, &mut Vec::new());
         let listed = form.listed;
         self.alone = form.alone;
@@ -200,21 +254,24 @@ impl Merger {
         }
         match (&mut node.value, later.value) {
             (Value::Map(entries), Value::Map(more)) if rule == Rule::KeyValue => {
-                for (key, value) in more {
-                    match entries.iter_mut().find(|(it, _)| it.text == key.text) {
-                        Some(entry) => *entry = (key, value),
-                        None => entries.push((key, value)),
+                put(entries, more, |earlier, later| {
+                    let is_same = merge_text(&earlier.1) == merge_text(&later.1);
+                    if is_same && refuses_twice(path) {
+                        let message = format!(
+                            "compose refuses `{}` where an earlier file says just the same",
+                            later.0.text
+                        );
+                        let twice = Diagnostic::new(later.1.span, message).note(earlier.1.span, "first here");
+                        self.diagnostics.push(twice.help("leave one of them out"));
                     }
-                }
+                    *earlier = later;
+                });
             }
             (mine, theirs) if rule == Rule::Hosts => {
                 let mut items = hosts(std::mem::replace(mine, Value::Null));
-                for item in hosts(theirs) {
-                    if !items.iter().any(|it| it.value == item.value) {
-                        items.push(item);
-                    }
-                }
+                items.extend(hosts(theirs));
                 *mine = Value::List(items);
+                unique(node, merge_text);
             }
             (Value::List(items), Value::List(more)) if rule == Rule::Ipam => {
                 if items.len() > 1
@@ -233,16 +290,11 @@ impl Merger {
                 }
             }
             (Value::Map(entries), Value::Map(more)) => {
-                for (key, value) in more {
-                    match entries.iter_mut().find(|(it, _)| it.text == key.text) {
-                        Some((_, node)) => {
-                            path.push(key.text);
-                            self.merge(node, value, path);
-                            path.pop();
-                        }
-                        None => entries.push((key, value)),
-                    }
-                }
+                put(entries, more, |(_, node), (key, value)| {
+                    path.push(key.text);
+                    self.merge(node, value, path);
+                    path.pop();
+                });
             }
             (Value::Map(_) | Value::List(_), value) => {
                 let later = Node { value, ..later };
@@ -304,3 +356,6 @@ fn hosts(value: Value) -> Vec<Node> {
     }
     items
 }
+
+#[cfg(test)]
+mod tests;

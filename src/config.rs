@@ -30,6 +30,7 @@ pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Severity, tidy};
 pub use interpolate::Env;
+pub(crate) use interpolate::interpolate;
 pub(crate) use merge::merge_own;
 pub use merge::scalar_text as merge_text;
 pub use placeholder::Vars;

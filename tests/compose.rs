@@ -97,8 +97,9 @@ fn expect_file_or_none(path: &Path, actual: &str) -> Result<(), String> {
 /// - one text stands in a list;
 /// - defaults go: `mode`, `protocol` of a port, `target` of a secret, `required`, `condition`, `count`, `context`;
 /// - `published` is a text;
-/// - no command is the same as an empty one; an empty `volume` of a mount goes.
+/// - an empty list is nothing, as are no pairs of `KEY=VALUE`; an empty `volume` of a mount goes.
 fn canonical(mut document: Value) -> Value {
+    no_empty_list(&mut document);
     if let Some(services) = document.get_mut("services").and_then(Value::as_object_mut) {
         services.values_mut().for_each(service);
     }
@@ -110,6 +111,15 @@ fn canonical(mut document: Value) -> Value {
         }
     }
     document
+}
+
+fn no_empty_list(value: &mut Value) {
+    match value {
+        Value::Array(items) if items.is_empty() => *value = Value::Null,
+        Value::Array(items) => items.iter_mut().for_each(no_empty_list),
+        Value::Object(map) => map.values_mut().for_each(no_empty_list),
+        _ => {}
+    }
 }
 
 fn service(service: &mut Value) {
@@ -132,13 +142,6 @@ fn service(service: &mut Value) {
         at(service, pointer, |it| {
             if it.is_string() {
                 *it = json!([it.take()]);
-            }
-        });
-    }
-    for pointer in ["/command", "/entrypoint"] {
-        at(service, pointer, |it| {
-            if *it == json!([]) {
-                *it = Value::Null;
             }
         });
     }
@@ -204,6 +207,10 @@ fn key_value(value: &mut Value) {
             .collect(),
         _ => return,
     };
+    if entries.is_empty() {
+        *value = Value::Null;
+        return;
+    }
     let text = |it: Value| if it.is_null() { it } else { json!(text(&it)) };
     *value = Value::Object(entries.into_iter().map(|(key, it)| (key, text(it))).collect());
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::compose::Document;
-use crate::compose::form::{entry_key, text_key};
 use crate::compose::rule::{Rule, rule};
+use crate::compose::unique::{entry_key, text_key};
 use crate::config::{Node, Sources, Span, Value};
 
 /// What one file says about a value.

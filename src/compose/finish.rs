@@ -1,8 +1,11 @@
 //! What is left to do once everything is merged.
 
+use std::collections::BTreeMap;
+
 use crate::compose::form::has_variable;
 use crate::compose::rule::{Entry, Rule, refuses_twice, rule};
 use crate::compose::tag::OWN;
+use crate::compose::unique::repeated;
 use crate::config::{Diagnostic, Key, Node, Severity, Value, merge_own, merge_text};
 
 /// Brings the value at a path, and all below, into the form that is shown, and checks what only the whole can tell.
@@ -78,9 +81,9 @@ fn ports(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
         let protocol = get("protocol").unwrap_or_else(|| "tcp".to_owned());
         Some((host_ip, get("published")?, get("target")?, protocol))
     };
-    for (index, item) in items.iter().enumerate() {
-        let same = |it: &&Node| key(it).is_some() && key(it) == key(item);
-        if let Some(first) = items.iter().take(index).find(same) {
+    let mut known: BTreeMap<_, &Node> = BTreeMap::new();
+    for (key, item) in items.iter().filter_map(|it| Some((key(it)?, it))) {
+        if let Some(first) = known.insert(key, item) {
             let message = "compose publishes this port twice: it does not merge a number with a text";
             let mut warning = Diagnostic::new(item.span, message).note(first.span, "and here");
             warning.severity = Severity::Warning;
@@ -91,12 +94,10 @@ fn ports(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
 
 fn twice(node: &Node, path: &[String], diagnostics: &mut Vec<Diagnostic>) {
     let Value::List(items) = &node.value else { return };
-    for (index, item) in items.iter().enumerate() {
-        if let Some(first) = items.iter().take(index).find(|it| it.value == item.value) {
-            let name = path.last().map_or("", String::as_str);
-            let message = format!("`{name}` has the same entry twice, which compose refuses");
-            let twice = Diagnostic::new(item.span, message).note(first.span, "first here");
-            diagnostics.push(twice.help("keep one of them"));
-        }
+    let name = path.last().map_or("", String::as_str);
+    for (item, first) in repeated(items) {
+        let message = format!("`{name}` has the same entry twice, which compose refuses");
+        let twice = Diagnostic::new(item.span, message).note(first.span, "first here");
+        diagnostics.push(twice.help("keep one of them"));
     }
 }

@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::compose::rule::{Entry, Rule, rule};
+use crate::compose::unique::{entry_key, put, repeated, text_key, unique};
 use crate::compose::{mount, port};
 use crate::config::{Diagnostic, Key, Node, Span, Value, merge_text};
+
+/// More ports than there are, and no danger to memory: a range takes a line and stands for all of them.
+const MAX_PORTS: usize = 100_000;
 
 /// Brings a document into that form.
 pub(super) struct Form<'a> {
@@ -12,6 +16,8 @@ pub(super) struct Form<'a> {
     pub(super) listed: BTreeSet<Vec<String>>,
     /// Where the form is one that compose merges with nothing earlier.
     pub(super) alone: BTreeSet<Vec<String>>,
+    /// How many ports there are so far.
+    pub(super) ports: usize,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -71,19 +77,9 @@ impl Form<'_> {
                 fits
             }),
             Value::List(items) => {
-                let mut entries: Vec<(Key, Node)> = Vec::new();
-                for item in std::mem::take(items) {
-                    let Some(text) = self.text(&item) else { continue };
-                    let (name, value) = match text.split_once('=') {
-                        Some((name, value)) => (name, Value::Text(value.to_owned())),
-                        None => (text.as_str(), Value::Null),
-                    };
-                    let value = Node::new(value, item.span);
-                    match entries.iter_mut().find(|(it, _)| it.text == name) {
-                        Some(entry) => *entry = (key(name, item.span), value),
-                        None => entries.push((key(name, item.span), value)),
-                    }
-                }
+                let more = std::mem::take(items).into_iter().filter_map(|it| self.pair(&it));
+                let mut entries = Vec::new();
+                put(&mut entries, more, |earlier, later| *earlier = later);
                 node.value = Value::Map(entries);
                 self.listed.insert(path.to_vec());
             }
@@ -126,7 +122,15 @@ impl Form<'_> {
             Entry::Expose => return vec![node],
             Entry::Port | Entry::Volume | Entry::Device if is_open => return vec![node],
             Entry::Port => match port::parse(&short) {
-                Ok(ports) => return ports.into_iter().map(|it| long_port(it, &node)).collect(),
+                Ok(ports) => {
+                    self.ports += ports.len();
+                    if self.ports > MAX_PORTS {
+                        let message = format!("the ports of this document are more than {MAX_PORTS}");
+                        self.diagnostics.push(Diagnostic::new(span, message));
+                        return Vec::new();
+                    }
+                    return ports.into_iter().map(|it| long_port(it, &node)).collect();
+                }
                 Err(message) => Err((message, "write `[[IP:]PUBLISHED:]TARGET[/PROTOCOL]`")),
             },
             Entry::Volume => mount::parse(&short)
@@ -173,18 +177,18 @@ impl Form<'_> {
     fn names(&mut self, node: &mut Node, value: Option<fn(Span) -> Value>) {
         match &mut node.value {
             Value::List(items) => {
-                let mut entries: Vec<(Key, Node)> = Vec::new();
+                let mut more = Vec::new();
                 for item in std::mem::take(items) {
                     let Some(name) = self.text(&item) else { continue };
-                    if let Some((first, _)) = entries.iter().find(|(it, _)| it.text == name) {
-                        let message = format!("`{name}` is given twice");
-                        let twice = Diagnostic::new(item.span, message).note(first.span, "first here");
-                        self.diagnostics.push(twice.help("keep one of them"));
-                        continue;
-                    }
                     let value = value.map_or(Value::Null, |it| it(item.span));
-                    entries.push((key(&name, item.span), Node::new(value, item.span)));
+                    more.push((key(&name, item.span), Node::new(value, item.span)));
                 }
+                let mut entries = Vec::new();
+                put(&mut entries, more, |(first, _), (key, _)| {
+                    let message = format!("`{}` is given twice", key.text);
+                    let twice = Diagnostic::new(key.span, message).note(first.span, "first here");
+                    self.diagnostics.push(twice.help("keep one of them"));
+                });
                 node.value = Value::Map(entries);
             }
             Value::Map(entries) if value.is_some() => entries.retain(|(_, value)| {
@@ -201,28 +205,29 @@ impl Form<'_> {
 
     fn hosts(&mut self, node: &Node) {
         let Value::List(items) = &node.value else { return };
-        for (index, item) in items.iter().enumerate() {
-            if let Some(first) = items.iter().take(index).find(|it| it.value == item.value) {
-                let twice =
-                    Diagnostic::new(item.span, "this host is given twice").note(first.span, "first here");
-                self.diagnostics.push(twice.help("keep one of them"));
-            }
+        for (item, first) in repeated(items) {
+            let twice = Diagnostic::new(item.span, "this host is given twice").note(first.span, "first here");
+            self.diagnostics.push(twice.help("keep one of them"));
         }
     }
 
     fn ssh(&mut self, node: &mut Node, path: &[String]) {
         let Value::List(items) = &mut node.value else { return };
         self.alone.insert(path.to_vec());
+        let more = std::mem::take(items).into_iter().filter_map(|it| self.pair(&it));
         let mut entries = Vec::new();
-        for item in std::mem::take(items) {
-            let Some(text) = self.text(&item) else { continue };
-            let (name, value) = match text.split_once('=') {
-                Some((name, path)) => (name, Value::Text(path.to_owned())),
-                None => (text.as_str(), Value::Null),
-            };
-            entries.push((key(name, item.span), Node::new(value, item.span)));
-        }
+        put(&mut entries, more, |earlier, later| *earlier = later);
         node.value = Value::Map(entries);
+    }
+
+    /// What `KEY=VALUE` says: nothing of a key alone.
+    fn pair(&mut self, item: &Node) -> Option<(Key, Node)> {
+        let text = self.text(item)?;
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Value::Text(value.to_owned())),
+            None => (text.as_str(), Value::Null),
+        };
+        Some((key(name, item.span), Node::new(value, item.span)))
     }
 
     /// The text of an item; what is none is reported.
@@ -238,60 +243,6 @@ impl Form<'_> {
         let message = format!("expected {expected}, found {}", node.type_name());
         self.diagnostics.push(Diagnostic::new(node.span, message));
     }
-}
-
-/// What tells the entries of a list apart; None for what stands for itself.
-pub(super) fn entry_key(node: &Node, entry: Entry) -> Option<String> {
-    let get = |key: &str| node.get(key).and_then(merge_text);
-    let short = merge_text(node);
-    match entry {
-        Entry::Port => Some(match short {
-            Some(it) => it,
-            None => {
-                // For compose a number and the same text are two ports.
-                let published = match node.get("published").map(|it| &it.value) {
-                    Some(Value::Int(it)) => format!("number {it}"),
-                    _ => get("published").unwrap_or_default(),
-                };
-                let host_ip = get("host_ip").unwrap_or_else(|| "0.0.0.0".to_owned());
-                let protocol = get("protocol").unwrap_or_else(|| "tcp".to_owned());
-                format!("{host_ip} {published}>{}/{protocol}", get("target")?)
-            }
-        }),
-        Entry::Volume => match short {
-            Some(it) => mount::parse(&it).ok().map(|it| it.target),
-            None => get("target"),
-        },
-        Entry::Device => match short {
-            Some(it) => mount::device(&it).map(|(_, target, _)| target.to_owned()),
-            None => get("target"),
-        },
-        Entry::Secret => get("target").or_else(|| Some(format!("/run/secrets/{}", get("source")?))),
-        Entry::Config => get("target").or_else(|| Some(format!("/{}", get("source")?))),
-        Entry::EnvFile => get("path"),
-        Entry::Expose => short,
-        Entry::BuildSecret => None,
-    }
-}
-
-/// What tells texts of a list apart.
-pub(super) fn text_key(node: &Node) -> Option<String> {
-    let text = merge_text(node)?;
-    Some(text.split_once('=').map_or(text.as_str(), |(key, _)| key).to_owned())
-}
-
-/// Of entries with one key the last stays, at the place of the first.
-pub(super) fn unique(node: &mut Node, key: impl Fn(&Node) -> Option<String>) {
-    let Value::List(items) = &mut node.value else { return };
-    let mut kept: Vec<(Option<String>, Node)> = Vec::new();
-    for item in std::mem::take(items) {
-        let key = key(&item);
-        match kept.iter_mut().find(|(it, _)| key.is_some() && *it == key) {
-            Some((_, earlier)) => *earlier = item,
-            None => kept.push((key, item)),
-        }
-    }
-    items.extend(kept.into_iter().map(|(_, it)| it));
 }
 
 /// Does compose put something in place of a part of the text?

@@ -100,5 +100,6 @@ pub(super) fn refuses_twice(path: &[String]) -> bool {
             _,
             "security_opt" | "group_add" | "external_links" | "volumes_from" | "device_cgroup_rules"
         ] | ["services", _, "deploy", "resources", "reservations", "devices", _, "capabilities"]
+            | ["volumes", _, "labels"]
     )
 }

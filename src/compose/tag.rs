@@ -19,24 +19,28 @@ pub(super) fn removes(node: &Node) -> bool {
     matches!(node.tag.as_deref(), Some(RESET | OVERRIDE))
 }
 
-/// Settles what the tags of a document mean for its own values; `!reset` and `!override` stay.
-pub(super) fn prepare(node: &mut Node) {
-    if let (Some(_), Some(plain)) = (&node.tag, node.plain.take_if(|_| node.tag.is_some())) {
+/// Settles what the tags of a document mean for its own values; `!reset` and `!override` stay where they mean more.
+/// Within what replaces all that is earlier they mean no more than any other tag.
+pub(super) fn prepare(node: &mut Node, is_within: bool) {
+    if node.tag.is_some()
+        && let Some(plain) = node.plain.take()
+    {
         node.value = Value::Text(plain);
     }
-    if is_reset(node) {
-        node.value = Value::Null;
-    } else if !removes(node) {
+    if is_within || !removes(node) {
         node.tag = None;
+    } else if is_reset(node) {
+        node.value = Value::Null;
     }
+    let is_within = is_within || node.tag.is_some();
     match &mut node.value {
         Value::Map(entries) => {
-            entries.iter_mut().filter(|(key, _)| key.text != OWN).for_each(|(_, it)| prepare(it));
+            entries.iter_mut().filter(|(key, _)| key.text != OWN).for_each(|(_, it)| prepare(it, is_within));
         }
         Value::List(items) => {
             // No place of a list could be found again: what is reset there is no more than left out.
-            items.retain(|it| !is_reset(it));
-            items.iter_mut().for_each(prepare);
+            items.retain(|it| is_within || !is_reset(it));
+            items.iter_mut().for_each(|it| prepare(it, is_within));
         }
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {}
     }

@@ -12,7 +12,7 @@ pub type Env = BTreeMap<String, String>;
 
 /// Replaces the variables in every string of `node`; what is wrong goes to `diagnostics`, and a string that it is
 /// wrong in to `broken`.
-pub(super) fn interpolate(
+pub(crate) fn interpolate(
     node: &mut Node,
     env: &Env,
     sources: &Sources,
