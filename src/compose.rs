@@ -10,25 +10,21 @@ mod emit;
 mod explain;
 mod finish;
 mod form;
+mod merge;
 mod mount;
 mod port;
 mod rule;
 mod tag;
 mod unique;
 
-use std::collections::BTreeSet;
-
 use crate::config::{
-    Diagnostic, Env, FileId, Key, Node, Severity, Sources, Value, documents, interpolate, merge_text,
-    reads_as_text, tidy,
+    Diagnostic, Env, FileId, Node, Sources, Value, documents, interpolate, reads_as_text, tidy,
 };
 
 pub use explain::{Effect, Setting};
 
-use form::Form;
-use rule::{Rule, refuses_twice, rule};
-use tag::{Removal, Tags};
-use unique::{entry_key, put, text_key, unique};
+use merge::Merger;
+use tag::Removal;
 
 /// Several compose files as one.
 #[derive(Debug)]
@@ -126,235 +122,6 @@ fn double_dollars(node: &mut Node) {
         Value::List(items) => items.iter_mut().for_each(double_dollars),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }
-}
-
-#[derive(Default)]
-struct Merger {
-    node: Option<Node>,
-    documents: Vec<Document>,
-    /// Where `KEY=VALUE` is a list for compose, as it is wherever two were merged.
-    listed: BTreeSet<Vec<String>>,
-    /// Where the document to add has a form that compose merges with nothing earlier.
-    alone: BTreeSet<Vec<String>>,
-    diagnostics: Vec<Diagnostic>,
-}
-
-impl Merger {
-    fn add(&mut self, mut document: Node) {
-        match &mut document.value {
-            Value::Map(entries) => entries.retain(|(key, _)| key.text != "version"),
-            Value::Null => return,
-            _ => {
-                let message = format!("a compose file is a mapping, not {}", document.type_name());
-                self.diagnostics.push(Diagnostic::new(document.span, message));
-                return;
-            }
-        }
-        self.check(&document);
-        let mut form = Form {
-            listed: BTreeSet::new(),
-            alone: BTreeSet::new(),
-            ports: 0,
-            diagnostics: &mut self.diagnostics,
-        };
-        form.unify(&mut document, &mut Vec::new());
-        let listed = form.listed;
-        self.alone = form.alone;
-        let mut tags = Tags {
-            listed: &mut self.listed,
-            removals: Vec::new(),
-            done: BTreeSet::new(),
-            diagnostics: &mut self.diagnostics,
-        };
-        tags.settle(&mut document, self.node.as_mut(), &mut Vec::new());
-        document.tag = None;
-        self.documents.push(Document { node: document.clone(), removals: tags.removals });
-        match self.node.take() {
-            Some(mut node) => {
-                self.merge(&mut node, document, &mut Vec::new());
-                self.node = Some(node);
-            }
-            None => self.node = Some(document),
-        }
-        self.listed.extend(listed);
-    }
-
-    /// What cannot be merged at all, and what is left as it is.
-    fn check(&mut self, document: &Node) {
-        let Value::Map(entries) = &document.value else { return };
-        for (key, node) in entries {
-            match key.text.as_str() {
-                "services" | "networks" | "volumes" | "secrets" | "configs" | "models" => {
-                    self.mapping(node, &format!("`{}`", key.text));
-                    if key.text == "services" {
-                        self.services(node);
-                    }
-                }
-                "include" => self.stays(key, "the files that it names are not merged"),
-                _ => {}
-            }
-        }
-    }
-
-    fn services(&mut self, services: &Node) {
-        let Value::Map(entries) = &services.value else { return };
-        for (name, service) in entries {
-            self.mapping(service, &format!("service `{}`", name.text));
-            let Value::Map(entries) = &service.value else { continue };
-            if let Some((key, _)) = entries.iter().find(|(key, _)| key.text == "extends") {
-                self.stays(
-                    key,
-                    "what it takes from elsewhere is not merged, and comes before all files that are",
-                );
-            }
-        }
-    }
-
-    fn mapping(&mut self, node: &Node, what: &str) {
-        if !matches!(node.value, Value::Map(_) | Value::Null) && !tag::is_reset(node) {
-            let message = format!("{what} is a mapping, not {}", node.type_name());
-            self.diagnostics.push(Diagnostic::new(node.span, message));
-        }
-    }
-
-    fn stays(&mut self, key: &Key, why: &str) {
-        let message = format!("`{}` stays as it is written: {why}", key.text);
-        self.diagnostics
-            .push(Diagnostic { severity: Severity::Warning, ..Diagnostic::new(key.span, message) });
-    }
-
-    fn warn(&mut self, node: &Node, message: &str) {
-        self.diagnostics
-            .push(Diagnostic { severity: Severity::Warning, ..Diagnostic::new(node.span, message) });
-    }
-
-    /// Merges `later` into the value at a path.
-    fn merge(&mut self, node: &mut Node, later: Node, path: &mut Vec<String>) {
-        let rule = rule(path);
-        if rule == Rule::Replace {
-            *node = later;
-            return;
-        }
-        if rule == Rule::KeyValue && !matches!(node.value, Value::Null) {
-            self.listed.insert(path.clone());
-        }
-        if matches!(later.value, Value::Null) {
-            if rule == Rule::Logging {
-                self.warn(&later, "compose 2.40 crashes on this: it is left out");
-            }
-            return;
-        }
-        if matches!(node.value, Value::Null) || rule == Rule::Logging && has_other_driver(node, &later) {
-            *node = later;
-            return;
-        }
-        if self.alone.contains(path) {
-            self.conflict(node, &later, path);
-            return;
-        }
-        match (&mut node.value, later.value) {
-            (Value::Map(entries), Value::Map(more)) if rule == Rule::KeyValue => {
-                put(entries, more, |earlier, later| {
-                    let is_same = merge_text(&earlier.1) == merge_text(&later.1);
-                    if is_same && refuses_twice(path) {
-                        let message = format!(
-                            "compose refuses `{}` where an earlier file says just the same",
-                            later.0.text
-                        );
-                        let twice = Diagnostic::new(later.1.span, message).note(earlier.1.span, "first here");
-                        self.diagnostics.push(twice.help("leave one of them out"));
-                    }
-                    *earlier = later;
-                });
-            }
-            (mine, theirs) if rule == Rule::Hosts => {
-                let mut items = hosts(std::mem::replace(mine, Value::Null));
-                items.extend(hosts(theirs));
-                *mine = Value::List(items);
-                unique(node, merge_text);
-            }
-            (Value::List(items), Value::List(more)) if rule == Rule::Ipam => {
-                if items.len() > 1
-                    && let [_, second, ..] = more.as_slice()
-                {
-                    self.warn(second, "compose 2.40 mixes the subnets up where both files have several");
-                }
-                *items = more.into_iter().map(|it| self.subnet(items, it, path)).collect();
-            }
-            (Value::List(items), Value::List(more)) => {
-                items.extend(more);
-                match rule {
-                    Rule::Texts => unique(node, text_key),
-                    Rule::Keyed(entry) => unique(node, |it| entry_key(it, entry)),
-                    _ => {}
-                }
-            }
-            (Value::Map(entries), Value::Map(more)) => {
-                put(entries, more, |(_, node), (key, value)| {
-                    path.push(key.text);
-                    self.merge(node, value, path);
-                    path.pop();
-                });
-            }
-            (Value::Map(_) | Value::List(_), value) => {
-                let later = Node { value, ..later };
-                self.conflict(node, &later, path);
-            }
-            (_, value) => *node = Node { value, ..later },
-        }
-    }
-
-    fn conflict(&mut self, node: &Node, later: &Node, path: &[String]) {
-        let name = path.last().map_or("", String::as_str);
-        let message = match node.type_name() == later.type_name() {
-            true => format!("compose cannot merge this form of `{name}` with an earlier one"),
-            false => format!("`{name}` is {} here and {} elsewhere", later.type_name(), node.type_name()),
-        };
-        let conflict = Diagnostic::new(later.span, message).note(node.span, "elsewhere");
-        self.diagnostics.push(conflict.help("write both in one form; `!override` replaces the earlier"));
-    }
-
-    /// An entry of `ipam.config` over the earlier one of its subnet.
-    fn subnet(&mut self, earlier: &[Node], later: Node, path: &mut Vec<String>) -> Node {
-        let subnet = |it: &Node| it.get("subnet").and_then(merge_text);
-        match earlier.iter().find(|it| subnet(it) == subnet(&later)) {
-            Some(it) => {
-                let mut node = it.clone();
-                path.push(String::new());
-                self.merge(&mut node, later, path);
-                path.pop();
-                node
-            }
-            None => later,
-        }
-    }
-}
-
-/// Options of one driver mean nothing to another.
-fn has_other_driver(node: &Node, later: &Node) -> bool {
-    let driver = |it: &Node| it.get("driver").and_then(merge_text);
-    matches!((driver(node), driver(later)), (Some(a), Some(b)) if a != b)
-}
-
-/// `extra_hosts` as a list of `HOST=ADDRESS`.
-fn hosts(value: Value) -> Vec<Node> {
-    let entries = match value {
-        Value::List(items) => return items,
-        Value::Map(entries) => entries,
-        _ => return Vec::new(),
-    };
-    let mut items = Vec::new();
-    for (key, node) in entries {
-        let addresses = match node.value {
-            Value::List(items) => items,
-            value => vec![Node { value, ..node }],
-        };
-        for address in addresses {
-            let text = format!("{}={}", key.text, merge_text(&address).unwrap_or_default());
-            items.push(Node::new(Value::Text(text), address.span));
-        }
-    }
-    items
 }
 
 #[cfg(test)]

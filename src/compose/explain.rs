@@ -13,6 +13,8 @@ use crate::config::{Node, Sources, Span, Value};
 pub struct Setting {
     /// `FILE:LINE:COL`; of a value that an alias stands for, where the anchor is.
     pub place: String,
+    /// The same place, to be told apart by file.
+    pub span: Span,
     /// On one line, as JSON where it is no plain text. Of what removes, the tag.
     pub value: String,
     pub effect: Effect,
@@ -67,7 +69,7 @@ pub(super) fn explain(
     for document in documents {
         for it in document.removals.iter().filter(|it| leads_through(&steps, &it.path)) {
             let (place, value) = (sources.place(it.span), it.tag.clone());
-            settings.push(Setting { place, value, effect: Effect::Removes });
+            settings.push(Setting { place, span: it.span, value, effect: Effect::Removes });
         }
         for node in find(&document.node, &steps) {
             let mut own = BTreeSet::new();
@@ -79,7 +81,8 @@ pub(super) fn explain(
             };
             // Nothing is what most attributes ignore.
             if !matches!(node.value, Value::Null) || effect == Effect::Kept {
-                settings.push(Setting { place: sources.place(node.span), value: shown(node), effect });
+                let (place, value) = (sources.place(node.span), shown(node));
+                settings.push(Setting { place, span: node.span, value, effect });
             }
         }
     }

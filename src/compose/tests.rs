@@ -29,7 +29,7 @@ fn explained(files: &[&str], path: &str) -> Vec<String> {
     let sources = sources(files);
     let (merged, _) = merge(&sources, &sources.ids().collect::<Vec<_>>());
     let settings = merged.explain(path).into_iter();
-    settings.map(|Setting { place, value, effect }| format!("{place} {value} ({effect})")).collect()
+    settings.map(|Setting { place, value, effect, .. }| format!("{place} {value} ({effect})")).collect()
 }
 
 #[test]
