@@ -20,6 +20,7 @@ pub mod compose;
 pub mod config;
 pub mod container;
 pub mod daemon;
+pub mod deps;
 pub mod device;
 pub mod docker;
 pub mod ethtool;
@@ -75,7 +76,7 @@ const TOOLS: &[Tool] = &[
         name: "resolve-deps",
         aliases: &["resolve-deps.py"],
         about: "resolves the dependencies between modes",
-        main: |_| tools::unbuilt("resolve-deps"),
+        main: tools::resolve_deps::main,
     },
     Tool {
         name: "wait",

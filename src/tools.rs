@@ -3,6 +3,8 @@
 pub(crate) mod conlink;
 pub(crate) mod install;
 mod logger;
+mod nodes;
+pub(crate) mod resolve_deps;
 
 /// The answer of a tool that is announced and not built.
 pub(crate) fn unbuilt(name: &str) -> anyhow::Result<u8> {

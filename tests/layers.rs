@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ethtool", &["words"]),
     ("config", &["addr", "device", "words", "nat", "route", "netem", "ethtool"]),
     ("compose", &["config"]),
+    ("deps", &["words"]),
     ("network", &["addr", "container", "device", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
     ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
@@ -23,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),
     ("daemon", &["addr", "container", "network", "plan", "reconcile", "docker", "kernel"]),
-    ("tools", &["config", "compose", "network", "reconcile", "docker", "kernel", "daemon"]),
+    ("tools", &["config", "compose", "network", "reconcile", "docker", "kernel", "daemon", "deps", "words"]),
     ("lib", &["tools"]),
 ];
 
@@ -39,6 +40,7 @@ const PURE: &[&str] = &[
     "ethtool",
     "config",
     "compose",
+    "deps",
     "network",
     "plan",
     "reconcile",

@@ -14,5 +14,6 @@ mod layers;
 mod model;
 mod netns;
 mod plan;
+mod resolve_deps;
 mod schema;
 mod support;

@@ -1,0 +1,595 @@
+//! The smallest set that fulfils a request: branch and bound, then the first of the smallest ones.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::deps::Unresolved;
+use crate::deps::bits::Bits;
+use crate::deps::problem::{Item, Problem, REQUEST};
+
+/// A smallest set.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// With the request's node.
+    pub(super) nodes: Bits,
+    /// In the order met.
+    pub(super) why: Vec<Why>,
+}
+
+/// Why a node is in the set.
+#[derive(Debug)]
+pub(super) struct Why {
+    pub(super) node: usize,
+    pub(super) by: usize,
+    /// What it was chosen from.
+    pub(super) alternatives: Option<Vec<usize>>,
+}
+
+/// More nodes than anyone has, and as much memory as a search may take: 128 MiB for the sets of what each needs.
+const MAX_NODES: usize = 1 << 15;
+
+/// The smallest set, of which the alternatives written first are taken.
+pub(super) fn smallest(problem: &Problem, stop: &mut dyn FnMut() -> bool) -> Result<Answer, Unresolved> {
+    if problem.clauses.is_empty() {
+        let mut walk = Walk::new(problem);
+        while walk.next(|_| None).is_some() {}
+        return Ok(Answer { nodes: walk.seen, why: walk.why });
+    }
+    if problem.len() > MAX_NODES {
+        return Err(Unresolved::TooHard);
+    }
+    Search::new(problem, stop).first_smallest().map_err(|OutOfTime| Unresolved::TooHard)
+}
+
+/// Meets nodes and alternatives in the order that decides among smallest sets: the request's, then breadth first,
+/// but a chosen alternative at once.
+struct Walk<'a> {
+    problem: &'a Problem,
+    queue: std::collections::VecDeque<(usize, Item)>,
+    seen: Bits,
+    why: Vec<Why>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(problem: &'a Problem) -> Self {
+        let mut seen = Bits::none(problem.len());
+        seen.insert(REQUEST);
+        let queue = problem.items(REQUEST).iter().map(|it| (REQUEST, *it)).collect();
+        Self { problem, queue, seen, why: Vec::new() }
+    }
+
+    /// Goes on by one entry; `pick` chooses among alternatives. None at the end.
+    fn next(&mut self, pick: impl FnOnce(usize) -> Option<usize>) -> Option<()> {
+        let (by, item) = self.queue.pop_front()?;
+        let (node, alternatives) = match item {
+            Item::Needs(node) => (Some(node), None),
+            Item::AnyOf(clause) => (pick(clause), Some(self.problem.alternatives(clause).to_vec())),
+            Item::After(_) => (None, None),
+        };
+        if let Some(node) = node
+            && self.seen.insert(node)
+        {
+            self.queue.extend(self.problem.items(node).iter().map(|it| (node, *it)));
+            self.why.push(Why { node, by, alternatives });
+        }
+        Some(())
+    }
+}
+
+/// The time given is over.
+struct OutOfTime;
+
+/// A part of the way to a set.
+#[derive(Clone, Debug)]
+struct State {
+    /// Closed under what they need.
+    chosen: Bits,
+    /// How many are chosen.
+    count: usize,
+    /// Not in the set, as another branch has those that are.
+    banned: Bits,
+    /// Clauses of chosen nodes that no chosen node fulfils as yet.
+    open: Vec<usize>,
+}
+
+struct Search<'a> {
+    problem: &'a Problem,
+    /// For each node, itself and what is in every set that it is in.
+    must: Vec<Bits>,
+    /// The clauses that each node is an alternative of.
+    occurs: Vec<Vec<usize>>,
+    /// The nodes that need each node.
+    users: Vec<Vec<usize>>,
+    stop: &'a mut dyn FnMut() -> bool,
+    steps: usize,
+    /// Solutions of parts that have nothing to do with each other.
+    parts: HashMap<Vec<usize>, Part>,
+}
+
+/// What is known of a part.
+#[derive(Clone, Debug)]
+enum Part {
+    /// The smallest choice.
+    Best(Bits, usize),
+    /// It takes at least that many nodes.
+    AtLeast(usize),
+}
+
+/// Parts remembered at a time.
+const MAX_PARTS: usize = 1 << 16;
+
+impl<'a> Search<'a> {
+    fn new(problem: &'a Problem, stop: &'a mut dyn FnMut() -> bool) -> Self {
+        let mut occurs = vec![Vec::new(); problem.len()];
+        for (number, clause) in problem.clauses.iter().enumerate() {
+            clause.alternatives.iter().for_each(|it| occurs[*it].push(number));
+        }
+        let mut users = vec![Vec::new(); problem.len()];
+        for node in 0..problem.len() {
+            problem.needs(node).for_each(|it| users[it].push(node));
+        }
+        let must = must(problem);
+        Self { problem, must, occurs, users, stop, steps: 0, parts: HashMap::new() }
+    }
+
+    fn all(&self) -> Bits {
+        let mut all = Bits::none(self.problem.len());
+        (0..self.problem.len()).for_each(|it| {
+            all.insert(it);
+        });
+        all
+    }
+
+    /// The smallest set whose alternatives are those written first, in the order in which they are met.
+    ///
+    /// Nothing is enumerated: an alternative written before that of a known smallest set is taken if some smallest set
+    /// goes on from it, which the search for one tells.
+    fn first_smallest(&mut self) -> Result<Answer, OutOfTime> {
+        let mut state = State {
+            chosen: Bits::none(self.problem.len()),
+            count: 0,
+            banned: Bits::none(self.problem.len()),
+            open: Vec::new(),
+        };
+        self.take(&mut state, REQUEST);
+        // All nodes together fulfil everything, so that there is a smallest set.
+        let all = self.problem.len();
+        let smallest = self.best(state.clone(), all + 1, 0)?;
+        let (mut witness, size) = smallest.unwrap_or_else(|| (self.all(), all));
+        let mut walk = Walk::new(self.problem);
+        let mut result = Ok(());
+        while walk
+            .next(|clause| {
+                for it in self.problem.alternatives(clause) {
+                    if witness.has(*it) {
+                        self.take(&mut state, *it);
+                        return Some(*it);
+                    }
+                    let mut with = state.clone();
+                    if !self.take(&mut with, *it) {
+                        continue;
+                    }
+                    match self.best(with.clone(), size + 1, size) {
+                        Ok(Some((other, _))) => {
+                            witness = other;
+                            state = with;
+                            return Some(*it);
+                        }
+                        Ok(None) => {}
+                        Err(it) => result = Err(it),
+                    }
+                }
+                None
+            })
+            .is_some()
+        {
+            if result.is_err() {
+                break;
+            }
+        }
+        result?;
+        Ok(Answer { nodes: witness, why: walk.why })
+    }
+
+    /// Chooses a node with all that comes with it; false where that is banned.
+    fn take(&self, state: &mut State, node: usize) -> bool {
+        if state.chosen.has(node) {
+            return true;
+        }
+        let all = &self.must[node];
+        if all.meets(&state.banned) {
+            return false;
+        }
+        for it in all.iter() {
+            if state.chosen.insert(it) {
+                state.count += 1;
+                state.open.extend(self.problem.clauses(it));
+            }
+        }
+        true
+    }
+
+    /// Can it still be in the set?
+    fn is_free(&self, state: &State, node: usize) -> bool {
+        !self.must[node].meets(&state.banned)
+    }
+
+    fn is_fulfilled(&self, state: &State, clause: usize) -> bool {
+        self.problem.alternatives(clause).iter().any(|it| state.chosen.has(*it))
+    }
+
+    /// Takes what every choice would; false where there is no choice left.
+    fn settle(&self, state: &mut State) -> bool {
+        loop {
+            let before = state.count;
+            let mut open = std::mem::take(&mut state.open);
+            open.sort_unstable();
+            open.dedup();
+            open.retain(|it| !self.is_fulfilled(state, *it));
+            for clause in &open {
+                if self.is_fulfilled(state, *clause) {
+                    continue;
+                }
+                let mut all =
+                    self.problem.alternatives(*clause).iter().filter(|it| self.is_free(state, **it));
+                let Some(first) = all.next() else { return false };
+                let mut common = self.must[*first].clone();
+                all.for_each(|it| common.keep(&self.must[*it]));
+                common.remove_all(&state.chosen);
+                for it in common.iter() {
+                    if !self.take(state, it) {
+                        return false;
+                    }
+                }
+            }
+            state.open.extend(open);
+            if state.count == before {
+                return true;
+            }
+        }
+    }
+
+    /// The smallest set that goes on from `state` with fewer than `bound` nodes; any set of `enough` nodes will do.
+    fn best(
+        &mut self,
+        mut state: State,
+        mut bound: usize,
+        enough: usize,
+    ) -> Result<Option<(Bits, usize)>, OutOfTime> {
+        self.steps += 1;
+        if self.steps.is_multiple_of(64) && (self.stop)() {
+            return Err(OutOfTime);
+        }
+        if !self.settle(&mut state) {
+            return Ok(None);
+        }
+        while self.dominate(&mut state) {
+            if !self.settle(&mut state) {
+                return Ok(None);
+            }
+        }
+        state.open.retain(|it| !self.problem.alternatives(*it).iter().any(|it| state.chosen.has(*it)));
+        if state.count >= bound {
+            return Ok(None);
+        }
+        if state.open.is_empty() {
+            return Ok(Some((state.chosen, state.count)));
+        }
+        let least = state.count + self.at_least(&state);
+        if least >= bound {
+            return Ok(None);
+        }
+        let enough = enough.max(least);
+        if state.open.len() > 1 {
+            let parts = self.split(&state);
+            if parts.len() > 1 {
+                return self.best_of_parts(&state, parts, bound);
+            }
+        }
+        let mut best = None;
+        for node in self.branch(&state) {
+            let mut next = state.clone();
+            if self.take(&mut next, node)
+                && let Some((set, size)) = self.best(next, bound, enough)?
+            {
+                best = Some((set, size));
+                bound = size;
+                if size <= enough {
+                    break;
+                }
+            }
+            // Sets with this node have been looked at.
+            state.banned.insert(node);
+        }
+        Ok(best)
+    }
+
+    /// How many nodes the open clauses take at least: each needs one alternative with all that comes with it, and what
+    /// counts for one clause does not count for another.
+    fn at_least(&self, state: &State) -> usize {
+        let mut clauses: Vec<(usize, usize, Vec<usize>)> = Vec::new();
+        for clause in &state.open {
+            let all = self.problem.alternatives(*clause).iter().copied();
+            let free: Vec<usize> = all.filter(|it| self.is_free(state, *it)).collect();
+            let none = &state.chosen;
+            let cost = free.iter().map(|it| self.must[*it].count_without(&state.chosen, none)).min();
+            clauses.push((free.len(), cost.unwrap_or_default(), free));
+        }
+        clauses.sort_by_key(|(len, cost, _)| (*len, Reverse(*cost)));
+        let mut used = Bits::none(self.problem.len());
+        let mut sum = 0;
+        for (_, _, free) in clauses {
+            let mut costs: Vec<(usize, usize)> =
+                free.iter().map(|it| (self.must[*it].count_without(&state.chosen, &used), *it)).collect();
+            costs.sort_unstable();
+            let Some((least, _)) = costs.first().copied() else { continue };
+            if least == 0 {
+                continue;
+            }
+            let mut mine = Bits::none(self.problem.len());
+            for (_, it) in costs {
+                let fresh = self.must[it].iter().filter(|it| !state.chosen.has(*it) && !used.has(*it));
+                let (counted, free): (Vec<usize>, Vec<usize>) = fresh.partition(|it| mine.has(*it));
+                let wanting = least.saturating_sub(counted.len());
+                free.into_iter().take(wanting).for_each(|it| {
+                    mine.insert(it);
+                });
+            }
+            used.add_all(&mine);
+            sum += least;
+        }
+        sum
+    }
+
+    /// Bans alternatives that another one can stand in for at no greater cost; was there one?
+    fn dominate(&self, state: &mut State) -> bool {
+        let mut banned = false;
+        for clause in state.open.clone() {
+            let all = self.problem.alternatives(clause);
+            for worse in all {
+                if state.chosen.has(*worse) || !self.is_free(state, *worse) {
+                    continue;
+                }
+                let stands_in = |better: &usize| {
+                    better != worse
+                        && self.is_free(state, *better)
+                        && self.can_replace(state, *better, *worse)
+                };
+                if all.iter().any(stands_in) {
+                    state.banned.insert(*worse);
+                    banned = true;
+                }
+            }
+        }
+        banned
+    }
+
+    /// Is every set with `worse` and without `better` as good after an exchange of the two?
+    fn can_replace(&self, state: &State, better: usize, worse: usize) -> bool {
+        // Nobody else that may be chosen needs the worse one.
+        let used = |it: &usize| !state.chosen.has(*it) && self.is_free(state, *it);
+        if self.users[worse].iter().any(used) {
+            return false;
+        }
+        // All that the better one brings is there with the worse one already, but for itself.
+        let brings = |it: usize| it != better && !state.chosen.has(it) && !self.must[worse].has(it);
+        if self.must[better].has(worse) || self.must[better].iter().any(brings) {
+            return false;
+        }
+        // It asks for no more alternatives.
+        let asks = |it: &usize| !self.is_fulfilled(state, *it);
+        if self.problem.clauses(better).any(|it| asks(&it)) {
+            return false;
+        }
+        // Every clause that the worse one could fulfil has the better one too.
+        self.occurs[worse].iter().all(|it| {
+            let clause = &self.problem.clauses[*it];
+            let owner = clause.owner;
+            let idle = !state.chosen.has(owner) && !self.is_free(state, owner);
+            idle || self.is_fulfilled(state, *it) || owner == worse || clause.alternatives.contains(&better)
+        })
+    }
+
+    /// The alternatives of the clause that leaves the least choice, the most promising first.
+    fn branch(&self, state: &State) -> Vec<usize> {
+        let gain = |node: usize| {
+            state
+                .open
+                .iter()
+                .filter(|it| self.problem.alternatives(**it).iter().any(|it| self.must[node].has(*it)))
+                .count()
+        };
+        let mut best = Vec::new();
+        let mut best_key = (usize::MAX, Reverse(0));
+        for clause in &state.open {
+            let all = self.problem.alternatives(*clause).iter().copied();
+            let free: Vec<usize> = all.filter(|it| self.is_free(state, *it)).collect();
+            if free.len() > best_key.0 {
+                continue;
+            }
+            let most = free.iter().map(|it| gain(*it)).max().unwrap_or_default();
+            let key = (free.len(), Reverse(most));
+            if key < best_key {
+                (best, best_key) = (free, key);
+            }
+        }
+        let cost = |it: usize| self.must[it].count_without(&state.chosen, &state.chosen);
+        best.sort_by_key(|it| cost(*it).saturating_add(state.open.len()) - gain(*it));
+        best
+    }
+
+    /// The open clauses in groups that no choice of one matters to another.
+    fn split(&self, state: &State) -> Vec<Vec<usize>> {
+        let mut groups: Vec<usize> = (0..state.open.len()).collect();
+        fn root(groups: &[usize], mut it: usize) -> usize {
+            while groups[it] != it {
+                it = groups[it];
+            }
+            it
+        }
+        let mut owner = vec![usize::MAX; self.problem.len()];
+        for (idx, clause) in state.open.iter().enumerate() {
+            let mut stack = self.problem.alternatives(*clause).to_vec();
+            while let Some(node) = stack.pop() {
+                if state.chosen.has(node) || !self.is_free(state, node) {
+                    continue;
+                }
+                match owner[node] {
+                    usize::MAX => {
+                        owner[node] = idx;
+                        for item in self.problem.items(node) {
+                            match item {
+                                Item::Needs(it) => stack.push(*it),
+                                Item::AnyOf(it) if !self.is_fulfilled(state, *it) => {
+                                    stack.extend(self.problem.alternatives(*it));
+                                }
+                                Item::AnyOf(_) | Item::After(_) => {}
+                            }
+                        }
+                    }
+                    other => {
+                        let (a, b) = (root(&groups, other), root(&groups, idx));
+                        groups[a.max(b)] = a.min(b);
+                    }
+                }
+            }
+        }
+        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (idx, clause) in state.open.iter().enumerate() {
+            let group = root(&groups, idx);
+            match parts.iter_mut().find(|(it, _)| *it == group) {
+                Some((_, part)) => part.push(*clause),
+                None => parts.push((group, vec![*clause])),
+            }
+        }
+        parts.into_iter().map(|(_, it)| it).collect()
+    }
+
+    fn best_of_parts(
+        &mut self,
+        state: &State,
+        parts: Vec<Vec<usize>>,
+        bound: usize,
+    ) -> Result<Option<(Bits, usize)>, OutOfTime> {
+        let mut parts: Vec<(usize, State, Vec<usize>)> = parts
+            .into_iter()
+            .map(|open| {
+                let part = State { open, ..state.clone() };
+                let key = self.key(&part);
+                let least = match self.parts.get(&key) {
+                    Some(Part::Best(_, size)) => *size,
+                    Some(Part::AtLeast(least)) => (*least).max(self.at_least(&part)),
+                    None => self.at_least(&part),
+                };
+                (least, part, key)
+            })
+            .collect();
+        parts.sort_by_key(|(least, part, _)| (part.open.len(), *least));
+        let mut chosen = state.chosen.clone();
+        let mut sum: usize = parts.iter().map(|(least, _, _)| least).sum();
+        for (least, part, key) in parts {
+            if state.count + sum >= bound {
+                return Ok(None);
+            }
+            // What is left for this part when all others take no more than they must.
+            let room = bound - (sum - least);
+            let known = self.parts.get(&key).cloned();
+            let (set, size) = match known {
+                Some(Part::Best(set, size)) => (set, size),
+                _ => match self.best(part, room, 0)? {
+                    Some((mut set, size)) => {
+                        set.remove_all(&state.chosen);
+                        let size = size - state.count;
+                        self.remember(key, Part::Best(set.clone(), size));
+                        (set, size)
+                    }
+                    None => {
+                        self.remember(key, Part::AtLeast(room.saturating_sub(state.count)));
+                        return Ok(None);
+                    }
+                },
+            };
+            chosen.add_all(&set);
+            sum = sum - least + size;
+        }
+        let size = state.count + sum;
+        Ok((size < bound).then_some((chosen, size)))
+    }
+
+    fn remember(&mut self, key: Vec<usize>, part: Part) {
+        if self.parts.len() >= MAX_PARTS {
+            self.parts.clear();
+        }
+        self.parts.insert(key, part);
+    }
+
+    /// All that the solution of a part depends on: its clauses, open ones and those that may open, and the nodes that
+    /// may be chosen.
+    fn key(&self, state: &State) -> Vec<usize> {
+        let mut seen = Bits::none(self.problem.len());
+        let mut clauses: Vec<usize> = Vec::new();
+        let mut stack: Vec<usize> = Vec::new();
+        for clause in &state.open {
+            stack.extend(self.problem.alternatives(*clause));
+        }
+        while let Some(node) = stack.pop() {
+            if state.chosen.has(node) || !self.is_free(state, node) || !seen.insert(node) {
+                continue;
+            }
+            for item in self.problem.items(node) {
+                match item {
+                    Item::Needs(it) => stack.push(*it),
+                    Item::AnyOf(it) if !self.is_fulfilled(state, *it) => {
+                        clauses.push(*it);
+                        stack.extend(self.problem.alternatives(*it));
+                    }
+                    Item::AnyOf(_) | Item::After(_) => {}
+                }
+            }
+        }
+        clauses.sort_unstable();
+        let mut key = state.open.clone();
+        key.sort_unstable();
+        key.push(usize::MAX);
+        key.extend(clauses);
+        key.push(usize::MAX);
+        key.extend(seen.iter());
+        key
+    }
+}
+
+/// For each node, itself and what is in every set that it is in.
+fn must(problem: &Problem) -> Vec<Bits> {
+    let mut must: Vec<Bits> = (0..problem.len())
+        .map(|it| {
+            let mut own = Bits::none(problem.len());
+            own.insert(it);
+            own
+        })
+        .collect();
+    // Numbers rise from who needs to what is needed, mostly: few rounds from the end are enough.
+    let mut grown = true;
+    while grown {
+        grown = false;
+        for node in (0..problem.len()).rev() {
+            let mut own = std::mem::replace(&mut must[node], Bits::none(0));
+            for item in problem.items(node) {
+                match item {
+                    Item::Needs(it) => grown |= *it != node && own.add_all(&must[*it]),
+                    Item::AnyOf(clause) => {
+                        let all = problem.alternatives(*clause);
+                        // A node that is its own alternative adds nothing to what it must have.
+                        if !all.contains(&node) {
+                            let mut common = must[all[0]].clone();
+                            all.iter().for_each(|it| common.keep(&must[*it]));
+                            grown |= own.add_all(&common);
+                        }
+                    }
+                    Item::After(_) => {}
+                }
+            }
+            must[node] = own;
+        }
+    }
+    must
+}

@@ -1,0 +1,188 @@
+//! Nodes and their dependencies from folders and JSON files: what resolve-deps and mdc resolve.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::deps::{Dep, Graph, Wants, parse, parse_json};
+use crate::words::BadWord;
+
+/// Every node of some places.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    all: BTreeMap<String, Node>,
+}
+
+/// A folder, or an entry of a JSON file.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// The folder, or the JSON file.
+    pub(crate) path: PathBuf,
+    /// What a JSON file says; a folder's file is read when it is needed.
+    deps: Option<Vec<Dep>>,
+}
+
+/// The nodes in reach of a request, and the text of each one's `deps` file.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    pub(crate) graph: Graph,
+    pub(crate) texts: BTreeMap<String, String>,
+}
+
+/// The parts of a list with colons or commas; empty ones do not count.
+pub(crate) fn places(list: &str) -> Vec<&str> {
+    list.split([':', ',']).filter(|it| !it.is_empty()).collect()
+}
+
+impl Nodes {
+    /// The nodes of folders, whose folders they are, of JSON files, and of standard input (`-`). An error is all that
+    /// is wrong.
+    pub(crate) fn read(places: &[&str]) -> Result<Self, Vec<String>> {
+        let mut nodes = Self::default();
+        let mut wrong = Vec::new();
+        let mut twice: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        let mut add = |name: String, node: Node| match nodes.all.entry(name) {
+            Entry::Vacant(it) => drop(it.insert(node)),
+            Entry::Occupied(it) => {
+                let first = || vec![it.get().path.clone()];
+                twice.entry(it.key().clone()).or_insert_with(first).push(node.path);
+            }
+        };
+        for place in places {
+            let path = Path::new(place);
+            if *place == "-" || path.is_file() {
+                match json(path) {
+                    Ok(all) => all.into_iter().for_each(|(name, deps)| {
+                        add(name, Node { path: path.to_owned(), deps: Some(deps) });
+                    }),
+                    Err(bad) => wrong.extend(bad),
+                }
+                continue;
+            }
+            match folders(path) {
+                Ok(all) => all.into_iter().for_each(|name| {
+                    let path = path.join(&name);
+                    add(name, Node { path, deps: None });
+                }),
+                Err(error) => wrong.push(format!("{place}: {error}")),
+            }
+        }
+        let several = twice.into_iter().map(|(name, paths)| {
+            let paths: Vec<String> = paths.iter().map(|it| it.display().to_string()).collect();
+            format!("Node {name} appears in multiple places: {}", paths.join(", "))
+        });
+        wrong.extend(several);
+        if wrong.is_empty() { Ok(nodes) } else { Err(wrong) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Node> {
+        self.all.get(name)
+    }
+
+    /// In order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.keys().map(String::as_str)
+    }
+
+    /// What a request can lead to. Files of other nodes are not looked at.
+    pub(crate) fn reach(&self, request: &[Dep]) -> Result<Reach, Vec<String>> {
+        let mut reach = Reach::default();
+        let mut wrong = Vec::new();
+        let mut names: Vec<String> = named(request).map(str::to_owned).collect();
+        while let Some(name) = names.pop() {
+            if reach.graph.contains_key(&name) {
+                continue;
+            }
+            let Some(node) = self.all.get(&name) else { continue };
+            let deps = match &node.deps {
+                Some(deps) => deps.clone(),
+                None => match read_deps(&node.path.join("deps")) {
+                    Ok((text, deps)) => {
+                        reach.texts.insert(name.clone(), text);
+                        deps
+                    }
+                    Err(bad) => {
+                        wrong.extend(bad);
+                        Vec::new()
+                    }
+                },
+            };
+            names.extend(named(&deps).map(str::to_owned));
+            reach.graph.insert(name, deps);
+        }
+        wrong.sort();
+        if wrong.is_empty() { Ok(reach) } else { Err(wrong) }
+    }
+}
+
+/// Every node that may be chosen for these.
+fn named(deps: &[Dep]) -> impl Iterator<Item = &str> {
+    deps.iter()
+        .flat_map(|it| match &it.wants {
+            Wants::Node(name) => std::slice::from_ref(name),
+            Wants::AnyOf(names) => names.as_slice(),
+            Wants::After(_) => &[],
+        })
+        .map(String::as_str)
+}
+
+/// The folders in a folder, or behind links in it. A name that is no text is one that nobody can write.
+fn folders(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
+            names.extend(entry.file_name().into_string().ok());
+        }
+    }
+    Ok(names)
+}
+
+fn json(path: &Path) -> Result<Vec<(String, Vec<Dep>)>, Vec<String>> {
+    let name = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    let bytes = bytes.map_err(|it| vec![format!("{name}: {it}")])?;
+    let text = String::from_utf8(bytes).map_err(|it| vec![format!("{name}: {it}")])?;
+    parse_json(&text).map_err(|bad| bad.iter().map(|it| format!("{name}: {it}")).collect())
+}
+
+/// A `deps` file, or nothing where there is none.
+fn read_deps(path: &Path) -> Result<(String, Vec<Dep>), Vec<String>> {
+    if !path.is_file() {
+        return Ok((String::new(), Vec::new()));
+    }
+    let name = path.display();
+    let bytes = fs::read(path).map_err(|it| vec![format!("{name}: {it}")])?;
+    let text = String::from_utf8(bytes).map_err(|it| {
+        let good = it.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(it.as_bytes().get(..good).unwrap_or_default());
+        let (line, col) = line_col(&before, before.len());
+        vec![format!("{name}:{line}:{col}: the file is not text in UTF-8")]
+    })?;
+    match parse(&text) {
+        Ok(deps) => Ok((text, deps)),
+        Err(bad) => Err(bad.iter().map(|it| complaint(&name.to_string(), &text, it)).collect()),
+    }
+}
+
+/// `NAME:LINE:COL: what (what would be right)`.
+pub(crate) fn complaint(name: &str, text: &str, bad: &BadWord) -> String {
+    let (line, col) = line_col(text, bad.at.start);
+    let help = bad.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+    format!("{name}:{line}:{col}: {bad}{help}")
+}
+
+/// The line and the character that a byte is at, from 1.
+pub(crate) fn line_col(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}

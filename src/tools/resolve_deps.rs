@@ -1,0 +1,164 @@
+//! `resolve-deps`: the smallest set of nodes for a request, in order.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::deps::{Dep, Resolution, Unresolved, Wants, parse, resolve};
+use crate::tools::nodes::{Nodes, Reach, complaint, places};
+use crate::{USAGE, err, out};
+
+/// Resolves dependencies: prints the smallest set of nodes that fulfils a request, each after what it needs.
+#[derive(Debug, Parser)]
+#[command(name = "resolve-deps", version)]
+struct Cli {
+    /// Where nodes are, with colons or commas between: folders (each folder in one is a node, its file `deps` says what
+    /// it needs), JSON files, or `-` for JSON from standard input
+    #[arg(
+        short,
+        long,
+        value_name = "PATH",
+        env = "RESOLVE_DEPS_PATH",
+        default_value = "./",
+        allow_hyphen_values = true
+    )]
+    path: String,
+    /// What is printed: names on one line; `NAME=PATH` lines; or a JSON list
+    #[arg(long, value_enum, env = "RESOLVE_DEPS_FORMAT", default_value_t = Format::Nodes)]
+    format: Format,
+    /// Give up after so many seconds; graphs with very many alternatives can be too hard
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    time_limit: Duration,
+    /// What is wanted: `a`, `a|b` for one of them, `+a` for nothing but order
+    #[arg(required = true, value_name = "DEP")]
+    request: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Nodes,
+    Paths,
+    Json,
+}
+
+pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(it) => it,
+        Err(error) => {
+            error.print()?;
+            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+        }
+    };
+    match run(&cli) {
+        Ok(text) => out(&text).map(|()| 0),
+        Err(wrong) => {
+            wrong.iter().for_each(|it| err(&format!("Error: {it}\n")));
+            Ok(1)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<String, Vec<String>> {
+    let request = parse_request(&cli.request, "DEP")?;
+    let nodes = Nodes::read(&places(&cli.path))?;
+    let reach = nodes.reach(&request)?;
+    let found = resolve_in_time(&reach, &request, cli.time_limit).map_err(|it| vec![it])?;
+    Ok(show(&nodes, &reach, &found, cli.format))
+}
+
+/// A number of seconds of the command line, with or without a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|it| it.to_string())
+}
+
+/// What the words of a command line ask for; `name` is what usage calls them.
+pub(crate) fn parse_request(words: &[String], name: &str) -> Result<Vec<Dep>, Vec<String>> {
+    let mut request = Vec::new();
+    let mut wrong = Vec::new();
+    for word in words {
+        match parse(word) {
+            Ok(deps) => request.extend(deps),
+            Err(bad) => wrong.extend(bad.iter().map(|it| complaint(&format!("{name} `{word}`"), word, it))),
+        }
+    }
+    if wrong.is_empty() { Ok(request) } else { Err(wrong) }
+}
+
+/// The answer, or why there is none within the time.
+pub(crate) fn resolve_in_time(reach: &Reach, request: &[Dep], limit: Duration) -> Result<Resolution, String> {
+    let start = Instant::now();
+    resolve(&reach.graph, request, &mut || start.elapsed() >= limit).map_err(|error| match error {
+        Unresolved::Cycle(_) => error.to_string(),
+        Unresolved::TooHard => format!(
+            "{error} (the limit is {} s: --time-limit allows more; or ask for some of the alternatives by name)",
+            limit.as_secs_f64()
+        ),
+    })
+}
+
+/// The chosen nodes in a format, with a line break at the end.
+pub(crate) fn show(nodes: &Nodes, reach: &Reach, found: &Resolution, format: Format) -> String {
+    let path = |name: &str| nodes.get(name).map(|it| it.path.display().to_string());
+    match format {
+        Format::Nodes => format!("{}\n", found.order.join(" ")),
+        Format::Paths => {
+            let lines = found.order.iter().map(|it| format!("{it}={}\n", path(it).unwrap_or_default()));
+            lines.collect()
+        }
+        Format::Json => {
+            let all: Vec<Value> = found
+                .order
+                .iter()
+                .map(|name| {
+                    let mut node = Map::new();
+                    node.insert("node".to_owned(), json!(name));
+                    if let Some(path) = path(name) {
+                        node.insert("path".to_owned(), json!(path));
+                    }
+                    if let Some(text) = reach.texts.get(name) {
+                        node.insert("dep-str".to_owned(), json!(text));
+                    }
+                    let deps = reach.graph.get(name).map_or(&[][..], Vec::as_slice);
+                    node.insert("deps".to_owned(), deps.iter().map(|it| wants(&it.wants)).collect());
+                    Value::Object(node)
+                })
+                .collect();
+            spaced(&Value::Array(all)) + "\n"
+        }
+    }
+}
+
+fn wants(wants: &Wants) -> Value {
+    match wants {
+        Wants::Node(name) => json!(name),
+        Wants::AnyOf(names) => json!({ "or": names }),
+        Wants::After(name) => json!({ "after": name }),
+    }
+}
+
+/// JSON on one line with a space after each comma and colon, as the reference prints it.
+fn spaced(value: &Value) -> String {
+    struct Spaced;
+    impl serde_json::ser::Formatter for Spaced {
+        fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+            to.write_all(if first { b"" } else { b", " })
+        }
+        fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+            to.write_all(if first { b"" } else { b", " })
+        }
+        fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+            to.write_all(b": ")
+        }
+    }
+    let mut text = Vec::new();
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Spaced));
+    match written {
+        Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+        Err(_) => value.to_string(),
+    }
+}
