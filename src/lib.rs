@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod deps;
 pub mod device;
 pub mod docker;
+pub mod env_file;
 pub mod ethtool;
 pub mod kernel;
 pub mod nat;
@@ -69,7 +70,7 @@ const TOOLS: &[Tool] = &[
         name: "mdc",
         aliases: &[],
         about: "assembles a compose project from modes",
-        main: |_| tools::unbuilt("mdc"),
+        main: tools::mdc::main,
     },
     Tool { name: "net2dot", aliases: &[], about: "draws the network", main: |_| tools::unbuilt("net2dot") },
     Tool {

@@ -3,8 +3,18 @@
 pub(crate) mod conlink;
 pub(crate) mod install;
 mod logger;
+pub(crate) mod mdc;
 mod nodes;
 pub(crate) mod resolve_deps;
+
+use crate::config::Env;
+
+/// The environment. Variables whose name or value is no text can be in no file either.
+fn environment() -> Env {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
 
 /// The answer of a tool that is announced and not built.
 pub(crate) fn unbuilt(name: &str) -> anyhow::Result<u8> {

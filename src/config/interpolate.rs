@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::source::{Sources, Span, Spanned};
 use crate::config::yaml::{Node, Value};
+use crate::words::BadWord;
 
 /// Variables by name.
 pub type Env = BTreeMap<String, String>;
@@ -20,7 +21,7 @@ pub(crate) fn interpolate(
     broken: &mut Vec<Span>,
 ) {
     match &mut node.value {
-        Value::Text(text) => match expand(text, env, 0) {
+        Value::Text(text) => match expand_within(text, env, 0) {
             Ok(expanded) => *text = expanded,
             Err(bad) => {
                 let scalar = Spanned { value: text.clone(), span: node.span };
@@ -45,13 +46,31 @@ struct Bad {
     at: Range<usize>,
     message: String,
     help: Option<String>,
+    /// A required variable is not set.
+    unset: bool,
+}
+
+/// Why the variables of a string cannot be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unexpanded {
+    pub bad: BadWord,
+    /// It is only that a required variable (`${NAME:?message}`) is not set.
+    pub unset: bool,
+}
+
+/// Replaces the variables in a text of no YAML file.
+pub fn expand(text: &str, env: &Env) -> Result<String, Unexpanded> {
+    expand_within(text, env, 0).map_err(|it| Unexpanded {
+        bad: BadWord { at: it.at, message: it.message, help: it.help },
+        unset: it.unset,
+    })
 }
 
 /// Defaults within defaults: more than anyone reads, and no danger to the stack.
 const MAX_DEPTH: usize = 20;
 
 /// Replaces the variables in one string, which is the default of `depth` others.
-fn expand(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
+fn expand_within(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
     let mut out = String::new();
     let mut rest = 0;
     while let Some(dollar) = text[rest..].find('$').map(|it| rest + it) {
@@ -83,12 +102,13 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
     let begin = dollar + 2 + name.len();
     if depth > MAX_DEPTH {
         let message = format!("more than {MAX_DEPTH} variables are in each other");
-        return Err(Bad { at: dollar..begin, message, help: None });
+        return Err(Bad { at: dollar..begin, message, help: None, unset: false });
     }
     let unclosed = || Bad {
         at: dollar..text.len(),
         message: "`${` is never closed".to_owned(),
         help: Some("write `${NAME}`, or `$$` for a dollar sign".to_owned()),
+        unset: false,
     };
     let close = closing_brace(text, begin).ok_or_else(unclosed)?;
     let whole = dollar..close + 1;
@@ -97,6 +117,7 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
             message: format!("`{}` names no variable", &text[whole.clone()]),
             at: whole,
             help: Some("a name begins with a letter or `_`, then come letters, digits and `_`".to_owned()),
+            unset: false,
         });
     }
     let value = env.get(name);
@@ -109,7 +130,7 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
     let set = value.filter(|it| !modifier.starts_with(':') || !it.is_empty());
     let argument = argument.get(1..).unwrap_or_default();
     let nested = |argument: &str| {
-        expand(argument, env, depth + 1).map_err(|bad| Bad {
+        expand_within(argument, env, depth + 1).map_err(|bad| Bad {
             at: close - argument.len() + bad.at.start..close - argument.len() + bad.at.end,
             ..bad
         })
@@ -133,6 +154,7 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
                     at: whole,
                     message: format!("variable `{name}` is not set: {reason}"),
                     help: Some(format!("set `{name}` in the environment")),
+                    unset: true,
                 });
             }
         },
@@ -141,6 +163,7 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
                 at: begin..close,
                 message: format!("`{modifier}` cannot follow the name of a variable"),
                 help: Some("there are `:-`, `-`, `:?`, `?`, `:+` and `+`".to_owned()),
+                unset: false,
             });
         }
     };
@@ -209,16 +232,16 @@ mod tests {
             ("é$A", "éa"),
             ("$(date) $ $5 ${NONE:-é$}", "$(date) $ $5 é$"),
         ] {
-            assert_eq!(expand(text, &env(), 0).as_deref(), Ok(expected), "{text}");
+            assert_eq!(expand_within(text, &env(), 0).as_deref(), Ok(expected), "{text}");
         }
     }
 
     #[test]
     fn depth_has_a_limit() {
         let nested = |depth: usize| "${N:-".repeat(depth) + "x" + &"}".repeat(depth);
-        assert_eq!(expand(&nested(20), &env(), 0).as_deref(), Ok("x"));
+        assert_eq!(expand_within(&nested(20), &env(), 0).as_deref(), Ok("x"));
         assert_eq!(
-            expand(&nested(100_000), &env(), 0).unwrap_err().message,
+            expand_within(&nested(100_000), &env(), 0).unwrap_err().message,
             "more than 20 variables are in each other"
         );
     }
@@ -234,7 +257,7 @@ mod tests {
             ("${A:b}", 3..5, "`:b` cannot follow the name of a variable"),
             ("${NONE:-é${!}}", 10..14, "`${!}` names no variable"),
         ] {
-            let bad = expand(text, &env(), 0).unwrap_err();
+            let bad = expand_within(text, &env(), 0).unwrap_err();
             assert_eq!((bad.at, bad.message.as_str()), (at, message), "{text}");
         }
     }

@@ -67,7 +67,7 @@ fn run(cli: &Cli) -> Result<String, Vec<String>> {
     let nodes = Nodes::read(&places(&cli.path))?;
     let reach = nodes.reach(&request)?;
     let found = resolve_in_time(&reach, &request, cli.time_limit).map_err(|it| vec![it])?;
-    Ok(show(&nodes, &reach, &found, cli.format))
+    Ok(show(&nodes, &reach, &found.order, cli.format))
 }
 
 /// A number of seconds of the command line, with or without a fraction.
@@ -102,17 +102,17 @@ pub(crate) fn resolve_in_time(reach: &Reach, request: &[Dep], limit: Duration) -
 }
 
 /// The chosen nodes in a format, with a line break at the end.
-pub(crate) fn show(nodes: &Nodes, reach: &Reach, found: &Resolution, format: Format) -> String {
+pub(crate) fn show<T: AsRef<str>>(nodes: &Nodes, reach: &Reach, order: &[T], format: Format) -> String {
+    let order: Vec<&str> = order.iter().map(AsRef::as_ref).collect();
     let path = |name: &str| nodes.get(name).map(|it| it.path.display().to_string());
     match format {
-        Format::Nodes => format!("{}\n", found.order.join(" ")),
+        Format::Nodes => format!("{}\n", order.join(" ")),
         Format::Paths => {
-            let lines = found.order.iter().map(|it| format!("{it}={}\n", path(it).unwrap_or_default()));
+            let lines = order.iter().map(|it| format!("{it}={}\n", path(it).unwrap_or_default()));
             lines.collect()
         }
         Format::Json => {
-            let all: Vec<Value> = found
-                .order
+            let all: Vec<Value> = order
                 .iter()
                 .map(|name| {
                     let mut node = Map::new();
@@ -120,10 +120,10 @@ pub(crate) fn show(nodes: &Nodes, reach: &Reach, found: &Resolution, format: For
                     if let Some(path) = path(name) {
                         node.insert("path".to_owned(), json!(path));
                     }
-                    if let Some(text) = reach.texts.get(name) {
+                    if let Some(text) = reach.texts.get(*name) {
                         node.insert("dep-str".to_owned(), json!(text));
                     }
-                    let deps = reach.graph.get(name).map_or(&[][..], Vec::as_slice);
+                    let deps = reach.graph.get(*name).map_or(&[][..], Vec::as_slice);
                     node.insert("deps".to_owned(), deps.iter().map(|it| wants(&it.wants)).collect());
                     Value::Object(node)
                 })

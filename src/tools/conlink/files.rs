@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Env, Input, Sources, load, tidy};
+use crate::config::{Diagnostic, Input, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
 use crate::tools::conlink::Files;
+use crate::tools::environment;
 
 /// What the files describe, with all that is wrong with them.
 pub(super) struct Described {
@@ -74,11 +75,4 @@ pub(super) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) -> anyhow:
 fn read(path: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     String::from_utf8(bytes).with_context(|| format!("read {}", path.display()))
-}
-
-/// Variables whose name or value is no text can be in no file either.
-fn environment() -> Env {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }

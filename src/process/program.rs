@@ -1,0 +1,266 @@
+//! Programs that run on their own: daemons, and those that do one thing within a time limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Where system programs are, for those who have no PATH to go by: Debian's for root, and NixOS's.
+pub const SYSTEM_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+
+/// The longest that one look at a running program is apart from the next.
+const STEP: Duration = Duration::from_millis(8);
+
+/// What is kept of what a failed program printed, in bytes: the end, where the reason is.
+const PRINTED: u64 = 4096;
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It did not come to run.
+    #[error("start {program}")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    /// It ended with another exit code than 0, or by a signal.
+    #[error("{program}: {status}{}", after_colon(.printed))]
+    Failed {
+        program: String,
+        status: ExitStatus,
+        /// The end of its standard error.
+        printed: String,
+    },
+    /// It ran for longer than it may, and was killed.
+    #[error("{program} did not end within {} seconds{}", .limit.as_secs_f32(), after_colon(.printed))]
+    Late { program: String, limit: Duration, printed: String },
+}
+
+fn after_colon(printed: &str) -> String {
+    if printed.is_empty() { String::new() } else { format!(": {printed}") }
+}
+
+/// The first executable file of that name in the folders of `path`, which has the form of the variable PATH. Parts that
+/// are no absolute path are left out.
+pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
+    let folders = path.as_bytes().split(|it| *it == b':').map(|it| Path::new(OsStr::from_bytes(it)));
+    folders.filter(|it| it.is_absolute()).map(|it| it.join(name)).find(|it| is_executable(it))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+}
+
+/// A program with its arguments, to be run in a session of its own: no signal of our terminal reaches it, and of our
+/// open files it gets none. Its standard input and output are `/dev/null`.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+    vars: Vec<(OsString, OsString)>,
+}
+
+impl Program {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), args: Vec::new(), vars: Vec::new() }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// A variable beyond those that we have ourselves.
+    #[must_use]
+    pub fn var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.vars.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs it to its end, in the namespaces of the calling thread. A daemon that goes to the background by itself
+    /// lives on: it is no child of ours, and our end is not its end.
+    pub fn run(&self, limit: Duration) -> Result<(), Error> {
+        // No pipe: a daemon that keeps standard error open would have its reader wait for ever.
+        let stderr =
+            memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(|it| self.start_error(it.into()))?;
+        let mut stderr = File::from(stderr);
+        let given = stderr.try_clone().map_err(|it| self.start_error(it))?;
+        let mut child = self.command(given).spawn().map_err(|it| self.start_error(it))?;
+        let ended = wait(&mut child, limit);
+        let mut printed = || last_part(&mut stderr).unwrap_or_default();
+        match ended {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => Err(Error::Failed { program: self.name(), status, printed: printed() }),
+            Ok(None) => Err(Error::Late { program: self.name(), limit, printed: printed() }),
+            Err(error) => Err(self.start_error(error)),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
+    fn command(&self, stderr: File) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.args).envs(self.vars.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        in_a_session_of_its_own(&mut command);
+        command
+    }
+
+    fn start_error(&self, source: io::Error) -> Error {
+        Error::Start { program: self.name(), source }
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
+#[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
+fn in_a_session_of_its_own(command: &mut Command) {
+    let prepare = || {
+        nix::unistd::setsid()?;
+        // What we inherited ourselves need not be marked to be closed. Kernels before 5.11 lack the call: then so be it.
+        // SAFETY: the flag closes nothing before exec; the numbers are passed by value.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        Ok(())
+    };
+    // SAFETY: two system calls, which are safe after fork; nothing is allocated and no lock taken.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// None when it had to be killed.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + limit;
+    let mut step = Duration::from_micros(500);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            // With what it started itself: its session's number is its own.
+            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(step);
+        step = (step * 2).min(STEP);
+    }
+}
+
+fn last_part(file: &mut File) -> io::Result<String> {
+    let length = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(length.saturating_sub(PRINTED)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(str::trim).filter(|it| !it.is_empty()).collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    const SECONDS: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Program {
+        Program::new("/bin/sh").arg("-c").arg(script)
+    }
+
+    #[test]
+    fn find_takes_the_first_executable_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["a", "b", "c"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        std::fs::create_dir(at("a/prog")).unwrap();
+        std::fs::write(at("b/prog"), "").unwrap();
+        std::fs::write(at("c/prog"), "").unwrap();
+        let path = ["", ".", "/nowhere"].map(str::to_owned).into_iter();
+        let path = path.chain(["a", "b", "c"].map(|it| at(it).display().to_string()));
+        let path = OsString::from(path.collect::<Vec<_>>().join(":"));
+        assert_eq!(find("prog", &path), None);
+        std::fs::set_permissions(at("c/prog"), PermissionsExt::from_mode(0o700)).unwrap();
+        assert_eq!(find("prog", &path), Some(at("c/prog")));
+        assert_eq!(find("prog", OsStr::new("")), None);
+    }
+
+    #[test]
+    fn errors_tell_what_the_program_printed() {
+        assert!(shell("exit 0").run(SECONDS).is_ok());
+        let error = shell("echo one >&2; echo; echo ' two' >&2; exit 3").run(SECONDS).unwrap_err();
+        assert_eq!(error.to_string(), "sh: exit status: 3: one; two");
+        let error = shell("kill -9 $$").run(SECONDS).unwrap_err();
+        assert_eq!(error.to_string(), "sh: signal: 9 (SIGKILL)");
+        let error = Program::new("/nowhere/prog").run(SECONDS).unwrap_err();
+        assert_eq!(error.to_string(), "start prog");
+        let long = shell("i=0; while [ $i -lt 3000 ]; do echo line $i >&2; i=$((i + 1)); done; exit 1");
+        let text = long.run(SECONDS).unwrap_err().to_string();
+        assert!(text.len() < 6000 && text.ends_with("line 2998; line 2999"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let pids = folder.path().join("pids");
+        let script = format!("echo stuck >&2; sleep 1000 & echo $! >{}; wait", pids.display());
+        let error = shell(&script).run(Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.to_string(), "sh did not end within 0.3 seconds: stuck");
+        let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+        let end = Instant::now() + SECONDS;
+        while running(pid) {
+            assert!(Instant::now() < end, "{pid} lives on");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Does that process run, other than as a zombie that nobody has waited for?
+    fn running(pid: i32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|it| !it.is_empty() && !it.starts_with('Z'))
+    }
+
+    #[test]
+    fn a_program_gets_neither_our_session_nor_our_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("told");
+        let file = File::create(folder.path().join("open")).unwrap();
+        // Open beyond exec, as a file that we inherited may be.
+        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+        let script =
+            "ls /proc/self/fd >$OUT; readlink /proc/self/fd/0 >>$OUT; cut -d' ' -f1,6 /proc/$$/stat >>$OUT";
+        shell(script).var("OUT", &told).run(SECONDS).unwrap();
+        let told = std::fs::read_to_string(told).unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        // Number 3 is the folder that `ls` reads.
+        assert_eq!(lines[..5], ["0", "1", "2", "3", "/dev/null"], "{} is open here", file.as_raw_fd());
+        let (pid, session) = lines[5].split_once(' ').unwrap();
+        assert_eq!(pid, session);
+    }
+
+    #[test]
+    fn what_stays_in_the_background_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pids = folder.path().join("pids");
+        let begun = Instant::now();
+        shell("sleep 1000 & echo $! >$OUT").var("OUT", &pids).run(SECONDS).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+        assert!(running(pid));
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+}

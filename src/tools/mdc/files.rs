@@ -1,0 +1,151 @@
+//! The trees of files that modes bring for services, laid over each other.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::tools::mdc::Wrong;
+use crate::tools::mdc::project::{Mode, shown};
+
+/// What is to be in the folder of files, by path from there. Folders come before what is in them.
+pub(super) type Tree = BTreeMap<PathBuf, Entry>;
+
+/// A file, a folder or the like, as a mode has it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    /// None for a service's own folder, which is no copy of one.
+    pub(super) source: Option<Source>,
+}
+
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) meta: Metadata,
+    pub(super) mode: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    File,
+    /// The same file as one before it.
+    LinkTo(PathBuf),
+    Symlink(PathBuf),
+    Fifo,
+    /// A device of the type and number that the metadata has.
+    Device,
+}
+
+/// Names of our own in the folder of files.
+pub(super) const MARKER: &str = ".mdc";
+pub(super) const STAGE: &str = ".mdc-new";
+
+/// Lays the modes' trees over each other, later ones over earlier ones. With them goes what there is to say of it.
+pub(super) fn merged(modes: &[Mode]) -> Result<(Tree, Vec<String>), Wrong> {
+    let mut overlay = Overlay::default();
+    for mode in modes {
+        for (service, folder) in &mode.files {
+            let top = PathBuf::from(service);
+            if service == MARKER || service == STAGE {
+                overlay.wrong.push(format!("{}: a service cannot have this name here", shown(folder)));
+                continue;
+            }
+            overlay.tree.entry(top.clone()).or_insert(Entry { kind: Kind::Folder, source: None });
+            overlay.add_folder(mode, folder, &top);
+        }
+    }
+    overlay.find_hard_links();
+    if overlay.wrong.is_empty() { Ok((overlay.tree, overlay.notes)) } else { Err(overlay.wrong) }
+}
+
+#[derive(Default)]
+struct Overlay {
+    tree: Tree,
+    notes: Vec<String>,
+    wrong: Wrong,
+}
+
+impl Overlay {
+    fn add_folder(&mut self, mode: &Mode, folder: &Path, to: &Path) {
+        let names: Result<Vec<OsString>, _> =
+            fs::read_dir(folder).and_then(|all| all.map(|it| it.map(|it| it.file_name())).collect());
+        let mut names = match names {
+            Ok(it) => it,
+            Err(error) => return self.wrong.push(format!("{}: {error}", shown(folder))),
+        };
+        names.sort();
+        for name in names {
+            let path = folder.join(&name);
+            let to = to.join(&name);
+            match entry(mode, &path) {
+                Ok(Some(entry)) => {
+                    let is_folder = entry.kind == Kind::Folder;
+                    self.put(mode, &to, entry);
+                    if is_folder {
+                        self.add_folder(mode, &path, &to);
+                    }
+                }
+                Ok(None) => self.notes.push(format!("{} is a socket, and so not copied", shown(&path))),
+                Err(error) => self.wrong.push(format!("{}: {error}", shown(&path))),
+            }
+        }
+    }
+
+    fn put(&mut self, mode: &Mode, to: &Path, entry: Entry) {
+        if let Some(before) = self.tree.get(to) {
+            let changes = (before.kind == Kind::Folder) != (entry.kind == Kind::Folder);
+            if changes && let Some(source) = &before.source {
+                self.notes.push(format!(
+                    "mode {} replaces {}, which is {} in mode {}",
+                    mode.name,
+                    shown(to),
+                    if before.kind == Kind::Folder { "a folder" } else { "no folder" },
+                    source.mode
+                ));
+            }
+            if before.kind == Kind::Folder && changes {
+                self.tree.retain(|it, _| !it.starts_with(to));
+            }
+        }
+        self.tree.insert(to.to_owned(), entry);
+    }
+
+    /// Names of one file stay names of one file.
+    fn find_hard_links(&mut self) {
+        let mut first: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
+        for (path, entry) in &mut self.tree {
+            let Some(source) = entry.source.as_ref().filter(|it| it.meta.nlink() > 1) else { continue };
+            if entry.kind == Kind::File {
+                let id = (source.meta.dev(), source.meta.ino());
+                match first.get(&id) {
+                    Some(it) => entry.kind = Kind::LinkTo(it.clone()),
+                    None => drop(first.insert(id, path.clone())),
+                }
+            }
+        }
+    }
+}
+
+/// What a path is, itself and not what it may point to; None for a socket.
+fn entry(mode: &Mode, path: &Path) -> std::io::Result<Option<Entry>> {
+    let meta = path.symlink_metadata()?;
+    let kind = meta.file_type();
+    let kind = if kind.is_dir() {
+        Kind::Folder
+    } else if kind.is_file() {
+        Kind::File
+    } else if kind.is_symlink() {
+        Kind::Symlink(fs::read_link(path)?)
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else if kind.is_socket() {
+        return Ok(None);
+    } else {
+        Kind::Device
+    };
+    let source = Source { path: path.to_owned(), meta, mode: mode.name.clone() };
+    Ok(Some(Entry { kind, source: Some(source) }))
+}

@@ -1,0 +1,306 @@
+//! The modes of a project: which, in what order, and what each brings.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::deps::{Dep, Resolution, Wants};
+use crate::env_file::{BadValue, EnvFile, EnvMode, ProjectEnv, Written, evaluate, parse};
+use crate::tools::environment;
+use crate::tools::mdc::{Settings, Wrong, is_on};
+use crate::tools::nodes::{Nodes, Reach, line_col, places};
+use crate::tools::resolve_deps::{parse_request, resolve_in_time};
+use crate::words::near;
+
+/// All that a run of mdc works on.
+#[derive(Debug)]
+pub(super) struct Project {
+    /// In order: later ones win.
+    pub(super) modes: Vec<Mode>,
+    /// The env file to be.
+    pub(super) written: Written,
+}
+
+/// A folder.
+#[derive(Debug)]
+pub(super) struct Mode {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    /// The first that is there of `compose.yaml` and its other names.
+    pub(super) compose_file: Option<PathBuf>,
+    /// For each service with a folder `files` in it: the service, and that folder.
+    pub(super) files: Vec<(OsString, PathBuf)>,
+}
+
+/// The names of a mode's compose file, the first that is there counting.
+const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// The names of a mode's env files, in order.
+const ENV_FILES: [&str; 2] = ["env", ".env"];
+
+/// What MODES resolves to.
+pub(super) struct Resolved {
+    pub(super) nodes: Nodes,
+    pub(super) reach: Reach,
+    pub(super) found: Resolution,
+}
+
+/// Resolves MODES. Names that no folder has are errors where they are needed, and no alternatives.
+pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wrong> {
+    let mut request = parse_request(&[modes.to_owned()], "MODES")?;
+    let nodes = Nodes::read(&places(&settings.modes_dir))
+        .map_err(|wrong| wrong.into_iter().map(|it| it.replace("Node ", "Mode ")).collect::<Wrong>())?;
+    let mut reach = nodes.reach(&request)?;
+    let mut warnings = Vec::new();
+    let mut wrong = Vec::new();
+    let mut deps: Vec<(Option<&str>, &mut Dep)> = request.iter_mut().map(|it| (None, it)).collect();
+    for (node, asked) in &mut reach.graph {
+        deps.extend(asked.iter_mut().map(|it| (Some(node.as_str()), it)));
+    }
+    for (by, dep) in deps {
+        let place = || place(&nodes, &reach.texts, by, dep.at.start);
+        match &mut dep.wants {
+            Wants::Node(name) | Wants::After(name) => wrong.extend(no_path(name, &place())),
+            Wants::AnyOf(names) => {
+                wrong.extend(names.iter().filter_map(|it| no_path(it, &place())));
+                let known = |it: &String| nodes.get(it).is_some();
+                if names.iter().any(known) && !names.iter().all(known) {
+                    let missing = names.iter().filter(|it| !known(it));
+                    warnings.extend(missing.map(|it| {
+                        format!("{}: alternative `{it}` is no mode{}", place(), did_you_mean(&nodes, it))
+                    }));
+                    names.retain(|it| nodes.get(it).is_some());
+                }
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let found = resolve_in_time(&reach, &request, settings.time_limit).map_err(|it| vec![it])?;
+    let (missing, mut found) = missing(&nodes, &reach, found);
+    if settings.allow_missing {
+        warnings.extend(missing.iter().map(|it| format!("{it}: left out")));
+        found.order.retain(|it| nodes.get(it).is_some());
+    } else if !missing.is_empty() {
+        return Err(missing);
+    }
+    settings.warn(&warnings)?;
+    Ok(Resolved { nodes, reach, found })
+}
+
+/// A mode's name is that of a folder in a modes folder, and leads nowhere else.
+fn no_path(name: &str, place: &str) -> Option<String> {
+    let is_path = name.contains('/') || name == "." || name == "..";
+    is_path.then(|| format!("{place}: `{name}` is a path, not the name of a mode"))
+}
+
+/// What was asked for and is no mode, each with who asked.
+fn missing(nodes: &Nodes, reach: &Reach, found: Resolution) -> (Vec<String>, Resolution) {
+    let unknown = found.why.iter().filter(|it| nodes.get(&it.node).is_none());
+    let missing = unknown.map(|it| {
+        let asked = it.by.as_ref().map(|by| {
+            let deps = reach.graph.get(by).into_iter().flatten();
+            let at = deps.filter(|dep| names(&dep.wants, &it.node)).map(|dep| dep.at.start).next();
+            format!(" (required by {by}, {})", place(nodes, &reach.texts, Some(by), at.unwrap_or_default()))
+        });
+        format!("unknown mode '{}'{}{}", it.node, asked.unwrap_or_default(), did_you_mean(nodes, &it.node))
+    });
+    let mut missing: Vec<String> = missing.collect();
+    if !missing.is_empty() && nodes.names().next().is_none() {
+        missing.push("there are no modes in the modes folder".to_owned());
+    }
+    (missing, found)
+}
+
+fn names(wants: &Wants, name: &str) -> bool {
+    match wants {
+        Wants::Node(it) | Wants::After(it) => it == name,
+        Wants::AnyOf(all) => all.iter().any(|it| it == name),
+    }
+}
+
+fn did_you_mean(nodes: &Nodes, name: &str) -> String {
+    let known: Vec<&str> = nodes.names().collect();
+    near(name, &known).map(|it| format!("; did you mean '{it}'?")).unwrap_or_default()
+}
+
+/// Where a dependency is written.
+fn place(
+    nodes: &Nodes,
+    texts: &std::collections::BTreeMap<String, String>,
+    by: Option<&str>,
+    at: usize,
+) -> String {
+    let Some(by) = by else { return "MODES".to_owned() };
+    let path = nodes.get(by).map(|it| it.path.clone()).unwrap_or_default();
+    match texts.get(by) {
+        Some(text) => format!("{}:{}", path.join("deps").display(), line_col(text, at).0),
+        None => path.display().to_string(),
+    }
+}
+
+impl Project {
+    /// Resolves MODES and looks at what each mode has. `args` are written into the env file.
+    pub(super) fn find(settings: &Settings, modes: &str, args: &[OsString]) -> Result<Self, Wrong> {
+        let resolved = resolve(settings, modes)?;
+        let mut wrong = Vec::new();
+        let mut warnings = Vec::new();
+        let mut all = Vec::new();
+        let mut env_modes = Vec::new();
+        for name in &resolved.found.order {
+            let path = resolved.nodes.get(name).map(|it| it.path.clone()).unwrap_or_default();
+            let mut mode = Mode { name: name.clone(), path, compose_file: None, files: Vec::new() };
+            let mut env_files = Vec::new();
+            // A mode of a JSON file has no folder.
+            if mode.path.is_dir() {
+                match mode.look(&mut warnings) {
+                    Ok(it) => env_files = it,
+                    Err(bad) => wrong.extend(bad),
+                }
+            }
+            env_modes.push(EnvMode { name: name.clone(), path: shown(&mode.path), files: env_files });
+            all.push(mode);
+        }
+        let command = args.iter().map(|it| it.to_string_lossy().into_owned()).collect();
+        let env = ProjectEnv {
+            command: (!is_on("MDC_NO_CMDLINE")).then_some(command),
+            modes: env_modes,
+            compose_files: all.iter().filter_map(|it| it.compose_file.as_deref()).map(shown).collect(),
+            dir: compose_dir(&settings.env_file).map_err(|it| vec![it])?,
+            as_reference: settings.as_reference,
+        };
+        match env.write() {
+            Ok(written) => {
+                check_env(&written, &mut wrong, &mut warnings);
+                if wrong.is_empty() {
+                    settings.warn(&warnings)?;
+                    return Ok(Self { modes: all, written });
+                }
+            }
+            Err(bad) => wrong.extend(bad),
+        }
+        Err(wrong)
+    }
+
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.modes.iter().map(|it| it.name.as_str()).collect()
+    }
+}
+
+impl Mode {
+    /// Finds the compose file and the folders of files, and reads the env files.
+    fn look(&mut self, warnings: &mut Vec<String>) -> Result<Vec<EnvFile>, Wrong> {
+        let mut wrong = Vec::new();
+        let mut env_files = Vec::new();
+        self.compose_file = COMPOSE_FILES.map(|it| self.path.join(it)).into_iter().find(|it| it.is_file());
+        for path in ENV_FILES.map(|it| self.path.join(it)) {
+            match path.metadata() {
+                Ok(it) if it.is_file() => match fs::read(&path) {
+                    Ok(content) if content.contains(&0) => {
+                        wrong.push(format!("{}: the file is binary, not a list of variables", shown(&path)));
+                    }
+                    Ok(content) => env_files.push(EnvFile { path: shown(&path), content }),
+                    Err(error) => wrong.push(format!("{}: {error}", shown(&path))),
+                },
+                Ok(_) => {
+                    warnings.push(format!("{} is no file, and so no env file of the mode", shown(&path)))
+                }
+                Err(_) => {}
+            }
+        }
+        match services(&self.path) {
+            Ok(names) => {
+                for name in names {
+                    let files = self.path.join(&name).join("files");
+                    match files.metadata() {
+                        Ok(it) if it.is_dir() => self.files.push((name, files)),
+                        Ok(_) => warnings.push(format!("{} is no folder, and so not copied", shown(&files))),
+                        Err(_) => {}
+                    }
+                }
+            }
+            Err(error) => wrong.push(format!("{}: {error}", shown(&self.path))),
+        }
+        if wrong.is_empty() { Ok(env_files) } else { Err(wrong) }
+    }
+}
+
+/// The folders of a mode, in order.
+fn services(mode: &Path) -> std::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(mode)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() || kind.is_symlink() {
+            names.push(entry.file_name());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A path as text; what is no text is shown as well as may be, and then not found by compose either.
+pub(super) fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The absolute folder of the env file: for one without a folder, the working folder with `/.` behind it.
+fn compose_dir(env_file: &str) -> Result<String, String> {
+    let folder = match Path::new(env_file).parent().and_then(Path::to_str) {
+        None | Some("") => ".",
+        Some(it) => it,
+    };
+    if folder.starts_with('/') {
+        return Ok(folder.to_owned());
+    }
+    let cwd = working_dir().map_err(|it| format!("the working folder: {it}"))?;
+    Ok(format!("{}/{}", shown(&cwd).trim_end_matches('/'), folder.strip_prefix("./").unwrap_or(folder)))
+}
+
+/// The working folder by the name that the shell has for it, if that is right.
+fn working_dir() -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let cwd = std::env::current_dir()?;
+    let named = std::env::var_os("PWD").map(PathBuf::from).filter(|it| it.is_absolute());
+    let same = |it: &PathBuf| {
+        let ids = |it: &Path| it.metadata().ok().map(|it| (it.dev(), it.ino()));
+        ids(it).is_some() && ids(it) == ids(&cwd)
+    };
+    Ok(named.filter(same).unwrap_or(cwd))
+}
+
+/// What compose would refuse of the env file, with the place it comes from, and what mdc overrules.
+fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
+    let text = String::from_utf8_lossy(&written.bytes);
+    let at = |line: usize| match written.origin(line) {
+        Some((path, line)) => format!("{path}:{line}"),
+        None => format!("line {line} of the env file"),
+    };
+    let (statements, bad) = parse(&text);
+    for it in &bad {
+        let (line, col) = line_col(&text, it.at.start);
+        let help = it.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        wrong.push(format!("{}:{col}: {it}{help}", at(line)));
+    }
+    // Whether a variable is set is the matter of the environment that compose will run in.
+    let (_, bad) = evaluate(&statements, &environment());
+    for BadValue { line, message, help, .. } in bad.iter().filter(|it| !it.unset) {
+        let help = help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        wrong.push(format!("{}: {message}{help}", at(*line)));
+    }
+    let ours: BTreeSet<&str> = ["COMPOSE_FILE", "COMPOSE_DIR", "COMPOSE_PROFILES", "MDC_MODE_DIRS"].into();
+    for it in statements.iter().filter(|it| ours.contains(it.name.as_str())) {
+        if let Some((path, line)) = written.origin(it.line) {
+            warnings.push(format!("{path}:{line}: {} is set by mdc itself, which overrules this", it.name));
+        }
+    }
+}
+
+/// Everything that is there, for those who ask for no modes.
+pub(super) fn whole(nodes: &Nodes) -> Result<Reach, Wrong> {
+    let request: Vec<Dep> =
+        nodes.names().map(|it| Dep { wants: Wants::Node(it.to_owned()), at: 0..0 }).collect();
+    nodes.reach(&request)
+}

@@ -1,0 +1,140 @@
+//! What mdc may write to: checks before anything is touched.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::env_file::is_written_by_mdc;
+use crate::tools::mdc::files::{MARKER, STAGE};
+use crate::tools::mdc::project::shown;
+use crate::tools::mdc::{Settings, Wrong};
+use crate::tools::nodes::places;
+
+/// The folder of files, which may be ours to change.
+#[derive(Debug)]
+pub(super) struct FilesDir {
+    pub(super) path: PathBuf,
+    pub(super) exists: bool,
+    /// It has the mark that says so.
+    pub(super) is_marked: bool,
+}
+
+/// The folder of files, if it is safe to change and to remove from.
+pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
+    let text = settings.files_dir.as_str();
+    let wrong = |what: &str| Err(vec![format!("MDC_FILES_DIR {what} (it is '{text}')")]);
+    let path = PathBuf::from(text.strip_suffix('/').filter(|it| !it.is_empty()).unwrap_or(text));
+    if !matches!(path.components().next_back(), Some(Component::Normal(_))) || text.ends_with("/.") {
+        return wrong("must not be '.' or '/', nor contain the working directory");
+    }
+    let exists = match path.symlink_metadata() {
+        Ok(it) if it.is_dir() => true,
+        Ok(it) if it.is_symlink() => return wrong("must be a folder itself, not a link to one"),
+        Ok(_) => return wrong("must be a folder, and is another kind of file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(vec![format!("{text}: {error}")]),
+    };
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| vec![format!("{what}: {error}")]
+    };
+    let real = real(&path).map_err(failed(text))?;
+    let project = fs::canonicalize(".").map_err(failed("the working folder"))?;
+    if project.starts_with(&real) {
+        return wrong("must not be '.' or '/', nor contain the working directory");
+    }
+    if !real.starts_with(&project) && !settings.force {
+        return wrong("must be within the project's folder");
+    }
+    for place in places(&settings.modes_dir) {
+        let Ok(modes) = fs::canonicalize(place) else { continue };
+        if modes.starts_with(&real) || real.starts_with(&modes) {
+            return wrong(&format!("and the modes folder '{place}' must not be in each other"));
+        }
+    }
+    let env_dir = Path::new(&settings.env_file).parent().filter(|it| *it != Path::new(""));
+    if let Some(Ok(it)) = env_dir.map(fs::canonicalize)
+        && it.starts_with(&real)
+    {
+        return wrong("must not contain the env file");
+    }
+    let is_marked = path.join(MARKER).symlink_metadata().is_ok_and(|it| it.is_file());
+    let dir = FilesDir { path, exists, is_marked };
+    if !exists || is_marked || settings.force {
+        return Ok(dir);
+    }
+    match strangers(&dir.path, settings) {
+        Ok(None) => Ok(dir),
+        Ok(Some(it)) => wrong(&format!(
+            "has files that mdc did not make, such as {}: move them away, choose another folder, or take it over with \
+             --force, which removes them",
+            shown(&it)
+        )),
+        Err(error) => Err(vec![format!("{text}: {error}")]),
+    }
+}
+
+/// The path without links, of which the last parts need not be there yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let mut missing = Vec::new();
+    let mut there = path;
+    loop {
+        let folder = if there == Path::new("") { Path::new(".") } else { there };
+        match fs::canonicalize(folder) {
+            Ok(it) => return Ok(missing.iter().rev().fold(it, |path, name| path.join(name))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match (there.file_name(), there.parent()) {
+                    (Some(name), Some(parent)) => {
+                        missing.push(name.to_owned());
+                        there = parent;
+                    }
+                    _ => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Something in a folder without a mark that the reference tool did not put there. It leaves no mark: its folder is
+/// told by its usual name beside an env file of mdc's, or by all in it being files of modes.
+fn strangers(dir: &Path, settings: &Settings) -> io::Result<Option<PathBuf>> {
+    let mut found = BTreeSet::new();
+    collect(dir, Path::new(""), &mut found)?;
+    let by_name = dir.file_name().is_some_and(|it| it == ".files")
+        && fs::read(&settings.env_file).is_ok_and(|it| is_written_by_mdc(&it));
+    if found.is_empty() || by_name {
+        return Ok(None);
+    }
+    let mut known = BTreeSet::new();
+    for place in places(&settings.modes_dir) {
+        for mode in folders(Path::new(place)) {
+            for service in folders(&mode) {
+                let name = service.file_name().unwrap_or_default().to_owned();
+                // What cannot be read is no evidence.
+                let _ = collect(&service.join("files"), Path::new(&name), &mut known);
+            }
+        }
+    }
+    Ok(found.into_iter().find(|it| !known.contains(it)))
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(path).into_iter().flatten().flatten();
+    all.map(|it| it.path()).filter(|it| it.is_dir()).collect()
+}
+
+/// Every path of something other than a folder.
+fn collect(folder: &Path, name: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = name.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &name, found)?;
+        } else if !name.starts_with(STAGE) {
+            found.insert(name);
+        }
+    }
+    Ok(())
+}

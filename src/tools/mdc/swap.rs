@@ -1,0 +1,261 @@
+//! The env file and its companions: prepared beside, moved in together.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{AccessFlags, access};
+
+use crate::env_file::is_written_by_mdc;
+use crate::err;
+use crate::tools::mdc::files::merged;
+use crate::tools::mdc::project::{Project, shown};
+use crate::tools::mdc::safety::files_dir;
+use crate::tools::mdc::sync::{Does, Sync};
+use crate::tools::mdc::{Settings, Wrong};
+
+/// What anchors relative paths of compose files at the project's folder.
+const EMPTY: &str = "./.compose-empty.yaml";
+const EMPTY_TEXT: &[u8] = b"services: {}\n";
+
+/// Keeps two runs in one folder apart, by a lock on the folder itself; waits for the other one.
+pub(super) fn lock(wanted: bool) -> Result<Option<Flock<File>>, Wrong> {
+    if !wanted {
+        return Ok(None);
+    }
+    let failed = |what: String| vec![format!("lock the project's folder: {what}")];
+    let folder = File::open(".").map_err(|it| failed(it.to_string()))?;
+    match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+        Ok(it) => Ok(Some(it)),
+        Err((folder, Errno::EWOULDBLOCK)) => {
+            err("mdc: waiting for another mdc in this folder\n");
+            let locked = Flock::lock(folder, FlockArg::LockExclusive);
+            locked.map(Some).map_err(|(_, it)| failed(it.to_string()))
+        }
+        // Some network file systems lock no folders: better without than not at all.
+        Err((_, error)) => {
+            err(&format!("Warning: the project's folder cannot be locked: {}\n", io::Error::from(error)));
+            Ok(None)
+        }
+    }
+}
+
+/// All that has to be done, checked as far as it can be before.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// In the order in which they are moved in: the env file last, as it is what compose begins with.
+    texts: Vec<TextFile>,
+    backup: Option<Backup>,
+    files: Sync,
+    shown_files: PathBuf,
+}
+
+/// A file that is to have this content.
+#[derive(Debug)]
+struct TextFile {
+    path: PathBuf,
+    content: Vec<u8>,
+    /// Permission bits beyond which it must not go, of the file that is there.
+    at_most: u32,
+    /// It has that content already.
+    is_there: bool,
+}
+
+/// An env file of somebody else, and where it goes.
+#[derive(Debug)]
+struct Backup {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Something that will be done, for people.
+#[derive(Debug)]
+pub(super) enum Change {
+    BackUp(PathBuf, PathBuf),
+    Write(PathBuf),
+    File(Does, PathBuf),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BackUp(from, to) => write!(f, "back up {} to {}", from.display(), to.display()),
+            Self::Write(path) => write!(f, "write {}", path.display()),
+            Self::File(does, path) => {
+                let verb = match does {
+                    Does::Add => "add",
+                    Does::Replace => "replace",
+                    Does::Adjust => "adjust",
+                    Does::Remove => "remove",
+                };
+                write!(f, "{verb} {}", path.display())
+            }
+        }
+    }
+}
+
+impl Prepared {
+    /// Compares what is there with what is to be; changes nothing.
+    pub(super) fn new(settings: &Settings, project: &Project) -> Result<Self, Wrong> {
+        let mut wrong = Vec::new();
+        let mut notes = Vec::new();
+        let env_path = Path::new(&settings.env_file);
+        let empty = TextFile::new(Path::new(EMPTY), EMPTY_TEXT.to_vec(), &mut wrong);
+        let env = TextFile::new(env_path, project.written.bytes.clone(), &mut wrong);
+        let backup = match backup(env_path) {
+            Ok(it) => it,
+            Err(error) => {
+                wrong.push(format!("{}: {error}", shown(env_path)));
+                None
+            }
+        };
+        let files = files_dir(settings).and_then(|dir| {
+            let (tree, more) = merged(&project.modes)?;
+            notes.extend(more);
+            let shown = dir.path.clone();
+            Ok((Sync::plan(dir, tree)?, shown))
+        });
+        match files {
+            Ok((files, shown_files)) if wrong.is_empty() => {
+                if settings.verbose {
+                    notes.iter().for_each(|it| err(&format!("Note: {it}\n")));
+                }
+                Ok(Self { texts: vec![empty, env], backup, files, shown_files })
+            }
+            Ok(_) => Err(wrong),
+            Err(more) => {
+                wrong.extend(more);
+                Err(wrong)
+            }
+        }
+    }
+
+    /// What will be done, in order.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let files = self.files.steps.iter().map(|it| Change::File(it.does, self.shown_files.join(&it.path)));
+        let backup = self.backup.iter().map(|it| Change::BackUp(it.from.clone(), it.to.clone()));
+        let texts = self.texts.iter().filter(|it| !it.is_there).map(|it| Change::Write(it.path.clone()));
+        files.chain(backup).chain(texts).collect()
+    }
+
+    /// Does it. What fails before all is prepared leaves everything as it was.
+    pub(super) fn carry_out(&self) -> Result<(), Wrong> {
+        let failed = |error: io::Error| vec![error.to_string()];
+        let prepared = self.texts.iter().try_for_each(TextFile::stage).and_then(|()| {
+            self.files
+                .stage()
+                .map_err(|it| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.shown_files))))
+        });
+        if let Err(error) = prepared {
+            self.texts.iter().for_each(|it| drop(fs::remove_file(it.staged())));
+            self.files.unstage();
+            return Err(failed(error));
+        }
+        self.files.commit().map_err(failed)?;
+        if let Some(it) = &self.backup {
+            it.make().map_err(|error| vec![format!("back up {}: {error}", shown(&it.from))])?;
+            err(&format!(
+                "Warning: {} was not written by mdc, and is kept as {}\n",
+                it.from.display(),
+                it.to.display()
+            ));
+        }
+        self.texts.iter().try_for_each(TextFile::commit).map_err(failed)
+    }
+}
+
+impl TextFile {
+    fn new(path: &Path, content: Vec<u8>, wrong: &mut Wrong) -> Self {
+        let name = shown(path);
+        let folder = match path.parent() {
+            Some(it) if it != Path::new("") => it,
+            _ => Path::new("."),
+        };
+        if let Err(error) = access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+            wrong.push(format!("{name}: its folder cannot be written to: {}", io::Error::from(error)));
+        }
+        let there = path.symlink_metadata().ok();
+        if path.is_dir() || path.file_name().is_none() {
+            wrong.push(format!("{name}: this is a folder, where a file is to be written"));
+        }
+        let is_file = there.as_ref().is_some_and(|it| it.is_file());
+        let is_there = is_file && fs::read(path).is_ok_and(|it| it == content);
+        let at_most = path.metadata().map_or(0o777, |it| it.permissions().mode() & 0o777);
+        Self { path: path.to_owned(), content, at_most, is_there }
+    }
+
+    fn staged(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".mdc-new");
+        name.into()
+    }
+
+    fn stage(&self) -> io::Result<()> {
+        let staged = self.staged();
+        let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&staged)));
+        // That of a run that was killed.
+        match fs::remove_file(&staged) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(context(error)),
+            _ => {}
+        }
+        if self.is_there {
+            return Ok(());
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o666 & self.at_most)
+            .open(&staged)
+            .map_err(context)?;
+        file.write_all(&self.content).map_err(context)
+    }
+
+    fn commit(&self) -> io::Result<()> {
+        if self.is_there {
+            return Ok(());
+        }
+        let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.path)));
+        fs::rename(self.staged(), &self.path).map_err(context)
+    }
+}
+
+/// An env file that mdc did not write is kept, unless it is empty.
+fn backup(path: &Path) -> io::Result<Option<Backup>> {
+    let content = match fs::read(path) {
+        Ok(it) => it,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A folder, which is told of elsewhere.
+        Err(_) if path.is_dir() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if is_written_by_mdc(&content) || content.is_empty() {
+        return Ok(None);
+    }
+    let name = |number: usize| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(if number == 0 { ".mdc-bak".to_owned() } else { format!(".mdc-bak.{number}") });
+        PathBuf::from(name)
+    };
+    // One that was kept before is somebody's too, unless it is the same.
+    let free = |it: &PathBuf| it.symlink_metadata().is_err() || fs::read(it).is_ok_and(|it| it == content);
+    let to = (0..).map(name).find(free).unwrap_or_else(|| name(0));
+    Ok(Some(Backup { from: path.to_owned(), to }))
+}
+
+impl Backup {
+    /// As a copy: the env file is in its place all the time.
+    fn make(&self) -> io::Result<()> {
+        let mut beside = self.to.clone().into_os_string();
+        beside.push(".mdc-new");
+        let bits = self.from.metadata()?.permissions().mode() & 0o777;
+        let _ = fs::remove_file(&beside);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        io::copy(&mut File::open(&self.from)?, &mut file)?;
+        fs::set_permissions(&beside, Permissions::from_mode(bits))?;
+        fs::rename(&beside, &self.to)
+    }
+}
