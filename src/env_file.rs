@@ -110,7 +110,7 @@ pub struct BadValue {
 
 /// A value as compose and a POSIX shell read the same; None where no form of it does. What needs no quotes has none.
 pub fn quoted(value: &str) -> Option<String> {
-    let plain = |it: char| it.is_ascii_alphanumeric() || "_./:,@%+=-".contains(it);
+    let plain = |it: char| it.is_alphanumeric() || "_./:,@%+=-".contains(it);
     // A shell takes the escape of a single quote for its end.
     let single = !value.contains('\'') && !value.ends_with('\\');
     if value.chars().all(plain) {
@@ -202,7 +202,12 @@ impl<'a> Reader<'a> {
         };
         let name = self.text.get(start..end).unwrap_or_default().trim_end();
         if let Some(it) = separator.filter(|it| !matches!(it, '=' | ':' | '\n')) {
-            let message = format!("`{}` cannot be in the name of a variable", it.escape_debug());
+            let shown = if it.is_control() || it == '\u{feff}' {
+                it.escape_unicode().to_string()
+            } else {
+                it.to_string()
+            };
+            let message = format!("`{shown}` cannot be in the name of a variable");
             return bad(end..end + it.len_utf8(), message, "a line is `NAME=value` or begins with `#`");
         }
         if name.contains(' ') {

@@ -11,6 +11,7 @@ mod events;
 mod golden;
 mod kernel;
 mod layers;
+mod mdc;
 mod model;
 mod netns;
 mod plan;

@@ -103,6 +103,7 @@ struct Settings {
     modes_dir: String,
     env_file: String,
     files_dir: String,
+    dry_run: bool,
     force: bool,
     allow_missing: bool,
     strict: bool,
@@ -167,7 +168,7 @@ fn run(cli: &Cli, settings: &Settings, args: &[OsString], compose_args: &[OsStri
     }
     let project = Project::find(settings, modes.unwrap_or_default(), args)?;
     if cli.config || cli.explain.is_some() {
-        show::compose(cli, &project)?;
+        show::compose(cli, settings, &project)?;
         return Ok(0);
     }
     if cli.env {
@@ -215,6 +216,7 @@ impl Settings {
             modes_dir: text(&cli.modes_dir, "MODES_DIR", "./modes"),
             env_file: text(&cli.env_file, "ENV_FILE", ".env"),
             files_dir: text(&cli.files_dir, "MDC_FILES_DIR", "./.files"),
+            dry_run: cli.dry_run,
             force: cli.force,
             allow_missing: cli.allow_missing,
             strict: is_on("MDC_STRICT"),

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::{Diagnostic, FileId, Severity, Sources, documents};
 use crate::deps::{Dep, Resolution, Wants};
 use crate::env_file::{BadValue, EnvFile, EnvMode, ProjectEnv, Written, evaluate, parse};
 use crate::tools::environment;
 use crate::tools::mdc::{Settings, Wrong, is_on};
-use crate::tools::nodes::{Nodes, Reach, line_col, places};
+use crate::tools::nodes::{Nodes, Reach, complaint, line_col, places};
 use crate::tools::resolve_deps::{parse_request, resolve_in_time};
 use crate::words::near;
 
@@ -20,6 +21,8 @@ pub(super) struct Project {
     pub(super) modes: Vec<Mode>,
     /// The env file to be.
     pub(super) written: Written,
+    /// The modes' compose files, in their order.
+    pub(super) sources: Sources,
 }
 
 /// A folder.
@@ -81,7 +84,7 @@ pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wron
     let found = resolve_in_time(&reach, &request, settings.time_limit).map_err(|it| vec![it])?;
     let (missing, mut found) = missing(&nodes, &reach, found);
     if settings.allow_missing {
-        warnings.extend(missing.iter().map(|it| format!("{it}: left out")));
+        warnings.extend(missing.iter().map(|it| format!("left out: {it}")));
         found.order.retain(|it| nodes.get(it).is_some());
     } else if !missing.is_empty() {
         return Err(missing);
@@ -163,7 +166,9 @@ impl Project {
             env_modes.push(EnvMode { name: name.clone(), path: shown(&mode.path), files: env_files });
             all.push(mode);
         }
-        let command = args.iter().map(|it| it.to_string_lossy().into_owned()).collect();
+        // A dry run tells of the run that it stands for.
+        let args = args.iter().filter(|it| !settings.dry_run || (*it != "-n" && *it != "--dry-run"));
+        let command = args.map(|it| it.to_string_lossy().into_owned()).collect();
         let env = ProjectEnv {
             command: (!is_on("MDC_NO_CMDLINE")).then_some(command),
             modes: env_modes,
@@ -171,17 +176,30 @@ impl Project {
             dir: compose_dir(&settings.env_file).map_err(|it| vec![it])?,
             as_reference: settings.as_reference,
         };
+        let sources = read_compose_files(&all, &mut wrong);
         match env.write() {
             Ok(written) => {
                 check_env(&written, &mut wrong, &mut warnings);
                 if wrong.is_empty() {
                     settings.warn(&warnings)?;
-                    return Ok(Self { modes: all, written });
+                    return Ok(Self { modes: all, written, sources });
                 }
             }
             Err(bad) => wrong.extend(bad),
         }
         Err(wrong)
+    }
+
+    /// The mode that a place of a compose file (`FILE:LINE:COL`) is in.
+    pub(super) fn mode_of(&self, place: &str) -> Option<&str> {
+        let file = place.rsplitn(3, ':').nth(2)?;
+        let is_in = |it: &&Mode| it.compose_file.as_deref().is_some_and(|it| shown(it) == file);
+        self.modes.iter().find(is_in).map(|it| it.name.as_str())
+    }
+
+    /// The compose files, in order.
+    pub(super) fn compose_files(&self) -> Vec<FileId> {
+        self.sources.ids().collect()
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
@@ -201,7 +219,10 @@ impl Mode {
                     Ok(content) if content.contains(&0) => {
                         wrong.push(format!("{}: the file is binary, not a list of variables", shown(&path)));
                     }
-                    Ok(content) => env_files.push(EnvFile { path: shown(&path), content }),
+                    Ok(content) => {
+                        wrong.extend(env_mistakes(&shown(&path), &content));
+                        env_files.push(EnvFile { path: shown(&path), content });
+                    }
                     Err(error) => wrong.push(format!("{}: {error}", shown(&path))),
                 },
                 Ok(_) => {
@@ -271,24 +292,28 @@ fn working_dir() -> std::io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(cwd))
 }
 
-/// What compose would refuse of the env file, with the place it comes from, and what mdc overrules.
+/// What compose would refuse of a mode's env file.
+fn env_mistakes(path: &str, content: &[u8]) -> Wrong {
+    let text = String::from_utf8_lossy(content);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let (_, bad) = parse(&format!("{text}\n"));
+    bad.iter().map(|it| complaint(path, text, it)).collect()
+}
+
+/// What compose would refuse of the env file as a whole, with the place it comes from, and what mdc overrules.
 fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
-    let text = String::from_utf8_lossy(&written.bytes);
-    let at = |line: usize| match written.origin(line) {
-        Some((path, line)) => format!("{path}:{line}"),
-        None => format!("line {line} of the env file"),
-    };
-    let (statements, bad) = parse(&text);
-    for it in &bad {
-        let (line, col) = line_col(&text, it.at.start);
-        let help = it.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-        wrong.push(format!("{}:{col}: {it}{help}", at(line)));
+    // A mistake in one file would be told of the files after it too.
+    if !wrong.is_empty() {
+        return;
     }
+    let text = String::from_utf8_lossy(&written.bytes);
+    let (statements, _) = parse(&text);
     // Whether a variable is set is the matter of the environment that compose will run in.
     let (_, bad) = evaluate(&statements, &environment());
     for BadValue { line, message, help, .. } in bad.iter().filter(|it| !it.unset) {
         let help = help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-        wrong.push(format!("{}: {message}{help}", at(*line)));
+        let place = written.origin(*line).map(|(path, line)| format!("{path}:{line}: "));
+        wrong.push(format!("{}{message}{help}", place.unwrap_or_default()));
     }
     let ours: BTreeSet<&str> = ["COMPOSE_FILE", "COMPOSE_DIR", "COMPOSE_PROFILES", "MDC_MODE_DIRS"].into();
     for it in statements.iter().filter(|it| ours.contains(it.name.as_str())) {
@@ -296,6 +321,32 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
             warnings.push(format!("{path}:{line}: {} is set by mdc itself, which overrules this", it.name));
         }
     }
+}
+
+/// Reads the compose files and looks at their syntax, which is what compose would stop at first.
+fn read_compose_files(modes: &[Mode], wrong: &mut Wrong) -> Sources {
+    let mut sources = Sources::default();
+    for path in modes.iter().filter_map(|it| it.compose_file.as_deref()) {
+        let text = fs::read(path).map_err(|it| it.to_string()).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())
+        });
+        match text {
+            Ok(text) => drop(sources.add(shown(path), text)),
+            Err(error) => wrong.push(format!("{}: {error}", shown(path))),
+        }
+    }
+    let mut diagnostics = Vec::new();
+    sources.ids().for_each(|it| drop(documents(&sources, it, &mut diagnostics)));
+    let errors = diagnostics.iter().filter(|it| it.severity == Severity::Error);
+    wrong.extend(errors.map(|it| told(it, &sources)));
+    sources
+}
+
+/// A diagnostic on one line.
+pub(super) fn told(diagnostic: &Diagnostic, sources: &Sources) -> String {
+    let place = diagnostic.span.map(|it| format!("{}: ", sources.place(it))).unwrap_or_default();
+    let help = diagnostic.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+    format!("{place}{}{help}", diagnostic.message)
 }
 
 /// Everything that is there, for those who ask for no modes.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Env;
+use crate::compose::{Setting, merge, merge_interpolated};
+use crate::config::{Env, Severity};
 use crate::deps::Wants;
 use crate::env_file::{evaluate, parse, quoted};
 use crate::out;
 use crate::tools::environment;
-use crate::tools::mdc::project::{Project, resolve, whole};
+use crate::tools::mdc::project::{Project, resolve, told, whole};
 use crate::tools::mdc::{Cli, Failed, Settings, format_of, graph, list_format};
 use crate::tools::nodes::{Nodes, places};
 use crate::tools::resolve_deps::{Format, show};
@@ -124,6 +125,47 @@ pub(super) fn env(cli: &Cli, settings: &Settings, project: &Project) -> Result<(
 }
 
 /// --config and --explain.
-pub(super) fn compose(_cli: &Cli, _project: &Project) -> Result<(), Failed> {
-    Err(Failed::Wrong(vec!["merging is not built into this version yet".to_owned()]))
+pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Result<(), Failed> {
+    let format = if cli.config { format_of(cli, &["yaml", "json"])? } else { "" };
+    let sources = &project.sources;
+    let (merged, diagnostics) = if cli.interpolate {
+        merge_interpolated(sources, &project.compose_files(), &variables(project)?)
+    } else {
+        merge(sources, &project.compose_files())
+    };
+    let of = |severity: Severity| diagnostics.iter().filter(move |it| it.severity == severity);
+    let wrong: Vec<String> = of(Severity::Error).map(|it| told(it, sources)).collect();
+    if !wrong.is_empty() {
+        return Err(Failed::Wrong(wrong));
+    }
+    settings.warn(&of(Severity::Warning).map(|it| told(it, sources)).collect::<Vec<_>>())?;
+    let text = match &cli.explain {
+        None if format == "json" => {
+            serde_json::to_string_pretty(&merged.to_json()).map_err(anyhow::Error::from)? + "\n"
+        }
+        None => merged.to_yaml(),
+        Some(path) => {
+            let all = merged.explain(path);
+            if all.is_empty() {
+                return Err(Failed::Wrong(vec![format!("no mode says anything of `{path}`")]));
+            }
+            let line = |it: &Setting| {
+                let mode = project.mode_of(&it.place).map(|it| format!("mode {it}, ")).unwrap_or_default();
+                format!("{}: {} ({mode}{})\n", it.place, it.value, it.effect)
+            };
+            all.iter().map(line).collect()
+        }
+    };
+    Ok(out(&text)?)
+}
+
+/// What compose replaces variables by: the environment, then the env file.
+fn variables(project: &Project) -> Result<Env, Failed> {
+    let text = String::from_utf8_lossy(&project.written.bytes);
+    let env = environment();
+    let (variables, bad) = evaluate(&parse(&text).0, &env);
+    if !bad.is_empty() {
+        return Err(Failed::Wrong(bad.iter().map(|it| it.message.clone()).collect()));
+    }
+    Ok(variables.into_iter().map(|(name, it)| (name, it.value)).chain(env).collect())
 }

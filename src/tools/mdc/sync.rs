@@ -120,7 +120,10 @@ impl Sync {
         if !same {
             return Ok(Some(Does::Replace));
         }
-        Ok((!attributes_agree(&entry.kind, source, there)).then_some(Does::Adjust))
+        // Another user's file can be replaced where it cannot be adjusted.
+        let may_adjust = entry.kind == Kind::Folder || may_change(there);
+        let does = if may_adjust { Does::Adjust } else { Does::Replace };
+        Ok((!attributes_agree(&entry.kind, source, there)).then_some(does))
     }
 
     /// What is there and is not to be.
@@ -152,6 +155,9 @@ impl Sync {
             }
             let parents = self.steps.iter().filter_map(|it| it.path.parent());
             folders.extend(parents.map(|it| self.dir.path.join(it)).filter(|it| it.is_dir()));
+            // A folder goes with all that is in it.
+            let gone = self.steps.iter().filter(|it| matches!(it.does, Does::Remove | Does::Replace));
+            gone.for_each(|it| filled_folders(&self.dir.path.join(&it.path), &mut folders));
         } else if let Some(parent) =
             self.dir.path.ancestors().skip(1).find(|it| it.is_dir() || *it == Path::new(""))
         {
@@ -213,6 +219,8 @@ impl Sync {
         let entry = self.tree.get(&step.path);
         match (step.does, entry) {
             (Does::Remove, _) | (_, None) => remove(target),
+            // Folders have their turn at the end.
+            (Does::Adjust, Some(Entry { kind: Kind::Folder, .. })) => Ok(()),
             (Does::Adjust, Some(entry)) => adjust(entry, target),
             (Does::Add | Does::Replace, Some(entry)) => {
                 match &entry.kind {
@@ -234,7 +242,9 @@ impl Sync {
             if let (Kind::Folder, Some(source)) = (&entry.kind, &entry.source) {
                 let target = self.dir.path.join(path);
                 let there = target.symlink_metadata()?;
-                if !attributes_agree(&entry.kind, source, &there) || times(&there) != times(&source.meta) {
+                let agree =
+                    attributes_agree(&entry.kind, source, &there) && times(&there) == times(&source.meta);
+                if !agree && may_change(&there) {
                     adjust(entry, &target)?;
                 }
             }
@@ -263,6 +273,24 @@ impl Sync {
     }
 }
 
+/// A folder that is not empty, and those in it.
+fn filled_folders(path: &Path, found: &mut BTreeSet<PathBuf>) {
+    if !path.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return;
+    }
+    // One that cannot be read cannot be emptied either.
+    let names = names(path).unwrap_or_else(|_| vec!["?".into()]);
+    if !names.is_empty() {
+        found.insert(path.to_owned());
+    }
+    names.iter().for_each(|it| filled_folders(&path.join(it), found));
+}
+
+/// May this process change owner, permissions and time of what is there?
+fn may_change(there: &Metadata) -> bool {
+    geteuid().is_root() || there.uid() == geteuid().as_raw()
+}
+
 fn ids(meta: &Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())
 }
@@ -281,8 +309,7 @@ fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 /// The permission bits that a copy gets: without an owner's rights where it cannot be the owner's.
 fn bits(source: &Source) -> u32 {
     let bits = source.meta.mode() & 0o7777;
-    let same_owner = geteuid().is_root() || source.meta.uid() == geteuid().as_raw();
-    if same_owner { bits } else { bits & 0o777 }
+    if may_change(&source.meta) { bits } else { bits & 0o777 }
 }
 
 /// Are owner, permissions and time of what is there those that a copy has? Times of folders are looked at at the end.
