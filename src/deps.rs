@@ -3,8 +3,9 @@
 //! A node needs other nodes, or one of several, and may ask to come after a node that is there for other reasons.
 //! The answer to a request is a smallest set that is closed under needs. Among sets of one size the alternative that is
 //! written first decides, in the order in which alternatives are met: the request's, then breadth first through the
-//! needs. It is given in an order where each node comes after what it needs; a set that has none is an error, even
-//! where a larger one would have one: that is how the reference tool answers, and a mode tree means the same to both.
+//! needs. It is given in an order where each node comes after what it needs. A set that has none, for a cycle, gives way
+//! to one of the same size that has one; where all of that size have cycles it is an error, even if a larger set would
+//! have an order: so the reference tool answers, and a mode tree means the same to both.
 
 mod bits;
 mod order;
@@ -92,9 +93,16 @@ pub fn resolve(
 ) -> Result<Resolution, Unresolved> {
     let (problem, names) = Problem::new(graph, request);
     let name = |it: &usize| names.get(*it).copied().unwrap_or_default().to_owned();
-    let answer = search::smallest(&problem, stop)?;
-    let Some(order) = order::order(&problem, &answer.nodes) else {
-        return Err(Unresolved::Cycle(order::cycle(&problem, &answer.nodes).iter().map(name).collect()));
+    let first = search::smallest(&problem, stop)?;
+    let (answer, order) = match order::order(&problem, &first.nodes) {
+        Some(order) => (first, order),
+        None => {
+            let other = search::smallest_with_order(&problem, first.nodes.len(), stop)?;
+            let ordered = other.and_then(|it| order::order(&problem, &it.nodes).map(|order| (it, order)));
+            ordered.ok_or_else(|| {
+                Unresolved::Cycle(order::cycle(&problem, &first.nodes).iter().map(name).collect())
+            })?
+        }
     };
     let reason = |it: &search::Why| Reason {
         node: name(&it.node),

@@ -12,7 +12,7 @@ type Edges = Vec<Vec<usize>>;
 pub(super) fn order(problem: &Problem, set: &Bits) -> Option<Vec<usize>> {
     let mut edges = all_edges(problem, set);
     if find_cycle(&edges, set).is_some() {
-        let orderable = problem.orderable(set);
+        let orderable = problem.orderable(set, |_| false);
         if orderable.len() < set.len() {
             return None;
         }
@@ -41,7 +41,7 @@ pub(super) fn cycle(problem: &Problem, set: &Bits) -> Vec<usize> {
     }
     // A clause that a node outside of every cycle fulfils is no part of one.
     let mut placed = Bits::none(problem.len());
-    problem.orderable(set).into_iter().for_each(|it| {
+    problem.orderable(set, |_| false).into_iter().for_each(|it| {
         placed.insert(it);
     });
     let mut stuck = set.clone();

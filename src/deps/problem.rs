@@ -126,8 +126,9 @@ impl Problem {
     }
 
     /// The nodes of a set that can be put into an order, from the first on: each after its needs, after the nodes
-    /// of the set that it asks to be after, and after an alternative of each clause.
-    pub(super) fn orderable(&self, set: &Bits) -> Vec<usize> {
+    /// of the set that it asks to be after, and after an alternative of each clause, but for
+    /// those that `hope` says may yet be fulfilled.
+    pub(super) fn orderable(&self, set: &Bits, hope: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut waits: HashMap<usize, usize> = HashMap::new();
         let mut freed_by: HashMap<usize, Vec<(usize, Option<usize>)>> = HashMap::new();
         let mut ready: Vec<usize> = Vec::new();
@@ -141,6 +142,7 @@ impl Problem {
                             count += 1;
                         }
                     }
+                    Item::AnyOf(clause) if hope(clause) => {}
                     Item::AnyOf(clause) => {
                         let chosen = self.alternatives(clause).iter().filter(|it| set.has(**it));
                         chosen.for_each(|it| freed_by.entry(*it).or_default().push((node, Some(clause))));

@@ -38,8 +38,26 @@ pub(super) fn smallest(problem: &Problem, stop: &mut dyn FnMut() -> bool) -> Res
     if problem.len() > MAX_NODES {
         return Err(Unresolved::TooHard);
     }
-    Search::new(problem, stop).first_smallest().map_err(|OutOfTime| Unresolved::TooHard)
+    let found = Search::new(problem, stop).first_smallest(problem.len());
+    // All nodes together fulfil everything, so that there is a smallest set.
+    found.map_err(|OutOfTime| Unresolved::TooHard)?.ok_or(Unresolved::TooHard)
 }
+
+/// As [`smallest`], of the sets of `size` nodes that have an order; None if none has.
+pub(super) fn smallest_with_order(
+    problem: &Problem,
+    size: usize,
+    stop: &mut dyn FnMut() -> bool,
+) -> Result<Option<Answer>, Unresolved> {
+    if problem.clauses.is_empty() {
+        return Ok(None);
+    }
+    let mut search = Search { ordered: true, ..Search::new(problem, stop) };
+    search.first_smallest(size).map_err(|OutOfTime| Unresolved::TooHard)
+}
+
+/// Choices in each other: more than a graph that can be solved has, and no danger to the stack.
+const MAX_DEPTH: usize = 1000;
 
 /// Meets nodes and alternatives in the order that decides among smallest sets: the request's, then breadth first,
 /// but a chosen alternative at once.
@@ -101,7 +119,10 @@ struct Search<'a> {
     /// The nodes that need each node.
     users: Vec<Vec<usize>>,
     stop: &'a mut dyn FnMut() -> bool,
-    steps: usize,
+    /// Only sets that have an order count.
+    ordered: bool,
+    /// How many choices deep the search is.
+    depth: usize,
     /// Solutions of parts that have nothing to do with each other.
     parts: HashMap<Vec<usize>, Part>,
 }
@@ -129,22 +150,15 @@ impl<'a> Search<'a> {
             problem.needs(node).for_each(|it| users[it].push(node));
         }
         let must = must(problem);
-        Self { problem, must, occurs, users, stop, steps: 0, parts: HashMap::new() }
+        Self { problem, must, occurs, users, stop, ordered: false, depth: 0, parts: HashMap::new() }
     }
 
-    fn all(&self) -> Bits {
-        let mut all = Bits::none(self.problem.len());
-        (0..self.problem.len()).for_each(|it| {
-            all.insert(it);
-        });
-        all
-    }
-
-    /// The smallest set whose alternatives are those written first, in the order in which they are met.
+    /// The smallest set of at most so many nodes whose alternatives are those written first, in the order in which they
+    /// are met.
     ///
     /// Nothing is enumerated: an alternative written before that of a known smallest set is taken if some smallest set
     /// goes on from it, which the search for one tells.
-    fn first_smallest(&mut self) -> Result<Answer, OutOfTime> {
+    fn first_smallest(&mut self, most: usize) -> Result<Option<Answer>, OutOfTime> {
         let mut state = State {
             chosen: Bits::none(self.problem.len()),
             count: 0,
@@ -152,10 +166,7 @@ impl<'a> Search<'a> {
             open: Vec::new(),
         };
         self.take(&mut state, REQUEST);
-        // All nodes together fulfil everything, so that there is a smallest set.
-        let all = self.problem.len();
-        let smallest = self.best(state.clone(), all + 1, 0)?;
-        let (mut witness, size) = smallest.unwrap_or_else(|| (self.all(), all));
+        let Some((mut witness, size)) = self.best(state.clone(), most + 1, 0)? else { return Ok(None) };
         let mut walk = Walk::new(self.problem);
         let mut result = Ok(());
         while walk
@@ -188,7 +199,7 @@ impl<'a> Search<'a> {
             }
         }
         result?;
-        Ok(Answer { nodes: witness, why: walk.why })
+        Ok(Some(Answer { nodes: witness, why: walk.why }))
     }
 
     /// Chooses a node with all that comes with it; false where that is banned.
@@ -252,18 +263,30 @@ impl<'a> Search<'a> {
     /// The smallest set that goes on from `state` with fewer than `bound` nodes; any set of `enough` nodes will do.
     fn best(
         &mut self,
+        state: State,
+        bound: usize,
+        enough: usize,
+    ) -> Result<Option<(Bits, usize)>, OutOfTime> {
+        if self.depth > MAX_DEPTH || (self.stop)() {
+            return Err(OutOfTime);
+        }
+        self.depth += 1;
+        let found = self.best_here(state, bound, enough);
+        self.depth -= 1;
+        found
+    }
+
+    fn best_here(
+        &mut self,
         mut state: State,
         mut bound: usize,
         enough: usize,
     ) -> Result<Option<(Bits, usize)>, OutOfTime> {
-        self.steps += 1;
-        if self.steps.is_multiple_of(64) && (self.stop)() {
-            return Err(OutOfTime);
-        }
         if !self.settle(&mut state) {
             return Ok(None);
         }
-        while self.dominate(&mut state) {
+        // An alternative that stands in for another need not do so in the order.
+        while !self.ordered && self.dominate(&mut state) {
             if !self.settle(&mut state) {
                 return Ok(None);
             }
@@ -272,7 +295,16 @@ impl<'a> Search<'a> {
         if state.count >= bound {
             return Ok(None);
         }
-        if state.open.is_empty() {
+        let mut choice = Vec::new();
+        if self.ordered {
+            if !self.may_have_order(&state) {
+                return Ok(None);
+            }
+            if state.open.is_empty() {
+                choice = self.cures(&state);
+            }
+        }
+        if state.open.is_empty() && choice.is_empty() {
             return Ok(Some((state.chosen, state.count)));
         }
         let least = state.count + self.at_least(&state);
@@ -280,14 +312,18 @@ impl<'a> Search<'a> {
             return Ok(None);
         }
         let enough = enough.max(least);
-        if state.open.len() > 1 {
+        // An order is of the whole, not of parts.
+        if !self.ordered && state.open.len() > 1 {
             let parts = self.split(&state);
             if parts.len() > 1 {
                 return self.best_of_parts(&state, parts, bound);
             }
         }
+        if choice.is_empty() {
+            choice = self.branch(&state);
+        }
         let mut best = None;
-        for node in self.branch(&state) {
+        for node in choice {
             let mut next = state.clone();
             if self.take(&mut next, node)
                 && let Some((set, size)) = self.best(next, bound, enough)?
@@ -302,6 +338,37 @@ impl<'a> Search<'a> {
             state.banned.insert(node);
         }
         Ok(best)
+    }
+
+    /// Could what is chosen be put into an order, if alternatives that may yet be chosen were there already?
+    fn may_have_order(&self, state: &State) -> bool {
+        let hope = |clause: usize| {
+            let all = self.problem.alternatives(clause);
+            all.iter().any(|it| !state.chosen.has(*it) && self.is_free(state, *it))
+        };
+        self.problem.orderable(&state.chosen, hope).len() == state.count
+    }
+
+    /// A set that fulfils everything and has no order needs one of these: alternatives for nodes that wait for
+    /// themselves. None where it has an order.
+    fn cures(&self, state: &State) -> Vec<usize> {
+        let mut placed = Bits::none(self.problem.len());
+        self.problem.orderable(&state.chosen, |_| false).into_iter().for_each(|it| {
+            placed.insert(it);
+        });
+        let mut stuck = state.chosen.clone();
+        stuck.remove_all(&placed);
+        let mut cures = Bits::none(self.problem.len());
+        for clause in stuck.iter().flat_map(|it| self.problem.clauses(it)) {
+            let all = self.problem.alternatives(clause);
+            if !all.iter().any(|it| placed.has(*it)) {
+                let free = all.iter().filter(|it| !state.chosen.has(**it) && self.is_free(state, **it));
+                free.for_each(|it| {
+                    cures.insert(*it);
+                });
+            }
+        }
+        cures.iter().collect()
     }
 
     /// How many nodes the open clauses take at least: each needs one alternative with all that comes with it, and what

@@ -124,6 +124,8 @@ fn cycles_are_named() {
         ("a: b\nb: +a\n", "a", "Graph contains a cycle: a → b → a"),
         ("a: b\nb: c\nc: d\nd: b\n", "a", "Graph contains a cycle: b → c → d → b"),
         ("x: a\na: b\nb: a\n", "c", "c"),
+        // Another set of the same size has none.
+        ("a: b|c\nb: a|x\n", "a", "c a"),
         // The smallest set is a cycle, a larger one would be none: an error to the reference, and here.
         ("a: b|c\nb: a\nc: d\nd: e\n", "a", "Graph contains a cycle: a → b → a"),
         ("a: b|c\nc: a\n", "a c", "Graph contains a cycle: a → c → a"),
@@ -256,7 +258,10 @@ fn graphs(forward: bool) -> impl Strategy<Value = (Graph, Vec<Dep>)> {
 
 fn agrees_with_trying_everything(graph: &Graph, request: &[Dep]) {
     let sets = all_sets(graph, request);
-    let expected = sets.iter().min_by_key(|it| it.len()).unwrap();
+    let least = sets.iter().map(Vec::len).min().unwrap();
+    let mut smallest = sets.iter().filter(|it| it.len() == least);
+    let first = smallest.clone().next().unwrap();
+    let expected = smallest.find(|it| has_order(graph, it)).unwrap_or(first);
     match (answer(graph, request), has_order(graph, expected)) {
         (Ok(order), true) => {
             check_order(graph, request, &order);
