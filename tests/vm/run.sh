@@ -11,14 +11,20 @@ GUEST=$DIR/guest
 # Seconds; emulated code takes 10 to 20 times as long as the machine's own.
 LIMIT=${CONLINK_VM_LIMIT:-280}
 FILTERS=("$@")
-[ ${#FILTERS[@]} -gt 0 ] || FILTERS=(kernel:: netns::)
+# Of the library those that a kernel with everything makes a difference for.
+LIBRARY=("$@")
+[ $# -gt 0 ] || {
+    FILTERS=(kernel:: netns::)
+    LIBRARY=(kernel::netem kernel::nft kernel::ethtool)
+    LIBRARY+=(ovs::tests::{hosts_on,big_frames,a_killed_switch,killed_daemons,stop_leaves})
+}
 
 # What links are made of.
 MODULES=(
     veth dummy ifb tun tap 8021q macvlan macvtap ipvlan ipvtap vxlan geneve bridge br_netfilter openvswitch netdevsim
-    virtio_net virtio_pci e1000 sch_netem sch_ingress sch_tbf cls_matchall cls_u32 act_mirred act_gact
-    nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_compat nf_nat
-    nf_conntrack iptable_nat xt_MASQUERADE xt_nat af_packet ipv6
+    virtio_net virtio_pci sch_netem sch_ingress sch_tbf cls_matchall cls_u32 act_mirred act_gact
+    nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_compat nft_redir nf_nat
+    nf_conntrack iptable_nat xt_MASQUERADE xt_nat xt_tcpudp xt_addrtype af_packet ipv6
 )
 # What the tests look with.
 # Among them `timeout`: that of busybox would start the `ip` of busybox.
@@ -73,6 +79,10 @@ make_guest() {
     for name in "${TOOLS[@]}"; do copy_program "$(type -P "$name")"; done
     for it in "${OVS[@]}"; do copy_program "$(readlink -f "$it")"; done
     for it in "${OVS[@]}"; do [ -e "$GUEST$it" ] || { mkdir -p "$GUEST$(dirname "$it")" && ln -s "$(readlink -f "$it")" "$GUEST$it"; }; done
+    # iptables knows its matches and targets by plugins.
+    copy_program "$(readlink -f /usr/sbin/iptables-nft)"
+    ln -s "$(readlink -f /usr/sbin/iptables-nft)" "$GUEST/usr/sbin/iptables-nft"
+    for it in /usr/lib/*/xtables; do mkdir -p "$GUEST$(dirname "$it")" && cp -r "$it" "$GUEST$it"; done
     cp /usr/share/openvswitch/vswitch.ovsschema "$GUEST/usr/share/openvswitch/"
     # `tc` has the shapes of delays in files.
     for it in /usr/lib/tc /usr/lib/*/tc; do
@@ -115,9 +125,8 @@ ip link set lo up
 # Loaded before tests that run side by side ask for them; that of Open vSwitch is left for the engine to find.
 for it in ${MODULES[*]}; do [ \$it = openvswitch ] || modprobe \$it 2>/dev/null; done
 code=0
-for it in /tests/*; do
-    \$it ${FILTERS[*]} --test-threads=2 || code=\$?
-done
+for it in /tests/*-tests-*; do \$it ${FILTERS[*]} --test-threads=2 || code=\$?; done
+for it in /tests/*-conlink-*; do \$it ${LIBRARY[*]} --test-threads=2 || code=\$?; done
 echo "guest exit code \$code"
 poweroff -f
 INIT
@@ -126,13 +135,13 @@ INIT
 }
 
 mkdir -p "$DIR"
-install_packages busybox-static iproute2 ethtool nftables openvswitch-switch qemu-system-x86 cpio kmod binutils
+install_packages busybox-static iproute2 ethtool nftables iptables openvswitch-switch qemu-system-x86 cpio kmod binutils
 fetch_kernel
 make_guest
 LOG=$DIR/console.log
 say "starting the virtual machine"
 timeout "$LIMIT" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 1536M -smp 2 -nographic -no-reboot \
-    -nic none -device virtio-net-pci,romfile= -device e1000,romfile= \
+    -nic none -device virtio-net-pci,romfile= \
     -kernel "$DIR/kernel/boot/vmlinuz-$RELEASE" -initrd "$DIR/initrd.gz" \
     -append "console=ttyS0 quiet loglevel=3 panic=-1" </dev/null 2>&1 | tr -d '\r' | tee "$LOG" |
     sed -u -n '/^running [0-9]* tests\?$/,$p' || true
