@@ -261,6 +261,18 @@ fn a_shell_reads_the_env_file_as_compose_does() {
 }
 
 #[test]
+fn help_and_version_write_nothing() {
+    let project = Project::new(&[("modes/a/", ""), (".env", "MINE=1\n")]);
+    let before = project.snapshot();
+    for option in ["--help", "-h", "--version", "-V"] {
+        let run = project.mdc(&[option]);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert!(run.stdout.contains("mdc"), "{}", run.stdout);
+    }
+    assert_eq!(project.snapshot(), before);
+}
+
+#[test]
 fn the_order_is_the_same_on_every_run() {
     let project = Project::new(&[("modes/a/", ""), ("modes/b/", ""), ("modes/c/", ""), ("modes/d/", "")]);
     for _ in 0..10 {

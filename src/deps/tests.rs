@@ -286,6 +286,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn any_text_is_read_or_refused(text in "([a-c|+,# \n\t!\"{}:\\[\\]]|\\PC){0,30}") {
+        match parse(&text) {
+            Ok(deps) => prop_assert!(deps.iter().all(|it| it.at.end <= text.len())),
+            Err(bad) => prop_assert!(bad.iter().all(|it| it.at.end <= text.len())),
+        }
+        let _ = parse_json(&text);
+    }
+
+    #[test]
     fn small_graphs_without_cycles_as_by_trying_everything((graph, request) in graphs(true)) {
         agrees_with_trying_everything(&graph, &request);
     }

@@ -1,5 +1,7 @@
 //! The grammar by examples, and by compose's own answers.
 
+use proptest::prelude::*;
+
 use super::project::{Written, is_written_by_mdc, mode_variable};
 use super::*;
 
@@ -236,4 +238,24 @@ fn paths_are_quoted_where_they_need_it() {
 fn variables_of_modes_are_named_as_documented() {
     assert_eq!(mode_variable("node1"), "MDC_MODE_node1");
     assert_eq!(mode_variable("a.b-é"), "MDC_MODE_a_b__");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "([A-Z ='\"\\\\$#:{}\n\r\0-]|\\PC|export ){0,40}") {
+        let (statements, bad) = parse(&text);
+        let (_, _) = evaluate(&statements, &env());
+        prop_assert!(bad.iter().all(|it| it.at.start <= it.at.end && it.at.end <= text.len()));
+    }
+
+    #[test]
+    fn any_value_is_quoted_to_be_read_as_it_is(value in "([a-z '\"\\\\$#`\n]|\\PC){0,20}") {
+        // Compose trims what is no ASCII white space too.
+        if let Some(text) = quoted(&value) {
+            let read = evaluate(&parse(&format!("A={text}\n")).0, &Env::new()).0;
+            prop_assert_eq!(&read["A"].value, &value, "{}", text);
+        }
+    }
 }

@@ -40,6 +40,9 @@ struct Cli {
     /// The folder for the modes' files [env: MDC_FILES_DIR] [default: ./.files]
     #[arg(long, value_name = "DIR")]
     files_dir: Option<String>,
+    /// The command of compose [env: DOCKER_COMPOSE] [default: docker compose, else docker-compose]
+    #[arg(long, value_name = "COMMAND")]
+    docker_compose: Option<String>,
     /// Go to this folder first
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -90,7 +93,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 All that follows MODES goes to compose as it is. Without it the files alone are made.
 
-Environment: MODES_DIR, ENV_FILE, MDC_FILES_DIR as the options; DOCKER_COMPOSE, the command of compose; VERBOSE;
+Environment: MODES_DIR, ENV_FILE, MDC_FILES_DIR, DOCKER_COMPOSE and VERBOSE are as the options;
 MDC_NO_CMDLINE=1 keeps the command line out of the env file; MDC_COMPAT=1 writes the env file byte for byte as the
 reference tool; MDC_STRICT=1 makes warnings errors.";
 
@@ -178,7 +181,7 @@ fn run(cli: &Cli, settings: &Settings, args: &[OsString], compose_args: &[OsStri
     let lock = swap::lock(!cli.dry_run)?;
     let prepared = Prepared::new(settings, &project)?;
     err(&format!("MODES:  {}\n", project.names().join(" ")));
-    let compose = (!compose_args.is_empty()).then(compose_command);
+    let compose = (!compose_args.is_empty()).then(|| compose_command(cli));
     if cli.dry_run {
         let mut text: String = prepared.changes().iter().map(|it| format!("{it}\n")).collect();
         if let Some(words) = &compose {
@@ -275,9 +278,9 @@ fn is_cluster(word: &str, short: char) -> bool {
     !word.starts_with("--") && word.starts_with('-') && word.ends_with(short)
 }
 
-/// The words that run compose: DOCKER_COMPOSE, else `docker compose`, else `docker-compose` where only that is there.
-fn compose_command() -> Vec<OsString> {
-    let set = std::env::var("DOCKER_COMPOSE").unwrap_or_default();
+/// The words that run compose: what is set, else `docker compose`, or `docker-compose` where only that is there.
+fn compose_command(cli: &Cli) -> Vec<OsString> {
+    let set = cli.docker_compose.clone().or_else(|| std::env::var("DOCKER_COMPOSE").ok()).unwrap_or_default();
     let words: Vec<OsString> = set.split_whitespace().map(OsString::from).collect();
     if !words.is_empty() {
         return words;

@@ -25,6 +25,9 @@ fn arguments_and_exit_code_are_composes() {
         "bin/compose --ansi never --env-file .env up -d --list x y\nfile unset\nprofiles unset\nseparator unset\n"
     );
     assert_eq!((run.code, run.stderr.as_str()), (7, "MODES:  a\n"));
+    let env = [("DOCKER_COMPOSE", "no-such-program")];
+    let run = project.mdc_with(&["--docker-compose", "bin/compose", "a", "ps"], &env);
+    assert_eq!(run.code, 7, "{run:?}");
 }
 
 #[test]
