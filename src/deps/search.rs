@@ -1,11 +1,15 @@
 //! The smallest set that fulfils a request: branch and bound, then the first of the smallest ones.
 
-use std::cmp::Reverse;
+mod bound;
+mod parts;
+
 use std::collections::HashMap;
 
 use crate::deps::Unresolved;
 use crate::deps::bits::Bits;
 use crate::deps::problem::{Item, Problem, REQUEST};
+
+use parts::Part;
 
 /// A smallest set.
 #[derive(Debug)]
@@ -126,18 +130,6 @@ struct Search<'a> {
     /// Solutions of parts that have nothing to do with each other.
     parts: HashMap<Vec<usize>, Part>,
 }
-
-/// What is known of a part.
-#[derive(Clone, Debug)]
-enum Part {
-    /// The smallest choice.
-    Best(Bits, usize),
-    /// It takes at least that many nodes.
-    AtLeast(usize),
-}
-
-/// Parts remembered at a time.
-const MAX_PARTS: usize = 1 << 16;
 
 impl<'a> Search<'a> {
     fn new(problem: &'a Problem, stop: &'a mut dyn FnMut() -> bool) -> Self {
@@ -369,259 +361,6 @@ impl<'a> Search<'a> {
             }
         }
         cures.iter().collect()
-    }
-
-    /// How many nodes the open clauses take at least: each needs one alternative with all that comes with it, and what
-    /// counts for one clause does not count for another.
-    fn at_least(&self, state: &State) -> usize {
-        let mut clauses: Vec<(usize, usize, Vec<usize>)> = Vec::new();
-        for clause in &state.open {
-            let all = self.problem.alternatives(*clause).iter().copied();
-            let free: Vec<usize> = all.filter(|it| self.is_free(state, *it)).collect();
-            let none = &state.chosen;
-            let cost = free.iter().map(|it| self.must[*it].count_without(&state.chosen, none)).min();
-            clauses.push((free.len(), cost.unwrap_or_default(), free));
-        }
-        clauses.sort_by_key(|(len, cost, _)| (*len, Reverse(*cost)));
-        let mut used = Bits::none(self.problem.len());
-        let mut sum = 0;
-        for (_, _, free) in clauses {
-            let mut costs: Vec<(usize, usize)> =
-                free.iter().map(|it| (self.must[*it].count_without(&state.chosen, &used), *it)).collect();
-            costs.sort_unstable();
-            let Some((least, _)) = costs.first().copied() else { continue };
-            if least == 0 {
-                continue;
-            }
-            let mut mine = Bits::none(self.problem.len());
-            for (_, it) in costs {
-                let fresh = self.must[it].iter().filter(|it| !state.chosen.has(*it) && !used.has(*it));
-                let (counted, free): (Vec<usize>, Vec<usize>) = fresh.partition(|it| mine.has(*it));
-                let wanting = least.saturating_sub(counted.len());
-                free.into_iter().take(wanting).for_each(|it| {
-                    mine.insert(it);
-                });
-            }
-            used.add_all(&mine);
-            sum += least;
-        }
-        sum
-    }
-
-    /// Bans alternatives that another one can stand in for at no greater cost; was there one?
-    fn dominate(&self, state: &mut State) -> bool {
-        let mut banned = false;
-        for clause in state.open.clone() {
-            let all = self.problem.alternatives(clause);
-            for worse in all {
-                if state.chosen.has(*worse) || !self.is_free(state, *worse) {
-                    continue;
-                }
-                let stands_in = |better: &usize| {
-                    better != worse
-                        && self.is_free(state, *better)
-                        && self.can_replace(state, *better, *worse)
-                };
-                if all.iter().any(stands_in) {
-                    state.banned.insert(*worse);
-                    banned = true;
-                }
-            }
-        }
-        banned
-    }
-
-    /// Is every set with `worse` and without `better` as good after an exchange of the two?
-    fn can_replace(&self, state: &State, better: usize, worse: usize) -> bool {
-        // Nobody else that may be chosen needs the worse one.
-        let used = |it: &usize| !state.chosen.has(*it) && self.is_free(state, *it);
-        if self.users[worse].iter().any(used) {
-            return false;
-        }
-        // All that the better one brings is there with the worse one already, but for itself.
-        let brings = |it: usize| it != better && !state.chosen.has(it) && !self.must[worse].has(it);
-        if self.must[better].has(worse) || self.must[better].iter().any(brings) {
-            return false;
-        }
-        // It asks for no more alternatives.
-        let asks = |it: &usize| !self.is_fulfilled(state, *it);
-        if self.problem.clauses(better).any(|it| asks(&it)) {
-            return false;
-        }
-        // Every clause that the worse one could fulfil has the better one too.
-        self.occurs[worse].iter().all(|it| {
-            let clause = &self.problem.clauses[*it];
-            let owner = clause.owner;
-            let idle = !state.chosen.has(owner) && !self.is_free(state, owner);
-            idle || self.is_fulfilled(state, *it) || owner == worse || clause.alternatives.contains(&better)
-        })
-    }
-
-    /// The alternatives of the clause that leaves the least choice, the most promising first.
-    fn branch(&self, state: &State) -> Vec<usize> {
-        let gain = |node: usize| {
-            state
-                .open
-                .iter()
-                .filter(|it| self.problem.alternatives(**it).iter().any(|it| self.must[node].has(*it)))
-                .count()
-        };
-        let mut best = Vec::new();
-        let mut best_key = (usize::MAX, Reverse(0));
-        for clause in &state.open {
-            let all = self.problem.alternatives(*clause).iter().copied();
-            let free: Vec<usize> = all.filter(|it| self.is_free(state, *it)).collect();
-            if free.len() > best_key.0 {
-                continue;
-            }
-            let most = free.iter().map(|it| gain(*it)).max().unwrap_or_default();
-            let key = (free.len(), Reverse(most));
-            if key < best_key {
-                (best, best_key) = (free, key);
-            }
-        }
-        let cost = |it: usize| self.must[it].count_without(&state.chosen, &state.chosen);
-        best.sort_by_key(|it| cost(*it).saturating_add(state.open.len()) - gain(*it));
-        best
-    }
-
-    /// The open clauses in groups that no choice of one matters to another.
-    fn split(&self, state: &State) -> Vec<Vec<usize>> {
-        let mut groups: Vec<usize> = (0..state.open.len()).collect();
-        fn root(groups: &[usize], mut it: usize) -> usize {
-            while groups[it] != it {
-                it = groups[it];
-            }
-            it
-        }
-        let mut owner = vec![usize::MAX; self.problem.len()];
-        for (idx, clause) in state.open.iter().enumerate() {
-            let mut stack = self.problem.alternatives(*clause).to_vec();
-            while let Some(node) = stack.pop() {
-                if state.chosen.has(node) || !self.is_free(state, node) {
-                    continue;
-                }
-                match owner[node] {
-                    usize::MAX => {
-                        owner[node] = idx;
-                        for item in self.problem.items(node) {
-                            match item {
-                                Item::Needs(it) => stack.push(*it),
-                                Item::AnyOf(it) if !self.is_fulfilled(state, *it) => {
-                                    stack.extend(self.problem.alternatives(*it));
-                                }
-                                Item::AnyOf(_) | Item::After(_) => {}
-                            }
-                        }
-                    }
-                    other => {
-                        let (a, b) = (root(&groups, other), root(&groups, idx));
-                        groups[a.max(b)] = a.min(b);
-                    }
-                }
-            }
-        }
-        let mut parts: Vec<(usize, Vec<usize>)> = Vec::new();
-        for (idx, clause) in state.open.iter().enumerate() {
-            let group = root(&groups, idx);
-            match parts.iter_mut().find(|(it, _)| *it == group) {
-                Some((_, part)) => part.push(*clause),
-                None => parts.push((group, vec![*clause])),
-            }
-        }
-        parts.into_iter().map(|(_, it)| it).collect()
-    }
-
-    fn best_of_parts(
-        &mut self,
-        state: &State,
-        parts: Vec<Vec<usize>>,
-        bound: usize,
-    ) -> Result<Option<(Bits, usize)>, OutOfTime> {
-        let mut parts: Vec<(usize, State, Vec<usize>)> = parts
-            .into_iter()
-            .map(|open| {
-                let part = State { open, ..state.clone() };
-                let key = self.key(&part);
-                let least = match self.parts.get(&key) {
-                    Some(Part::Best(_, size)) => *size,
-                    Some(Part::AtLeast(least)) => (*least).max(self.at_least(&part)),
-                    None => self.at_least(&part),
-                };
-                (least, part, key)
-            })
-            .collect();
-        parts.sort_by_key(|(least, part, _)| (part.open.len(), *least));
-        let mut chosen = state.chosen.clone();
-        let mut sum: usize = parts.iter().map(|(least, _, _)| least).sum();
-        for (least, part, key) in parts {
-            if state.count + sum >= bound {
-                return Ok(None);
-            }
-            // What is left for this part when all others take no more than they must.
-            let room = bound - (sum - least);
-            let known = self.parts.get(&key).cloned();
-            let (set, size) = match known {
-                Some(Part::Best(set, size)) => (set, size),
-                _ => match self.best(part, room, 0)? {
-                    Some((mut set, size)) => {
-                        set.remove_all(&state.chosen);
-                        let size = size - state.count;
-                        self.remember(key, Part::Best(set.clone(), size));
-                        (set, size)
-                    }
-                    None => {
-                        self.remember(key, Part::AtLeast(room.saturating_sub(state.count)));
-                        return Ok(None);
-                    }
-                },
-            };
-            chosen.add_all(&set);
-            sum = sum - least + size;
-        }
-        let size = state.count + sum;
-        Ok((size < bound).then_some((chosen, size)))
-    }
-
-    fn remember(&mut self, key: Vec<usize>, part: Part) {
-        if self.parts.len() >= MAX_PARTS {
-            self.parts.clear();
-        }
-        self.parts.insert(key, part);
-    }
-
-    /// All that the solution of a part depends on: its clauses, open ones and those that may open, and the nodes that
-    /// may be chosen.
-    fn key(&self, state: &State) -> Vec<usize> {
-        let mut seen = Bits::none(self.problem.len());
-        let mut clauses: Vec<usize> = Vec::new();
-        let mut stack: Vec<usize> = Vec::new();
-        for clause in &state.open {
-            stack.extend(self.problem.alternatives(*clause));
-        }
-        while let Some(node) = stack.pop() {
-            if state.chosen.has(node) || !self.is_free(state, node) || !seen.insert(node) {
-                continue;
-            }
-            for item in self.problem.items(node) {
-                match item {
-                    Item::Needs(it) => stack.push(*it),
-                    Item::AnyOf(it) if !self.is_fulfilled(state, *it) => {
-                        clauses.push(*it);
-                        stack.extend(self.problem.alternatives(*it));
-                    }
-                    Item::AnyOf(_) | Item::After(_) => {}
-                }
-            }
-        }
-        clauses.sort_unstable();
-        let mut key = state.open.clone();
-        key.sort_unstable();
-        key.push(usize::MAX);
-        key.extend(clauses);
-        key.push(usize::MAX);
-        key.extend(seen.iter());
-        key
     }
 }
 
