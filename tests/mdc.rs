@@ -3,6 +3,7 @@
 
 mod atomic;
 mod compose;
+mod example;
 mod overlay;
 mod safety;
 

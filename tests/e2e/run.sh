@@ -250,6 +250,20 @@ YAML
     [ "$(docker inspect -f '{{.State.ExitCode}}' switch-network-1)" = 0 ] && within 5 has_no_link switch-a-1
 }
 
+a_project_is_assembled_from_modes_and_changed_by_others() {
+    cp -r "$ROOT/modes-examples/assembled" "$ROOT/modes-examples/check.sh" "$WORK/" && cd "$WORK/assembled" || return 1
+    "$BINARY" mdc all up -d >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log"; return 1; }
+    if ! timeout 60 bash check.sh; then
+        docker logs assembled-network-1
+        return 1
+    fi
+    # What is mounted sees other files at once; the engine is started anew with another MTU.
+    "$BINARY" mdc fancy,jumbo,all up -d >"$WORK/up.log" 2>&1 || { cat "$WORK/up.log"; return 1; }
+    mtu() { [ "$(docker exec assembled-h-1 cat /sys/class/net/eth0/mtu)" = 9000 ]; }
+    page() { [ "$(docker exec assembled-h-1 wget -q -O - http://10.2.0.10/)" = '<h1>fancy</h1>' ]; }
+    within 20 mtu && within 20 page
+}
+
 an_engine_without_pid_host_says_what_it_lacks() {
     mkdir -p "$WORK/nopid" && cd "$WORK/nopid" || return 1
     echo 'links: [{service: a, bridge: lan}]' >net.yaml
@@ -494,6 +508,7 @@ for scenario in \
     the_engines_container_removes_what_it_made_when_it_stops \
     udp_ports_are_forwarded_to_each_replica_and_closed_when_it_goes \
     bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch \
+    a_project_is_assembled_from_modes_and_changed_by_others \
     an_engine_without_pid_host_says_what_it_lacks \
     two_projects_side_by_side_do_not_touch_each_other \
     a_bad_file_is_refused_with_its_line \
