@@ -4,6 +4,7 @@
 //! the tests say.
 
 use std::f64::consts::PI;
+use std::sync::OnceLock;
 
 use crate::netem::Distribution;
 
@@ -13,8 +14,21 @@ const ENTRIES: u32 = 4096;
 /// What an entry has for one jitter (NETEM_DIST_SCALE).
 const SCALE: f64 = 8192.0;
 
-/// The entries in ascending order, each in the middle of its share; None for what the kernel does without a table.
-pub(super) fn of(distribution: Option<Distribution>) -> Vec<i16> {
+/// The entries in ascending order, each in the middle of its share; None for what the kernel does without a table. A
+/// table is computed once: hundreds of links may have the same.
+pub(super) fn of(distribution: Option<Distribution>) -> &'static [i16] {
+    static TABLES: [OnceLock<Vec<i16>>; 4] = [const { OnceLock::new() }; 4];
+    let [uniform, normal, pareto, pareto_normal] = &TABLES;
+    let table = match distribution {
+        None => uniform,
+        Some(Distribution::Normal) => normal,
+        Some(Distribution::Pareto) => pareto,
+        Some(Distribution::ParetoNormal) => pareto_normal,
+    };
+    table.get_or_init(|| compute(distribution))
+}
+
+fn compute(distribution: Option<Distribution>) -> Vec<i16> {
     let entry = |share: f64| match distribution {
         None => uniform(share),
         Some(Distribution::Normal) => normal(share),

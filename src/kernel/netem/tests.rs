@@ -204,7 +204,7 @@ fn tables_have_the_shape_that_their_name_says() {
         (mean / 8192.0, variance.sqrt() / 8192.0)
     };
     let normal = table::of(Some(Distribution::Normal));
-    let (mean, deviation) = moments(&normal);
+    let (mean, deviation) = moments(normal);
     assert!(mean.abs() < 1e-4 && (deviation - 1.0).abs() < 1e-3, "{mean} {deviation}");
     assert!(normal.iter().zip(normal.iter().rev()).all(|(low, high)| *low == -*high));
     // Known points of the normal distribution: 84.13% lie below one deviation, 97.72% below two.
@@ -213,7 +213,7 @@ fn tables_have_the_shape_that_their_name_says() {
         assert!((entry - expected).abs() < 0.03, "{share}: {entry}");
     }
     let uniform = table::of(None);
-    let (mean, deviation) = moments(&uniform);
+    let (mean, deviation) = moments(uniform);
     assert!(mean == 0.0 && (deviation - 3_f64.sqrt().recip()).abs() < 1e-4, "{mean} {deviation}");
     assert_eq!((uniform[0], uniform[4095]), (-8190, 8190));
     assert!(uniform.windows(2).all(|it| it[1] - it[0] == 4));
