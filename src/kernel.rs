@@ -14,6 +14,7 @@ pub mod ovs;
 mod route;
 mod sysctl;
 mod tc;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,6 +35,7 @@ use crate::plan::{
 pub use monitor::Monitor;
 pub use netlink::Error;
 pub use ovs::{Datapath, probe};
+pub use watch::{Seen, SeenAddr, SeenRoute, Watch};
 
 use ethtool::{Ioctl, Strings};
 use netlink::Netlink;

@@ -83,7 +83,7 @@ const TOOLS: &[Tool] = &[
         name: "wait",
         aliases: &["wait.sh"],
         about: "waits for interfaces, addresses, files or ports, then runs a command",
-        main: |_| tools::unbuilt("wait"),
+        main: tools::wait::main,
     },
 ];
 

@@ -1,7 +1,9 @@
 //! Starting programs: the only module that does.
 
+mod child;
 mod exec;
 mod program;
 
+pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;
 pub use program::{Error, Program, SYSTEM_PATH, find};

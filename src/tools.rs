@@ -1,11 +1,13 @@
 //! The tools: argv, environment, standard streams; thin.
 
 pub(crate) mod conlink;
+mod exec;
 pub(crate) mod install;
 mod logger;
 pub(crate) mod mdc;
 mod nodes;
 pub(crate) mod resolve_deps;
+pub(crate) mod wait;
 
 use crate::config::Env;
 

@@ -39,6 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "words",
             "env_file",
             "process",
+            "addr",
         ],
     ),
     ("lib", &["tools"]),

@@ -18,3 +18,4 @@ mod plan;
 mod resolve_deps;
 mod schema;
 mod support;
+mod wait;

@@ -1,0 +1,219 @@
+//! Becoming another program, running one beside us, and the signals that come meanwhile.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::{Pid, execvp, getpid};
+
+/// Replaces this process by a program, which is looked for in PATH unless its name has a slash. Environment, working
+/// folder, open files and the signal mask stay. Answers only when that fails.
+pub fn exec(program: &OsStr, args: &[OsString]) -> io::Error {
+    let words = std::iter::once(program).chain(args.iter().map(OsString::as_os_str));
+    let words: Result<Vec<CString>, _> = words.map(|it| CString::new(it.as_bytes())).collect();
+    let words = match words {
+        Ok(it) => it,
+        Err(error) => return error.into(),
+    };
+    // Rust's start-up ignores it, and what is ignored stays so in the program.
+    if let Err(error) = set_action(Signal::SIGPIPE, &default_action()) {
+        return error;
+    }
+    match words.first().map(|it| execvp(it, &words)) {
+        Some(Err(error)) => error.into(),
+        None | Some(Ok(_)) => io::ErrorKind::InvalidInput.into(),
+    }
+}
+
+/// A program that runs beside us, in a process group of its own.
+#[derive(Debug)]
+pub struct Child {
+    child: std::process::Child,
+}
+
+impl Child {
+    /// Starts a program without input; its standard output goes where `stdout` says.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
+    pub fn start(program: &OsStr, args: &[OsString], stdout: ChildOutput) -> io::Result<Self> {
+        let command = |stdin: Stdio| {
+            let mut command = Command::new(program);
+            command.args(args).process_group(0).stdin(stdin);
+            if stdout == ChildOutput::Error {
+                command.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+            }
+            command.spawn()
+        };
+        // An image that holds nothing may lack /dev/null too.
+        let child = match std::fs::File::open("/dev/null") {
+            Ok(null) => command(null.into()),
+            Err(_) => command(Stdio::inherit()),
+        }?;
+        Ok(Self { child })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended; None while it runs.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Signals its whole process group; that it is gone is no error.
+    pub fn signal(&self, signal: ChildSignal) {
+        let signal = match signal {
+            ChildSignal::Terminate => Signal::SIGTERM,
+            ChildSignal::Kill => Signal::SIGKILL,
+        };
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Kills it and takes its exit status, so that no zombie is left.
+    pub fn kill(mut self) {
+        self.signal(ChildSignal::Kill);
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the standard output of a [`Child`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildOutput {
+    /// To ours.
+    Inherit,
+    /// To our standard error.
+    Error,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildSignal {
+    Terminate,
+    Kill,
+}
+
+/// What an exit status is in words: `exit code 1`, `killed by signal 9`.
+pub fn status_text(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The signals that end a program, held back and read from a file: also as PID 1, whom the kernel protects from
+/// signals that it does not ask for.
+#[derive(Debug)]
+pub struct Signals {
+    file: SignalFd,
+    mask: SigSet,
+    on_child: SigAction,
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Signals {
+    /// Those that whoever started us has ignored (`nohup`) stay ignored.
+    const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+
+    /// Holds them back until [`Signals::release`], in this thread and those that it starts; so too SIGCHLD, and SIGIO,
+    /// by which the kernel tells of files.
+    pub fn hold() -> io::Result<Self> {
+        let mut held = SigSet::from(Signal::SIGIO);
+        for signal in Self::ENDING {
+            if !is_ignored(signal)? {
+                held.add(signal);
+            }
+        }
+        held.add(Signal::SIGCHLD);
+        let mask = SigSet::thread_get_mask()?;
+        // Where it is ignored, children leave no exit status.
+        let on_child = set_action(Signal::SIGCHLD, &default_action())?;
+        held.thread_block()?;
+        let file = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { file, mask, on_child })
+    }
+
+    /// Takes what came. As PID 1, children that ended are gone then, but for `ours`.
+    pub fn next(&self, ours: &[u32]) -> io::Result<Came> {
+        let mut came = Came::default();
+        while let Some(info) = self.file.read_signal()? {
+            match i32::try_from(info.ssi_signo) {
+                Ok(libc::SIGIO) => came.io = true,
+                Ok(libc::SIGCHLD) => reap(ours),
+                _ => came.ending = came.ending.or(u8::try_from(info.ssi_signo).ok()),
+            }
+        }
+        Ok(came)
+    }
+
+    /// Puts mask and dispositions back to what they were. Answers the number of a signal that ends us after all. Whoever
+    /// asked the kernel for SIGIO must have closed its files: one that came now would be the end.
+    pub fn release(self) -> io::Result<Option<u8>> {
+        let came = self.next(&[])?;
+        set_action(Signal::SIGCHLD, &self.on_child)?;
+        self.mask.thread_set_mask()?;
+        Ok(came.ending)
+    }
+}
+
+/// The signals that were held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Came {
+    /// The number of one that ends us.
+    pub ending: Option<u8>,
+    /// SIGIO came.
+    pub io: bool,
+}
+
+/// PID 1 inherits orphans, and is the only one who can remove them once they end. Anyone else leaves children that came
+/// with the process to the program that it becomes.
+fn reap(ours: &[u32]) {
+    if getpid().as_raw() != 1 {
+        return;
+    }
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, look) {
+        // One of ours is taken by who waits for it, and is in the way of the others until then: the signal comes again.
+        let Some(pid) = status.pid().filter(|it| !ours.iter().any(|our| *our == it.as_raw() as u32)) else {
+            return;
+        };
+        if waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
+            return;
+        }
+    }
+}
+
+fn default_action() -> SigAction {
+    SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty())
+}
+
+#[expect(unsafe_code, reason = "no crate offers a safe way")]
+fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
+    // SAFETY: the action is the default one, or one that this process had before: no handler of ours runs.
+    Ok(unsafe { sigaction(signal, action) }?)
+}
+
+#[expect(unsafe_code, reason = "nix sets a disposition, and has no way to look at one")]
+fn is_ignored(signal: Signal) -> io::Result<bool> {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only writes the present one to where `now` is.
+    let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), now.as_mut_ptr()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has written all of it.
+    Ok(unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN)
+}

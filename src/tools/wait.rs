@@ -1,0 +1,63 @@
+//! `wait`: waits for interfaces, addresses, files or ports, then becomes a command.
+//!
+//! The kernel tells of interfaces, addresses, routes and files; what it cannot tell is tried again and again. One
+//! thread polls all of it; only names are resolved on threads of their own.
+
+mod args;
+mod condition;
+mod files;
+mod http;
+mod lookup;
+mod network;
+mod run;
+mod say;
+mod shell;
+mod tries;
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::process::Signals;
+use crate::tools::exec::exec;
+use crate::{USAGE, err};
+use args::{BadArgs, OnTimeout};
+use run::End;
+use say::Say;
+
+/// Conditions did not hold in time, as with `timeout(1)`.
+const TIMEOUT: u8 = 124;
+
+/// Added to the number of the signal that ended a program, as shells do.
+const SIGNALLED: u8 = 128;
+
+pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    let started = Instant::now();
+    let plan = match args::parse(args, |name| std::env::var_os(name)) {
+        Ok(it) => it,
+        Err(BadArgs::Clap(error)) => {
+            error.print()?;
+            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+        }
+        Err(BadArgs::Values(mistakes)) => {
+            err(&mistakes.iter().map(|it| format!("error: {it}\n")).collect::<String>());
+            return Ok(USAGE);
+        }
+    };
+    let say = Say { quiet: plan.quiet, json: plan.json, stdout: plan.stdout, started };
+    let signals = Signals::hold().context("hold back signals")?;
+    match run::wait(&plan, &say, &signals)? {
+        End::Held => {}
+        End::Signal(signal) => return Ok(SIGNALLED.saturating_add(signal)),
+        End::Timeout(missing) => {
+            say.timeout(plan.timeout.unwrap_or(Duration::ZERO), &missing);
+            if plan.on_timeout == OnTimeout::Fail {
+                return Ok(TIMEOUT);
+            }
+        }
+    }
+    say.running(&plan.command);
+    signals.release().context("give signals back")?;
+    Ok(exec(&plan.command))
+}

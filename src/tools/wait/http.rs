@@ -1,0 +1,174 @@
+//! As much of HTTP/1.1 (RFC 9112) as it takes to learn a status code.
+
+use std::ops::RangeInclusive;
+
+use crate::tools::wait::condition::Host;
+
+/// `http://HOST[:PORT][/PATH][=STATUS]`.
+#[derive(Clone, Debug)]
+pub(super) struct Url {
+    pub(super) host: Host,
+    /// What comes after `GET`: path and query, never empty.
+    target: String,
+    /// The codes that will do.
+    pub(super) status: RangeInclusive<u16>,
+    /// As given.
+    pub(super) text: String,
+}
+
+/// What an answer's beginning says so far.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// More has to come.
+    Partial,
+    Status(u16),
+    /// This is no HTTP.
+    Strange,
+}
+
+/// A status line is shorter than that.
+const LINE: usize = 8 * 1024;
+
+impl Url {
+    /// The error says what is wrong and what would be right.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("http://") else {
+            return Err(if text.starts_with("https://") {
+                "TLS is not built in: wait for its port by `--tcp HOST:443`, or use `-c` with a program that speaks it"
+                    .to_owned()
+            } else {
+                "a URL starts with `http://`".to_owned()
+            });
+        };
+        if let Some(bad) = text.chars().find(|it| it.is_whitespace() || it.is_control()) {
+            return Err(format!("a URL cannot hold {bad:?}"));
+        }
+        let (rest, status) = split_status(rest)?;
+        let rest = rest.split('#').next().unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        let (authority, target) =
+            (authority, if target.starts_with('/') { target.to_owned() } else { format!("/{target}") });
+        if authority.contains('@') {
+            return Err("a user and password in a URL are not supported".to_owned());
+        }
+        let has_port = match authority.rfind(']') {
+            Some(end) => authority[end..].contains(':'),
+            None => authority.contains(':'),
+        };
+        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let mut host = Host::parse(&with_port)?;
+        host.text = authority.to_owned();
+        Ok(Self { host, target, status, text: text.to_owned() })
+    }
+
+    /// The request, whole.
+    pub(super) fn request(&self) -> String {
+        let Self { host, target, .. } = self;
+        let host = &host.text;
+        format!(
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: conlink-wait\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        )
+    }
+}
+
+/// Parts `=200` or `=200-399` from the end. In a query it counts only after the value of a parameter: `?a=200` asks for
+/// a parameter, `?a=1=200` for a status as well.
+fn split_status(text: &str) -> Result<(&str, RangeInclusive<u16>), String> {
+    let all = (text, 200..=299);
+    let Some((rest, last)) = text.rsplit_once('=') else { return Ok(all) };
+    let of_parameter = rest
+        .split_once('?')
+        .is_some_and(|(_, query)| query.rsplit('&').next().is_none_or(|parameter| !parameter.contains('=')));
+    if of_parameter || !last.chars().all(|it| it.is_ascii_digit() || it == '-') {
+        return Ok(all);
+    }
+    let code = |text: &str| text.parse::<u16>().ok().filter(|it| (100..=599).contains(it) && text.len() == 3);
+    let (from, to) = last.split_once('-').unwrap_or((last, last));
+    match (code(from), code(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((rest, from..=to)),
+        _ => Err(format!("`{last}` is no status: it is a code from 100 to 599, or two of them like 200-399")),
+    }
+}
+
+/// Reads the status line that an answer begins with.
+pub(super) fn read(answer: &[u8]) -> Answer {
+    let Some(end) = answer.iter().position(|it| *it == b'\n') else {
+        let may_be = answer.starts_with(b"HTTP/") || b"HTTP/".starts_with(answer);
+        return if may_be && answer.len() < LINE { Answer::Partial } else { Answer::Strange };
+    };
+    let line = answer.get(..end).unwrap_or_default();
+    let line = line.strip_prefix(b"HTTP/").and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
+    match line.split_ascii_whitespace().nth(1).and_then(|it| it.parse().ok()) {
+        // An interim answer (RFC 9110, 15.2) is followed by the final one.
+        Some(100..=199) => rest_of_interim(answer),
+        Some(code) => Answer::Status(code),
+        None => Answer::Strange,
+    }
+}
+
+fn rest_of_interim(answer: &[u8]) -> Answer {
+    match answer.windows(4).position(|it| it == b"\r\n\r\n") {
+        Some(end) => read(answer.get(end + 4..).unwrap_or_default()),
+        None if answer.len() < LINE => Answer::Partial,
+        None => Answer::Strange,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read() {
+        for (text, host, port, target, status) in [
+            ("http://web", "web", 80, "/", 200..=299),
+            ("http://web/", "web", 80, "/", 200..=299),
+            ("http://web:8080/a/b?c=d#e", "web", 8080, "/a/b?c=d", 200..=299),
+            ("http://[::1]:81/x", "::1", 81, "/x", 200..=299),
+            ("http://[::1]", "::1", 80, "/", 200..=299),
+            ("http://web/x=404", "web", 80, "/x", 404..=404),
+            ("http://web=200-399", "web", 80, "/", 200..=399),
+            ("http://web/?a=404", "web", 80, "/?a=404", 200..=299),
+            ("http://web/?a=1=404", "web", 80, "/?a=1", 404..=404),
+            ("http://web/?a=1&b=404", "web", 80, "/?a=1&b=404", 200..=299),
+            ("http://web?a", "web", 80, "/?a", 200..=299),
+            ("http://web/x=y", "web", 80, "/x=y", 200..=299),
+        ] {
+            let url = Url::parse(text).unwrap();
+            let read = (url.host.name.as_str(), url.host.port, url.target.as_str(), url.status.clone());
+            assert_eq!(read, (host, port, target, status), "{text}");
+        }
+        for text in [
+            "https://web",
+            "web",
+            "http://",
+            "http://web:x/",
+            "http://web/=999",
+            "http://web/=300-200",
+            "http://u@web",
+            "http://web/a b",
+            "http://web:0",
+        ] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        for (text, expected) in [
+            ("", Answer::Partial),
+            ("HTT", Answer::Partial),
+            ("HTTP/1.1 200", Answer::Partial),
+            ("HTTP/1.1 200\n", Answer::Status(200)),
+            ("HTTP/1.1 503 Service Unavailable\r\nA: b", Answer::Status(503)),
+            ("HTTP/1.0 404 x\r\n", Answer::Status(404)),
+            ("HTTP/1.1 100 Continue\r\n", Answer::Partial),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 x\r\n", Answer::Status(204)),
+            ("SSH-2.0-x\r\n", Answer::Strange),
+            ("HTTP/1.1 abc\r\n", Answer::Strange),
+        ] {
+            assert_eq!(read(text.as_bytes()), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The loop: look, say, sleep until something may have changed.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::time::TimeSpec;
+
+use crate::kernel::Watch;
+use crate::process::{ChildOutput, Signals};
+use crate::tools::wait::args::{Item, Plan, Step};
+use crate::tools::wait::condition::{Condition, Words};
+use crate::tools::wait::files::Files;
+use crate::tools::wait::network;
+use crate::tools::wait::say::{EVERY, Missing, Say};
+use crate::tools::wait::tries::{Progress, Tries};
+
+/// How often to look where changes are not told.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How waiting ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Held,
+    Timeout(Vec<Missing>),
+    /// By a signal of that number.
+    Signal(u8),
+}
+
+/// Carries out a plan up to its command.
+pub(super) fn wait(plan: &Plan, say: &Say, signals: &Signals) -> anyhow::Result<End> {
+    let mut waiter = Waiter {
+        plan,
+        say,
+        signals,
+        net: None,
+        files: None,
+        deadline: plan.timeout.and_then(|it| say.started.checked_add(it)),
+    };
+    for (idx, step) in plan.steps.iter().enumerate() {
+        let end = match step {
+            Step::Umask(mask) => {
+                umask(Mode::from_bits_truncate(*mask));
+                None
+            }
+            Step::Pause(time) => waiter.pause(*time)?,
+            Step::Wait(items) => waiter.items(items)?,
+        };
+        match end {
+            None => {}
+            Some(End::Timeout(mut missing)) => {
+                for item in plan.steps.iter().skip(idx + 1).flat_map(Step::items) {
+                    missing.push(Missing { words: item.condition.words(), not: item.not, reason: None });
+                }
+                return Ok(End::Timeout(missing));
+            }
+            Some(end) => return Ok(end),
+        }
+    }
+    Ok(End::Held)
+}
+
+impl Step {
+    fn items(&self) -> &[Item] {
+        match self {
+            Self::Wait(items) => items,
+            Self::Pause(_) | Self::Umask(_) => &[],
+        }
+    }
+}
+
+struct Waiter<'a> {
+    plan: &'a Plan,
+    say: &'a Say,
+    signals: &'a Signals,
+    /// Opened when the first condition asks for it.
+    net: Option<Watch>,
+    files: Option<Files>,
+    deadline: Option<Instant>,
+}
+
+/// What may have changed since the last look.
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    net: bool,
+    files: bool,
+}
+
+impl Waiter<'_> {
+    /// Waits until one of these holds. None when it does.
+    fn items(&mut self, items: &[Item]) -> anyhow::Result<Option<End>> {
+        let now = Instant::now();
+        let mut probes: Vec<Probe> = items.iter().map(|it| Probe::new(it, self.plan, now)).collect();
+        let end = self.probes(&mut probes);
+        for it in &mut probes {
+            it.stop();
+        }
+        end
+    }
+
+    fn probes(&mut self, probes: &mut [Probe<'_>]) -> anyhow::Result<Option<End>> {
+        // The first look finds what is there already.
+        let mut changed = Changed { net: true, files: true };
+        loop {
+            let now = Instant::now();
+            for probe in probes.iter_mut() {
+                // A try may say something itself, and takes its time.
+                if probe.tries.is_some() && probe.said.is_none() {
+                    self.remind(probe, now);
+                }
+                if self.look(probe, changed, now)? {
+                    self.say.holds(&probe.words, probe.item.not);
+                    return Ok(None);
+                }
+            }
+            if self.deadline.is_some_and(|it| it <= now) {
+                return Ok(Some(End::Timeout(probes.iter().map(|it| self.missing(it)).collect::<Vec<_>>())));
+            }
+            for probe in probes.iter_mut() {
+                self.remind(probe, now);
+            }
+            let until = probes.iter().flat_map(Probe::due).chain(self.deadline).min();
+            changed = match self.sleep(probes, until)? {
+                Ok(it) => it,
+                Err(end) => return Ok(Some(end)),
+            };
+        }
+    }
+
+    fn pause(&mut self, time: Duration) -> anyhow::Result<Option<End>> {
+        let end = Instant::now().checked_add(time);
+        loop {
+            let now = Instant::now();
+            if end.is_some_and(|it| it <= now) {
+                return Ok(None);
+            }
+            if self.deadline.is_some_and(|it| it <= now) {
+                return Ok(Some(End::Timeout(Vec::new())));
+            }
+            if let Err(end) = self.sleep(&[], end.into_iter().chain(self.deadline).min())? {
+                return Ok(Some(end));
+            }
+        }
+    }
+
+    /// Has it become true, and for long enough?
+    fn look(&mut self, probe: &mut Probe<'_>, changed: Changed, now: Instant) -> anyhow::Result<bool> {
+        let again = probe.again.is_some_and(|it| it <= now);
+        let found = match &probe.item.condition {
+            Condition::Net(net) => {
+                if !changed.net && !again {
+                    return Ok(probe.is_held(now));
+                }
+                let watch = match &mut self.net {
+                    Some(it) => it,
+                    None => self.net.insert(Watch::open().context("cannot tell what becomes of interfaces")?),
+                };
+                network::missing(watch, net)?
+            }
+            Condition::File(path, want) => {
+                if !changed.files && !again {
+                    return Ok(probe.is_held(now));
+                }
+                let look = self.files.get_or_insert_with(Files::open).look(path, *want);
+                probe.again = look.deaf.then(|| now + probe.item.interval.unwrap_or(LOOK));
+                look.missing
+            }
+            _ => match probe.tried(&mut self.files, changed, now) {
+                Some(it) => it,
+                None => return Ok(probe.is_held(now)),
+            },
+        };
+        probe.found(found, now);
+        Ok(probe.is_held(now))
+    }
+
+    fn remind(&mut self, probe: &mut Probe<'_>, now: Instant) {
+        match probe.said {
+            None => self.say.waiting(&probe.words, probe.item.not),
+            Some(said) if now.saturating_duration_since(said) >= EVERY => {
+                let reason = self.reason(probe);
+                self.say.still_waiting(&probe.words, probe.item.not, &reason);
+            }
+            Some(_) => return,
+        }
+        probe.said = Some(now);
+    }
+
+    fn missing(&mut self, probe: &Probe<'_>) -> Missing {
+        let reason = Some(self.reason(probe));
+        Missing { words: probe.words.clone(), not: probe.item.not, reason }
+    }
+
+    /// Why it does not hold, with what is there instead.
+    fn reason(&mut self, probe: &Probe<'_>) -> String {
+        let mut reason = probe.reason.clone();
+        if let (Condition::Net(_), Some(watch), false) =
+            (&probe.item.condition, &mut self.net, probe.item.not)
+            && reason.starts_with("there is no such interface")
+        {
+            reason.push_str(&format!(" (there are: {})", network::present(watch)));
+        }
+        reason
+    }
+
+    /// Sleeps until something may have changed, at most until then. The error is a signal that ends us.
+    fn sleep(
+        &mut self,
+        probes: &[Probe<'_>],
+        until: Option<Instant>,
+    ) -> anyhow::Result<Result<Changed, End>> {
+        let mounted = {
+            let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![(self.signals.as_fd(), PollFlags::POLLIN)];
+            let mounts = self.files.as_ref().and_then(Files::mounts);
+            files.extend(mounts.map(|it| (it, PollFlags::POLLPRI)));
+            files.extend(self.net.as_ref().map(|it| (it.as_fd(), PollFlags::POLLIN)));
+            files.extend(self.files.as_ref().and_then(Files::notices).map(|it| (it, PollFlags::POLLIN)));
+            files.extend(probes.iter().flat_map(|it| it.tries.iter().flat_map(Tries::files)));
+            let mut polled: Vec<PollFd<'_>> =
+                files.into_iter().map(|(fd, flags)| PollFd::new(fd, flags)).collect();
+            let time = until.map(|it| TimeSpec::from_duration(it.saturating_duration_since(Instant::now())));
+            match ppoll(&mut polled, time, None) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error).context("wait for something to happen"),
+            }
+            mounts.is_some() && polled.get(1).is_some_and(|it| it.any().unwrap_or(false))
+        };
+        let ours: Vec<u32> =
+            probes.iter().filter_map(|it| it.tries.as_ref().and_then(Tries::child)).collect();
+        if let Some(signal) = self.signals.next(&ours).context("read signals")? {
+            return Ok(Err(End::Signal(signal)));
+        }
+        let net = match &mut self.net {
+            Some(it) => it.changed()?,
+            None => false,
+        };
+        let files = self.files.as_ref().is_some_and(Files::changed) || mounted;
+        Ok(Ok(Changed { net, files }))
+    }
+}
+
+/// A condition while it is waited for.
+struct Probe<'a> {
+    item: &'a Item,
+    words: Words,
+    tries: Option<Tries<'a>>,
+    /// Why it does not hold.
+    reason: String,
+    /// Since when it holds.
+    since: Option<Instant>,
+    /// When to look again though nothing is told.
+    again: Option<Instant>,
+    said: Option<Instant>,
+}
+
+impl<'a> Probe<'a> {
+    fn new(item: &'a Item, plan: &Plan, now: Instant) -> Self {
+        let tries = match item.condition {
+            Condition::Net(_) | Condition::File(..) => None,
+            _ => {
+                let stdout = if plan.stdout { ChildOutput::Inherit } else { ChildOutput::Error };
+                Some(Tries::new(&item.condition, plan.try_timeout, item.interval, stdout, now))
+            }
+        };
+        let reason = "the first try is not over".to_owned();
+        Self { item, words: item.condition.words(), tries, reason, since: None, again: None, said: None }
+    }
+
+    /// The outcome of a try that has come to its end: inside, why it failed.
+    fn tried(&mut self, files: &mut Option<Files>, changed: Changed, now: Instant) -> Option<Option<String>> {
+        let tries = self.tries.as_mut()?;
+        if let Condition::Unix(path) = &self.item.condition
+            && changed.files
+        {
+            files.get_or_insert_with(Files::open).listen(path, false);
+            tries.hurry(now);
+        }
+        match tries.advance(now) {
+            Progress::Pending => None,
+            Progress::Held => Some(None),
+            Progress::Failed(reason) => Some(Some(reason)),
+        }
+    }
+
+    /// Takes in what a look found: why the condition is false, or that it is true.
+    fn found(&mut self, missing: Option<String>, now: Instant) {
+        let wrong = match (missing, self.item.not) {
+            (missing, false) => missing,
+            (Some(_), true) => None,
+            (None, true) => Some("it holds".to_owned()),
+        };
+        match wrong {
+            Some(reason) => {
+                self.reason = reason;
+                self.since = None;
+            }
+            None => {
+                self.reason = format!("it has to hold for {} s", self.item.hold.as_secs_f64());
+                self.since = self.since.or(Some(now));
+            }
+        }
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.since.is_some_and(|it| now.saturating_duration_since(it) >= self.item.hold)
+    }
+
+    /// When time alone will change something, or something is to be said.
+    fn due(&self) -> impl Iterator<Item = Instant> {
+        let tries = self.tries.as_ref().map(Tries::due);
+        let held = self.since.and_then(|it| it.checked_add(self.item.hold));
+        let remind = self.said.map(|it| it + EVERY);
+        [tries, self.again, held, remind].into_iter().flatten()
+    }
+
+    fn stop(&mut self) {
+        if let Some(tries) = &mut self.tries {
+            tries.stop();
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! What can only be tried: connections, answers, names, commands. A try never blocks: it goes on when poll says so.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, connect, getsockopt, socket, sockopt,
+};
+
+use crate::process::{Child, ChildOutput, ChildSignal, status_text};
+use crate::tools::exec::find;
+use crate::tools::wait::condition::{Condition, Host};
+use crate::tools::wait::http::{self, Answer, Url};
+use crate::tools::wait::lookup::{self, Lookup};
+use crate::tools::wait::shell::plain_words;
+
+/// The first pause between tries, and what doubling leads to.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The least that `-s` may ask for: something else has to run as well.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+
+/// What a command that takes too long has left between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Of so many addresses that a name has all are tried at once.
+const MOST_ADDRS: usize = 16;
+
+/// Try after try of one condition.
+#[derive(Debug)]
+pub(super) struct Tries<'a> {
+    condition: &'a Condition,
+    limit: Duration,
+    /// The pause between tries, where it does not grow.
+    interval: Option<Duration>,
+    pause: Duration,
+    stdout: ChildOutput,
+    /// Outlives the try that began it: a second question would not be answered any sooner.
+    lookup: Option<Lookup>,
+    stage: Stage,
+    /// When the pause, or the try, ends.
+    until: Instant,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Pause,
+    Lookup,
+    /// To all addresses at once. `failed` is what the last of those that have failed said.
+    Connect {
+        sockets: Vec<(SocketAddr, OwnedFd)>,
+        failed: String,
+    },
+    Send {
+        stream: TcpStream,
+        request: Vec<u8>,
+    },
+    Receive {
+        stream: TcpStream,
+        answer: Vec<u8>,
+    },
+    /// `told` when it has been asked to end.
+    Run {
+        child: Child,
+        told: bool,
+    },
+}
+
+/// How far a try is.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Pending,
+    Held,
+    Failed(String),
+}
+
+/// A stage's answer: the try goes on, or has come to its end.
+type Next = Result<Stage, Progress>;
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(
+        condition: &'a Condition,
+        limit: Duration,
+        interval: Option<Duration>,
+        stdout: ChildOutput,
+        now: Instant,
+    ) -> Self {
+        let interval = interval.map(|it| it.max(LEAST_PAUSE));
+        let pause = interval.unwrap_or(FIRST_PAUSE);
+        Self { condition, limit, interval, pause, stdout, lookup: None, stage: Stage::Pause, until: now }
+    }
+
+    /// When time alone will change something.
+    pub(super) fn due(&self) -> Instant {
+        self.until
+    }
+
+    /// Something has changed that the condition may depend on: tries at once.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if matches!(self.stage, Stage::Pause) {
+            self.until = now;
+        }
+    }
+
+    /// What to poll.
+    pub(super) fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        match &self.stage {
+            Stage::Pause | Stage::Run { .. } => Vec::new(),
+            Stage::Lookup => self.lookup.iter().map(|it| (it.as_fd(), PollFlags::POLLIN)).collect(),
+            Stage::Connect { sockets, .. } => {
+                sockets.iter().map(|(_, it)| (it.as_fd(), PollFlags::POLLOUT)).collect()
+            }
+            Stage::Send { stream, .. } => vec![(stream.as_fd(), PollFlags::POLLOUT)],
+            Stage::Receive { stream, .. } => vec![(stream.as_fd(), PollFlags::POLLIN)],
+        }
+    }
+
+    /// The process that runs.
+    pub(super) fn child(&self) -> Option<u32> {
+        match &self.stage {
+            Stage::Run { child, .. } => Some(child.id()),
+            _ => None,
+        }
+    }
+
+    /// Ends a command that runs.
+    pub(super) fn stop(&mut self) {
+        if let Stage::Run { child, .. } = std::mem::replace(&mut self.stage, Stage::Pause) {
+            child.kill();
+        }
+    }
+
+    /// Goes as far as it gets without waiting. What it answers is the outcome of one try.
+    pub(super) fn advance(&mut self, now: Instant) -> Progress {
+        let progress = self.go_on(now);
+        match progress {
+            Progress::Pending => {}
+            Progress::Held => self.until = now + self.interval.unwrap_or(FIRST_PAUSE),
+            Progress::Failed(_) => {
+                self.until = now + self.pause;
+                self.pause = self.interval.unwrap_or((self.pause * 2).min(LAST_PAUSE));
+            }
+        }
+        progress
+    }
+
+    fn go_on(&mut self, now: Instant) -> Progress {
+        let mut stage = std::mem::replace(&mut self.stage, Stage::Pause);
+        if matches!(stage, Stage::Pause) {
+            if now < self.until {
+                return Progress::Pending;
+            }
+            self.until = now + self.limit;
+            stage = match self.start() {
+                Ok(it) => it,
+                Err(progress) => return progress,
+            };
+        }
+        loop {
+            let before = std::mem::discriminant(&stage);
+            stage = match self.step(stage) {
+                Ok(it) => it,
+                Err(progress) => return progress,
+            };
+            if std::mem::discriminant(&stage) == before {
+                break;
+            }
+        }
+        if now < self.until {
+            self.stage = stage;
+            return Progress::Pending;
+        }
+        let limit = self.limit.as_secs_f64();
+        match stage {
+            Stage::Run { child, told } => {
+                child.signal(if told { ChildSignal::Kill } else { ChildSignal::Terminate });
+                self.until = now + GRACE;
+                self.stage = Stage::Run { child, told: true };
+                Progress::Pending
+            }
+            Stage::Lookup => Progress::Failed(format!("the name is still being looked up after {limit} s")),
+            Stage::Connect { failed, .. } if !failed.is_empty() => Progress::Failed(failed),
+            Stage::Connect { .. } => Progress::Failed(format!("no answer within {limit} s")),
+            Stage::Send { .. } | Stage::Receive { .. } => {
+                Progress::Failed(format!("connected, and no HTTP answer within {limit} s"))
+            }
+            Stage::Pause => Progress::Pending,
+        }
+    }
+
+    fn start(&mut self) -> Next {
+        match self.condition {
+            Condition::Tcp(host) | Condition::Http(Url { host, .. }) => match host.name.parse::<IpAddr>() {
+                Ok(addr) => connect_all(&[addr], host),
+                Err(_) => self.look_up(&host.name),
+            },
+            Condition::Dns(name, _) => self.look_up(name),
+            Condition::Unix(path) => Err(unix(path)),
+            Condition::Command(text) => self.run(text),
+            Condition::Net(_) | Condition::File(..) => Err(Progress::Pending),
+        }
+    }
+
+    fn look_up(&mut self, name: &str) -> Next {
+        if self.lookup.is_none() {
+            self.lookup = Some(Lookup::start(name).map_err(|it| Progress::Failed(it.to_string()))?);
+        }
+        Ok(Stage::Lookup)
+    }
+
+    fn run(&self, text: &OsString) -> Next {
+        let shell = |text: &OsString| Child::start("sh".as_ref(), &["-c".into(), text.clone()], self.stdout);
+        let started = match shell(text) {
+            Err(error) if error.kind() == ErrorKind::NotFound && find("sh".as_ref()).is_none() => {
+                // An image that holds nothing has no shell: what is plain words needs none.
+                match plain_words(text) {
+                    Some(words) if !words.is_empty() => Child::start(&words[0], &words[1..], self.stdout),
+                    _ => Err(io::Error::other("there is no `sh` here, which these words need")),
+                }
+            }
+            started => started,
+        };
+        match started {
+            Ok(child) => Ok(Stage::Run { child, told: false }),
+            Err(error) => Err(Progress::Failed(error.to_string())),
+        }
+    }
+
+    /// One stage further, or the same one again where it cannot go on yet.
+    fn step(&mut self, stage: Stage) -> Next {
+        match stage {
+            Stage::Pause => Ok(Stage::Pause),
+            Stage::Lookup => self.looked_up(),
+            Stage::Connect { sockets, failed } => self.connected(sockets, failed),
+            Stage::Send { stream, request } => send(stream, request),
+            Stage::Receive { stream, answer } => self.receive(stream, answer),
+            Stage::Run { mut child, told } => match child.ended() {
+                Ok(None) => Ok(Stage::Run { child, told }),
+                Ok(Some(_)) if told => {
+                    Err(Progress::Failed(format!("it runs longer than {} s", self.limit.as_secs_f64())))
+                }
+                Ok(Some(status)) if status.success() => Err(Progress::Held),
+                Ok(Some(status)) => Err(Progress::Failed(status_text(status))),
+                Err(error) => Err(Progress::Failed(error.to_string())),
+            },
+        }
+    }
+
+    fn looked_up(&mut self) -> Next {
+        let Some(answer) = self.lookup.as_ref().map_or(Some(Ok(Vec::new())), Lookup::answer) else {
+            return Ok(Stage::Lookup);
+        };
+        self.lookup = None;
+        let addrs = answer.map_err(|it| Progress::Failed(lookup::reason(&it)))?;
+        match self.condition {
+            Condition::Tcp(host) | Condition::Http(Url { host, .. }) => connect_all(&addrs, host),
+            Condition::Dns(_, Some(wanted)) if !addrs.contains(wanted) => {
+                let addrs: Vec<String> = addrs.iter().map(IpAddr::to_string).collect();
+                Err(Progress::Failed(format!("it resolves to {}", addrs.join(" "))))
+            }
+            _ if addrs.is_empty() => Err(Progress::Failed("it has no address".to_owned())),
+            _ => Err(Progress::Held),
+        }
+    }
+
+    fn connected(&mut self, sockets: Vec<(SocketAddr, OwnedFd)>, mut failed: String) -> Next {
+        let mut pending = Vec::new();
+        for (addr, socket) in sockets {
+            let error = getsockopt(&socket, sockopt::SocketError).unwrap_or(libc::EIO);
+            if error != 0 {
+                failed = format!("{addr}: {}", reason(error));
+                continue;
+            }
+            let stream = TcpStream::from(socket);
+            match (stream.peer_addr(), stream.local_addr()) {
+                // Nobody listens, and the kernel happened to give us the port itself to connect from.
+                (Ok(peer), Ok(local)) if peer == local => {
+                    failed = format!("{addr}: {}", reason(libc::ECONNREFUSED))
+                }
+                (Ok(_), _) => {
+                    return match self.condition {
+                        Condition::Http(url) => {
+                            Ok(Stage::Send { stream, request: url.request().into_bytes() })
+                        }
+                        _ => Err(Progress::Held),
+                    };
+                }
+                (Err(_), _) => pending.push((addr, stream.into())),
+            }
+        }
+        if pending.is_empty() {
+            Err(Progress::Failed(failed))
+        } else {
+            Ok(Stage::Connect { sockets: pending, failed })
+        }
+    }
+
+    fn receive(&self, mut stream: TcpStream, mut answer: Vec<u8>) -> Next {
+        let mut buffer = [0; 2048];
+        loop {
+            let ended = match stream.read(&mut buffer) {
+                Ok(0) => true,
+                Ok(length) => {
+                    answer.extend(buffer.get(..length).unwrap_or_default());
+                    false
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Stage::Receive { stream, answer });
+                }
+                Err(error) => return Err(Progress::Failed(error.to_string())),
+            };
+            let wanted = match self.condition {
+                Condition::Http(url) => url.status.clone(),
+                _ => 200..=299,
+            };
+            match http::read(&answer) {
+                Answer::Status(status) if wanted.contains(&status) => return Err(Progress::Held),
+                Answer::Status(status) => {
+                    return Err(Progress::Failed(format!("the answer has status {status}")));
+                }
+                Answer::Strange => return Err(Progress::Failed("what answers speaks no HTTP".to_owned())),
+                Answer::Partial if ended => {
+                    return Err(Progress::Failed("the connection was closed without an answer".to_owned()));
+                }
+                Answer::Partial => {}
+            }
+        }
+    }
+}
+
+/// Starts connections to all addresses, each of which would else take its time in turn.
+fn connect_all(addrs: &[IpAddr], host: &Host) -> Next {
+    let (mut sockets, mut failed) = (Vec::new(), "it has no address".to_owned());
+    for addr in addrs.iter().take(MOST_ADDRS) {
+        let addr = SocketAddr::new(*addr, host.port);
+        match start_connect(addr) {
+            Ok(socket) => sockets.push((addr, socket)),
+            Err(error) => failed = format!("{addr}: {}", reason(error as i32)),
+        }
+    }
+    if sockets.is_empty() {
+        return Err(Progress::Failed(failed));
+    }
+    Ok(Stage::Connect { sockets, failed: String::new() })
+}
+
+fn start_connect(addr: SocketAddr) -> nix::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(addr)) {
+        Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// One try to connect to a socket in the file system: the kernel answers at once.
+fn unix(path: &Path) -> Progress {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let connected = UnixAddr::new(path).and_then(|addr| {
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(socket.as_raw_fd(), &addr)
+    });
+    match connected {
+        Ok(()) => Progress::Held,
+        Err(nix::Error::EAGAIN) => Progress::Failed("its queue of connections is full".to_owned()),
+        Err(nix::Error::EPROTOTYPE) => Progress::Failed("it is no stream socket".to_owned()),
+        Err(error) => Progress::Failed(reason(error as i32)),
+    }
+}
+
+fn send(mut stream: TcpStream, mut request: Vec<u8>) -> Next {
+    loop {
+        match stream.write(&request) {
+            Ok(length) if length >= request.len() => {
+                return Ok(Stage::Receive { stream, answer: Vec::new() });
+            }
+            Ok(length) => drop(request.drain(..length)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(Stage::Send { stream, request });
+            }
+            Err(error) => return Err(Progress::Failed(error.to_string())),
+        }
+    }
+}
+
+/// What an error number means: `connection refused`.
+fn reason(errno: i32) -> String {
+    nix::Error::from_raw(errno).desc().to_lowercase()
+}
