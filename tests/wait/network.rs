@@ -271,6 +271,8 @@ fn batch(netns: &File, lines: &str) {
 fn nothing_is_missed_in_a_flood_that_overruns_the_socket() {
     let Some(netns) = space("flood") else { return };
     ip(&netns, "link add noise type bridge");
+    // Only of what is switched on are such changes told.
+    ip(&netns, "link set noise up");
     let waiter = waiting(&netns, "-i eth0 -I eth0");
     let flood: String = (0..10_000).map(|it| format!("link set noise alias n{it}\n")).collect();
     // While it is stopped, its socket takes some of the notices and loses the rest.

@@ -226,7 +226,7 @@ fn it_runs_in_an_empty_root_without_a_shell() {
     fs::copy(env!("CARGO_BIN_EXE_conlink"), dir.path().join("wait")).unwrap();
     let chroot = |args: &[&str]| {
         let mut command = Command::new("chroot");
-        command.arg(dir.path()).args(args).env_clear();
+        command.arg(dir.path()).args(args);
         run(command)
     };
     let ended =

@@ -213,7 +213,7 @@ pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>)
     }
     let interval = variable("WAIT_SLEEP").and_then(|(name, it)| reader.seconds(&name, &it));
     let steps = reader.steps(&ordered(&matches), interval);
-    if steps.is_empty() && cli.run.is_empty() {
+    if steps.is_empty() && cli.run.is_empty() && reader.errors.is_empty() {
         reader.errors.push("there is nothing to wait for and nothing to run (see `wait --help`)".to_owned());
     }
     if cli.run.first().is_some_and(|it| it.is_empty()) {
