@@ -64,7 +64,7 @@ const TOOLS: &[Tool] = &[
         name: "copy",
         aliases: &["copy.sh"],
         about: "overlays a templated file tree, then runs a command",
-        main: |_| tools::unbuilt("copy"),
+        main: tools::copy::main,
     },
     Tool {
         name: "mdc",

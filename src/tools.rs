@@ -1,6 +1,7 @@
 //! The tools: argv, environment, standard streams; thin.
 
 pub(crate) mod conlink;
+pub(crate) mod copy;
 mod exec;
 pub(crate) mod install;
 mod logger;

@@ -5,6 +5,7 @@
 
 mod compose;
 mod conlink;
+mod copy;
 mod diagnostics;
 mod docker;
 mod events;

@@ -1,0 +1,205 @@
+//! `copy`: overlays a tree of files onto a folder, then becomes a command.
+//!
+//! First a plan, by looking at both trees: what is wrong is told, all of it, and nothing is changed. Then the plan is
+//! carried out, file by file, each of which is the old one or the new one at any time.
+
+mod apply;
+mod args;
+mod content;
+mod file;
+mod folder;
+mod jinja;
+mod owner;
+mod plan;
+mod say;
+mod select;
+mod template;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, fstat, umask};
+
+use crate::process::Signals;
+use crate::tools::exec::{exec, shown};
+use crate::{USAGE, err};
+use apply::{Results, Run};
+use args::{BadArgs, Options, Templating};
+use folder::Root;
+use jinja::Jinja;
+
+/// Something could not be copied.
+const FAILED: u8 = 1;
+
+/// Added to the number of the signal that ended a program, as shells do.
+const SIGNALLED: u8 = 128;
+
+/// How often to ask whether another run is over.
+const LOCK_EVERY: Duration = Duration::from_millis(20);
+
+pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    let options = match args::parse(args, std::env::vars_os()) {
+        Ok(it) => it,
+        Err(BadArgs::Clap(error)) => {
+            error.print()?;
+            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+        }
+        Err(BadArgs::Values(mistakes)) => {
+            say::mistakes(&mistakes);
+            return Ok(USAGE);
+        }
+    };
+    let signals = Signals::hold().context("hold back signals")?;
+    let code = overlay(&options, &signals)?;
+    if code != 0 || options.dry_run {
+        return Ok(code);
+    }
+    if !options.quiet && !options.command.is_empty() {
+        err(&format!("Running: {}\n", shown(&options.command)));
+    }
+    signals.release().context("give signals back")?;
+    Ok(exec(&options.command))
+}
+
+/// Answers the exit code where the command is not to run.
+fn overlay(options: &Options, signals: &Signals) -> anyhow::Result<u8> {
+    if options.mkdir
+        && !options.dry_run
+        && let Err(error) = std::fs::create_dir_all(&options.dst)
+    {
+        say::mistakes(&[format!("DST: {}: {error}", options.dst.display())]);
+        return Ok(USAGE);
+    }
+    let (src, dst) = match (Root::open(&options.src), Root::open(&options.dst)) {
+        (Ok(src), Ok(dst)) => (Arc::new(src), dst),
+        (src, dst) => {
+            let mistake = |name: &str, path: &Path, result: io::Result<Root>| {
+                Some(format!("{name}: {}: {}", path.display(), no_folder(&result.err()?)))
+            };
+            let both = [mistake("SRC", &options.src, src), mistake("DST", &options.dst, dst)];
+            say::mistakes(&both.into_iter().flatten().collect::<Vec<_>>());
+            return Ok(USAGE);
+        }
+    };
+    // Modes are those of SRC, not what the process would make of them.
+    let before = umask(Mode::empty());
+    let code = locked(options, signals, &src, &dst);
+    umask(before);
+    code
+}
+
+fn no_folder(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => "there is no such folder".to_owned(),
+        Some(libc::ENOTDIR) => "it is no folder".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn locked(options: &Options, signals: &Signals, src: &Arc<Root>, dst: &Root) -> anyhow::Result<u8> {
+    let stat = fstat(dst.file())?;
+    let token = format!("{:x}-{:x}", stat.st_dev, stat.st_ino);
+    let lock = match lock(options, signals, dst)? {
+        Ok(it) => it,
+        Err(signal) => return Ok(SIGNALLED.saturating_add(signal)),
+    };
+    // Without a lock another run may be at it: then names must differ.
+    let first = if lock.is_some() { 0 } else { u64::from(std::process::id()) << 32 };
+    let jinja = match options.templating {
+        Templating::Jinja => {
+            let variables = std::env::vars_os();
+            let text = variables
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+            Some(Jinja::new(Arc::clone(src), text)?)
+        }
+        Templating::None | Templating::Names(_) => None,
+    };
+    let mut plan = plan::plan(src, dst, options, jinja.as_ref(), &token)?;
+    say::warnings(options, &plan.warnings);
+    if lock.is_none() {
+        plan.stale.clear();
+    }
+    if !plan.mistakes.is_empty() {
+        say::mistakes(&plan.mistakes);
+        return Ok(FAILED);
+    }
+    let run = Run::new(&plan, options, src, dst, &token, first);
+    let (mut results, signal) = carry_out(&run, signals)?;
+    say::warnings(options, &results.warnings);
+    let mistakes = results.mistakes();
+    if !mistakes.is_empty() {
+        say::mistakes(&mistakes);
+        return Ok(FAILED);
+    }
+    if let Some(signal) = signal {
+        return Ok(SIGNALLED.saturating_add(signal));
+    }
+    if !options.quiet {
+        err(&format!("{}\n", results.tally.summary(options.dry_run)));
+    }
+    Ok(0)
+}
+
+/// Runs it on threads of its own, while this one listens to signals.
+fn carry_out(run: &Run<'_>, signals: &Signals) -> anyhow::Result<(Results, Option<u8>)> {
+    let (over, end) = io::pipe()?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| run.all(end));
+        let mut ended_by = None;
+        loop {
+            let mut files = [
+                PollFd::new(over.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut files, PollTimeout::NONE) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(signal) = signals.next(&[])? {
+                run.stop();
+                ended_by = Some(signal);
+            }
+            if files.first().is_some_and(|it| it.any().unwrap_or(false)) {
+                let results = thread.join().map_err(|_| anyhow::anyhow!("a thread that copies panicked"))?;
+                return Ok((results, ended_by));
+            }
+        }
+    })
+}
+
+/// Keeps two runs into one folder apart. None where its file system knows no locks; the error is a signal.
+fn lock(options: &Options, signals: &Signals, dst: &Root) -> anyhow::Result<Result<Option<Flock<File>>, u8>> {
+    if options.dry_run {
+        return Ok(Ok(None));
+    }
+    let mut folder = dst.file().try_clone()?;
+    let mut told = false;
+    loop {
+        folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(it) => return Ok(Ok(Some(it))),
+            Err((folder, nix::Error::EWOULDBLOCK)) => folder,
+            Err(_) => return Ok(Ok(None)),
+        };
+        if !told && !options.quiet {
+            err(&format!("Waiting for another copy into '{}'...\n", options.dst.display()));
+        }
+        told = true;
+        let mut files = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let time = PollTimeout::try_from(LOCK_EVERY).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut files, time) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(signal) = signals.next(&[])? {
+            return Ok(Err(signal));
+        }
+    }
+}

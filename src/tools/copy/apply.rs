@@ -1,0 +1,436 @@
+//! Carries a plan out: folders, then files on several threads, then hard links, then what folders look like.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, UtimensatFlags, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, symlinkat, unlinkat};
+
+use crate::tools::copy::args::Options;
+use crate::tools::copy::file::{Buffers, Done};
+use crate::tools::copy::folder::{Identity, Root, look};
+use crate::tools::copy::plan::{BESIDE, Entry, Folder, Plan, What};
+use crate::tools::copy::say::{self, Change, Tally};
+
+/// As many entries of one folder are one thread's at a time.
+const UNIT: usize = 64;
+
+/// The disk is no faster for more threads than that.
+const THREADS: usize = 4;
+
+/// One run, shared by its threads.
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) options: &'a Options,
+    pub(super) src: &'a Root,
+    pub(super) dst: &'a Root,
+    token: &'a str,
+    /// Numbers names of files that are not complete.
+    next: AtomicU64,
+    stop: AtomicBool,
+    results: Mutex<Results>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    pub(super) tally: Tally,
+    /// With the entry that each is about.
+    mistakes: Vec<(usize, String)>,
+    pub(super) warnings: Vec<String>,
+    /// Entries whose files have other names as well.
+    linked: Vec<(usize, Identity)>,
+}
+
+impl Results {
+    pub(super) fn mistakes(&mut self) -> Vec<String> {
+        self.mistakes.sort();
+        std::mem::take(&mut self.mistakes).into_iter().map(|(_, it)| it).collect()
+    }
+}
+
+/// What a thread has open: the folders of the entry it is at.
+struct Open {
+    folder: usize,
+    src: OwnedFd,
+    /// None in a dry run, where a new folder is not made.
+    dst: Option<OwnedFd>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        options: &'a Options,
+        src: &'a Root,
+        dst: &'a Root,
+        token: &'a str,
+        first: u64,
+    ) -> Self {
+        let results = Mutex::default();
+        let stop = AtomicBool::new(false);
+        Self { plan, options, src, dst, token, next: AtomicU64::new(first), stop, results }
+    }
+
+    /// Asks all threads to stop where they are.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The error of whoever has been asked to stop.
+    pub(super) fn go_on(&self) -> io::Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped by a signal"));
+        }
+        Ok(())
+    }
+
+    /// A name that nobody has, for a file that is not complete.
+    pub(super) fn beside(&self) -> String {
+        format!("{BESIDE}{}-{}", self.token, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn with_results<T>(&self, f: impl FnOnce(&mut Results) -> T) -> T {
+        f(&mut self.results.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn mistake(&self, idx: usize, what: String) {
+        self.with_results(|it| it.mistakes.push((idx, what)));
+    }
+
+    pub(super) fn warn(&self, what: String) {
+        self.with_results(|it| it.warnings.push(what));
+    }
+
+    /// Does all of it. `done` is dropped at the end, whatever that is.
+    pub(super) fn all(&self, done: impl Send) -> Results {
+        if !self.options.dry_run {
+            self.remove_stale();
+        }
+        self.folders();
+        let units = self.units();
+        let taken = AtomicUsize::new(0);
+        // Lines about one file after the other are of use only in the order of files.
+        let shown = self.options.dry_run || self.options.diff || self.options.verbose > 0;
+        let threads = match std::thread::available_parallelism() {
+            Ok(it) if !shown => it.get().min(THREADS).min(units.len()),
+            _ => 1,
+        };
+        let work = || {
+            let (mut open, mut buffers, mut tally) = (None, Buffers::default(), Tally::default());
+            while let Some(unit) = units.get(taken.fetch_add(1, Ordering::Relaxed)) {
+                for idx in unit.clone() {
+                    if self.go_on().is_err() {
+                        break;
+                    }
+                    self.entry(idx, &mut open, &mut buffers, &mut tally);
+                }
+            }
+            self.with_results(|it| it.tally.add(tally));
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        self.hard_links();
+        if !self.options.dry_run {
+            self.finish_folders();
+        }
+        drop(done);
+        self.with_results(std::mem::take)
+    }
+
+    /// Ranges of entries, each within one folder.
+    fn units(&self) -> Vec<std::ops::Range<usize>> {
+        let entries = &self.plan.entries;
+        let (mut units, mut start) = (Vec::new(), 0);
+        for (idx, entry) in entries.iter().enumerate() {
+            let other = entries.get(start).is_some_and(|it| it.folder != entry.folder);
+            if other || idx - start >= UNIT {
+                units.push(start..idx);
+                start = idx;
+            }
+        }
+        if start < entries.len() {
+            units.push(start..entries.len());
+        }
+        units
+    }
+
+    fn remove_stale(&self) {
+        for (folder, name) in &self.plan.stale {
+            let removed = self
+                .dst
+                .folder(folder)
+                .and_then(|it| Ok(unlinkat(it, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?));
+            if let Err(error) = removed {
+                self.warn(format!("{}: {error}", self.dst.shown(&folder.join(name)).display()));
+            }
+        }
+    }
+
+    fn new_folders(&self) -> impl DoubleEndedIterator<Item = &'a Folder> {
+        self.plan.folders.iter().filter(|it| it.new)
+    }
+
+    fn folders(&self) {
+        let mut made = 0;
+        for folder in self.new_folders() {
+            let shown = self.dst.shown(&folder.dst);
+            if say::change(self.options, Change::Folder, &self.src.shown(&folder.src), &shown).is_err() {
+                self.stop();
+            }
+            if self.options.dry_run {
+                made += 1;
+                continue;
+            }
+            let (Some(parent), Some(name)) = (folder.dst.parent(), folder.dst.file_name()) else { continue };
+            // We have to be able to fill it; its own mode comes when it is full.
+            let mode = Mode::from_bits_truncate(folder.stat.st_mode & 0o777) | Mode::S_IRWXU;
+            let result = self.dst.folder(parent).and_then(|it| match mkdirat(it, name, mode) {
+                Ok(()) => Ok(made += 1),
+                Err(nix::Error::EEXIST) => Ok(()),
+                Err(error) => Err(error.into()),
+            });
+            if let Err(error) = result {
+                self.mistake(0, format!("make {}: {error}", shown.display()));
+            }
+        }
+        self.with_results(|it| it.tally.folders += made);
+    }
+
+    /// Modes, owners and times of new folders, the inner ones first: each entry that is made changes its folder's time.
+    fn finish_folders(&self) {
+        for folder in self.new_folders().rev() {
+            let finish = || -> io::Result<()> {
+                let open = self.dst.folder(&folder.dst)?;
+                if let Some((user, group)) = self.options.owner.of(&folder.stat) {
+                    nix::unistd::fchown(&open, user, group)?;
+                }
+                let mode = folder.stat.st_mode & 0o7777;
+                if mode & 0o7000 != 0 || mode & 0o700 != 0o700 {
+                    nix::sys::stat::fchmod(&open, Mode::from_bits_truncate(mode))?;
+                }
+                let time = modified(&folder.stat);
+                Ok(nix::sys::stat::futimens(&open, &time, &time)?)
+            };
+            if let Err(error) = finish() {
+                let failed_before = self.with_results(|it| !it.mistakes.is_empty());
+                if !failed_before {
+                    self.mistake(0, format!("{}: {error}", self.dst.shown(&folder.dst).display()));
+                }
+            }
+        }
+    }
+
+    fn entry(&self, idx: usize, open: &mut Option<Open>, buffers: &mut Buffers, tally: &mut Tally) {
+        let Some(entry) = self.plan.entries.get(idx) else { return };
+        let result = self.open(entry, open).and_then(|open| match &entry.what {
+            What::Link(target) => self.link(entry, open, target, tally),
+            What::File => match self.file_of(entry, open, buffers, false)? {
+                Done::Linked(identity) => {
+                    self.with_results(|it| it.linked.push((idx, identity)));
+                    Ok(())
+                }
+                done => {
+                    count(done, tally);
+                    Ok(())
+                }
+            },
+        });
+        self.take(idx, entry, result);
+    }
+
+    fn take(&self, idx: usize, entry: &Entry, result: io::Result<()>) {
+        if let Err(error) = result
+            && self.go_on().is_ok()
+        {
+            let (from, to) = self.shown(entry);
+            self.mistake(idx, format!("copy {} to {}: {error}", from.display(), to.display()));
+        }
+    }
+
+    /// Where an entry is and where it goes, for messages.
+    pub(super) fn shown(&self, entry: &Entry) -> (std::path::PathBuf, std::path::PathBuf) {
+        let Some(folder) = self.plan.folders.get(entry.folder) else { return Default::default() };
+        let to = match &entry.at {
+            Some((folder, name)) => folder.join(name),
+            None => folder.dst.join(&entry.name),
+        };
+        (self.src.shown(&folder.src.join(&entry.name)), self.dst.shown(&to))
+    }
+
+    /// Opens an entry's folders, where it is not the last one's that are open.
+    fn open<'b>(&self, entry: &Entry, open: &'b mut Option<Open>) -> io::Result<&'b Open> {
+        let now = match open.take() {
+            Some(it) if it.folder == entry.folder => it,
+            _ => {
+                let folder = self.plan.folders.get(entry.folder).ok_or(io::ErrorKind::NotFound)?;
+                let dst = match self.dst.folder(&folder.dst) {
+                    Ok(it) => Some(it),
+                    Err(_) if self.options.dry_run => None,
+                    Err(error) => return Err(error),
+                };
+                Open { folder: entry.folder, src: self.src.folder(&folder.src)?, dst }
+            }
+        };
+        Ok(open.insert(now))
+    }
+
+    fn file_of(&self, entry: &Entry, open: &Open, buffers: &mut Buffers, linked: bool) -> io::Result<Done> {
+        match &entry.at {
+            None => {
+                self.file(entry, &open.src, open.dst.as_ref().map(AsFd::as_fd), &entry.name, buffers, linked)
+            }
+            Some((folder, name)) => {
+                let dst = self.dst.folder(folder)?;
+                self.file(entry, &open.src, Some(dst.as_fd()), name, buffers, linked)
+            }
+        }
+    }
+
+    fn link(&self, entry: &Entry, open: &Open, target: &Path, tally: &mut Tally) -> io::Result<()> {
+        let name = entry.name.as_os_str();
+        let there =
+            |dst: &OwnedFd| entry.there && nix::fcntl::readlinkat(dst, name).is_ok_and(|it| it == target);
+        if open.dst.as_ref().is_some_and(there) {
+            tally.unchanged += 1;
+            return Ok(());
+        }
+        let (from, to) = self.shown(entry);
+        say::change(self.options, Change::Link, &from, &to).map_err(io::Error::other)?;
+        if let (Some(dst), false) = (&open.dst, self.options.dry_run) {
+            let stat = look(&open.src, name)?.ok_or(io::ErrorKind::NotFound)?;
+            self.put(dst.as_fd(), name, |beside| {
+                symlinkat(target, dst, beside)?;
+                if let Some((user, group)) = self.options.owner.of(&stat) {
+                    nix::unistd::fchownat(dst, beside, user, group, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                }
+                let time = modified(&stat);
+                utimensat(dst, beside, &time, &time, UtimensatFlags::NoFollowSymlink)
+            })?;
+        }
+        tally.links += 1;
+        Ok(())
+    }
+
+    /// Makes something under a name of its own and moves it to its place.
+    fn put(
+        &self,
+        dst: BorrowedFd<'_>,
+        name: &OsStr,
+        make: impl Fn(&OsStr) -> nix::Result<()>,
+    ) -> io::Result<()> {
+        loop {
+            let beside = self.beside();
+            let beside = OsStr::new(&beside);
+            match make(beside) {
+                Err(nix::Error::EEXIST) => continue,
+                result => {
+                    let moved = result.and_then(|()| nix::fcntl::renameat(dst, beside, dst, name));
+                    if moved.is_err() {
+                        let _ = unlinkat(dst, beside, UnlinkatFlags::NoRemoveDir);
+                    }
+                    return Ok(moved?);
+                }
+            }
+        }
+    }
+
+    /// Files with several names in SRC are one file in DST too: the first is copied, the others linked to it.
+    fn hard_links(&self) {
+        let mut linked = self.with_results(|it| std::mem::take(&mut it.linked));
+        linked.sort();
+        let mut first: HashMap<(Identity, bool), usize> = HashMap::new();
+        let (mut buffers, mut tally, mut open) = (Buffers::default(), Tally::default(), None);
+        for (idx, identity) in linked {
+            let Some(entry) = self.plan.entries.get(idx) else { continue };
+            if self.go_on().is_err() {
+                break;
+            }
+            // A name that is templated and one that is not are no longer the same file.
+            let key = (identity, self.is_template(entry));
+            let copy = |tally: &mut Tally, buffers: &mut Buffers, open: &mut Option<Open>| {
+                let open = self.open(entry, open)?;
+                count(self.file_of(entry, open, buffers, true)?, tally);
+                Ok(())
+            };
+            let result = match first.get(&key).and_then(|it| self.plan.entries.get(*it)) {
+                None => {
+                    first.insert(key, idx);
+                    copy(&mut tally, &mut buffers, &mut open)
+                }
+                Some(other) => match self.hard_link(entry, other, &mut tally) {
+                    Ok(()) => Ok(()),
+                    // Between two mounts, or too many names: then it is a file of its own.
+                    Err(_) => copy(&mut tally, &mut buffers, &mut open),
+                },
+            };
+            self.take(idx, entry, result);
+        }
+        self.with_results(|it| it.tally.add(tally));
+    }
+
+    fn hard_link(&self, entry: &Entry, other: &Entry, tally: &mut Tally) -> io::Result<()> {
+        let place = |entry: &Entry| -> io::Result<(OwnedFd, std::ffi::OsString)> {
+            match &entry.at {
+                Some((folder, name)) => Ok((self.dst.folder(folder)?, name.clone())),
+                None => {
+                    let folder = self.plan.folders.get(entry.folder).ok_or(io::ErrorKind::NotFound)?;
+                    Ok((self.dst.folder(&folder.dst)?, entry.name.clone()))
+                }
+            }
+        };
+        let (from, to) = self.shown(entry);
+        if self.options.dry_run && !entry.there {
+            tally.links += 1;
+            return say::change(self.options, Change::Link, &from, &to).map_err(io::Error::other);
+        }
+        let ((dst, name), (other_dst, other_name)) = (place(entry)?, place(other)?);
+        let other = look(&other_dst, &other_name)?.ok_or(io::ErrorKind::NotFound)?;
+        if look(&dst, &name)?.is_some_and(|it| Identity::of(&it) == Identity::of(&other)) {
+            tally.unchanged += 1;
+            return Ok(());
+        }
+        say::change(self.options, Change::Link, &from, &to).map_err(io::Error::other)?;
+        if !self.options.dry_run {
+            self.put(dst.as_fd(), &name, |beside| {
+                linkat(&other_dst, other_name.as_os_str(), &dst, beside, LinkatFlags::empty())
+            })?;
+        }
+        tally.links += 1;
+        Ok(())
+    }
+
+    /// Does what a file has depend on its name?
+    fn is_template(&self, entry: &Entry) -> bool {
+        let folder = self.plan.folders.get(entry.folder);
+        folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
+    }
+}
+
+fn count(done: Done, tally: &mut Tally) {
+    match done {
+        Done::Copied => tally.files += 1,
+        Done::InPlace => {
+            tally.files += 1;
+            tally.in_place += 1;
+        }
+        Done::Unchanged => tally.unchanged += 1,
+        Done::Mode => tally.modes += 1,
+        Done::Skipped | Done::Linked(_) => {}
+    }
+}
+
+/// When a file's content was last changed.
+pub(super) fn modified(stat: &FileStat) -> TimeSpec {
+    TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
+}

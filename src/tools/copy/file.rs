@@ -1,0 +1,341 @@
+//! One file: is it there already, else written beside its place and moved there; in place where that is a mount.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
+use nix::unistd::{UnlinkatFlags, fchown, unlinkat};
+
+use crate::tools::copy::apply::{Run, modified};
+use crate::tools::copy::args::Templating;
+use crate::tools::copy::content::{Content, Holes};
+use crate::tools::copy::folder::{Identity, Kind, open_file};
+use crate::tools::copy::plan::Entry;
+use crate::tools::copy::say::{self, Change};
+use crate::tools::copy::template::{Found, TextKind, scan, text_kind};
+
+/// Files up to that many bytes are held as a whole.
+const SMALL: u64 = 64 * 1024;
+
+/// How often a file that changes while it is read is read again.
+const AGAIN: usize = 3;
+
+/// The room that a thread reads into, kept from file to file.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    source: Vec<u8>,
+    replaced: Vec<u8>,
+    there: Vec<u8>,
+}
+
+/// What was done about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    Copied,
+    /// Copied over what is there, which a mount keeps from being replaced.
+    InPlace,
+    Unchanged,
+    /// Only its mode or owner was not as it should be.
+    Mode,
+    Skipped,
+    /// It has other names: left for later.
+    Linked(Identity),
+}
+
+/// Where a file goes.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    folder: Option<BorrowedFd<'a>>,
+    name: &'a OsStr,
+    shown: &'a Path,
+}
+
+impl Run<'_> {
+    /// Copies a file into a folder under this name, where that is not what it has. `linked` when those with other names
+    /// are dealt with.
+    pub(super) fn file(
+        &self,
+        entry: &Entry,
+        src: &OwnedFd,
+        folder: Option<BorrowedFd<'_>>,
+        name: &OsStr,
+        buffers: &mut Buffers,
+        linked: bool,
+    ) -> io::Result<Done> {
+        let (from, to) = self.shown(entry);
+        let place = Place { folder, name, shown: &to };
+        for again in 0.. {
+            let source = open_file(src, &entry.name)?;
+            let stat = fstat(&source)?;
+            if Kind::of(&stat) != Kind::File {
+                self.warn(format!("{}: skipped: it is no file any more", from.display()));
+                return Ok(Done::Skipped);
+            }
+            if stat.st_nlink > 1 && !linked {
+                return Ok(Done::Linked(Identity::of(&stat)));
+            }
+            let done = self.one(entry, &source, &stat, place, buffers, &from)?;
+            let now = fstat(&source)?;
+            let same = (now.st_size, now.st_mtime, now.st_mtime_nsec)
+                == (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+            if same || self.options.dry_run {
+                return Ok(done);
+            }
+            if again == AGAIN {
+                self.warn(format!("{}: it changes while it is copied", from.display()));
+                return Ok(done);
+            }
+        }
+        Ok(Done::Skipped)
+    }
+
+    fn one(
+        &self,
+        entry: &Entry,
+        source: &File,
+        stat: &FileStat,
+        place: Place<'_>,
+        buffers: &mut Buffers,
+        from: &Path,
+    ) -> io::Result<Done> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let Buffers { source: bytes, replaced, there: room } = buffers;
+        let mut found = Found::default();
+        let content = match (&entry.text, &self.options.templating) {
+            (Some(text), _) => Content::Bytes(text),
+            (None, Templating::Names(variables)) if self.is_named(entry) => {
+                if size > SMALL {
+                    match scan(source)? {
+                        TextKind::Template => Content::Replaced(source, variables),
+                        TextKind::Plain | TextKind::Binary => Content::Whole(source, size),
+                    }
+                } else {
+                    read_whole(source, size, bytes)?;
+                    if text_kind(bytes) == TextKind::Template {
+                        replaced.clear();
+                        variables.replace(bytes, true, replaced, &mut found);
+                        Content::Bytes(replaced)
+                    } else {
+                        Content::Bytes(bytes)
+                    }
+                }
+            }
+            _ if size > SMALL => Content::Whole(source, size),
+            _ => {
+                read_whole(source, size, bytes)?;
+                Content::Bytes(bytes)
+            }
+        };
+        let there = match place.folder {
+            Some(folder) if entry.there => there(folder, place.name)?,
+            _ => None,
+        };
+        if let Some((file, there)) = &there
+            && file
+                .as_ref()
+                .is_some_and(|file| content.is_in(file, there.st_size.unsigned_abs(), room).unwrap_or(false))
+        {
+            return self.settle(file.as_ref(), stat, there, place, from);
+        }
+        let change = if there.is_some() { Change::Replace } else { Change::Create };
+        if self.options.diff {
+            self.diff(&content, there.as_ref().and_then(|(it, _)| it.as_ref()), place.shown)?;
+        }
+        if !(self.options.dry_run && self.options.diff) {
+            say::change(self.options, change, from, place.shown).map_err(io::Error::other)?;
+        }
+        let Some(folder) = place.folder.filter(|_| !self.options.dry_run) else { return Ok(Done::Copied) };
+        // A text that is not SRC's any more is as new as its variables.
+        let altered = entry.text.is_some() || !found.names.is_empty() || !found.missing.is_empty();
+        let beside = self.beside_and_over(folder, place.name, &content, stat, altered);
+        let (done, more) = match beside {
+            Ok(found) => (Done::Copied, found),
+            Err(Refused::For(error)) => return Err(error),
+            // It cannot be replaced: it is a mount, or its folder is read-only and it is not.
+            Err(Refused::ToReplace(error)) if there.is_some() => {
+                let found = self.in_place(folder, place.name, &content).map_err(|_| error)?;
+                (Done::InPlace, found)
+            }
+            Err(Refused::ToReplace(error)) => return Err(error),
+        };
+        if let Templating::Names(variables) = &self.options.templating {
+            for name in found.names.iter().chain(&more.names) {
+                say::replaced(self.options, name, variables.value(name).unwrap_or_default(), place.shown);
+            }
+        }
+        Ok(done)
+    }
+
+    fn is_named(&self, entry: &Entry) -> bool {
+        let folder = self.plan.folders.get(entry.folder);
+        folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
+    }
+
+    /// What is there has the right content: its mode and owner may be wrong.
+    fn settle(
+        &self,
+        file: Option<&File>,
+        stat: &FileStat,
+        there: &FileStat,
+        place: Place<'_>,
+        from: &Path,
+    ) -> io::Result<Done> {
+        let mode_is_right = (stat.st_mode ^ there.st_mode) & 0o7777 == 0;
+        let owner_is_right = self.options.owner.is_right(stat, there);
+        let (Some(file), Some(folder)) = (file, place.folder) else { return Ok(Done::Unchanged) };
+        // A file of another file system than its folder is a mount: it was written in place, and its mode is its own.
+        let is_mount = fstat(folder)?.st_dev != there.st_dev;
+        if (mode_is_right && owner_is_right) || is_mount {
+            return Ok(Done::Unchanged);
+        }
+        say::change(self.options, Change::Mode, from, place.shown).map_err(io::Error::other)?;
+        if !self.options.dry_run {
+            if let Some((user, group)) = self.options.owner.of(stat).filter(|_| !owner_is_right) {
+                fchown(file, user, group)?;
+            }
+            // A change of owner takes set-user-id bits away.
+            fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+        }
+        Ok(Done::Mode)
+    }
+
+    /// Writes a file that nobody knows and gives it the name: whoever reads sees the old one or the new one.
+    fn beside_and_over(
+        &self,
+        folder: BorrowedFd<'_>,
+        name: &OsStr,
+        content: &Content<'_>,
+        stat: &FileStat,
+        altered: bool,
+    ) -> Result<Found, Refused> {
+        let (beside, file) = self.create(folder, stat)?;
+        let written = self.fill(&file, content, stat, altered);
+        let found =
+            match written.and_then(|found| Ok((found, renameat(folder, beside.as_str(), folder, name)))) {
+                Ok((found, Ok(()))) => return Ok(found),
+                Ok((_, Err(error))) => Err(refused(error)),
+                Err(error) => Err(Refused::For(error)),
+            };
+        let _ = unlinkat(folder, beside.as_str(), UnlinkatFlags::NoRemoveDir);
+        found
+    }
+
+    fn create(&self, folder: BorrowedFd<'_>, stat: &FileStat) -> Result<(String, File), Refused> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        // The process's umask is 0, so that this is the mode; set-id bits come last, as writing takes them away.
+        let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
+        loop {
+            let beside = self.beside();
+            match openat(folder, beside.as_str(), flags, mode) {
+                Ok(it) => return Ok((beside, File::from(it))),
+                Err(nix::Error::EEXIST) => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+    }
+
+    fn fill(&self, file: &File, content: &Content<'_>, stat: &FileStat, altered: bool) -> io::Result<Found> {
+        let (_, found) = content.write(file, Holes::Keep, || self.go_on())?;
+        let owner = self.options.owner.of(stat);
+        if let Some((user, group)) = owner {
+            fchown(file, user, group)?;
+        }
+        if owner.is_some() || stat.st_mode & 0o7000 != 0 {
+            fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+        }
+        if !altered && found.names.is_empty() && found.missing.is_empty() {
+            let time = modified(stat);
+            futimens(file, &time, &time)?;
+        }
+        Ok(found)
+    }
+
+    /// Writes over what is there, which keeps its owner and mode.
+    fn in_place(&self, folder: BorrowedFd<'_>, name: &OsStr, content: &Content<'_>) -> io::Result<Found> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = File::from(openat(folder, name, flags, Mode::empty())?);
+        // The end is cut off last: so a reader sees an empty file at no time.
+        let (length, found) = content.write(&file, Holes::Fill, || Ok(()))?;
+        file.set_len(length)?;
+        Ok(found)
+    }
+
+    fn diff(&self, content: &Content<'_>, there: Option<&File>, shown: &Path) -> io::Result<()> {
+        let old = there.map(|file| {
+            let mut bytes = Vec::new();
+            read_from_start(file, &mut bytes).map(|()| bytes)
+        });
+        let old = old.transpose()?;
+        let new = content.bytes()?;
+        say::diff(old.as_deref(), &new, shown).map_err(io::Error::other)
+    }
+}
+
+/// Why a file could not be put into its place.
+enum Refused {
+    For(io::Error),
+    /// Its folder does not take another file of that name; it may still take other content.
+    ToReplace(io::Error),
+}
+
+fn refused(error: nix::Error) -> Refused {
+    match error {
+        nix::Error::EBUSY
+        | nix::Error::EXDEV
+        | nix::Error::EROFS
+        | nix::Error::EACCES
+        | nix::Error::EPERM => Refused::ToReplace(error.into()),
+        error => Refused::For(error.into()),
+    }
+}
+
+/// What is in place of a file: it, opened if it may be read, and what it is.
+fn there(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<(Option<File>, FileStat)>> {
+    match open_file(folder, name) {
+        Ok(file) => {
+            let stat = fstat(&file)?;
+            Ok(Some((Some(file), stat)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A link, or a file that may not be read: it is to be replaced.
+        Err(_) => {
+            let stat = crate::tools::copy::folder::look(folder, name)?;
+            Ok(stat.map(|it| (None, it)))
+        }
+    }
+}
+
+/// Reads a small file in one call, if it stays as it is: the byte of room left over tells that this was all.
+fn read_whole(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let room = usize::try_from(size).unwrap_or(0) + 1;
+    bytes.resize(room, 0);
+    let mut length = 0;
+    loop {
+        match file.read(bytes.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if length < room && length as u64 == size {
+            break;
+        }
+        if length == bytes.len() {
+            // It has grown, or is one of the kernel's own that have no size.
+            bytes.resize(length * 2, 0);
+        }
+    }
+    bytes.truncate(length);
+    Ok(())
+}
+
+fn read_from_start(mut file: &File, bytes: &mut Vec<u8>) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(bytes)?;
+    Ok(())
+}

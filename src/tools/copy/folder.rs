@@ -1,0 +1,274 @@
+//! Folders by descriptors: no path is too long, and no link leads out of the tree.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::dir::{Dir, Type};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+/// As many links as the kernel follows (MAXSYMLINKS).
+const LINKS: usize = 40;
+
+/// A path that the kernel takes in one go is shorter (PATH_MAX), with room for a name.
+const PATH: usize = 3800;
+
+const FOLDER: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+/// A kernel before 5.6, or a filter of system calls, has no openat2().
+static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
+
+/// The folder that a tree is in. Paths below it are relative and hold neither links nor `..`.
+#[derive(Debug)]
+pub(super) struct Root {
+    folder: File,
+    /// As given.
+    path: PathBuf,
+}
+
+/// What has a name in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    File,
+    Link,
+    /// A device, a pipe or a socket.
+    Special,
+}
+
+impl Kind {
+    pub(super) fn of(stat: &FileStat) -> Self {
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => Self::Folder,
+            SFlag::S_IFREG => Self::File,
+            SFlag::S_IFLNK => Self::Link,
+            _ => Self::Special,
+        }
+    }
+}
+
+/// Where a link in a tree leads, by the tree's own rules: its top is `/`, as for a process with that root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LinkEnd {
+    Folder(PathBuf),
+    /// A file or a special one, by its folder and name.
+    File(PathBuf, OsString),
+    Nowhere,
+    /// Above the top.
+    Outside,
+    /// Through too many links.
+    Loop,
+}
+
+/// What tells a file from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Identity {
+    dev: u64,
+    ino: u64,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &FileStat) -> Self {
+        Self { dev: stat.st_dev, ino: stat.st_ino }
+    }
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let folder = nix::fcntl::open(path, FOLDER.difference(OFlag::O_NOFOLLOW), Mode::empty())?;
+        Ok(Self { folder: File::from(folder), path: path.to_owned() })
+    }
+
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::of(&fstat(&self.folder)?))
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.folder
+    }
+
+    /// A path below, as messages show it.
+    pub(super) fn shown(&self, below: &Path) -> PathBuf {
+        if below.as_os_str().is_empty() { self.path.clone() } else { self.path.join(below) }
+    }
+
+    /// Opens a folder below.
+    pub(super) fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
+        let mut rest = below.as_os_str().as_bytes();
+        let mut at: Option<OwnedFd> = None;
+        while rest.len() > PATH {
+            let Some(end) = rest.get(..PATH).and_then(|it| memchr::memrchr(b'/', it)) else { break };
+            let (part, more) = rest.split_at(end);
+            let from = at.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+            at = Some(open_folder(from, Path::new(OsStr::from_bytes(part)))?);
+            rest = more.strip_prefix(b"/").unwrap_or(more);
+        }
+        let from = at.as_ref().map_or(self.folder.as_fd(), AsFd::as_fd);
+        open_folder(from, Path::new(if rest.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(rest) }))
+    }
+
+    /// Follows a link that is in the folder `from`, inside the tree.
+    pub(super) fn follow(&self, from: &Path, target: &Path) -> io::Result<LinkEnd> {
+        let mut at: Vec<OsString> = from.components().map(|it| it.as_os_str().to_owned()).collect();
+        let mut rest = Vec::new();
+        push_parts(&mut at, &mut rest, target);
+        let mut links = 1;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                if at.pop().is_none() {
+                    return Ok(LinkEnd::Outside);
+                }
+                continue;
+            }
+            let folder: PathBuf = at.iter().collect();
+            let open = self.folder(&folder)?;
+            let stat = match fstatat(&open, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(it) => it,
+                Err(nix::Error::ENOENT) => return Ok(LinkEnd::Nowhere),
+                Err(error) => return Err(error.into()),
+            };
+            match Kind::of(&stat) {
+                Kind::Folder => at.push(name),
+                Kind::Link if links >= LINKS => return Ok(LinkEnd::Loop),
+                Kind::Link => {
+                    links += 1;
+                    let target = PathBuf::from(readlinkat(&open, name.as_os_str())?);
+                    push_parts(&mut at, &mut rest, &target);
+                }
+                Kind::File | Kind::Special if rest.is_empty() => return Ok(LinkEnd::File(folder, name)),
+                Kind::File | Kind::Special => return Ok(LinkEnd::Nowhere),
+            }
+        }
+        Ok(LinkEnd::Folder(at.iter().collect()))
+    }
+}
+
+/// Puts the parts of a link's target on top of what is still to follow; an absolute one starts at the top.
+fn push_parts(at: &mut Vec<OsString>, rest: &mut Vec<OsString>, target: &Path) {
+    if target.is_absolute() {
+        at.clear();
+    }
+    let parts = target.components().filter(|it| matches!(it, Component::Normal(_) | Component::ParentDir));
+    rest.extend(parts.map(|it| it.as_os_str().to_owned()).collect::<Vec<_>>().into_iter().rev());
+}
+
+fn open_folder(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    if !NO_OPENAT2.load(Ordering::Relaxed) {
+        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        loop {
+            match openat2(from, path, OpenHow::new().flags(FOLDER).resolve(resolve)) {
+                // Something was renamed meanwhile.
+                Err(nix::Error::EAGAIN) => {}
+                Err(nix::Error::ENOSYS | nix::Error::EPERM) => break,
+                result => return Ok(result?),
+            }
+        }
+        NO_OPENAT2.store(true, Ordering::Relaxed);
+    }
+    Ok(openat(from, path, FOLDER, Mode::empty())?)
+}
+
+/// What is in a folder, in the order of names.
+pub(super) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)>> {
+    let mut dir = Dir::from_fd(folder)?;
+    let mut found = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        found.push((OsString::from_vec(name.to_vec()), entry.file_type()));
+    }
+    let mut listed = Vec::with_capacity(found.len());
+    for (name, kind) in found {
+        let kind = match kind {
+            Some(Type::Directory) => Kind::Folder,
+            Some(Type::File) => Kind::File,
+            Some(Type::Symlink) => Kind::Link,
+            Some(_) => Kind::Special,
+            // Some file systems do not tell.
+            None => match fstatat(&dir, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(stat) => Kind::of(&stat),
+                Err(nix::Error::ENOENT) => continue,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        listed.push((name, kind));
+    }
+    listed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(listed)
+}
+
+/// What a name in a folder stands for, a link for itself. None where there is nothing of that name.
+pub(super) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
+    match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(it) => Ok(Some(it)),
+        Err(nix::Error::ENOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a file for reading: never a link, and without waiting where it has become a pipe.
+pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    Ok(File::from(openat(folder, name, flags, Mode::empty())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_followed_within_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        fs::create_dir_all(top.join("usr/lib/x")).unwrap();
+        fs::write(top.join("usr/file"), "").unwrap();
+        fs::write(dir.path().join("secret"), "").unwrap();
+        for (target, name) in [
+            ("usr/lib", "lib"),
+            ("/usr/lib", "abs"),
+            ("lib/../file", "file"),
+            ("none/x", "dangling"),
+            ("../secret", "up"),
+            ("/../secret", "absup"),
+            ("usr/../../top/usr", "upagain"),
+            ("loop", "loop"),
+            ("usr/file/x", "through"),
+            ("lib/x", "twice"),
+            (".", "self"),
+        ] {
+            symlink(target, top.join(name)).unwrap();
+        }
+        let root = Root::open(&top).unwrap();
+        let follow =
+            |name: &str| root.follow(Path::new(""), &fs::read_link(top.join(name)).unwrap()).unwrap();
+        assert_eq!(follow("lib"), LinkEnd::Folder("usr/lib".into()));
+        assert_eq!(follow("abs"), LinkEnd::Folder("usr/lib".into()));
+        assert_eq!(follow("file"), LinkEnd::File("usr".into(), "file".into()));
+        assert_eq!(follow("dangling"), LinkEnd::Nowhere);
+        assert_eq!(follow("up"), LinkEnd::Outside);
+        assert_eq!(follow("absup"), LinkEnd::Outside);
+        assert_eq!(follow("upagain"), LinkEnd::Outside);
+        assert_eq!(follow("loop"), LinkEnd::Loop);
+        assert_eq!(follow("through"), LinkEnd::Nowhere);
+        assert_eq!(follow("twice"), LinkEnd::Folder("usr/lib/x".into()));
+        assert_eq!(follow("self"), LinkEnd::Folder("".into()));
+        assert_eq!(
+            root.follow(Path::new("usr"), Path::new("../lib/x")).unwrap(),
+            LinkEnd::Folder("usr/lib/x".into())
+        );
+        // A link in a path is none of ours to follow here.
+        assert!(root.folder(Path::new("lib")).is_err());
+        assert!(root.folder(Path::new("usr/lib/x")).is_ok());
+    }
+}

@@ -1,0 +1,415 @@
+//! What is to be done, found out before anything is: a mistake anywhere leaves DST as it is.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AtFlags, readlinkat};
+use nix::sys::stat::FileStat;
+use nix::unistd::{AccessFlags, faccessat, geteuid};
+
+use crate::tools::copy::args::{Options, Templating};
+use crate::tools::copy::folder::{Identity, Kind, LinkEnd, Root, list, look, open_file};
+use crate::tools::copy::jinja::Jinja;
+use crate::tools::copy::template::{self, Replaced, TextKind, Variables};
+
+/// What files have in front of their names until they are complete. A name belongs to one DST, so that what a killed
+/// run left can be told from what another run is at.
+pub(super) const BESIDE: &str = ".conlink-copy-";
+
+/// A folder of SRC and where its content goes.
+#[derive(Debug)]
+pub(super) struct Folder {
+    /// Below SRC.
+    pub(super) src: PathBuf,
+    /// Below DST, without links.
+    pub(super) dst: PathBuf,
+    /// It has to be made.
+    pub(super) new: bool,
+    pub(super) stat: FileStat,
+    parent: usize,
+    /// All in it is included by a pattern that its path, or one above, matches.
+    included: bool,
+}
+
+/// A file or a link of SRC.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The folder it is in.
+    pub(super) folder: usize,
+    pub(super) name: OsString,
+    pub(super) what: What,
+    /// There is something of that name in DST.
+    pub(super) there: bool,
+    /// The file that a link of that name in DST leads to, by its folder and name.
+    pub(super) at: Option<(PathBuf, OsString)>,
+    /// What a template came to, where that is not what the file has.
+    pub(super) text: Option<Vec<u8>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum What {
+    File,
+    /// A link and its target.
+    Link(PathBuf),
+}
+
+/// All that is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Each after the one it is in; the first is the top.
+    pub(super) folders: Vec<Folder>,
+    /// Those of one folder side by side.
+    pub(super) entries: Vec<Entry>,
+    /// What killed runs left, by the folder of DST.
+    pub(super) stale: Vec<(PathBuf, OsString)>,
+    pub(super) mistakes: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Walks SRC and looks at what DST has in the same places. `token` is in the names of files that are not complete.
+pub(super) fn plan(
+    src: &Root,
+    dst: &Root,
+    options: &Options,
+    jinja: Option<&Jinja>,
+    token: &str,
+) -> io::Result<Plan> {
+    let top = Folder {
+        src: PathBuf::new(),
+        dst: PathBuf::new(),
+        new: false,
+        stat: nix::sys::stat::fstat(src.file())?,
+        parent: 0,
+        included: options.include.is_empty(),
+    };
+    let mut planner = Planner {
+        src,
+        dst,
+        options,
+        jinja,
+        stale_prefix: format!("{BESIDE}{token}-"),
+        dst_identity: dst.identity()?,
+        may_read_all: geteuid().is_root(),
+        listed: HashSet::new(),
+        redirected: false,
+        plan: Plan { folders: vec![top], ..Plan::default() },
+    };
+    let mut pending = vec![0];
+    while let Some(idx) = pending.pop() {
+        let first = planner.plan.folders.len();
+        planner.folder(idx);
+        pending.extend((first..planner.plan.folders.len()).rev());
+    }
+    if planner.redirected {
+        planner.collisions();
+    }
+    let mut plan = planner.plan;
+    if !options.include.is_empty() {
+        plan.prune();
+    }
+    Ok(plan)
+}
+
+struct Planner<'a> {
+    src: &'a Root,
+    dst: &'a Root,
+    options: &'a Options,
+    jinja: Option<&'a Jinja>,
+    stale_prefix: String,
+    dst_identity: Identity,
+    /// Asking for each file whether it may be read can be left out.
+    may_read_all: bool,
+    /// Folders of DST that were searched for leftovers.
+    listed: HashSet<PathBuf>,
+    /// Two paths of SRC may come to the same one of DST, by links there.
+    redirected: bool,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn mistake(&mut self, path: &Path, what: impl std::fmt::Display) {
+        self.plan.mistakes.push(format!("{}: {what}", path.display()));
+    }
+
+    fn folder(&mut self, idx: usize) {
+        let Some(folder) = self.plan.folders.get(idx) else { return };
+        let (src_path, dst_path, new) = (folder.src.clone(), folder.dst.clone(), folder.new);
+        let included = folder.included;
+        let opened = self.src.folder(&src_path).and_then(|it| Ok((it.try_clone()?, list(it)?)));
+        let (open, names) = match opened {
+            Ok(it) => it,
+            Err(error) => return self.mistake(&self.src.shown(&src_path), error),
+        };
+        let there = if new { Ok(HashMap::new()) } else { self.there(&dst_path) };
+        let there = match there {
+            Ok(it) => it,
+            Err(error) => return self.mistake(&self.dst.shown(&dst_path), error),
+        };
+        for (name, kind) in names {
+            if name.as_bytes().starts_with(BESIDE.as_bytes()) {
+                continue;
+            }
+            let path = src_path.join(&name);
+            if self.options.exclude.matches(&path) {
+                continue;
+            }
+            let included = included || self.options.include.matches(&path);
+            let to = Place { folder: idx, dst: &dst_path, there: there.get(&name).copied() };
+            let done = match kind {
+                Kind::Folder => self.subfolder(&open, &to, name, path, included),
+                _ if !included => Ok(()),
+                Kind::File => self.file(&open, &to, name, &path),
+                Kind::Link => self.link(&open, &to, name),
+                Kind::Special => {
+                    let shown = self.src.shown(&path);
+                    self.plan.warnings.push(format!("{}: skipped: no file, folder or link", shown.display()));
+                    Ok(())
+                }
+            };
+            if let Err((path, what)) = done {
+                self.mistake(&path, what);
+            }
+        }
+    }
+
+    /// What a folder of DST has. Takes note of what killed runs left there.
+    fn there(&mut self, path: &Path) -> io::Result<HashMap<OsString, Kind>> {
+        let names = list(self.dst.folder(path)?)?;
+        if self.listed.insert(path.to_owned()) {
+            let prefix = self.stale_prefix.as_bytes();
+            let stale = names
+                .iter()
+                .filter(|(name, kind)| *kind != Kind::Folder && name.as_bytes().starts_with(prefix));
+            self.plan.stale.extend(stale.map(|(name, _)| (path.to_owned(), name.clone())));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn subfolder(
+        &mut self,
+        open: &OwnedFd,
+        to: &Place<'_>,
+        name: OsString,
+        path: PathBuf,
+        included: bool,
+    ) -> Result<(), Mistake> {
+        let shown = || self.src.shown(&path);
+        let stat = match look(open, &name) {
+            Ok(Some(it)) => it,
+            // It went while we walked: then it is as if it had not been there.
+            Ok(None) => return Ok(()),
+            Err(error) => return Err((shown(), error.to_string())),
+        };
+        if Identity::of(&stat) == self.dst_identity {
+            self.plan.warnings.push(format!("{}: skipped: it is DST itself", shown().display()));
+            return Ok(());
+        }
+        let target = to.dst.join(&name);
+        let (dst, new) = match to.there {
+            None => (target, true),
+            Some(Kind::Folder) => (target, false),
+            Some(Kind::Link) => match self.follow(to.dst, &name)? {
+                LinkEnd::Folder(it) => {
+                    self.redirected = true;
+                    (it, false)
+                }
+                LinkEnd::File(..) => return Err((self.dst.shown(&target), NO_FOLDER_OVER_FILE.to_owned())),
+                LinkEnd::Nowhere => return Err((self.dst.shown(&target), LEADS_NOWHERE.to_owned())),
+                LinkEnd::Outside => return Err((self.dst.shown(&target), LEADS_OUT.to_owned())),
+                LinkEnd::Loop => return Err((self.dst.shown(&target), LOOPS.to_owned())),
+            },
+            Some(Kind::File | Kind::Special) => {
+                return Err((self.dst.shown(&target), NO_FOLDER_OVER_FILE.to_owned()));
+            }
+        };
+        self.plan.folders.push(Folder { src: path, dst, new, stat, parent: to.folder, included });
+        Ok(())
+    }
+
+    fn follow(&self, folder: &Path, name: &OsStr) -> Result<LinkEnd, Mistake> {
+        let open = self.dst.folder(folder);
+        let target = open.and_then(|it| Ok(PathBuf::from(readlinkat(it, name)?)));
+        target
+            .and_then(|it| self.dst.follow(folder, &it))
+            .map_err(|error| (self.dst.shown(&folder.join(name)), error.to_string()))
+    }
+
+    fn file(&mut self, open: &OwnedFd, to: &Place<'_>, name: OsString, path: &Path) -> Result<(), Mistake> {
+        let target = to.dst.join(&name);
+        let shown = self.dst.shown(&target);
+        let (there, at) = match to.there {
+            None => (false, None),
+            Some(Kind::File) => (true, None),
+            Some(Kind::Folder) => return Err((shown, NO_FILE_OVER_FOLDER.to_owned())),
+            Some(Kind::Special) => return Err((shown, "it is a device, a pipe or a socket".to_owned())),
+            Some(Kind::Link) => match self.follow(to.dst, &name)? {
+                LinkEnd::Folder(_) => return Err((shown, NO_FILE_OVER_FOLDER.to_owned())),
+                LinkEnd::Outside => return Err((shown, LEADS_OUT.to_owned())),
+                // Nothing can be written there, and what the file is wanted for is the name.
+                LinkEnd::Nowhere | LinkEnd::Loop => (true, None),
+                LinkEnd::File(folder, name) => {
+                    self.redirected = true;
+                    let found = self.there(&folder).map(|it| it.get(&name).copied());
+                    match found.map_err(|error| (shown.clone(), error.to_string()))? {
+                        Some(Kind::File) => (true, Some((folder, name))),
+                        _ => return Err((shown, "it leads to a device, a pipe or a socket".to_owned())),
+                    }
+                }
+            },
+        };
+        if !self.may_read_all
+            && let Err(error) = faccessat(open, name.as_os_str(), AccessFlags::R_OK, AtFlags::AT_EACCESS)
+        {
+            return Err((self.src.shown(path), io::Error::from(error).to_string()));
+        }
+        let text = match &self.options.templating {
+            Templating::None => None,
+            _ if !self.options.is_template(path) => None,
+            Templating::Jinja => self.rendered(open, &name, path)?,
+            Templating::Names(variables) if variables.must_be_set() => {
+                let missing = missing(open, &name, variables);
+                let missing = missing.map_err(|error| (self.src.shown(path), error.to_string()))?;
+                let shown = self.src.shown(path);
+                for (name, line) in missing {
+                    let name = template::shown(&name);
+                    self.plan.mistakes.push(format!("{}:{line}: {name} is not set", shown.display()));
+                }
+                None
+            }
+            Templating::Names(_) => None,
+        };
+        self.plan.entries.push(Entry { folder: to.folder, name, what: What::File, there, at, text });
+        Ok(())
+    }
+
+    /// What a template comes to; None where that is the file itself.
+    fn rendered(&self, open: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<Vec<u8>>, Mistake> {
+        let Some(jinja) = self.jinja else { return Ok(None) };
+        let mut bytes = Vec::new();
+        open_file(open, name)
+            .and_then(|mut it| it.read_to_end(&mut bytes))
+            .map_err(|error| (self.src.shown(path), error.to_string()))?;
+        if template::text_kind(&bytes) == TextKind::Binary {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let rendered = jinja.render(&path.display().to_string(), &text);
+        let rendered = rendered.map_err(|wrong| {
+            let mut place = self.src.shown(Path::new(&wrong.file)).into_os_string();
+            place.push(format!(":{}:{}", wrong.line, wrong.col));
+            (PathBuf::from(place), wrong.what)
+        })?;
+        Ok((rendered.as_bytes() != bytes).then(|| rendered.into_bytes()))
+    }
+
+    fn link(&mut self, open: &OwnedFd, to: &Place<'_>, name: OsString) -> Result<(), Mistake> {
+        let shown = self.dst.shown(&to.dst.join(&name));
+        let there = match to.there {
+            None => false,
+            Some(Kind::File | Kind::Link) => true,
+            Some(Kind::Folder) => return Err((shown, "there is a folder where a link should be".to_owned())),
+            Some(Kind::Special) => return Err((shown, "it is a device, a pipe or a socket".to_owned())),
+        };
+        let target = match readlinkat(open, name.as_os_str()) {
+            Ok(it) => PathBuf::from(it),
+            Err(nix::Error::ENOENT) => return Ok(()),
+            Err(error) => return Err((shown, io::Error::from(error).to_string())),
+        };
+        self.plan.entries.push(Entry {
+            folder: to.folder,
+            name,
+            what: What::Link(target),
+            there,
+            at: None,
+            text: None,
+        });
+        Ok(())
+    }
+
+    /// By links in DST two paths of SRC may come to one: which of them would win is for nobody to guess.
+    fn collisions(&mut self) {
+        let mut seen: HashMap<(PathBuf, OsString), usize> = HashMap::new();
+        let mut mistakes = Vec::new();
+        for (idx, entry) in self.plan.entries.iter().enumerate() {
+            let Some(folder) = self.plan.folders.get(entry.folder) else { continue };
+            let place = entry.at.clone().unwrap_or_else(|| (folder.dst.clone(), entry.name.clone()));
+            let shown = self.dst.shown(&place.0.join(&place.1));
+            if let Some(first) = seen.insert(place, idx) {
+                let path = |idx: usize| {
+                    let entry = self.plan.entries.get(idx);
+                    let folder = entry.and_then(|it| self.plan.folders.get(it.folder));
+                    entry
+                        .zip(folder)
+                        .map(|(it, folder)| self.src.shown(&folder.src.join(&it.name)).display().to_string())
+                };
+                let (a, b) = (path(first).unwrap_or_default(), path(idx).unwrap_or_default());
+                mistakes.push(format!("{}: both {a} and {b} would come there", shown.display()));
+            }
+        }
+        self.plan.mistakes.extend(mistakes);
+    }
+}
+
+/// Where something of SRC goes.
+struct Place<'a> {
+    /// The folder of the plan that it is in.
+    folder: usize,
+    dst: &'a Path,
+    /// What has its name there.
+    there: Option<Kind>,
+}
+
+/// The path that it is about, and what is wrong.
+type Mistake = (PathBuf, String);
+
+const NO_FOLDER_OVER_FILE: &str = "it is a file where a folder should be";
+const NO_FILE_OVER_FOLDER: &str = "it is a folder where a file should be";
+const LEADS_NOWHERE: &str = "it is a link that leads nowhere, where a folder should be";
+const LEADS_OUT: &str = "it is a link that leads out of DST";
+const LOOPS: &str = "it is a link in a loop of links";
+
+impl Options {
+    /// Is a file of SRC, if it is text, a template?
+    pub(super) fn is_template(&self, path: &Path) -> bool {
+        self.template_glob.is_empty() || self.template_glob.matches(path)
+    }
+}
+
+/// The names in a file that are not set, with the first line of each.
+fn missing(open: &OwnedFd, name: &OsStr, variables: &Variables) -> io::Result<Vec<(Vec<u8>, usize)>> {
+    if template::scan(open_file(open, name)?)? != TextKind::Template {
+        return Ok(Vec::new());
+    }
+    let mut replaced: Replaced<'_, File> = Replaced::new(open_file(open, name)?, variables);
+    io::copy(&mut replaced, &mut io::sink())?;
+    Ok(replaced.found.missing)
+}
+
+impl Plan {
+    /// Forgets new folders that nothing goes into: only what is in them was asked for.
+    fn prune(&mut self) {
+        let mut used = vec![false; self.folders.len()];
+        for folder in self.entries.iter().map(|it| it.folder) {
+            if let Some(it) = used.get_mut(folder) {
+                *it = true;
+            }
+        }
+        for (idx, folder) in self.folders.iter().enumerate().rev() {
+            let needed = folder.included || used.get(idx).copied().unwrap_or(false);
+            for it in [idx, folder.parent] {
+                if needed && let Some(it) = used.get_mut(it) {
+                    *it = true;
+                }
+            }
+        }
+        for (folder, used) in self.folders.iter_mut().zip(used) {
+            // Its place in the list is what entries know their folder by.
+            folder.new &= used;
+        }
+    }
+}
