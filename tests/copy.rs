@@ -115,8 +115,6 @@ fn malformed_invocations_say_what_is_wrong_and_change_nothing() {
     trees.write("src/a", "{{A}}");
     trees.write("file", "");
     let cases: &[(&[&str], &str)] = &[
-        (&[], "the following required arguments were not provided"),
-        (&["src"], "<DST>"),
         (&["--frob", "src", "dst"], "unexpected argument '--frob'"),
         (&["--templat", "src", "dst"], "a similar argument exists: '--template'"),
         (&["none", "dst"], "SRC: none: there is no such folder"),
@@ -127,8 +125,8 @@ fn malformed_invocations_say_what_is_wrong_and_change_nothing() {
         ),
         (&["file", "dst"], "SRC: file: it is no folder"),
         (&["src", "file"], "DST: file: it is no folder"),
-        (&["", "dst"], "SRC: a path cannot be empty"),
-        (&["src", ""], "DST: a path cannot be empty"),
+        (&["", "dst"], "a value is required for '<SRC>'"),
+        (&["src", ""], "a value is required for '<DST>'"),
         (&["-T", "-J", "src", "dst"], "cannot be used with"),
         (&["-q", "-v", "src", "dst"], "cannot be used with"),
         (&["--owner", "root", "--preserve-owner", "src", "dst"], "cannot be used with"),
@@ -155,6 +153,14 @@ fn malformed_invocations_say_what_is_wrong_and_change_nothing() {
         assert!(!trees.there("ran") && !trees.there("dst/a"), "{args:?}");
     }
     assert_eq!(trees.copy(&["src", "dst", "--", ""], &[]).code, 2);
+    for args in [&[][..], &["src"], &["-T"]] {
+        let run = trees.copy(args, &[]);
+        assert!(
+            run.code == 2 && run.stderr.contains("required arguments were not provided"),
+            "{}",
+            run.stderr
+        );
+    }
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_file_that_can_be_written_in_a_folder_that_cannot() {
         let run = trees.copy(&["src", "dst", "--", "touch", "ran"], &[]);
         assert_eq!(run.code, 1);
         expect![[r#"
-            error: copy src/etc/other to dst/etc/other: EROFS: Read-only file system
+            error: copy src/etc/other to dst/etc/other: Read-only file system (os error 30)
         "#]]
         .assert_eq(&run.stderr);
         assert_eq!(trees.read("real"), "newer");

@@ -196,12 +196,13 @@ impl<'a> Run<'a> {
             // We have to be able to fill it; its own mode comes when it is full.
             let mode = Mode::from_bits_truncate(folder.stat.st_mode & 0o777) | Mode::S_IRWXU;
             let result = self.dst.folder(parent).and_then(|it| match mkdirat(it, name, mode) {
-                Ok(()) => Ok(made += 1),
-                Err(nix::Error::EEXIST) => Ok(()),
+                Ok(()) => Ok(1),
+                Err(nix::Error::EEXIST) => Ok(0),
                 Err(error) => Err(error.into()),
             });
-            if let Err(error) = result {
-                self.mistake(0, format!("make {}: {error}", shown.display()));
+            match result {
+                Ok(new) => made += new,
+                Err(error) => self.mistake(0, format!("make {}: {error}", shown.display())),
             }
         }
         self.with_results(|it| it.tally.folders += made);

@@ -111,11 +111,6 @@ pub(super) fn parse(
 ) -> Result<Options, BadArgs> {
     let cli = Cli::try_parse_from(args).map_err(BadArgs::Clap)?;
     let mut mistakes = Vec::new();
-    for (name, path) in [("SRC", &cli.src), ("DST", &cli.dst)] {
-        if path.as_os_str().is_empty() {
-            mistakes.push(format!("{name}: a path cannot be empty"));
-        }
-    }
     if cli.command.first().is_some_and(|it| it.is_empty()) {
         mistakes.push("COMMAND: a program has a name".to_owned());
     }

@@ -34,8 +34,14 @@ pub(super) enum Holes {
 }
 
 impl Content<'_> {
-    /// Is this what the file at hand has?
-    pub(super) fn is_in(&self, mut there: &File, size: u64, room: &mut Vec<u8>) -> io::Result<bool> {
+    /// Is this what the file at hand has? `stop` is asked now and then.
+    pub(super) fn is_in(
+        &self,
+        mut there: &File,
+        size: u64,
+        room: &mut Vec<u8>,
+        stop: impl Fn() -> io::Result<()>,
+    ) -> io::Result<bool> {
         match self {
             Self::Bytes(bytes) if bytes.len() as u64 != size => Ok(false),
             Self::Bytes(bytes) => {
@@ -43,8 +49,8 @@ impl Content<'_> {
                 let length = fill(&mut there, room)?;
                 Ok(room.get(..length) == Some(*bytes))
             }
-            Self::Whole(file, length) => Ok(*length == size && same(start(file)?, there)?),
-            Self::Replaced(file, variables) => same(Replaced::new(start(file)?, variables), there),
+            Self::Whole(file, length) => Ok(*length == size && same(start(file)?, there, stop)?),
+            Self::Replaced(file, variables) => same(Replaced::new(start(file)?, variables), there, stop),
         }
     }
 
@@ -89,10 +95,11 @@ fn start(mut file: &File) -> io::Result<&File> {
 }
 
 /// Do both give the same bytes, to the end?
-fn same(mut one: impl Read, there: &File) -> io::Result<bool> {
+fn same(mut one: impl Read, there: &File, stop: impl Fn() -> io::Result<()>) -> io::Result<bool> {
     let mut there = start(there)?;
     let mut buffers = (vec![0; BUFFER], vec![0; BUFFER]);
     loop {
+        stop()?;
         let length = fill(&mut one, &mut buffers.0)?;
         let other = fill(&mut there, &mut buffers.1)?;
         if buffers.0.get(..length) != buffers.1.get(..other) {

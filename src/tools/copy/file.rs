@@ -134,10 +134,11 @@ impl Run<'_> {
             Some(folder) if entry.there => there(folder, place.name)?,
             _ => None,
         };
+        let is_same = |file: &File, size: i64, room: &mut Vec<u8>| {
+            content.is_in(file, size.unsigned_abs(), room, || self.go_on()).unwrap_or(false)
+        };
         if let Some((file, there)) = &there
-            && file
-                .as_ref()
-                .is_some_and(|file| content.is_in(file, there.st_size.unsigned_abs(), room).unwrap_or(false))
+            && file.as_ref().is_some_and(|file| is_same(file, there.st_size, room))
         {
             return self.settle(file.as_ref(), stat, there, place, from);
         }
@@ -214,12 +215,11 @@ impl Run<'_> {
     ) -> Result<Found, Refused> {
         let (beside, file) = self.create(folder, stat)?;
         let written = self.fill(&file, content, stat, altered);
-        let found =
-            match written.and_then(|found| Ok((found, renameat(folder, beside.as_str(), folder, name)))) {
-                Ok((found, Ok(()))) => return Ok(found),
-                Ok((_, Err(error))) => Err(refused(error)),
-                Err(error) => Err(Refused::For(error)),
-            };
+        let found = match written.map(|found| (found, renameat(folder, beside.as_str(), folder, name))) {
+            Ok((found, Ok(()))) => return Ok(found),
+            Ok((_, Err(error))) => Err(refused(error)),
+            Err(error) => Err(Refused::For(error)),
+        };
         let _ = unlinkat(folder, beside.as_str(), UnlinkatFlags::NoRemoveDir);
         found
     }

@@ -73,11 +73,9 @@ fn explain(error: &Error, name: &str, text: &str) -> Wrong {
         Some(detail) => format!("{}: {detail}", deepest.kind()),
         None => deepest.kind().to_string(),
     };
-    let words = source.get(range).filter(|it| !it.contains('\n') && !what.contains(*it));
-    let what = match words {
-        Some(words) if deepest.kind() != ErrorKind::SyntaxError => format!("{what}: `{words}`"),
-        _ => what,
-    };
+    let words =
+        source.get(range).filter(|it| deepest.detail().is_none() && !it.is_empty() && !it.contains('\n'));
+    let what = words.map_or(what.clone(), |words| format!("{what}: `{words}`"));
     Wrong { file, line, col, what }
 }
 
