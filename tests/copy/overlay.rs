@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use expect_test::expect;
 
@@ -192,9 +192,11 @@ fn what_is_unchanged_is_left_alone() {
     for it in ["a", "b", "c", "big"] {
         File::open(trees.path("dst").join(it)).unwrap().set_modified(old).unwrap();
     }
-    // Same length, same time, another content: only content tells.
+    // Same length, same time as all files of an image have it, another content: only content tells.
     trees.write("dst/b", "old!");
-    File::open(trees.path("dst/b")).unwrap().set_modified(trees.modified("src/b")).unwrap();
+    for it in ["src/b", "dst/b"] {
+        File::open(trees.path(it)).unwrap().set_modified(old).unwrap();
+    }
     let inodes =
         |names: &[&str]| names.iter().map(|it| trees.inode(&format!("dst/{it}"))).collect::<Vec<_>>();
     let before = inodes(&["a", "c", "big", "l"]);
@@ -213,6 +215,34 @@ fn what_is_unchanged_is_left_alone() {
     trees.done(&["-T"], &[("X", "2")]);
     assert_eq!(trees.read("dst/c"), "2");
     assert!(trees.modified("dst/c") > trees.modified("src/c") - Duration::from_secs(1));
+}
+
+#[test]
+fn a_second_run_sees_each_change_however_soon_it_comes() {
+    let trees = Trees::new();
+    for round in 0..60 {
+        trees.write("src/a", format!("{round:04}"));
+        trees.done(&["-q"], &[]);
+        assert_eq!(trees.read("dst/a"), format!("{round:04}"));
+    }
+    // What is in DST was written by somebody else, or SRC's time was put back.
+    trees.write("dst/a", "else");
+    trees.done(&["-q"], &[]);
+    assert_eq!(trees.read("dst/a"), "0059");
+    let time = trees.modified("src/a");
+    trees.write("src/a", "back");
+    File::open(trees.path("src/a")).unwrap().set_modified(time).unwrap();
+    trees.done(&["-q"], &[]);
+    assert_eq!(trees.read("dst/a"), "back");
+    // Without templates it was copied as it is; with them it is another file.
+    trees.write("src/t", "{{X}}");
+    trees.done(&["-q"], &[]);
+    let written = Instant::now();
+    while written.elapsed() < Duration::from_millis(60) {
+        trees.done(&["-q"], &[]);
+    }
+    trees.done(&["-q", "-T"], &[("X", "1")]);
+    assert_eq!(trees.read("dst/t"), "1");
 }
 
 #[test]

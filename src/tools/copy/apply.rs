@@ -411,8 +411,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Does what a file has depend on its name?
-    fn is_template(&self, entry: &Entry) -> bool {
+    /// Is a file, if it is text, a template?
+    pub(super) fn is_template(&self, entry: &Entry) -> bool {
         let folder = self.plan.folders.get(entry.folder);
         folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
     }

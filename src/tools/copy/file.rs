@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
@@ -13,7 +14,7 @@ use nix::unistd::{UnlinkatFlags, fchown, unlinkat};
 use crate::tools::copy::apply::{Run, modified};
 use crate::tools::copy::args::Templating;
 use crate::tools::copy::content::{Content, Holes};
-use crate::tools::copy::folder::{Identity, Kind, open_file};
+use crate::tools::copy::folder::{Identity, Kind, look, open_file};
 use crate::tools::copy::plan::Entry;
 use crate::tools::copy::say::{self, Change};
 use crate::tools::copy::template::{Found, TextKind, scan, text_kind};
@@ -23,6 +24,10 @@ const SMALL: u64 = 64 * 1024;
 
 /// How often a file that changes while it is read is read again.
 const AGAIN: usize = 3;
+
+/// Changes that are closer together may have the same time: file systems take that of the last tick, of which there
+/// are at least 100 a second.
+const TICK: Duration = Duration::from_millis(50);
 
 /// The room that a thread reads into, kept from file to file.
 #[derive(Debug, Default)]
@@ -68,6 +73,9 @@ impl Run<'_> {
     ) -> io::Result<Done> {
         let (from, to) = self.shown(entry);
         let place = Place { folder, name, shown: &to };
+        if self.is_verbatim(entry) && self.is_copied_already(entry, src, place)? {
+            return Ok(Done::Unchanged);
+        }
         for again in 0.. {
             let source = open_file(src, &entry.name)?;
             let stat = fstat(&source)?;
@@ -107,7 +115,7 @@ impl Run<'_> {
         let mut found = Found::default();
         let content = match (&entry.text, &self.options.templating) {
             (Some(text), _) => Content::Bytes(text),
-            (None, Templating::Names(variables)) if self.is_named(entry) => {
+            (None, Templating::Names(variables)) if !self.is_verbatim(entry) => {
                 if size > SMALL {
                     match scan(source)? {
                         TextKind::Template => Content::Replaced(source, variables),
@@ -171,9 +179,34 @@ impl Run<'_> {
         Ok(done)
     }
 
-    fn is_named(&self, entry: &Entry) -> bool {
-        let folder = self.plan.folders.get(entry.folder);
-        folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
+    /// Is what comes to DST what SRC has, whatever that is?
+    fn is_verbatim(&self, entry: &Entry) -> bool {
+        match self.options.templating {
+            Templating::None => true,
+            // It has been rendered already.
+            Templating::Jinja => entry.text.is_none(),
+            Templating::Names(_) => !self.is_template(entry),
+        }
+    }
+
+    /// Is it plain without a look inside that what is there came from this file, and that neither has changed since?
+    ///
+    /// Times alone do not tell: archives and images often have the same whole second on everything. So there must be a
+    /// fraction, and the last change of any kind to the file of SRC must be older than the one of DST.
+    fn is_copied_already(&self, entry: &Entry, src: &OwnedFd, place: Place<'_>) -> io::Result<bool> {
+        let (Some(folder), true) = (place.folder, entry.there) else { return Ok(false) };
+        let (Some(from), Some(to)) = (look(src, &entry.name)?, look(folder, place.name)?) else {
+            return Ok(false);
+        };
+        let same = (from.st_mode, from.st_size, from.st_mtime, from.st_mtime_nsec)
+            == (to.st_mode, to.st_size, to.st_mtime, to.st_mtime_nsec);
+        let changed = |it: &FileStat| Duration::new(it.st_ctime.unsigned_abs(), it.st_ctime_nsec as u32);
+        Ok(same
+            && from.st_nlink == 1
+            && Kind::of(&from) == Kind::File
+            && from.st_mtime_nsec != 0
+            && changed(&from) + TICK < changed(&to)
+            && self.options.owner.is_right(&from, &to))
     }
 
     /// What is there has the right content: its mode and owner may be wrong.
@@ -303,7 +336,7 @@ fn there(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<(Option<File
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         // A link, or a file that may not be read: it is to be replaced.
         Err(_) => {
-            let stat = crate::tools::copy::folder::look(folder, name)?;
+            let stat = look(folder, name)?;
             Ok(stat.map(|it| (None, it)))
         }
     }
