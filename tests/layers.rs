@@ -162,7 +162,7 @@ fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
         if path != "src/kernel/netns.rs" && code.contains("setns(") {
             found.push(format!("{path} names setns(, which is src/kernel/netns.rs's alone"));
         }
-        if code.contains("Command::new") && module != "process" {
+        if ["Command::new", "execv"].iter().any(|it| code.contains(it)) && module != "process" {
             found.push(format!("{path} starts a program, which is src/process.rs's alone"));
         }
     }
