@@ -65,7 +65,9 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     if !options.quiet && !options.command.is_empty() {
         err(&format!("Running: {}\n", shown(&options.command)));
     }
-    signals.release().context("give signals back")?;
+    if let Some(signal) = signals.release().context("give signals back")? {
+        return Ok(SIGNALLED.saturating_add(signal));
+    }
     Ok(exec(&options.command))
 }
 
@@ -163,7 +165,7 @@ fn carry_out(run: &Run<'_>, signals: &Signals) -> anyhow::Result<(Results, Optio
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(signal) = signals.next(&[])? {
+            if let Some(signal) = signals.next(&[])?.ending {
                 run.stop();
                 ended_by = Some(signal);
             }
@@ -198,7 +200,7 @@ fn lock(options: &Options, signals: &Signals, dst: &Root) -> anyhow::Result<Resu
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Some(signal) = signals.next(&[])? {
+        if let Some(signal) = signals.next(&[])?.ending {
             return Ok(Err(signal));
         }
     }

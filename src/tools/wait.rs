@@ -58,6 +58,8 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
     }
     say.running(&plan.command);
-    signals.release().context("give signals back")?;
+    if let Some(signal) = signals.release().context("give signals back")? {
+        return Ok(SIGNALLED.saturating_add(signal));
+    }
     Ok(exec(&plan.command))
 }

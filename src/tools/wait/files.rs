@@ -1,13 +1,19 @@
-//! Files that are waited for: told by inotify, on each folder of the path and of the links in it.
+//! Files that are waited for: the kernel tells of changes in each folder of the path and of the links in it.
+//!
+//! It does so by SIGIO (dnotify, F_NOTIFY in `fcntl(2)`): to close an inotify takes the kernel 5 to 25 ms, for which the
+//! command would have to wait (`fsnotify_destroy_group()` in fs/notify/group.c), a folder nothing. Where there is no
+//! dnotify, inotify it is; where that is used up, a look now and then.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::fstatfs;
 
 use crate::tools::wait::condition::FileWant;
 
@@ -28,13 +34,30 @@ const REMOTE: [u64; 9] = [
     0x786f_4256,
 ];
 
-/// What tells of files.
-#[derive(Debug)]
+/// Folders are kept open up to that many: who waits for few files has few.
+const FOLDERS: usize = 100;
+
+/// What dnotify is asked for (`include/uapi/linux/fcntl.h`): create, delete, rename; more than once.
+const CHANGES: libc::c_int = 0x04 | 0x08 | 0x10 | 0x8000_0000_u32.cast_signed();
+
+/// And that a file is written to.
+const MODIFY: libc::c_int = 0x02;
+
+/// What tells of files. Must not outlive [`crate::process::Signals`], which takes its signal.
+#[derive(Debug, Default)]
 pub(super) struct Files {
-    /// None where the kernel gives no more of them (`fs.inotify.max_user_instances`).
+    /// The folders that are listened to, by the paths that led to them.
+    folders: HashMap<PathBuf, Folder>,
     inotify: Option<Inotify>,
-    /// Has an exceptional condition when something is mounted, which inotify does not tell.
+    /// Has an exceptional condition when something is mounted, which is told in no other way.
     mounts: Option<File>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    open: File,
+    /// Its files' content counts as well.
+    content: bool,
 }
 
 /// What a look at a path found.
@@ -47,14 +70,7 @@ pub(super) struct Look {
 }
 
 impl Files {
-    pub(super) fn open() -> Self {
-        Self {
-            inotify: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
-            mounts: File::open("/proc/self/mountinfo").ok(),
-        }
-    }
-
-    /// What is readable when something has happened.
+    /// What is readable when something has happened, where that is not a signal.
     pub(super) fn notices(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
@@ -64,7 +80,7 @@ impl Files {
         self.mounts.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes all notices that wait. Has anything changed?
+    /// Takes all notices that wait, where they are no signals. Has anything changed?
     pub(super) fn changed(&self) -> bool {
         let mut changed = false;
         while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
@@ -74,7 +90,7 @@ impl Files {
     }
 
     /// Listens to what could bring the path about, then looks at it.
-    pub(super) fn look(&self, path: &Path, want: FileWant) -> Look {
+    pub(super) fn look(&mut self, path: &Path, want: FileWant) -> Look {
         let deaf = self.listen(path, want == FileWant::NonEmpty);
         let missing = match (want, fs::metadata(path)) {
             (FileWant::Exists, Ok(_)) => None,
@@ -94,21 +110,27 @@ impl Files {
         Look { missing, deaf }
     }
 
-    /// Watches every folder on the way, as far as it is there: each before what is in it is looked at, so that
-    /// whatever comes too late to be seen is told. Answers whether some of it cannot be watched.
-    pub(super) fn listen(&self, path: &Path, content: bool) -> bool {
+    /// Listens to every folder on the way, as far as it is there: each before what is in it is looked at, so that
+    /// whatever comes too late to be seen is told; in the last one to files' `content` too. Answers whether some of it
+    /// cannot be listened to.
+    pub(super) fn listen(&mut self, path: &Path, content: bool) -> bool {
+        if self.mounts.is_none() {
+            self.mounts = File::open("/proc/self/mountinfo").ok();
+        }
+        if self.folders.len() > FOLDERS {
+            self.folders.clear();
+        }
         let mut deaf = self.mounts.is_none();
-        let mut watched = HashSet::new();
         let mut at = PathBuf::from(if path.is_absolute() { "/" } else { "." });
         let mut rest: Vec<OsString> = names(path);
         let mut links = 0;
-        while let Some(name) = rest.pop() {
-            if watched.insert(at.clone()) {
-                deaf |= !self.watch(&at, AddWatchFlags::IN_ONLYDIR);
-            }
+        loop {
+            // What was asked for last may be a folder itself, whose content counts.
+            deaf |= !self.folder(&at, content && rest.len() == 1).unwrap_or(rest.is_empty());
+            let Some(name) = rest.pop() else { return deaf };
             let next = at.join(name);
             match next.symlink_metadata() {
-                Err(_) => return deaf,
+                Err(error) => return deaf || error.kind() == io::ErrorKind::PermissionDenied,
                 Ok(it) if it.is_symlink() => {
                     links += 1;
                     let Ok(target) = fs::read_link(&next) else { return true };
@@ -123,26 +145,46 @@ impl Files {
                 Ok(_) => at = next,
             }
         }
-        if content {
-            deaf |= !self.watch(&at, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CLOSE_WRITE);
-        }
-        deaf
     }
 
-    /// Can what happens there be heard of?
-    fn watch(&self, path: &Path, more: AddWatchFlags) -> bool {
-        let Some(inotify) = &self.inotify else { return false };
+    /// Can all that happens in a folder be heard of?
+    fn folder(&mut self, path: &Path, content: bool) -> io::Result<bool> {
+        let now = fs::metadata(path)?;
+        let heard = |it: &Folder| {
+            let same = it.open.metadata().is_ok_and(|it| (it.dev(), it.ino()) == (now.dev(), now.ino()));
+            same && (it.content || !content)
+        };
+        if !self.folders.get(path).is_some_and(heard) {
+            let open = File::options().read(true).custom_flags(libc::O_DIRECTORY).open(path)?;
+            let changes = if content { CHANGES | MODIFY } else { CHANGES };
+            if notify(&open, changes).is_err() && !self.inotify(path) {
+                return Ok(false);
+            }
+            self.folders.insert(path.to_owned(), Folder { open, content });
+        }
+        let Some(folder) = self.folders.get(path) else { return Ok(false) };
+        let kind = fstatfs(&folder.open)?.filesystem_type().0 as u64 & 0xffff_ffff;
+        Ok(!REMOTE.contains(&kind))
+    }
+
+    fn inotify(&mut self, path: &Path) -> bool {
+        if self.inotify.is_none() {
+            self.inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        }
         let changes = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF;
-        // Two watches on one inode would be one with the later flags only.
-        let add = AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD);
-        let heard = inotify.add_watch(path, changes | more | add).is_ok();
-        heard && statfs(path).is_ok_and(|it| !REMOTE.contains(&(it.filesystem_type().0 as u64 & 0xffff_ffff)))
+            | AddWatchFlags::IN_MODIFY;
+        self.inotify.as_ref().is_some_and(|it| it.add_watch(path, changes).is_ok())
     }
+}
+
+/// Asks the kernel for SIGIO at each of these changes in a folder, until it is closed.
+#[expect(unsafe_code, reason = "no crate offers F_NOTIFY")]
+fn notify(folder: &File, changes: libc::c_int) -> io::Result<()> {
+    // SAFETY: the call takes a number, and no memory of ours.
+    let result = unsafe { libc::fcntl(folder.as_raw_fd(), libc::F_NOTIFY, changes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The parts of a path, the first one last.

@@ -94,6 +94,8 @@ impl Waiter<'_> {
         let now = Instant::now();
         let mut probes: Vec<Probe> = items.iter().map(|it| Probe::new(it, self.plan, now)).collect();
         let end = self.probes(&mut probes);
+        // What the next condition does not ask about need not wake us.
+        (self.net, self.files) = (None, None);
         for it in &mut probes {
             it.stop();
         }
@@ -163,7 +165,7 @@ impl Waiter<'_> {
                 if !changed.files && !again {
                     return Ok(probe.is_held(now));
                 }
-                let look = self.files.get_or_insert_with(Files::open).look(path, *want);
+                let look = self.files.get_or_insert_with(Files::default).look(path, *want);
                 probe.again = look.deaf.then(|| now + probe.item.interval.unwrap_or(LOOK));
                 look.missing
             }
@@ -229,14 +231,15 @@ impl Waiter<'_> {
         };
         let ours: Vec<u32> =
             probes.iter().filter_map(|it| it.tries.as_ref().and_then(Tries::child)).collect();
-        if let Some(signal) = self.signals.next(&ours).context("read signals")? {
+        let came = self.signals.next(&ours).context("read signals")?;
+        if let Some(signal) = came.ending {
             return Ok(Err(End::Signal(signal)));
         }
         let net = match &mut self.net {
             Some(it) => it.changed()?,
             None => false,
         };
-        let files = self.files.as_ref().is_some_and(Files::changed) || mounted;
+        let files = self.files.as_ref().is_some_and(Files::changed) || came.io || mounted;
         Ok(Ok(Changed { net, files }))
     }
 }
@@ -274,7 +277,7 @@ impl<'a> Probe<'a> {
         if let Condition::Unix(path) = &self.item.condition
             && changed.files
         {
-            files.get_or_insert_with(Files::open).listen(path, false);
+            files.get_or_insert_with(Files::default).listen(path, false);
             tries.hurry(now);
         }
         match tries.advance(now) {
