@@ -108,7 +108,7 @@ impl Open {
         Ok(())
     }
 
-    /// What a device cannot tell is left out: the plan then sets it, and the kernel says why it cannot be.
+    /// What a device cannot tell is left out: the plan then sets it, and the kernel says why that cannot be.
     fn observe_ethtool(
         &mut self,
         name: &IfName,
@@ -140,6 +140,7 @@ impl Open {
 struct Switch {
     folder: Option<PathBuf>,
     ovs: Option<Ovs>,
+    look_only: bool,
 }
 
 impl Switch {
@@ -232,6 +233,10 @@ impl Kernel {
     /// Looks at the parts of the namespaces that are asked for.
     pub fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
+        // First, since it may have to be started, and makes interfaces then.
+        if looks.values().any(|it| it.ovs) {
+            observed.ovs = self.observe_ovs()?;
+        }
         for (ns, look) in looks {
             match self.observe_space(ns, look) {
                 Ok(space) => drop(observed.spaces.insert(ns.clone(), space)),
@@ -239,9 +244,6 @@ impl Kernel {
                 Err(error) if error.is_gone() && matches!(ns, Ns::Container(_)) => {}
                 Err(error) => return Err(error),
             }
-        }
-        if looks.values().any(|it| it.ovs) {
-            observed.ovs = self.observe_ovs()?;
         }
         Ok(observed)
     }
@@ -257,13 +259,18 @@ impl Kernel {
         self.switch.folder = Some(folder);
     }
 
+    /// Starts nothing to look at it.
+    pub fn look_only(&mut self) {
+        self.switch.look_only = true;
+    }
+
     /// Bridges of Open vSwitch, if it runs.
     fn observe_ovs(&mut self) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
         let Some(folder) = &self.switch.folder else { return Ok(BTreeMap::new()) };
         if self.switch.ovs.is_none() {
             let datapath = self.switch.datapath();
             // What a killed engine left is taken up again, and started if it has ended.
-            self.switch.ovs = if Ovs::is_left(folder) {
+            self.switch.ovs = if !self.switch.look_only && Ovs::is_left(folder) {
                 Some(Ovs::start(&self.bridges.netns, folder, datapath)?)
             } else {
                 Ovs::find(&self.bridges.netns, folder, datapath)?
@@ -273,8 +280,11 @@ impl Kernel {
         let mut observed = BTreeMap::new();
         for (name, bridge) in ovs.dump()? {
             let Ok(name) = name.parse() else { continue };
+            let unused =
+                bridge.ports.iter().filter(|(_, it)| it.error.is_some()).map(|(name, _)| name.clone());
+            let unused = unused.collect();
             let ports = bridge.ports.into_iter().map(|(name, port)| (name, port.mark)).collect();
-            observed.insert(name, OvsBridge { mark: bridge.mark, ports });
+            observed.insert(name, OvsBridge { mark: bridge.mark, ports, unused });
         }
         Ok(observed)
     }
@@ -396,7 +406,7 @@ impl Kernel {
                     what,
                 )
             }
-            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer } => {
+            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer, many_queues } => {
                 let inner = link::message(name, *group, *mac, *mtu);
                 let outer = link::message(peer, *group, None, *mtu);
                 open.forget(name);
@@ -405,7 +415,7 @@ impl Kernel {
                 let fd = there.netns.as_raw_fd();
                 // The kernel looks for the new name in the socket's own namespace (before 6.2 even when the interface
                 // goes elsewhere): so the request is made where the more usual name of the two is to be.
-                link::add_veth(&mut self.open(ns)?.netlink, inner, outer, &fd, what)
+                link::add_veth(&mut self.open(ns)?.netlink, inner, outer, *many_queues, &fd, what)
             }
             Step::AddStacked { ns, name, group, kind, mac, mtu } => {
                 let message = link::message(name, *group, *mac, *mtu);

@@ -35,6 +35,8 @@ pub struct Network {
     pub links: Vec<LinkRule>,
     pub commands: Vec<CommandRule>,
     defaults: Defaults,
+    /// Is the mode of some bridge for the machine to decide: ovs where its kernel has it?
+    pub asks_for_ovs: bool,
     /// Where entries with placeholders are read from anew for each replica.
     sources: Arc<Sources>,
 }

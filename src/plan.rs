@@ -52,8 +52,8 @@ pub struct Desired {
     /// Pairs to join, once both ends are there.
     pub patches: Vec<Patch>,
     pub tunnels: Vec<TunnelSpec>,
-    /// Every port that is to be forwarded, whoever's it is. None: those that there are stay as they are.
-    pub forwards: Option<Vec<ForwardSpec>>,
+    /// None: ports that are forwarded stay as they are.
+    pub forwards: Option<Forwards>,
     /// Containers whose namespaces are looked at, links or not.
     pub inside: BTreeSet<ContainerId>,
     pub scope: Scope,
@@ -82,6 +82,14 @@ pub struct TunnelSpec {
     pub netem: Option<Netem>,
 }
 
+/// Ports that are to be forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwards {
+    pub specs: Vec<ForwardSpec>,
+    /// They are all there are of the project: what is there beside them is removed.
+    pub whole: bool,
+}
+
 /// A port of the bridges' namespace that leads to one of a container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardSpec {
@@ -102,8 +110,9 @@ pub struct Patch {
 /// What a plan removes when it carries a mark of the project and is not desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything at these places but the outer ends in `keep`, which running containers want.
-    Project { places: BTreeSet<Place>, keep: BTreeSet<(Place, IfName)> },
+    /// Everything at these places but the outer ends in `keep`, which running containers want, and `inner` ends, which
+    /// are there where a container shares that namespace.
+    Project { places: BTreeSet<Place>, keep: BTreeSet<(Place, IfName)>, inner: BTreeSet<LinkId> },
     /// What belongs to these containers, by name; `outers` are the outer ends that they may have.
     Containers { names: BTreeSet<String>, outers: BTreeSet<(Place, IfName)> },
 }
@@ -217,11 +226,13 @@ impl Desired {
                 looks.insert((*place).into(), Look { qdiscs: true, ..Look::all() });
             }
         }
-        if self.forwards.is_some() {
-            looks.insert(
-                Ns::Bridges,
-                Look { nat: true, addresses: Addresses::Always, qdiscs: true, ..Look::all() },
-            );
+        if let Some(forwards) = &self.forwards {
+            let look = looks.entry(Ns::Bridges).or_default();
+            (look.nat, look.addresses) = (true, Addresses::Always);
+            if forwards.whole {
+                look.interfaces = Which::All;
+            }
+            forwards.specs.iter().for_each(|it| look.add(&it.bridge));
         }
         let mut name = |ns: Ns, name: &IfName| looks.entry(ns).or_default().add(name);
         for (place, bridge) in self.bridges.keys() {
@@ -274,7 +285,7 @@ impl Desired {
         for (container, link) in &self.links {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
             if !link.ethtool.is_empty() {
-                look.ethtool.insert(link.id.dev.clone(), link.ethtool.clone());
+                look.ethtool.insert(link.id.dev.clone(), ethtool::merged(&link.ethtool));
             }
         }
         looks
@@ -295,8 +306,15 @@ impl Desired {
             None => interface.group == making(&self.project),
             Some(None) => false,
             Some(Some(mark)) if mark.project != self.project => false,
-            Some(Some(mark)) => self.covers(&mark),
+            Some(Some(mark)) => self.covers(&mark) && !(is_outside(ns) && self.is_inner(name, &mark)),
         }
+    }
+
+    /// Is it the inner end of a link that a running container wants?
+    fn is_inner(&self, name: &IfName, mark: &Mark) -> bool {
+        let Scope::Project { inner, .. } = &self.scope else { return false };
+        let id = LinkId { container: mark.container.clone(), dev: name.clone() };
+        mark.name == name.as_str() && inner.contains(&id)
     }
 
     /// Is what carries this mark within what this plan may remove?
@@ -360,6 +378,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
+fn is_outside(ns: &Ns) -> bool {
+    !matches!(ns, Ns::Container(_))
+}
+
 /// What is ours to remove and not desired, by namespace and name.
 fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
     let mut wanted: BTreeSet<(Ns, &IfName)> =
@@ -368,6 +390,8 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
         wanted.insert((Ns::Container(container.clone()), &link.id.dev));
         if let LinkKind::Veth { place, outer, .. } = &link.kind {
             wanted.insert(((*place).into(), outer));
+            // The container may be the engine's own, in whose namespace outer ends are.
+            wanted.insert((Ns::Container(container.clone()), outer));
         }
     }
     for end in desired.patches.iter().flat_map(|it| &it.ends).chain(desired.tunnels.iter().map(|it| &it.name))

@@ -42,6 +42,8 @@ pub struct Own {
     pub working_dir: Option<String>,
     /// Bridges live in a namespace that nothing but us leads into: neither the engine's container's nor the host's.
     pub bridges_apart: bool,
+    /// The engine runs in no container, which could have published ports.
+    pub on_host: bool,
 }
 
 /// What happened.

@@ -163,7 +163,7 @@ impl<'a> Play<'a> {
         let defaults = Defaults { project: "p".to_owned(), mtu: 1500, ..Defaults::default() };
         let (network, found) = resolve(config, Arc::new(sources), defaults);
         assert!(found.is_empty(), "{found:?}");
-        let own = Own { project: Some("p".to_owned()), working_dir: None, bridges_apart: false };
+        let own = Own { project: Some("p".to_owned()), ..Own::default() };
         self.reconciler = Some(Reconciler::new(network, own, &[EngineId::Docker], false));
         self.model.attached.clear();
     }

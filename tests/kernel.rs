@@ -116,6 +116,7 @@ fn add_veth(ns: &Ns, dev: &str, peer_ns: &Ns, peer: &str) -> Step {
         mtu: Some(9000),
         peer_ns: peer_ns.clone(),
         peer: name(peer),
+        many_queues: false,
     }
 }
 

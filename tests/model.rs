@@ -129,7 +129,7 @@ impl Model {
                     forward_delay: options.forward_delay.or(have.forward_delay),
                 };
             }
-            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer } => {
+            Step::AddVeth { ns, name, group, mac, mtu, peer_ns, peer, .. } => {
                 let (here, there) = (self.number(ns).ok_or("gone")?, self.number(peer_ns).ok_or("gone")?);
                 let inner = self.add(here, name, Kind::Veth, *group)?;
                 let outer = match self.add(there, peer, Kind::Veth, *group) {
@@ -242,7 +242,7 @@ impl Model {
             }
             Step::AddOvsBridge { name, mark } => {
                 self.add(BRIDGES, name, Kind::Other("openvswitch".to_owned()), 0)?;
-                let bridge = OvsBridge { mark: Some(mark.clone()), ports: BTreeMap::new() };
+                let bridge = OvsBridge { mark: Some(mark.clone()), ..OvsBridge::default() };
                 self.ovs.insert(name.clone(), bridge);
             }
             Step::DelOvsBridge { name } => {

@@ -83,7 +83,11 @@ impl Lab {
             forwards: None,
             patches: patches.into_iter().map(|(name, ends)| Patch { name, ends }).collect(),
             inside: self.hosts.keys().map(ContainerId::new).collect(),
-            scope: Scope::Project { places: BTreeSet::from([Place::Engine]), keep: BTreeSet::new() },
+            scope: Scope::Project {
+                places: BTreeSet::from([Place::Engine]),
+                keep: BTreeSet::new(),
+                inner: BTreeSet::new(),
+            },
         }
     }
 

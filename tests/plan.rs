@@ -83,7 +83,11 @@ fn desired(links: &[LinkCase]) -> Desired {
         tunnels: Vec::new(),
         forwards: None,
         inside: (0..3).map(|it| ContainerId::new(format!("h{it}"))).collect(),
-        scope: Scope::Project { places: BTreeSet::from([Place::Engine]), keep: BTreeSet::new() },
+        scope: Scope::Project {
+            places: BTreeSet::from([Place::Engine]),
+            keep: BTreeSet::new(),
+            inner: BTreeSet::new(),
+        },
     }
 }
 

@@ -41,14 +41,17 @@ pub(super) fn add_veth(
     netlink: &mut Netlink,
     mut inner: LinkMessage,
     mut peer: LinkMessage,
+    many_queues: bool,
     netns: &impl AsRawFd,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     // Without these each end is made with a queue per processor, of which all but one are then switched off, which the
     // kernel waits for (`veth_init_queues()` in drivers/net/veth.c): that alone is a third of the time a veth takes.
-    let queues = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
-    inner.attributes.extend(queues.clone());
-    peer.attributes.extend(queues);
+    if !many_queues {
+        let queues = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+        inner.attributes.extend(queues.clone());
+        peer.attributes.extend(queues);
+    }
     peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
     let data = InfoData::Veth(InfoVeth::Peer(peer));
     add(netlink, with_info(inner, InfoKind::Veth, Some(data)), what)

@@ -11,13 +11,17 @@ use crate::kernel::netns;
 use crate::plan::Forwarding;
 
 const V4: &str = "/proc/sys/net/ipv4/ip_forward";
+const NO_V6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
 const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// Does the namespace pass on packets? A kernel without IPv6 does not pass on IPv6.
 pub(super) fn forwarding(netns: &File) -> io::Result<Forwarding> {
     let is_on = |path: &str| fs::read_to_string(path).map(|it| it.trim() != "0");
     // These files show the namespace of the thread that opens them.
-    netns::inside(netns, || Ok(Forwarding { v4: is_on(V4)?, v6: is_on(V6).unwrap_or(false) }))
+    netns::inside(netns, || {
+        let no_v6 = is_on(NO_V6).unwrap_or(true);
+        Ok(Forwarding { v4: is_on(V4)?, v6: is_on(V6).unwrap_or(false), no_v6 })
+    })
 }
 
 /// Lets the namespace pass on packets of a family.

@@ -231,7 +231,10 @@ impl Network {
                 };
                 let name = config.bridge.as_ref().map(|it| it.value.as_str()).ok_or("`bridge` is missing")?;
                 // A placeholder may name a bridge that is nowhere described.
-                let mode = self.bridges.get(name).map_or(BridgeMode::Linux, |it| it.mode);
+                let mode = match self.bridges.get(name) {
+                    Some(it) => it.mode,
+                    None => self.defaults.mode(None, place, false),
+                };
                 let attach = match mode {
                     BridgeMode::Patch => Attach::Patch(name.to_owned()),
                     BridgeMode::Linux => Attach::Bridge(name.parse().map_err(|it| format!("{it}"))?),

@@ -41,9 +41,16 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    fn mode(&self, mode: Option<ConfigMode>) -> BridgeMode {
+    /// Does it depend on the machine what the bridge is?
+    fn asks_for_ovs(&self, mode: Option<ConfigMode>, place: Place, has_options: bool) -> bool {
+        mode.unwrap_or(self.bridge_mode) == ConfigMode::Auto && place == Place::Engine && !has_options
+    }
+
+    /// Open vSwitch is not for bridges in the host's namespace, which others make, nor for those with options of linux
+    /// bridges.
+    pub(super) fn mode(&self, mode: Option<ConfigMode>, place: Place, has_options: bool) -> BridgeMode {
         match mode.unwrap_or(self.bridge_mode) {
-            ConfigMode::Auto if self.ovs => BridgeMode::Ovs,
+            ConfigMode::Auto if self.ovs && self.asks_for_ovs(mode, place, has_options) => BridgeMode::Ovs,
             ConfigMode::Auto | ConfigMode::Linux => BridgeMode::Linux,
             ConfigMode::Ovs => BridgeMode::Ovs,
             ConfigMode::Patch => BridgeMode::Patch,
@@ -55,14 +62,18 @@ impl Defaults {
 pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Network, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let Config { links, bridges, tunnels, commands } = config;
+    let mut asks_for_ovs =
+        defaults.asks_for_ovs(None, Place::Engine, false) && links.iter().any(|it| it.templated);
     let mut network = Network {
         bridges: resolve_bridges(
             &bridges,
             &links,
             tunnels.as_deref().unwrap_or_default(),
             &defaults,
+            &mut asks_for_ovs,
             &mut diagnostics,
         ),
+        asks_for_ovs,
         tunnels: Vec::new(),
         tunnels_given: tunnels.is_some(),
         links: Vec::new(),
@@ -126,6 +137,7 @@ fn resolve_bridges(
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
     defaults: &Defaults,
+    asks_for_ovs: &mut bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Bridge> {
     let mut modes: BTreeMap<&str, Option<ConfigMode>> = BTreeMap::new();
@@ -152,8 +164,17 @@ fn resolve_bridges(
     }
     let mut bridges = BTreeMap::new();
     for (name, span) in names {
-        let mode = defaults.mode(modes.get(name).copied().flatten());
         let (options, spans) = options.remove(name).unwrap_or_default();
+        let place = place(name, links, diagnostics);
+        let given = modes.get(name).copied().flatten();
+        let mode = defaults.mode(given, place, !spans.is_empty());
+        *asks_for_ovs |= defaults.asks_for_ovs(given, place, !spans.is_empty());
+        if mode == BridgeMode::Ovs && place == Place::Host {
+            let message =
+                format!("bridge `{name}` has mode ovs, and is in the host's namespace by `base: host`");
+            let help = "take mode linux there, or leave out `base`";
+            diagnostics.push(Diagnostic::new(span, message).help(help));
+        }
         if mode != BridgeMode::Linux {
             for it in spans {
                 let message =
@@ -168,7 +189,6 @@ fn resolve_bridges(
             diagnostics
                 .push(Diagnostic::new(span, format!("`{name}` cannot name a bridge: {bad}")).help(help));
         }
-        let place = place(name, links, diagnostics);
         let shown = shown.contains(name);
         bridges.insert(name.to_owned(), Bridge { name: name.to_owned(), mode, options, place, shown });
     }
@@ -444,6 +464,14 @@ fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
     let mut seen = BTreeSet::new();
     for ip in link.ip.iter().filter(|it| !seen.insert(it.value)) {
         refuse(Some(ip.span), format!("address {} is there twice", ip.value), "leave out one of them");
+    }
+    if kind == LinkType::Veth && link.base.as_ref().is_some_and(|it| it.value == Base::Host) {
+        refuse(
+            link.forward.first().map(|it| it.span),
+            "ports are forwarded from the engine's own namespace, and this link's bridge is in the host's"
+                .to_owned(),
+            "leave out `base`, or `forward`",
+        );
     }
     let bridge = link.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
     if let Some(bridge) = bridge.filter(|it| it.mode == BridgeMode::Patch) {

@@ -112,11 +112,13 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
         }
     }
     let made = !steps.is_empty();
-    if made || interface.is_some_and(|it| !it.up) {
-        let change = Change { up: Some(true), no_link_local: made, ..Change::default() };
+    // One that the switch has not made an interface of is not there yet.
+    if made || interface.is_none_or(|it| !it.up) {
+        let change = Change { up: Some(true), no_link_local: true, ..Change::default() };
         steps.push(Step::SetInterface { ns: Ns::Bridges, name: name.clone(), change });
     }
-    plan.push(subject, steps, vec![Step::DelOvsBridge { name: name.clone() }]);
+    let undo = if made { vec![Step::DelOvsBridge { name: name.clone() }] } else { Vec::new() };
+    plan.push(subject, steps, undo);
 }
 
 /// Ports that no link and no tunnel wants any more; those of bridges that go themselves left out.
@@ -163,7 +165,7 @@ pub(super) fn plan_ovs_leftover_bridges(plan: &mut Plan, desired: &Desired, obse
     }
 }
 
-fn is_ours(desired: &Desired, bridge: &OvsBridge) -> bool {
+pub(super) fn is_ours(desired: &Desired, bridge: &OvsBridge) -> bool {
     bridge.mark.as_deref().and_then(Mark::parse).is_some_and(|it| it.project == desired.project)
 }
 
@@ -189,8 +191,10 @@ pub(super) fn joining(
     let present =
         observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
     let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
+    // What the switch has on record of an end that is made anew is another interface of that name, which its userspace
+    // datapath goes on with.
     if *ns == Ns::Bridges
-        && let Some(present) = present.filter(|it| Some(*it) != wanted)
+        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none())
     {
         it.before.push(Step::DelOvsPort { bridge: present.clone(), port: end.clone() });
     }
@@ -214,7 +218,8 @@ pub(super) fn joining(
             if kept.is_some_and(|it| it.redirect.is_some()) {
                 it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
             }
-            if present != Some(bridge) {
+            let unused = observed.ovs.get(bridge).is_none_or(|it| it.unused.contains(end));
+            if present != Some(bridge) || kept.is_none() || unused {
                 if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
                     it.master = Some(None);
                 }

@@ -12,7 +12,15 @@ pub(super) fn plan_ethtool(
     want: &[Ethtool],
     kept: Option<&Interface>,
 ) -> Result<(), String> {
-    let (features, settings) = merged(want);
+    let mut settings = merged(want);
+    let mut features = Vec::new();
+    settings.retain(|it| match it {
+        Ethtool::Features(them) => {
+            features.extend(them.iter().copied());
+            false
+        }
+        _ => true,
+    });
     let switch = match kept {
         // An interface that is only to be made: the kernel tells when it cannot be so.
         None => !features.is_empty(),
@@ -30,25 +38,21 @@ pub(super) fn plan_ethtool(
 }
 
 /// All commands of one kind as one, the later having the last word.
-fn merged(want: &[Ethtool]) -> (Vec<(Feature, bool)>, Vec<Ethtool>) {
+pub(super) fn merged(want: &[Ethtool]) -> Vec<Ethtool> {
     let mut merged: Vec<Ethtool> = Vec::new();
     for command in want {
         if !merged.iter_mut().any(|it| it.merge(command)) {
             merged.push(command.clone());
         }
     }
-    let mut features = Vec::new();
-    merged.retain(|it| match it {
-        Ethtool::Features(them) => {
-            features.extend(them.iter().copied());
-            false
-        }
-        _ => true,
-    });
-    (features, merged)
+    merged
 }
 
 fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, String> {
+    // What the device did not tell is set, and the kernel then says what is wrong.
+    if kept.features.is_empty() {
+        return Ok(!features.is_empty());
+    }
     let wanted = |name: &str| features.iter().rev().find(|(it, _)| it.covers(name)).map(|(_, on)| *on);
     for (feature, _) in features {
         let mut covered = kept.features.iter().filter(|(name, _)| feature.covers(name)).peekable();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
+use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::network::{Attach, Link, LinkKind, Place};
 use crate::plan::bridge::joining;
@@ -175,6 +176,7 @@ fn plan_link(
                         mtu: link.mtu,
                         peer_ns: outer_ns,
                         peer: outer.clone(),
+                        many_queues: link.ethtool.iter().any(|it| matches!(it, Ethtool::Channels(_))),
                     });
                     None
                 }

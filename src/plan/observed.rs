@@ -121,6 +121,8 @@ pub struct OvsBridge {
     pub mark: Option<String>,
     /// With their marks; the bridge's own left out.
     pub ports: BTreeMap<IfName, Option<String>>,
+    /// Those of them that the switch does not use, such as one whose interface is gone.
+    pub unused: BTreeSet<IfName>,
 }
 
 impl Observed {
@@ -147,6 +149,8 @@ pub struct Space {
 pub struct Forwarding {
     pub v4: bool,
     pub v6: bool,
+    /// Bridges get no IPv6 addresses there (`net.ipv6.conf.default.disable_ipv6`).
+    pub no_v6: bool,
 }
 
 /// An interface as the kernel reports it (RTM_NEWLINK, `rtnetlink(7)`).

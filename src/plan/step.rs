@@ -26,6 +26,8 @@ pub enum Step {
         mtu: Option<u32>,
         peer_ns: Ns,
         peer: IfName,
+        /// A queue for each processor rather than one: for who sets channels.
+        many_queues: bool,
     },
     /// An interface that is no veth, in place with its final name, down, in the group that says it is being made.
     AddStacked { ns: Ns, name: IfName, group: u32, kind: StackedKind, mac: Option<Mac>, mtu: Option<u32> },

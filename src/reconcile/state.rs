@@ -61,6 +61,8 @@ pub(super) struct Left {
     netns: Option<u64>,
     /// Ports were forwarded to it.
     forwarded: bool,
+    /// It had ends on bridges of Open vSwitch.
+    ovs: bool,
 }
 
 impl Reconciler {
@@ -106,7 +108,12 @@ impl Reconciler {
             Event::Vanished { names } => self.vanished(&names, &mut effects),
             Event::SwitchEnded => {
                 let ovs = self.network.bridges.values().filter(|it| it.mode == BridgeMode::Ovs);
-                let names = ovs.map(|it| it.name.clone()).collect();
+                let links = self.containers.values().flat_map(|it| &it.instance.links);
+                let attached = links.filter_map(|it| match &it.kind {
+                    LinkKind::Veth { attach: Attach::Ovs(name), .. } => Some(name.to_string()),
+                    _ => None,
+                });
+                let names = ovs.map(|it| it.name.clone()).chain(attached).collect();
                 self.vanished(&names, &mut effects);
             }
             Event::Lost { engine } => {
@@ -278,6 +285,11 @@ impl Reconciler {
             patches: patches(&it.instance.links),
             netns: it.netns,
             forwarded: it.instance.links.iter().any(|it| !it.forwards.is_empty()),
+            ovs: it
+                .instance
+                .links
+                .iter()
+                .any(|it| matches!(&it.kind, LinkKind::Veth { attach: Attach::Ovs(_), .. })),
         };
         self.gone.insert(it.container.name, left);
     }

@@ -227,7 +227,8 @@ PYTHON
     within 10 python3 ask.py 15353 1 && within 10 python3 ask.py 15354 2 || return 1
     docker rm -f udp-a-2 >/dev/null
     sleep 1
-    ! python3 ask.py 15354 2 2>/dev/null && within 5 python3 ask.py 15353 1
+    within 5 python3 ask.py 15353 1 || return 1
+    ! inside_network_of udp-network-1 nft list table inet conlink | grep 5354
 }
 
 bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch() {

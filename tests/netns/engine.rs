@@ -53,6 +53,13 @@ impl Engine {
         Self { kernel, bridges, containers: opened, own }
     }
 
+    /// Has a container in the namespace of bridges, as the engine's own service is.
+    pub(super) fn add_own(&mut self, name: &str) {
+        let netns = self.bridges.try_clone().unwrap();
+        self.kernel.attach_netns(&ContainerId::new(name), netns.try_clone().unwrap()).unwrap();
+        self.containers.insert(name.to_owned(), netns);
+    }
+
     pub(super) fn netns(&self, name: &str) -> &File {
         &self.containers[name]
     }
@@ -92,6 +99,8 @@ impl Engine {
     pub(super) fn wire(&mut self, yaml: &str) {
         let start = self.start(yaml);
         assert_eq!(start.errors, [] as [&str; 0], "{yaml}");
+        let described = network(yaml);
+        assert_eq!(start.announced, !described.links.is_empty() || !described.tunnels.is_empty(), "{yaml}");
         let again = self.start(yaml);
         assert_eq!(again.errors, [] as [&str; 0], "a second start of {yaml}");
         assert!(!again.changed, "a second start finds something to do: {yaml}");

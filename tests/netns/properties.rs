@@ -14,7 +14,7 @@ use crate::netns::{json, ping};
 use crate::support::{self, inside, ip, skip};
 
 /// Has this kernel network emulation?
-fn has_netem(test: &str) -> bool {
+pub(super) fn has_netem(test: &str) -> bool {
     let netns = netns::anonymous().unwrap();
     let has = succeeds(&netns, "tc", "qdisc add dev lo root netem delay 1ms");
     if !has {
@@ -23,7 +23,7 @@ fn has_netem(test: &str) -> bool {
     has
 }
 
-fn succeeds(netns: &File, program: &str, args: &str) -> bool {
+pub(super) fn succeeds(netns: &File, program: &str, args: &str) -> bool {
     let run = || {
         let mut command = Command::new(program);
         command.args(args.split_whitespace());
@@ -45,7 +45,7 @@ fn path(netns: &File) -> String {
 }
 
 /// Has this kernel interfaces of that type?
-fn has_kind(kind: &str) -> bool {
+pub(super) fn has_kind(kind: &str) -> bool {
     let netns = netns::anonymous().unwrap();
     ip(&netns, "link add p type veth peer q");
     let has = match kind {
@@ -378,6 +378,45 @@ fn ports_are_forwarded_to_each_replica_without_a_route_of_its_own() {
 }
 
 #[test]
+fn forwards_leave_alone_what_else_is_where_bridges_live() {
+    let Some(mut engine) = Engine::new("forward beside others", &["web-1"]) else { return };
+    let client = uplink(&engine);
+    // The engine's own container has a leg on the bridge, with a route.
+    engine.add_own("gw-1");
+    let yaml = "links:\n- {service: gw, dev: leg, bridge: s, ip: 10.0.0.254/24, route: 10.77.0.0/16 via 10.0.0.1}\n\
+        - {service: web, bridge: s, ip: 10.0.0.1/24, forward: 8080:80/tcp}\n";
+    engine.wire(yaml);
+    let shown = ip(&engine.bridges, "addr show leg") + &ip(&engine.bridges, "route");
+    assert!(shown.contains("10.0.0.254/24") && shown.contains("10.77.0.0/16"), "{shown}");
+    let server = netns::inside(engine.netns("web-1"), || TcpListener::bind("0.0.0.0:80")).unwrap();
+    echo_tcp(&server, &client, "172.30.0.2:8080");
+    // Without forwards none of it is left on the bridge.
+    engine.wire(&yaml.replace(", forward: 8080:80/tcp", ""));
+    assert!(!ip(&engine.bridges, "addr show s").contains("169.254."));
+    assert!(ip(&engine.bridges, "route").contains("10.77.0.0/16"));
+}
+
+#[test]
+fn ipv4_is_forwarded_where_there_is_no_ipv6() {
+    let Some(mut engine) = Engine::new("forward without IPv6", &["web-1"]) else { return };
+    let off = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    inside(&engine.bridges, "busybox", &["sh", "-c", off]);
+    engine
+        .wire("links:\n- {service: web, bridge: s, ip: [10.0.0.1/24, 'fd00::1/64'], forward: 8080:80/tcp}\n");
+    let rules = inside(&engine.bridges, "nft", &["list", "ruleset"]);
+    assert!(rules.contains("10.0.0.1:80") && !rules.contains("fd00::1"), "{rules}");
+}
+
+#[test]
+fn settings_of_one_kind_may_be_several_commands() {
+    let Some(mut engine) = Engine::new("ethtool twice", &["a-1"]) else { return };
+    engine.wire("links:\n- {service: a, bridge: s, ethtool: ['--set-channels rx 2', '--set-channels tx 1', -K gro on, -K gro off]}\n");
+    let shown = inside(engine.netns("a-1"), "ethtool", &["-l", "eth0"]);
+    let words: Vec<&str> = shown.split("Current").nth(1).unwrap().split_whitespace().collect();
+    assert!(words.join(" ").contains("RX: 2 TX: 1"), "{shown}");
+}
+
+#[test]
 fn a_port_that_two_links_want_is_told_with_both_names() {
     let Some(mut engine) = Engine::new("forward twice", &["web-1", "web-2", "api-1"]) else { return };
     let yaml = "links:\n- {service: web, bridge: s, ip: 10.0.0.1/24, forward: 8080:80/tcp}\n\
@@ -592,12 +631,13 @@ fn a_dummy_answers_to_its_address_and_leads_nowhere() {
 
 #[test]
 fn bridges_of_open_vswitch_are_made_kept_and_removed() {
+    // Declared first, and so removed last: the daemons are ended by what is in it.
+    let folder = tempfile::tempdir().unwrap();
     let Some(mut engine) = Engine::new("ovs", &["a-1", "b-1"]) else { return };
     if conlink::kernel::probe().is_none() {
         skip("bridges of mode ovs", "openvswitch-switch is not installed");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
     engine.kernel.set_ovs_folder(folder.path().join("ovs-t"));
     let before = engine.snapshot();
     let yaml = |mode: &str| {
@@ -609,12 +649,20 @@ fn bridges_of_open_vswitch_are_made_kept_and_removed() {
     engine.wire(&yaml("ovs"));
     ping(engine.netns("a-1"), "10.0.0.2");
     let ends = |engine: &Engine| (index(&engine.bridges, "a_1-eth0"), index(engine.netns("a-1"), "eth0"));
-    let made = ends(&engine);
     // A port that somebody takes off is put back.
     let socket = format!("--db=unix:{}", folder.path().join("ovs-t/db.sock").display());
     inside(&engine.bridges, "ovs-vsctl", &[&socket, "--timeout=10", "del-port", "lan", "b_1-eth0"]);
     engine.wire(&yaml("ovs"));
     ping(engine.netns("a-1"), "10.0.0.2");
+    // A container that is started again has a new end, which the switch has yet to take up when it has the old one's
+    // record.
+    ip(engine.netns("a-1"), "link del eth0");
+    let start = engine.start(&yaml("ovs"));
+    assert!(start.announced, "{:?}", start.errors);
+    let shown = inside(&engine.bridges, "ovs-vsctl", &[&socket, "get", "interface", "a_1-eth0", "ifindex"]);
+    assert_eq!(shown.trim(), index(&engine.bridges, "a_1-eth0").to_string());
+    ping(engine.netns("a-1"), "10.0.0.2");
+    let made = ends(&engine);
     // Another mode and back, without new links.
     engine.wire(&yaml("linux"));
     assert_eq!(json(&engine.bridges, "-d link show lan")[0]["linkinfo"]["info_kind"], "bridge");

@@ -8,12 +8,12 @@ use crate::container::ContainerId;
 use crate::device::TunnelOptions;
 use crate::nat::Protocol;
 use crate::network::{Attach, BridgeMode, Link, LinkId, LinkKind, Place, Tunnel};
-use crate::plan::{BridgeSpec, Desired, ForwardSpec, Ns, Patch, Scope, Subject, TunnelSpec};
+use crate::plan::{BridgeSpec, Desired, ForwardSpec, Forwards, Ns, Patch, Scope, Subject, TunnelSpec};
 use crate::reconcile::state::{Left, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
 
 /// Forwarded ports, and those that cannot be.
-struct Forwards {
+struct Granted {
     granted: Vec<ForwardSpec>,
     refused: Vec<Failure>,
 }
@@ -22,12 +22,22 @@ impl Reconciler {
     /// Bridges, and the removal of everything of ours that nobody wants any more.
     pub(super) fn base_job(&self) -> Job {
         let keep = self.containers.values().flat_map(|it| outers(&it.instance.links)).collect();
-        let places = self.network.places();
-        let scope = Scope::Project { places, keep };
+        let links = self.containers.values().flat_map(|it| &it.instance.links);
+        let inner = links.map(|it| it.id.clone()).collect();
+        let scope = Scope::Project { places: self.places(), keep, inner };
         let mut job = self.bridges_job();
         job.desired.scope = scope;
-        job.desired.forwards = Some(self.forwards().granted);
+        job.desired.forwards = Some(Forwards { specs: self.forwards().granted, whole: true });
         job
+    }
+
+    /// Where interfaces of ours may be, outside of containers. Tunnels are made where their packets go.
+    fn places(&self) -> BTreeSet<Place> {
+        let mut places = self.network.places();
+        if self.own.bridges_apart && !self.network.tunnels.is_empty() {
+            places.insert(Place::Host);
+        }
+        places
     }
 
     pub(super) fn bridges_job(&self) -> Job {
@@ -47,10 +57,10 @@ impl Reconciler {
         // One container of each namespace is enough to reach it.
         let inside: BTreeMap<u64, ContainerId> =
             self.containers.iter().filter_map(|(id, it)| Some((it.netns?, id.clone()))).collect();
-        let scope = Scope::Project { places: self.network.places(), keep: BTreeSet::new() };
+        let scope = Scope::Project { places: self.places(), keep: BTreeSet::new(), inner: BTreeSet::new() };
         let desired = Desired {
             inside: inside.into_values().collect(),
-            forwards: Some(Vec::new()),
+            forwards: Some(Forwards { specs: Vec::new(), whole: true }),
             ..self.nothing(scope)
         };
         Job { about: About::Teardown, desired, refused: Vec::new() }
@@ -81,7 +91,11 @@ impl Reconciler {
             }
         }
         if left.forwarded {
-            job.desired.forwards = Some(self.forwards().granted);
+            job.desired.forwards = Some(Forwards { specs: self.forwards().granted, whole: true });
+        }
+        if left.forwarded || left.ovs {
+            // Addresses and ports on bridges are to be looked at there.
+            job.desired.bridges = self.bridges();
         }
         job
     }
@@ -124,14 +138,12 @@ impl Reconciler {
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
-            let Forwards { granted, refused: conflicts } = self.forwards();
-            let mine = |it: &Failure| {
-                desired.links.iter().any(|(_, link)| it.subject == Subject::Link(link.id.clone()))
-            };
+            let Granted { mut granted, refused: conflicts } = self.forwards();
+            let is_here = |id: &LinkId| desired.links.iter().any(|(_, link)| link.id == *id);
+            let mine = |it: &Failure| matches!(&it.subject, Subject::Link(id) if is_here(id));
             refused.extend(conflicts.into_iter().filter(mine));
-            desired.forwards = Some(granted);
-            // Their addresses are on bridges that this job may have no link on.
-            desired.bridges = self.bridges();
+            granted.retain(|it| is_here(&it.link));
+            desired.forwards = Some(Forwards { specs: granted, whole: false });
         }
         Job { about: About::Containers(here.into_keys().cloned().collect()), desired, refused }
     }
@@ -197,14 +209,14 @@ impl Reconciler {
     }
 
     /// Every forwarded port, of those who were there first; and why others cannot have theirs.
-    fn forwards(&self) -> Forwards {
+    fn forwards(&self) -> Granted {
         let mut all: Vec<(bool, &Link)> = Vec::new();
         for it in self.containers.values() {
             let links = it.instance.links.iter().filter(|it| !it.forwards.is_empty());
             all.extend(links.map(|link| (!it.standing.connected, link)));
         }
         all.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        let mut forwards = Forwards { granted: Vec::new(), refused: Vec::new() };
+        let mut forwards = Granted { granted: Vec::new(), refused: Vec::new() };
         let mut ports: BTreeMap<(Protocol, u16), &LinkId> = BTreeMap::new();
         let mut addrs: BTreeMap<IpAddr, (&IfName, &LinkId)> = BTreeMap::new();
         for (_, link) in all {
@@ -220,7 +232,7 @@ impl Reconciler {
                     is_final: false,
                 });
             };
-            if self.own.bridges_apart {
+            if self.own.on_host {
                 refuse(
                     "ports are forwarded from the engine's own container, and the engine runs in none"
                         .to_owned(),

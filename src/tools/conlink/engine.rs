@@ -28,10 +28,13 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     // Before the engine is asked: a mistake in a file is told even where there is no engine.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
-    if !options.show_config {
-        defaults.ovs = probe() == Some(Datapath::Kernel);
+    let mut described = describe(&files, defaults.clone())?;
+    // Asked only where it makes a difference: it may load a module.
+    let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
+    if asks && probe() == Some(Datapath::Kernel) {
+        defaults.ovs = true;
+        described = describe(&files, defaults)?;
     }
-    let described = describe(&files, defaults)?;
     if !described.diagnostics.is_empty() {
         report(&described);
         return Ok(1);
@@ -80,6 +83,7 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
     };
     let place = Place::of(in_container, options.netns, &project);
     context.bridges_apart = matches!(place, Place::Named(_));
+    context.on_host = !matches!(place, Place::Own);
     let bridges = place.open(mode)?;
     // Held to the end: the name in the namespace is ours for as long as the socket lives.
     let _lock = match mode {
@@ -87,8 +91,15 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         Mode::Run | Mode::Once => Some(lock(&bridges, &project)?),
     };
     let mut kernel = Kernel::new(bridges)?;
-    let folder =
+    let mut folder =
         if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", project.replace('/', "_")) };
+    if matches!(place, Place::Host) {
+        // Beside an engine of the same project whose bridges are elsewhere.
+        folder += "-host";
+    }
+    if mode == Mode::DryRun {
+        kernel.look_only();
+    }
     kernel.set_ovs_folder(Path::new("/run/conlink").join(folder));
     let code = daemon::run(Setup { network, own: context, engines, kernel, mode, print: out }).await?;
     if mode == Mode::Run {
@@ -198,7 +209,7 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
 }
 
-/// A container takes two or three open files; the usual soft limit of 1024 is too few for some hundreds.
+/// A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
 fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {

@@ -37,7 +37,7 @@ impl Files {
             bridge_mode: self.default_bridge_mode.into(),
             mtu: self.default_mtu,
             keep_veth_offload: self.keep_veth_offload,
-            // Bridges of Open vSwitch are not carried out by this version, so `auto` is linux.
+            // What the machine has, the engine asks when it starts.
             ovs: false,
             project: project.to_owned(),
         }
