@@ -84,6 +84,37 @@ x-network:
 }
 
 #[test]
+fn what_cannot_be_in_the_hosts_namespace_or_on_that_type_is_told() {
+    let net = "\
+links:
+- {service: a, bridge: x, base: host, ip: 10.0.0.1/24, forward: 80:80/tcp}
+- {service: b, type: macvlan, outer-dev: up0, netem-in: delay 1ms}
+bridges:
+- {bridge: x, mode: ovs}
+tunnels:
+- {type: geneve, bridge: z, remote: 192.0.2.1, vni: 7, local: 192.0.2.2}
+";
+    let run = with_files(&[("net.yaml", net)], &["check", "net.yaml"], &[]);
+    let said: Vec<&str> = run
+        .stdout
+        .lines()
+        .chain(run.stderr.lines())
+        .filter(|it| it.contains("error: ") || it.contains("--> "))
+        .collect();
+    expect![[r#"
+        error: ports are forwarded from the engine's own namespace, and this link's bridge is in the host's
+         --> net.yaml:2:65
+        error: a macvlan has no outer end, where `netem-in` would be
+         --> net.yaml:3:57
+        error: bridge `x` has mode ovs, and is in the host's namespace by `base: host`
+         --> net.yaml:5:12
+        error: a geneve tunnel has no `local`
+         --> net.yaml:7:63
+        error: 4 mistakes in the configuration"#]].assert_eq(&said.join("\n"));
+    assert_eq!(run.code, 1);
+}
+
+#[test]
 fn a_mistake_is_shown_with_its_line_and_what_would_be_right() {
     check(
         &[("net.yaml", "links:\n  - {service: a, bridge: lan, ip: 10.0.0.1}\n")],
