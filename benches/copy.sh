@@ -35,24 +35,31 @@ def report(what, pairs, bound=None):
     # The first pair warms caches.
     ratios = sorted(a / b for a, b in pairs[1:])
     bound = f", bound {bound}" if bound else ""
-    print(f"{what}: {statistics.median(ratios):.2f} times cp -a (least {ratios[0]:.2f}, most {ratios[-1]:.2f} of {runs}{bound})")
+    print(f"{what}: {statistics.median(ratios):.2f} times cp -a "
+          f"(least {ratios[0]:.2f}, most {ratios[-1]:.2f} of {runs}{bound})")
 
-for tree, text in (("plain", "line of a small file\n"), ("templates", "line {{NAME}} of {{OTHER}} {{UNSET}}\n")):
+LINE = "a line of text as configuration files and pages have them\n"
+for tree, text in (("plain", LINE), ("templates", "{{NAME}} and {{UNSET}}\n" + LINE * 9)):
     for it in range(10_000):
         os.makedirs(f"{tree}/{it // 100:03}", exist_ok=True)
         with open(f"{tree}/{it // 100:03}/{it % 100:03}", "w") as file:
-            file.write(text * (20 + it % 200))
+            file.write((text * 200)[: 500 + it % 100 * 100])
+
+def in_turns(number, first, second):
+    """Both, the other one first each time; the answers in the order given."""
+    if number % 2:
+        return first(), second()
+    late = second()
+    return first(), late
+
 anew, again, template, template_again = [], [], [], []
-for _ in range(runs + 1):
-    os.sync()
-    dst = folder()
-    cp = took("cp", "-a", "plain/.", folder())
-    anew.append((ours("plain", dst), cp))
-    again.append((ours("plain", dst), cp))
-    dst = folder()
-    cp = took("cp", "-a", "templates/.", folder())
-    template.append((ours("-T", "templates", dst), cp))
-    template_again.append((ours("-T", "templates", dst), cp))
+for number in range(runs + 1):
+    for tree, options, new, unchanged in (("plain", [], anew, again), ("templates", ["-T"], template, template_again)):
+        os.sync()
+        dst, other = folder(), folder()
+        pair = in_turns(number, lambda: ours(*options, tree, dst), lambda: took("cp", "-a", f"{tree}/.", other))
+        new.append(pair)
+        unchanged.append((ours(*options, tree, dst), pair[1]))
 report("10,000 small files", anew, 1.0)
 report("10,000 small files, nothing changed", again, 0.3)
 report("10,000 small templates", template)
@@ -63,31 +70,33 @@ for it in os.listdir("."):
 os.mkdir("large")
 block = os.urandom(1 << 20)
 with open("large/file", "wb") as file:
-    for it in range(1024):
+    for _ in range(1024):
         file.write(block)
 os.mkdir("text")
-line = b"a line of text, {{NAME}} and {{UNSET}}, as there are many of them in this file\n"
-block = line * (1 << 14)
+block = ("{{NAME}} and {{UNSET}}\n" + LINE * 9).encode() * 2048
 with open("text/file", "wb") as file:
     while file.tell() < 1 << 30:
         file.write(block)
+
+def alone(work):
+    """Starts from a file system that has nothing left to write."""
+    os.sync()
+    time.sleep(1)
+    dst = folder()
+    first, second = work(dst)
+    shutil.rmtree(dst)
+    return first, second
+
 large, large_again, text = [], [], []
-
-def once(tree, options, pairs, again=None):
-    os.sync()
-    dst = folder()
-    cp = took("cp", "-a", f"{tree}/.", dst)
-    shutil.rmtree(dst)
-    os.sync()
-    dst = folder()
-    pairs.append((ours(*options, tree, dst), cp))
-    if again is not None:
-        again.append((ours(*options, tree, dst), cp))
-    shutil.rmtree(dst)
-
-for _ in range(runs + 1):
-    once("large", [], large, large_again)
-    once("text", ["-T"], text)
+for number in range(runs + 1):
+    for tree, options, new in (("large", [], large), ("text", ["-T"], text)):
+        def copy(dst):
+            return ours(*options, tree, dst), ours(*options, tree, dst)
+        (first, again), (cp, _) = in_turns(
+            number, lambda: alone(copy), lambda: alone(lambda dst: (took("cp", "-a", f"{tree}/.", dst), None)))
+        new.append((first, cp))
+        if tree == "large":
+            large_again.append((again, cp))
 report("1 GiB", large, 1.05)
 report("1 GiB, nothing changed", large_again)
 report("1 GiB of templates", text)
