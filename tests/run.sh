@@ -43,7 +43,7 @@ tier() {
     failed=$((failed + tier_failed))
 }
 
-install_packages iproute2 busybox-static ethtool || exit 1
+install_packages iproute2 busybox-static ethtool nftables iptables openvswitch-switch || exit 1
 gate "formatted" cargo fmt --check
 gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
 tier "unit, golden, black box and namespace tests" cargo test --quiet
