@@ -14,6 +14,7 @@ mod plan;
 mod say;
 mod select;
 mod template;
+mod xattr;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -168,6 +168,46 @@ fn modes_and_times_are_those_of_src_and_owners_the_processs() {
     assert_eq!(owner("dst/sub"), (0, 0), "a folder that was there keeps its owner");
 }
 
+/// Sets the attribute `user.note`; false where the file system has none.
+#[expect(unsafe_code, reason = "neither nix nor std has extended attributes")]
+fn set_note(path: &Path, value: &[u8]) -> bool {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: both texts end with a zero byte, and of the value as many bytes are read as it has.
+    unsafe {
+        libc::setxattr(path.as_ptr(), c"user.note".as_ptr(), value.as_ptr().cast(), value.len(), 0) == 0
+    }
+}
+
+#[expect(unsafe_code, reason = "neither nix nor std has extended attributes")]
+fn note(path: &Path) -> String {
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+    let mut room = [0_u8; 100];
+    // SAFETY: both texts end with a zero byte, and no more bytes are written than there is room.
+    let size =
+        unsafe { libc::getxattr(path.as_ptr(), c"user.note".as_ptr(), room.as_mut_ptr().cast(), room.len()) };
+    String::from_utf8_lossy(&room[..usize::try_from(size).unwrap_or(0)]).into_owned()
+}
+
+#[test]
+fn extended_attributes_come_along_when_asked_for() {
+    let trees = Trees::new();
+    trees.write("src/d/a", "x");
+    if !["src/d", "src/d/a"].iter().all(|it| set_note(&trees.path(it), b"kept")) {
+        crate::support::skip("extended attributes", "the file system has none");
+        return;
+    }
+    let note = |path: &str| note(&trees.path(path));
+    trees.done(&[], &[]);
+    assert_eq!((note("dst/d").as_str(), note("dst/d/a").as_str()), ("", ""));
+    // The content is the same, the attribute is missing; then nothing is.
+    assert!(trees.done(&["--xattrs"], &[]).contains("1 mode or owner set"));
+    assert_eq!(note("dst/d/a"), "kept");
+    assert_eq!(trees.done(&["--xattrs"], &[]), "copy: 0 files copied, 1 unchanged\n");
+    fs::remove_dir_all(trees.path("dst/d")).unwrap();
+    trees.done(&["--xattrs"], &[]);
+    assert_eq!((note("dst/d").as_str(), note("dst/d/a").as_str()), ("kept", "kept"));
+}
+
 #[test]
 fn folders_that_are_there_keep_their_mode() {
     let trees = Trees::new();

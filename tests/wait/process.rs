@@ -52,6 +52,12 @@ fn the_command_needs_no_dashes_before_it_and_keeps_its_own() {
 }
 
 #[test]
+fn the_umask_is_set_in_its_place() {
+    let run = run(wait(&["-q", "-u", "027", "-c", "umask", "--umask", "22", "--", "sh", "-c", "umask"]));
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (0, "0022\n", "0027\n"));
+}
+
+#[test]
 fn descriptors_environment_and_folder_are_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let extra = File::open("/dev/zero").unwrap();

@@ -18,6 +18,7 @@ use crate::tools::copy::file::{Buffers, Done};
 use crate::tools::copy::folder::{Identity, Root, look};
 use crate::tools::copy::plan::{BESIDE, Entry, Folder, Plan, What};
 use crate::tools::copy::say::{self, Change, Tally};
+use crate::tools::copy::xattr;
 
 /// As many entries of one folder are one thread's at a time.
 const UNIT: usize = 64;
@@ -219,6 +220,9 @@ impl<'a> Run<'a> {
                 let mode = folder.stat.st_mode & 0o7777;
                 if mode & 0o7000 != 0 || mode & 0o700 != 0o700 {
                     nix::sys::stat::fchmod(&open, Mode::from_bits_truncate(mode))?;
+                }
+                if self.options.xattrs {
+                    xattr::copy(&self.src.folder(&folder.src)?.into(), &open.try_clone()?.into(), false)?;
                 }
                 let time = modified(&folder.stat);
                 Ok(nix::sys::stat::futimens(&open, &time, &time)?)

@@ -45,6 +45,9 @@ struct Cli {
     /// Owners as in SRC
     #[arg(long)]
     preserve_owner: bool,
+    /// Extended attributes too: file capabilities, access control lists
+    #[arg(long)]
+    xattrs: bool,
     /// Make DST when it is not there
     #[arg(long)]
     mkdir: bool,
@@ -87,6 +90,7 @@ pub(super) struct Options {
     pub(super) include: Globs,
     pub(super) exclude: Globs,
     pub(super) owner: Owner,
+    pub(super) xattrs: bool,
     pub(super) mkdir: bool,
     pub(super) dry_run: bool,
     pub(super) diff: bool,
@@ -150,6 +154,7 @@ pub(super) fn parse(
         include,
         exclude,
         owner,
+        xattrs: cli.xattrs,
         mkdir: cli.mkdir,
         dry_run: cli.dry_run,
         diff: cli.diff,

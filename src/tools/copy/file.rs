@@ -18,6 +18,7 @@ use crate::tools::copy::folder::{Identity, Kind, look, open_file};
 use crate::tools::copy::plan::Entry;
 use crate::tools::copy::say::{self, Change};
 use crate::tools::copy::template::{Found, TextKind, scan, text_kind};
+use crate::tools::copy::xattr;
 
 /// Files up to that many bytes are held as a whole.
 const SMALL: u64 = 64 * 1024;
@@ -148,7 +149,7 @@ impl Run<'_> {
         if let Some((file, there)) = &there
             && file.as_ref().is_some_and(|file| is_same(file, there.st_size, room))
         {
-            return self.settle(file.as_ref(), stat, there, place, from);
+            return self.settle(source, file.as_ref(), stat, there, place, from);
         }
         let change = if there.is_some() { Change::Replace } else { Change::Create };
         if self.options.diff {
@@ -160,7 +161,7 @@ impl Run<'_> {
         let Some(folder) = place.folder.filter(|_| !self.options.dry_run) else { return Ok(Done::Copied) };
         // A text that is not SRC's any more is as new as its variables.
         let altered = entry.text.is_some() || !found.names.is_empty() || !found.missing.is_empty();
-        let beside = self.beside_and_over(folder, place.name, &content, stat, altered);
+        let beside = self.beside_and_over(folder, place.name, source, &content, stat, altered);
         let (done, more) = match beside {
             Ok(found) => (Done::Copied, found),
             Err(Refused::For(error)) => return Err(error),
@@ -194,7 +195,10 @@ impl Run<'_> {
     /// Times alone do not tell: archives and images often have the same whole second on everything. So there must be a
     /// fraction, and the last change of any kind to the file of SRC must be older than the one of DST.
     fn is_copied_already(&self, entry: &Entry, src: &OwnedFd, place: Place<'_>) -> io::Result<bool> {
-        let (Some(folder), true) = (place.folder, entry.there) else { return Ok(false) };
+        // What attributes it has does not show.
+        let (Some(folder), true, false) = (place.folder, entry.there, self.options.xattrs) else {
+            return Ok(false);
+        };
         let (Some(from), Some(to)) = (look(src, &entry.name)?, look(folder, place.name)?) else {
             return Ok(false);
         };
@@ -212,6 +216,7 @@ impl Run<'_> {
     /// What is there has the right content: its mode and owner may be wrong.
     fn settle(
         &self,
+        source: &File,
         file: Option<&File>,
         stat: &FileStat,
         there: &FileStat,
@@ -223,7 +228,8 @@ impl Run<'_> {
         let (Some(file), Some(folder)) = (file, place.folder) else { return Ok(Done::Unchanged) };
         // A file of another file system than its folder is a mount: it was written in place, and its mode is its own.
         let is_mount = fstat(folder)?.st_dev != there.st_dev;
-        if (mode_is_right && owner_is_right) || is_mount {
+        let attributes_are_right = !self.options.xattrs || !xattr::copy(source, file, true)?;
+        if (mode_is_right && owner_is_right && attributes_are_right) || is_mount {
             return Ok(Done::Unchanged);
         }
         say::change(self.options, Change::Mode, from, place.shown).map_err(io::Error::other)?;
@@ -233,6 +239,10 @@ impl Run<'_> {
             }
             // A change of owner takes set-user-id bits away.
             fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+            // And file capabilities with them.
+            if self.options.xattrs {
+                xattr::copy(source, file, false)?;
+            }
         }
         Ok(Done::Mode)
     }
@@ -242,12 +252,13 @@ impl Run<'_> {
         &self,
         folder: BorrowedFd<'_>,
         name: &OsStr,
+        source: &File,
         content: &Content<'_>,
         stat: &FileStat,
         altered: bool,
     ) -> Result<Found, Refused> {
         let (beside, file) = self.create(folder, stat)?;
-        let written = self.fill(&file, content, stat, altered);
+        let written = self.fill(source, &file, content, stat, altered);
         let found = match written.map(|found| (found, renameat(folder, beside.as_str(), folder, name))) {
             Ok((found, Ok(()))) => return Ok(found),
             Ok((_, Err(error))) => Err(refused(error)),
@@ -271,7 +282,14 @@ impl Run<'_> {
         }
     }
 
-    fn fill(&self, file: &File, content: &Content<'_>, stat: &FileStat, altered: bool) -> io::Result<Found> {
+    fn fill(
+        &self,
+        source: &File,
+        file: &File,
+        content: &Content<'_>,
+        stat: &FileStat,
+        altered: bool,
+    ) -> io::Result<Found> {
         let (_, found) = content.write(file, Holes::Keep, || self.go_on())?;
         let owner = self.options.owner.of(stat);
         if let Some((user, group)) = owner {
@@ -279,6 +297,9 @@ impl Run<'_> {
         }
         if owner.is_some() || stat.st_mode & 0o7000 != 0 {
             fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+        }
+        if self.options.xattrs {
+            xattr::copy(source, file, false)?;
         }
         if !altered && found.names.is_empty() && found.missing.is_empty() {
             let time = modified(stat);
