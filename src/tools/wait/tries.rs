@@ -101,8 +101,10 @@ impl<'a> Tries<'a> {
         self.until
     }
 
-    /// Something has changed that the condition may depend on: tries at once.
+    /// Something has changed that the condition may depend on: tries at once, and soon again. A socket has its name
+    /// before it accepts.
     pub(super) fn hurry(&mut self, now: Instant) {
+        self.pause = self.interval.unwrap_or(FIRST_PAUSE);
         if matches!(self.stage, Stage::Pause) {
             self.until = now;
         }
