@@ -28,7 +28,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::ethtool::Ethtool;
 use crate::plan::{
-    Addresses, Change, Interface, Kind, Look, Mark, Ns, Observed, OvsBridge, Space, StackedKind, Step, Which,
+    Change, Interface, Kind, Look, Mark, Ns, Observed, OvsBridge, Space, StackedKind, Step, When, Which,
     is_making,
 };
 
@@ -333,12 +333,12 @@ impl Kernel {
         let is_marked = |it: &Interface| it.alias.as_deref().is_some_and(|it| Mark::parse(it).is_some());
         let is_ours = |it: &Interface| is_marked(it) || is_making(it.group);
         let any_ours = space.interfaces.values().any(is_ours);
-        let addresses = match look.addresses {
-            Addresses::Never => false,
-            Addresses::WithInterfaces => any_ours,
-            Addresses::Always => true,
+        let is_due = |when: When| match when {
+            When::Never => false,
+            When::WithInterfaces => any_ours,
+            When::Always => true,
         };
-        if addresses {
+        if is_due(look.addresses) {
             let names: BTreeMap<u32, IfName> =
                 space.interfaces.iter().map(|(name, it)| (it.index, name.clone())).collect();
             for (index, addr) in addr::dump(&mut open.netlink)? {
@@ -349,7 +349,7 @@ impl Kernel {
             space.routes = route::dump(&mut open.netlink, &names)?;
         }
         open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
-        if look.nat {
+        if is_due(look.nat) {
             space.nat = open.nft.dump()?;
             if !is_container {
                 space.forwarding = sysctl::forwarding(&open.netns)

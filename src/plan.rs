@@ -33,8 +33,8 @@ use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
 
 pub use mark::{Mark, is_making, making};
 pub use observed::{
-    Addresses, FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute,
-    OvsBridge, Qdisc, Space, Which,
+    FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
+    Qdisc, Space, When, Which,
 };
 pub use step::{Change, StackedKind, Step};
 
@@ -228,7 +228,7 @@ impl Desired {
         }
         if let Some(forwards) = &self.forwards {
             let look = looks.entry(Ns::Bridges).or_default();
-            (look.nat, look.addresses) = (true, Addresses::Always);
+            (look.nat, look.addresses) = (When::Always, When::Always);
             if forwards.whole {
                 look.interfaces = Which::All;
             }
@@ -279,11 +279,14 @@ impl Desired {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
             if !self.links.iter().any(|(it, _)| it == container) {
                 // What is left of links may be routes alone.
-                look.addresses = Addresses::Always;
+                (look.addresses, look.nat) = (When::Always, When::Always);
             }
         }
         for (container, link) in &self.links {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
+            if link.nat.is_some() {
+                look.nat = When::Always;
+            }
             if !link.ethtool.is_empty() {
                 look.ethtool.insert(link.id.dev.clone(), ethtool::merged(&link.ethtool));
             }

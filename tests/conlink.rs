@@ -110,7 +110,8 @@ tunnels:
          --> net.yaml:5:12
         error: a geneve tunnel has no `local`
          --> net.yaml:7:63
-        error: 4 mistakes in the configuration"#]].assert_eq(&said.join("\n"));
+        error: 4 mistakes in the configuration"#]]
+    .assert_eq(&said.join("\n"));
     assert_eq!(run.code, 1);
 }
 

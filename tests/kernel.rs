@@ -13,7 +13,7 @@ use conlink::ethtool::{Ethtool, Feature};
 use conlink::kernel::{Error, Kernel, netns};
 use conlink::plan::{
     Change, FeatureState, Interface, Kind, Look, Ns, ObservedAddr, ObservedRoute, Space, StackedKind, Step,
-    Which, making,
+    When, Which, making,
 };
 use conlink::route::Route;
 
@@ -58,7 +58,7 @@ impl Lab {
     /// All of one namespace but `lo`; what is asked for by name must look the same.
     #[track_caller]
     fn space(&mut self, ns: &Ns) -> Space {
-        let wide = Look { nat: *ns != Ns::Host, ..Look::inside() };
+        let wide = Look { nat: When::Always, ..Look::inside() };
         let look = |kernel: &mut Kernel, look| {
             let mut observed = kernel.observe(&BTreeMap::from([(ns.clone(), look)])).unwrap();
             observed.spaces.remove(ns).unwrap()

@@ -4,7 +4,7 @@
 //! database, sockets and logs in a folder of its own. They live on when we are killed, and are found again by that folder.
 //!
 //! Link-local frames (01:80:c2:00:00:0X: spanning tree, LLDP) are not forwarded, as Open vSwitch and real switches have
-//! it by themselves: `group-fwd-mask` has them forwarded, all or none, and a patch is for who wants a bare cable.
+//! it by themselves; a patch is for who wants a bare cable.
 
 mod bridge;
 mod daemon;

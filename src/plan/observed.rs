@@ -39,9 +39,9 @@ pub struct Look {
     /// Device settings to read, as far as the device has them: only what is asked for is.
     pub ethtool: BTreeMap<IfName, Vec<Ethtool>>,
     /// The table `conlink` of nf_tables, and whether packets are forwarded.
-    pub nat: bool,
+    pub nat: When,
     /// Addresses and routes.
-    pub addresses: Addresses,
+    pub addresses: When,
     /// What shapes the interfaces' traffic.
     pub qdiscs: bool,
     /// Bridges of Open vSwitch, where it runs.
@@ -57,9 +57,9 @@ pub enum Which {
     Names(BTreeSet<IfName>),
 }
 
-/// When to look at addresses and routes.
+/// When to look at what belongs to interfaces of ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Addresses {
+pub enum When {
     #[default]
     Never,
     /// Where some interface is a project's: a container that has just started has nothing to compare.
@@ -89,8 +89,8 @@ impl Look {
         Self {
             interfaces: Which::All,
             ethtool: BTreeMap::new(),
-            nat: true,
-            addresses: Addresses::WithInterfaces,
+            nat: When::WithInterfaces,
+            addresses: When::WithInterfaces,
             qdiscs: true,
             ovs: false,
         }
