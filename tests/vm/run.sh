@@ -100,7 +100,7 @@ make_guest() {
         done
     done
     # Tests read their cases where they were built.
-    mkdir -p "$GUEST$ROOT/tests" && cp -r tests/data "$GUEST$ROOT/tests/"
+    cp -r tests/data "$GUEST/data"
     local number=0
     mkdir -p "$GUEST/tests"
     while read -r it; do
@@ -121,6 +121,8 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 mkdir -p /run/netns /run/openvswitch /var
 ln -s /run /var/run
+mkdir -p $ROOT/tests
+ln -s /data $ROOT/tests/data
 ip link set lo up
 # Loaded before tests that run side by side ask for them; that of Open vSwitch is left for the engine to find.
 for it in ${MODULES[*]}; do [ \$it = openvswitch ] || modprobe \$it 2>/dev/null; done
