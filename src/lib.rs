@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod deps;
 pub mod device;
 pub mod docker;
+pub mod dot;
 pub mod env_file;
 pub mod ethtool;
 pub mod kernel;
@@ -72,7 +73,7 @@ const TOOLS: &[Tool] = &[
         about: "assembles a compose project from modes",
         main: tools::mdc::main,
     },
-    Tool { name: "net2dot", aliases: &[], about: "draws the network", main: |_| tools::unbuilt("net2dot") },
+    Tool { name: "net2dot", aliases: &[], about: "draws the network", main: tools::net2dot::main },
     Tool {
         name: "resolve-deps",
         aliases: &["resolve-deps.py"],

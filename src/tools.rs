@@ -6,6 +6,7 @@ mod exec;
 pub(crate) mod install;
 mod logger;
 pub(crate) mod mdc;
+pub(crate) mod net2dot;
 mod nodes;
 pub(crate) mod resolve_deps;
 pub(crate) mod wait;

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("env_file", &["config", "words"]),
     ("network", &["addr", "container", "device", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
+    ("dot", &["addr", "container", "network"]),
     ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
     ("process", &[]),
@@ -31,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "compose",
             "network",
+            "dot",
             "reconcile",
             "docker",
             "kernel",
@@ -61,6 +63,7 @@ const PURE: &[&str] = &[
     "env_file",
     "network",
     "plan",
+    "dot",
     "reconcile",
 ];
 const WORLD: [&str; 10] = [

@@ -14,6 +14,7 @@ mod kernel;
 mod layers;
 mod mdc;
 mod model;
+mod net2dot;
 mod netns;
 mod plan;
 mod resolve_deps;

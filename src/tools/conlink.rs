@@ -13,6 +13,9 @@ use crate::config::{ConfigMode, schema};
 use crate::tools::logger::{self, LogFormat};
 use crate::{USAGE, out};
 
+pub(super) use check::report;
+pub(super) use files::describe;
+
 /// The first arguments that make us this tool; others name tools of their own.
 pub(crate) const SUBCOMMANDS: [&str; 5] = ["check", "schema", "completions", "man", "help"];
 
@@ -70,7 +73,7 @@ struct Options {
 
 /// What describes the network. Each option may be given several times, and take a list with colons.
 #[derive(Debug, Args)]
-struct Files {
+pub(super) struct Files {
     /// YAML or JSON files that are network configuration as a whole
     #[arg(long = "network-file", value_name = "FILE", value_delimiter = ':')]
     network_files: Vec<PathBuf>,

@@ -59,7 +59,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Prints everything that is wrong.
-pub(super) fn report(described: &Described) {
+pub(in crate::tools) fn report(described: &Described) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for it in &described.diagnostics {
         err(&format!("{}\n\n", it.render(&described.sources, color)));

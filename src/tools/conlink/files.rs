@@ -11,28 +11,28 @@ use crate::tools::conlink::Files;
 use crate::tools::environment;
 
 /// What the files describe, with all that is wrong with them.
-pub(super) struct Described {
-    pub(super) network: Network,
-    pub(super) sources: Arc<Sources>,
-    pub(super) diagnostics: Vec<Diagnostic>,
+pub(in crate::tools) struct Described {
+    pub(in crate::tools) network: Network,
+    pub(in crate::tools) sources: Arc<Sources>,
+    pub(in crate::tools) diagnostics: Vec<Diagnostic>,
 }
 
 /// How a file is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::tools) enum Role {
     Compose,
     Network,
 }
 
 impl Files {
     /// Every file with its role, in the order of merging.
-    pub(super) fn list(&self) -> Vec<(PathBuf, Role)> {
+    pub(in crate::tools) fn list(&self) -> Vec<(PathBuf, Role)> {
         let compose = self.compose_files.iter().map(|it| (it.clone(), Role::Compose));
         let network = self.network_files.iter().map(|it| (it.clone(), Role::Network));
         compose.chain(network).filter(|(path, _)| !path.as_os_str().is_empty()).collect()
     }
 
-    pub(super) fn defaults(&self, project: &str) -> Defaults {
+    pub(in crate::tools) fn defaults(&self, project: &str) -> Defaults {
         Defaults {
             bridge_mode: self.default_bridge_mode.into(),
             mtu: self.default_mtu,
@@ -45,7 +45,7 @@ impl Files {
 }
 
 /// Reads the files and resolves what they say. An error is a file that cannot be read.
-pub(super) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) -> anyhow::Result<Described> {
+pub(in crate::tools) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) -> anyhow::Result<Described> {
     let mut sources = Sources::default();
     let mut inputs = Vec::new();
     let mut unreadable = Vec::new();
