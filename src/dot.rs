@@ -1,14 +1,16 @@
 //! The network as a picture: a [`Diagram`] of what `--show-config` prints, and its forms.
 //!
-//! [`read`] makes the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it.
+//! [`read`] makes the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] draws it.
 //! Equal input gives equal bytes.
 
 mod d2;
 mod graphviz;
 mod json;
+mod layout;
 mod mermaid;
 mod read;
 mod replica;
+mod svg;
 mod text;
 
 pub use d2::d2;
@@ -17,6 +19,7 @@ pub use json::json;
 pub use mermaid::mermaid;
 pub use read::{Problem, read};
 pub use replica::Replicas;
+pub use svg::svg;
 
 /// What is drawn: nodes, the segments they are joined to, and the links between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

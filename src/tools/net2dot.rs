@@ -42,6 +42,8 @@ struct Cli {
 enum Format {
     /// For the programs of Graphviz
     Dot,
+    /// A picture
+    Svg,
     /// A Mermaid flowchart, for Markdown
     Mermaid,
     /// For d2
@@ -70,6 +72,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let Some(diagram) = read(&cli)? else { return Ok(1) };
     let text = match cli.format {
         Format::Dot => dot::graphviz(&diagram),
+        Format::Svg => dot::svg(&diagram),
         Format::Mermaid => dot::mermaid(&diagram),
         Format::D2 => dot::d2(&diagram),
         Format::Json => serde_json::to_string_pretty(&dot::json(&diagram))? + "\n",
