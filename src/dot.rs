@@ -1,10 +1,11 @@
 //! The network as a picture: a [`Diagram`] of what `--show-config` prints, and its forms.
 //!
-//! [`read`] makes the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] draws it.
-//! Equal input gives equal bytes.
+//! [`read`] makes the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
+//! draw it. Equal input gives equal bytes.
 
 mod d2;
 mod graphviz;
+mod html;
 mod json;
 mod layout;
 mod mermaid;
@@ -15,6 +16,7 @@ mod text;
 
 pub use d2::d2;
 pub use graphviz::graphviz;
+pub use html::html;
 pub use json::json;
 pub use mermaid::mermaid;
 pub use read::{Problem, read};

@@ -117,6 +117,51 @@ fn every_example_is_written_as_mermaid_d2_and_json() {
 }
 
 #[test]
+fn every_example_and_case_is_a_picture_and_a_page() {
+    let renders = Command::new("rsvg-convert").arg("--version").stdin(Stdio::null()).output().is_ok();
+    if !renders {
+        skip("rendering of svg", "the program `rsvg-convert` is not there");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("hostile.json"), hostile_names().to_string()).unwrap();
+    let mut all = subjects();
+    all.push(Subject { name: "hostile".into(), dir: dir.path().into(), args: vec!["hostile.json".into()] });
+    for it in all {
+        let svg = it.draw(&["--format", "svg"]);
+        assert_eq!(svg, it.draw(&["--format", "svg"]), "{} is not byte-stable", it.name);
+        let diagram: Value = serde_json::from_str(&it.draw(&["--format", "json"])).unwrap();
+        let joined =
+            diagram["links"].as_array().unwrap().iter().filter(|it| !it["segment"].is_null()).count();
+        assert_eq!(svg.matches("<path class=\"wire ").count(), joined, "{}", it.name);
+        assert!(svg.contains("prefers-color-scheme:dark"), "{}", it.name);
+        if renders {
+            let path = dir.path().join("it.svg");
+            fs::write(&path, &svg).unwrap();
+            let mut rsvg = Command::new("rsvg-convert");
+            rsvg.arg(&path).arg("-o").arg(dir.path().join("it.png"));
+            assert_eq!(
+                run(rsvg),
+                Run { code: 0, stdout: String::new(), stderr: String::new() },
+                "{}",
+                it.name
+            );
+        }
+        let html = it.draw(&["--format", "html"]);
+        assert!(html.contains(&svg), "{}", it.name);
+        // A name closes no element, and nothing is fetched from anywhere.
+        assert_eq!(html.matches("</script>").count(), 2, "{}", it.name);
+        assert_eq!(html.matches("<script").count(), 2, "{}", it.name);
+        for fetch in ["src=\"", "@import", "url(", "fetch(", "XMLHttpRequest", "https://"] {
+            assert!(!html.contains(fetch), "{} has {fetch}", it.name);
+        }
+        assert_eq!(html.matches("http://").count(), 1, "{}: the name space of svg", it.name);
+        let data =
+            html.split("type=\"application/json\">").nth(1).unwrap().split("</script>").next().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(data).unwrap(), diagram, "{}", it.name);
+    }
+}
+
+#[test]
 fn graphviz_takes_every_drawing_without_a_warning() {
     let version = Command::new("dot").arg("-V").stdin(Stdio::null()).output();
     if !version.is_ok_and(|it| it.status.success()) {

@@ -288,3 +288,6 @@ fn cost(placed: &Placed, form: Form, per_row: usize, core_columns: usize) -> i64
     // A picture that fits a screen anyway gains nothing from being smaller.
     frame.max(700) * (100 + wings + 2 * per_row as i64 + 6 * core_columns as i64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
          aria-label=\"{0}\">\n<title>{0}</title>",
         xml(&summary)
     );
-    let _ = writeln!(text, "<style>{}</style>", style(diagram));
+    let _ = writeln!(text, "<style>{}</style>", style(layout));
     let _ = writeln!(text, "<rect class=\"page\" width=\"{w}\" height=\"{h}\" rx=\"8\"/>");
     for it in &layout.regions {
         let _ = writeln!(
@@ -114,8 +114,9 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
         if let Some((x, y)) = wire.points.first() {
             let _ = writeln!(
                 text,
-                "<circle class=\"end f{}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"/>",
-                layout.hues[wire.segment] % HUES.len()
+                "<circle class=\"end f{}\" data-link=\"{}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"/>",
+                layout.hues[wire.segment] % HUES.len(),
+                wire.link
             );
         }
     }
@@ -137,10 +138,13 @@ pub(super) fn summary(diagram: &Diagram) -> String {
     )
 }
 
-fn style(diagram: &Diagram) -> String {
+fn style(layout: &Layout) -> String {
     let mut style = STYLE.to_owned();
     let mut dark = DARK.to_owned();
-    for (number, (light, dark_hue)) in HUES.iter().enumerate().take(diagram.segments.len()) {
+    for (number, (light, dark_hue)) in HUES.iter().enumerate() {
+        if !layout.hues.iter().any(|it| it % HUES.len() == number) {
+            continue;
+        }
         let _ = write!(style, ".h{number}{{stroke:{light}}}.f{number}{{fill:{light}}}");
         let _ = write!(dark, ".h{number}{{stroke:{dark_hue}}}.f{number}{{fill:{dark_hue}}}");
     }

@@ -44,6 +44,8 @@ enum Format {
     Dot,
     /// A picture
     Svg,
+    /// A page to explore: zoom, search, details; one file that needs no network
+    Html,
     /// A Mermaid flowchart, for Markdown
     Mermaid,
     /// For d2
@@ -73,6 +75,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let text = match cli.format {
         Format::Dot => dot::graphviz(&diagram),
         Format::Svg => dot::svg(&diagram),
+        Format::Html => dot::html(&diagram),
         Format::Mermaid => dot::mermaid(&diagram),
         Format::D2 => dot::d2(&diagram),
         Format::Json => serde_json::to_string_pretty(&dot::json(&diagram))? + "\n",

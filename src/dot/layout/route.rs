@@ -90,8 +90,9 @@ fn core_wires(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Wire> {
     let edge =
         if left { nodes.map(|it| it.x).min() } else { nodes.map(|it| it.right()).max() }.unwrap_or_default();
     let mut wires = Vec::new();
-    for (at, trunk) in trunks.into_iter().enumerate() {
-        let away = 14 + at as i32 * TRACK;
+    let tracks = tracks(&trunks);
+    for (trunk, track) in trunks.into_iter().zip(tracks) {
+        let away = 14 + track * TRACK;
         let x = if left { edge - away } else { edge + away };
         let bar = placed.bars[trunk.segment];
         let bar_x = if left { bar.right() } else { bar.x };
@@ -175,4 +176,18 @@ fn arrange(trunks: &mut [Trunk]) {
             break;
         }
     }
+}
+
+/// The number of each one's track: those that are not beside each other may share one.
+fn tracks(trunks: &[Trunk]) -> Vec<i32> {
+    let mut tracks: Vec<i32> = Vec::new();
+    for trunk in trunks {
+        let (low, high) = trunk.span();
+        let before = trunks.iter().zip(&tracks).filter(|(other, _)| {
+            let (a, b) = other.span();
+            a <= high + 8 && low <= b + 8
+        });
+        tracks.push(before.map(|(_, track)| track + 1).max().unwrap_or_default());
+    }
+    tracks
 }
