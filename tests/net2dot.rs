@@ -162,6 +162,30 @@ fn every_example_and_case_is_a_picture_and_a_page() {
 }
 
 #[test]
+fn the_gallery_shows_the_examples_as_they_are() {
+    let gallery = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gallery");
+    let mut failed = Vec::new();
+    let mut expected = BTreeSet::new();
+    for it in examples() {
+        let name = format!("{}.svg", it.name);
+        failed.extend(expect_file(&gallery.join(&name), &it.draw(&["--format", "svg"])).err());
+        expected.insert(name);
+    }
+    // With each replica, as the reference page shows it.
+    let scaled = examples().into_iter().find(|it| it.name == "scaled").unwrap();
+    let drawn = scaled.draw(&["--format", "svg", "--replicas", "worker=3"]);
+    failed.extend(expect_file(&gallery.join("scaled-replicas.svg"), &drawn).err());
+    expected.insert("scaled-replicas.svg".to_owned());
+    let files = fs::read_dir(&gallery).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.collect::<BTreeSet<_>>(), expected, "of examples that are gone, or new");
+    let page = fs::read_to_string(gallery.join("../reference/net2dot.md")).unwrap();
+    for name in expected {
+        assert!(page.contains(&format!("(../gallery/{name})")), "{name} is not in docs/reference/net2dot.md");
+    }
+    assert!(failed.is_empty(), "UPDATE_EXPECT=1 rewrites:\n{}", failed.join("\n\n"));
+}
+
+#[test]
 fn graphviz_takes_every_drawing_without_a_warning() {
     let version = Command::new("dot").arg("-V").stdin(Stdio::null()).output();
     if !version.is_ok_and(|it| it.status.success()) {

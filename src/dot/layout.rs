@@ -260,7 +260,7 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
                 }
                 let order = if form == Form::TwoWings { &two } else { &one };
                 let placed = place(&scene, order, form, per_row as i32, core_columns as i32);
-                let cost = cost(&placed, form, per_row, core_columns);
+                let cost = cost(&scene, &placed, form, per_row, core_columns);
                 if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                     best = Some((cost, placed));
                 }
@@ -281,13 +281,18 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
 }
 
 /// How far a picture is from one that is as small as it can be and of the shape of a slide: the side of the smallest frame
-/// of 16:10 that it fits into, and something for what makes wires longer.
-fn cost(placed: &Placed, form: Form, per_row: usize, core_columns: usize) -> i64 {
+/// of 16:10 that it fits into, and something for what makes wires hard to follow.
+fn cost(scene: &Scene<'_>, placed: &Placed, form: Form, per_row: usize, core_columns: usize) -> i64 {
     let frame = i64::from(placed.width.max(placed.height * 16 / 10));
     let wings = if form == Form::TwoWings { 3 } else { 0 };
+    // Where there are many, crossings cannot be helped, and counting them takes long.
+    let crossings = if scene.core.len() <= FEW { route::crossings(scene, placed).min(40) as i64 } else { 0 };
     // A picture that fits a screen anyway gains nothing from being smaller.
-    frame.max(700) * (100 + wings + 2 * per_row as i64 + 6 * core_columns as i64)
+    frame.max(700) * (100 + wings + 2 * per_row as i64 + 6 * core_columns as i64 + 5 * crossings)
 }
+
+/// So many nodes between the bars are few.
+const FEW: usize = 24;
 
 #[cfg(test)]
 mod tests;

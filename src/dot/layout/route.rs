@@ -15,6 +15,34 @@ pub(super) fn wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     wires
 }
 
+/// How often wires to the nodes between the bars cross those of another segment.
+pub(super) fn crossings(scene: &Scene<'_>, placed: &Placed) -> usize {
+    let of = |left: bool| core_wires(scene, placed, left);
+    let lines: Vec<(usize, Line)> = [true, false]
+        .into_iter()
+        .flat_map(of)
+        .flat_map(|it| it.points.windows(2).map(|ends| (it.segment, (ends[0], ends[1]))).collect::<Vec<_>>())
+        .collect();
+    let mut count = 0;
+    for (at, (segment, a)) in lines.iter().enumerate() {
+        count += lines.iter().take(at).filter(|(other, b)| other != segment && cross(*a, *b)).count();
+    }
+    count
+}
+
+type Line = ((i32, i32), (i32, i32));
+
+/// Does one of two straight lines, level or upright, pass through the other?
+pub(super) fn cross(a: Line, b: Line) -> bool {
+    let within = |low: i32, high: i32, at: i32| low.min(high) < at && at < low.max(high);
+    let (level, upright) = match (a.0.1 == a.1.1, b.0.1 == b.1.1) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
+        _ => return false,
+    };
+    within(level.0.0, level.1.0, upright.0.0) && within(upright.0.1, upright.1.1, level.0.1)
+}
+
 /// The links of a node to a segment, with the height of each in the node's box.
 fn links(scene: &Scene<'_>, node: usize, segment: usize) -> Vec<(usize, i32)> {
     let mut found: Vec<(usize, i32)> = Vec::new();
