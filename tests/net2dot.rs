@@ -578,6 +578,14 @@ fn replicas_are_drawn_one_by_one() {
         ]
     );
     assert_eq!(drawn["links"][5]["facts"]["mac"][0], "02:00:0a:00:01:66");
+    let files = [(
+        "n.yaml",
+        "links: [{service: a, bridge: x, route: 'default via 10.0.0.{{index}}', netem: 'delay {{index}}ms'}]\n",
+    )];
+    let args = ["--network-file", "n.yaml", "--replicas", "a=2", "-f", "json"];
+    let drawn: Value = serde_json::from_str(&check(&files, None, &args, 0, &expect![""])).unwrap();
+    assert_eq!(drawn["links"][1]["facts"]["route"][0], "default via 10.0.0.2");
+    assert_eq!(drawn["links"][1]["marks"][0], "netem delay 2ms");
     // What cannot be is an error, as for the engine.
     let files = [("n.yaml", "links: [{service: a, bridge: x, ip: 10.0.0.254/24}]\n")];
     let stderr = expect![[r#"

@@ -35,13 +35,14 @@ impl Replicas {
     pub fn instantiate(&mut self, network: &Network, project: Option<&str>) -> Vec<String> {
         let mut problems = Vec::new();
         let shown = network.show();
+        let project = project.unwrap_or("project");
         for (service, count) in &self.counts {
             let Some(rules) = shown["services"][service]["links"].as_array() else { continue };
             for index in 1..=*count {
                 let container = Container {
                     id: ContainerId::new("0".repeat(64)),
-                    name: format!("{}-{service}-{index}", project.unwrap_or("project")),
-                    project: Some(project.unwrap_or("project").to_owned()),
+                    name: format!("{project}-{service}-{index}"),
+                    project: Some(project.to_owned()),
                     working_dir: None,
                     service: Some(service.clone()),
                     index,
@@ -51,8 +52,15 @@ impl Replicas {
                     instance.problems.iter().map(|it| format!("{}: {}: {}", it.origin, it.id, it.message)),
                 );
                 if instance.links.len() == rules.len() {
+                    let number = index.to_string();
+                    let vars = [
+                        ("index", number.as_str()),
+                        ("service", service.as_str()),
+                        ("project", project),
+                        ("container", container.name.as_str()),
+                    ];
                     let links = rules.iter().zip(&instance.links);
-                    let links = links.map(|(rule, link)| instantiated(network, rule, link)).collect();
+                    let links = links.map(|(rule, link)| instantiated(network, rule, link, &vars)).collect();
                     self.known.insert((service.clone(), index), links);
                 }
             }
@@ -68,7 +76,7 @@ impl Replicas {
 }
 
 /// What is shown of a link, with the values that this replica has.
-fn instantiated(network: &Network, shown: &Value, link: &Link) -> Value {
+fn instantiated(network: &Network, shown: &Value, link: &Link, vars: &[(&str, &str)]) -> Value {
     let mut replica = shown.clone();
     replica["dev"] = json!(link.id.dev.as_str());
     if let LinkKind::Veth { attach, .. } = &link.kind {
@@ -102,13 +110,8 @@ fn instantiated(network: &Network, shown: &Value, link: &Link) -> Value {
         LinkKind::Dummy => Value::Null,
     };
     set("outer-dev", outer);
-    fill(&mut replica, &[("index", &link_index(link)), ("container", &link.id.container)]);
+    fill(&mut replica, vars);
     replica
-}
-
-/// The replica's index is the end of the container's name that [`Replicas::instantiate`] makes.
-fn link_index(link: &Link) -> String {
-    link.id.container.rsplit('-').next().unwrap_or_default().to_owned()
 }
 
 /// The link of the first replica with addresses, MAC and ports counted up. What cannot be counted up stays.
