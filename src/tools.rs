@@ -19,8 +19,3 @@ fn environment() -> Env {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
-
-/// The answer of a tool that is announced and not built.
-pub(crate) fn unbuilt(name: &str) -> anyhow::Result<u8> {
-    anyhow::bail!("`{name}` is not built into this version of conlink yet")
-}

@@ -214,19 +214,6 @@ fn an_unknown_option_is_a_usage_error() {
 }
 
 #[test]
-fn a_tool_that_is_not_built_yet_says_so() {
-    check(
-        &[],
-        &["net2dot", "-"],
-        1,
-        &expect![""],
-        &expect![[r#"
-            error: `net2dot` is not built into this version of conlink yet
-        "#]],
-    );
-}
-
-#[test]
 fn version_list_completions_and_manual_go_to_standard_output() {
     for (args, begin) in [
         (vec!["--version"], "conlink "),
