@@ -49,6 +49,7 @@ gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
 tier "unit, golden, black box and namespace tests" cargo test --quiet
 tier "end to end" tests/e2e/run.sh
 tier "a drawn network in a browser" tests/e2e/net2dot.sh
+tier "a drawn network read by Mermaid" tests/e2e/mermaid.sh
 tier "namespace tests on the full kernel, in a virtual machine" tests/vm/run.sh
 rm -f "$LOG"
 echo
