@@ -18,7 +18,7 @@ pub(super) struct Engine {
     pub(super) bridges: File,
     /// By container name: `SERVICE-INDEX`.
     containers: BTreeMap<String, File>,
-    own: Own,
+    pub(super) own: Own,
 }
 
 /// What a start of the engine came to.

@@ -397,6 +397,25 @@ fn forwards_leave_alone_what_else_is_where_bridges_live() {
 }
 
 #[test]
+fn an_engine_on_the_host_forwards_nothing_and_says_so() {
+    let Some(mut engine) = Engine::new("forward on the host", &["web-1"]) else { return };
+    engine.own.on_host = true;
+    let start = engine.start("links:\n- {service: web, bridge: s, ip: 10.0.0.1/24, forward: 8080:80/tcp}\n");
+    assert_eq!(
+        start.errors,
+        [
+            "link web-1:eth0: ports are forwarded from the engine's own container, and the engine runs in none \
+             (test.yaml:2:3)",
+            "hint: run the engine as a service of the project, with `ports:` for what is to be published"
+        ]
+    );
+    assert!(!start.announced);
+    assert_eq!(inside(&engine.bridges, "nft", &["list", "ruleset"]), "");
+    // The link itself is there.
+    assert!(ip(engine.netns("web-1"), "addr show eth0").contains("10.0.0.1/24"));
+}
+
+#[test]
 fn ipv4_is_forwarded_where_there_is_no_ipv6() {
     let Some(mut engine) = Engine::new("forward without IPv6", &["web-1"]) else { return };
     let off = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
