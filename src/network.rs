@@ -208,6 +208,21 @@ pub enum LinkKind {
     Ipvtap { place: Place, parent: IfName, mode: Option<IpvlanMode> },
 }
 
+impl LinkKind {
+    /// The `type` of its entry.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Veth { .. } => "veth",
+            Self::Dummy => "dummy",
+            Self::Vlan { .. } => "vlan",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Macvtap { .. } => "macvtap",
+            Self::Ipvlan { .. } => "ipvlan",
+            Self::Ipvtap { .. } => "ipvtap",
+        }
+    }
+}
+
 /// What the outer end of a veth is joined to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attach {

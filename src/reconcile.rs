@@ -7,6 +7,7 @@
 //! Architecture invariant: this module does no I/O and reads no clock; `now` is an argument.
 
 mod state;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,6 +17,10 @@ use crate::network::{BadInstance, Command};
 use crate::plan::{Desired, Subject};
 
 pub use state::Reconciler;
+pub use status::{
+    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, ProcessStatus, Served,
+    Status, TunnelStatus,
+};
 
 /// A container engine that we listen to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,6 +161,8 @@ pub struct Failure {
     pub subject: Subject,
     pub message: String,
     pub help: Option<String>,
+    /// `FILE:LINE:COL` of the entry that it is about, where it is known.
+    pub origin: Option<String>,
     /// Nothing but another configuration or another container can change it: no use in trying again.
     pub is_final: bool,
 }
@@ -171,10 +178,11 @@ struct Standing {
     connected: bool,
     /// Has it been tried at all?
     tried: bool,
-    failures: u32,
+    /// Tries that failed, since the last that did not.
+    tries: u32,
     retry_at: Option<Instant>,
-    /// What was said of it last, so that each retry does not say it again.
-    said: Vec<String>,
+    /// Why the last try failed. Each was said once, and is not said again by a retry.
+    failures: Vec<Failure>,
 }
 
 impl Standing {
@@ -191,37 +199,45 @@ impl Standing {
         self.connected = outcome.failures.is_empty();
         self.retry_at = None;
         if self.connected {
-            self.failures = 0;
-            self.said.clear();
+            self.tries = 0;
+            self.failures.clear();
             return;
         }
-        let said: Vec<String> = outcome.failures.iter().map(Failure::text).collect();
-        for (text, failure) in said.iter().zip(&outcome.failures) {
-            if !self.said.contains(text) && !heard.contains(text) {
-                effects.push(Effect::Log(log::Level::Error, text.clone()));
+        let said = self.said();
+        for failure in &outcome.failures {
+            let text = failure.text();
+            if !said.contains(&text) && !heard.contains(&text) {
+                effects.push(Effect::Log(log::Level::Error, text));
                 effects.extend(
                     failure.help.iter().map(|it| Effect::Log(log::Level::Error, format!("hint: {it}"))),
                 );
             }
         }
-        self.said = said;
+        self.failures.clone_from(&outcome.failures);
         if !once && outcome.failures.iter().any(|it| !it.is_final) {
-            self.retry_at = Some(now + back_off(self.failures));
+            self.retry_at = Some(now + back_off(self.tries));
         }
-        self.failures += 1;
+        self.tries += 1;
+    }
+
+    /// What was said of it last.
+    fn said(&self) -> Vec<String> {
+        self.failures.iter().map(Failure::text).collect()
     }
 }
 
 impl From<BadInstance> for Failure {
     fn from(it: BadInstance) -> Self {
-        let message = format!("{} ({})", it.message, it.origin);
-        Self { subject: Subject::Link(it.id), message, help: None, is_final: true }
+        let subject = Subject::Link(it.id);
+        Self { subject, message: it.message, help: None, origin: Some(it.origin), is_final: true }
     }
 }
 
 impl Failure {
+    /// One line for a log: what it is about, what is wrong, and where the configuration says so.
     fn text(&self) -> String {
-        format!("{}: {}", self.subject, self.message)
+        let origin = self.origin.as_ref().map(|it| format!(" ({it})"));
+        format!("{}: {}{}", self.subject, self.message, origin.unwrap_or_default())
     }
 }
 

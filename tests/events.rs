@@ -15,7 +15,9 @@
 //! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
 //! fail WORDS                   the next step with these words fails
 //! stop                         SIGTERM
+//! lost                         the engine's event stream ends
 //! show                         print the interfaces
+//! status | json                print what is known, in short | as JSON
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,8 +150,14 @@ impl<'a> Play<'a> {
                 }
             }
             ["fail", ..] => self.fail = Some(words[1..].join(" ")),
+            ["lost"] => self.handle(Event::Lost { engine: EngineId::Docker }),
             ["stop"] => self.handle(Event::Stop),
             ["show"] => self.show(),
+            ["status"] => self.status(),
+            ["json"] => {
+                let json = self.reconciler.as_ref().unwrap().status().to_json();
+                writeln!(self.out, "{}", serde_json::to_string_pretty(&json).unwrap()).unwrap();
+            }
             _ => panic!("no command {words:?}"),
         }
     }
@@ -242,13 +250,20 @@ impl<'a> Play<'a> {
                     failed.push(group.subject.clone());
                     let message = format!("{step}: {message}");
                     let subject = group.subject.clone();
-                    outcome.failures.push(Failure { subject, message, help: None, is_final: false });
+                    outcome.failures.push(Failure {
+                        subject,
+                        message,
+                        help: None,
+                        origin: None,
+                        is_final: false,
+                    });
                 }
             }
             outcome.failures.extend(plan.problems.iter().map(|it| Failure {
                 subject: it.subject.clone(),
                 message: it.message.clone(),
                 help: it.help.clone(),
+                origin: None,
                 is_final: false,
             }));
             if plan.groups.is_empty() || !failed.is_empty() || !plan.problems.is_empty() {
@@ -267,6 +282,37 @@ impl<'a> Play<'a> {
             self.model.apply(step).map_err(|it| (step, it))?;
         }
         Ok(())
+    }
+
+    fn status(&mut self) {
+        let status = self.reconciler.as_ref().unwrap().status();
+        let mut lines =
+            vec![format!("{}{}", status.state, if status.listening { ", listening" } else { "" })];
+        let errors = |errors: &[Failure]| -> Vec<String> {
+            let error = |it: &Failure| {
+                let origin = it.origin.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+                format!("      {}: {}{origin}", it.subject, it.message)
+            };
+            errors.iter().map(error).collect()
+        };
+        for it in &status.bridges {
+            lines.push(format!("  bridge {} {} {}", it.name, it.mode, it.state));
+            lines.extend(errors(&it.errors));
+        }
+        for it in &status.tunnels {
+            lines.push(format!("  tunnel {} {}", it.name, it.state));
+            lines.extend(errors(&it.errors));
+        }
+        for node in &status.nodes {
+            lines.push(format!("  node {} {}", node.name, node.state));
+            lines.extend(errors(&node.errors));
+            for it in &node.links {
+                lines.push(format!("    link {} {}", it.dev, it.state));
+                lines.extend(errors(&it.errors));
+            }
+        }
+        lines.extend(errors(&status.errors));
+        self.out += &(lines.join("\n") + "\n");
     }
 
     fn show(&mut self) {

@@ -51,6 +51,7 @@ pub fn converge(kernel: &mut Kernel, job: &Job, mode: Mode, print: Print) -> Out
         subject: subject(&job.about),
         message: format!("still not as described after {ROUNDS} tries: something else changes it too"),
         help: None,
+        origin: None,
         is_final: false,
     });
     outcome
@@ -69,6 +70,7 @@ fn problem(it: &Problem) -> Failure {
         subject: it.subject.clone(),
         message: it.message.clone(),
         help: it.help.clone(),
+        origin: None,
         is_final: false,
     }
 }
@@ -105,14 +107,14 @@ fn apply(kernel: &mut Kernel, plan: &Plan, outcome: &mut Outcome) -> bool {
         }
         outcome.changed = true;
         if let Err(it) = apply_group(kernel, first) {
-            outcome.failures.push(it);
+            outcome.failures.push(*it);
             failed.insert(first.subject.clone());
         }
     }
     !failed.is_empty()
 }
 
-fn apply_group(kernel: &mut Kernel, group: &Group) -> Result<(), Failure> {
+fn apply_group(kernel: &mut Kernel, group: &Group) -> Result<(), Box<Failure>> {
     for step in &group.steps {
         log::debug!("{}: {}: {step}", group.subject, step.ns());
         if let Err(error) = kernel.apply(step) {
@@ -121,7 +123,7 @@ fn apply_group(kernel: &mut Kernel, group: &Group) -> Result<(), Failure> {
                     log::debug!("{}: {}: {undo}: {error}", group.subject, undo.ns());
                 }
             }
-            return Err(failure(group.subject.clone(), &error));
+            return Err(Box::new(failure(group.subject.clone(), &error)));
         }
     }
     Ok(())
@@ -140,5 +142,11 @@ fn deletions(groups: &[Group]) -> Option<(&Ns, Vec<&crate::addr::IfName>)> {
 }
 
 fn failure(subject: Subject, error: &kernel::Error) -> Failure {
-    Failure { subject, message: error.to_string(), help: error.hint().map(str::to_owned), is_final: false }
+    Failure {
+        subject,
+        message: error.to_string(),
+        help: error.hint().map(str::to_owned),
+        origin: None,
+        is_final: false,
+    }
 }

@@ -57,16 +57,16 @@ impl Network {
         let (config, link) = (&rule.config, &rule.sample);
         let mut shown = config.node.to_json();
         shown["dev"] = json!(link.id.dev.as_str());
-        let (kind, base) = match &link.kind {
-            LinkKind::Veth { .. } => ("veth", "conlink"),
-            LinkKind::Dummy => ("dummy", "local"),
-            LinkKind::Vlan { .. } => ("vlan", "host"),
-            LinkKind::Macvlan { .. } => ("macvlan", "host"),
-            LinkKind::Macvtap { .. } => ("macvtap", "host"),
-            LinkKind::Ipvlan { .. } => ("ipvlan", "host"),
-            LinkKind::Ipvtap { .. } => ("ipvtap", "host"),
+        let base = match &link.kind {
+            LinkKind::Veth { .. } => "conlink",
+            LinkKind::Dummy => "local",
+            LinkKind::Vlan { .. }
+            | LinkKind::Macvlan { .. }
+            | LinkKind::Macvtap { .. }
+            | LinkKind::Ipvlan { .. }
+            | LinkKind::Ipvtap { .. } => "host",
         };
-        shown["type"] = json!(kind);
+        shown["type"] = json!(link.kind.name());
         shown["base"] = config.base.as_ref().map_or(json!(base), |it| json!(it.value.to_string()));
         if let Some(bridge) = config.bridge.as_ref().and_then(|it| self.bridges.get(&it.value)) {
             shown["bridge"] = self::bridge(bridge);

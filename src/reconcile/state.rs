@@ -1,6 +1,7 @@
 //! The state between events.
 
 mod job;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -268,7 +269,7 @@ impl Reconciler {
         let Some(it) = self.containers.get_mut(&id) else { return };
         it.netns = None;
         let subject = Subject::Container(it.container.name.clone());
-        let failure = Failure { subject, message, help, is_final: false };
+        let failure = Failure { subject, message, help, origin: None, is_final: false };
         let outcome = Outcome { changed: false, failures: vec![failure] };
         it.standing.update(&outcome, now, self.once, &[], effects);
     }
@@ -330,15 +331,15 @@ impl Reconciler {
         };
         let with_origin = |failure: &Failure| {
             let of = |link: &&Link| failure.subject == Subject::Link(link.id.clone());
-            let origin = it.instance.links.iter().find(of).map(|it| format!(" ({})", it.origin));
-            Failure { message: failure.message.clone() + &origin.unwrap_or_default(), ..failure.clone() }
+            let origin = it.instance.links.iter().find(of).map(|it| it.origin.clone());
+            Failure { origin: failure.origin.clone().or(origin), ..failure.clone() }
         };
         let outcome = Outcome {
             changed: outcome.changed,
             failures: outcome.failures.iter().filter(mine).map(with_origin).collect(),
         };
         let was = it.standing.connected;
-        it.standing.update(&outcome, now, self.once, &self.base.said, effects);
+        it.standing.update(&outcome, now, self.once, &self.base.said(), effects);
         if !it.standing.connected {
             return;
         }

@@ -123,6 +123,7 @@ impl Reconciler {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: None,
+                    origin: None,
                     is_final: false,
                 });
             }
@@ -229,6 +230,7 @@ impl Reconciler {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: Some(help.to_owned()),
+                    origin: None,
                     is_final: false,
                 });
             };

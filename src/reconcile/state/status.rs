@@ -1,0 +1,197 @@
+//! What is known of the network, gathered from the state.
+
+use std::collections::BTreeMap;
+
+use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Place, Tunnel};
+use crate::plan::Subject;
+use crate::reconcile::state::{Reconciler, Tracked};
+use crate::reconcile::status::{
+    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, Served, Status,
+    TunnelStatus,
+};
+use crate::reconcile::{Failure, Standing};
+
+impl Reconciler {
+    /// What is known of everything, at this moment.
+    pub fn status(&self) -> Status {
+        let mut containers: Vec<&Tracked> = self.containers.values().collect();
+        containers.sort_by(|a, b| a.container.name.cmp(&b.container.name));
+        // Containers that are followed only for what an earlier engine may have left in them are no nodes.
+        let (nodes, others): (Vec<_>, Vec<_>) =
+            containers.into_iter().partition(|it| !it.instance.is_empty());
+        let bridges = self.bridge_statuses();
+        let tunnels: Vec<TunnelStatus> =
+            self.network.tunnels.iter().map(|it| self.tunnel_status(it)).collect();
+        let elsewhere = |it: &&Failure| match &it.subject {
+            Subject::Bridge(name) | Subject::Patch(name) => !bridges.iter().any(|it| it.name == *name),
+            Subject::Tunnel(name) => !tunnels.iter().any(|it| it.name == *name),
+            Subject::Link(_) | Subject::Leftover(_) | Subject::Container(_) | Subject::Everything => true,
+        };
+        let mut errors: Vec<Failure> = Vec::new();
+        let others = others.iter().flat_map(|it| &it.standing.failures);
+        for it in self.base.failures.iter().chain(others).filter(elsewhere) {
+            if !errors.contains(it) {
+                errors.push(it.clone());
+            }
+        }
+        Status {
+            served: Served::Engine,
+            project: self.own.project.clone(),
+            state: self.health(),
+            listening: self.engines.values().all(|it| *it),
+            engines: self
+                .engines
+                .iter()
+                .map(|(engine, connected)| EngineStatus { engine: *engine, connected: *connected })
+                .collect(),
+            nodes: nodes.into_iter().map(Tracked::status).collect(),
+            bridges,
+            tunnels,
+            errors,
+        }
+    }
+
+    fn health(&self) -> Health {
+        let all = || self.containers.values().map(|it| &it.standing).chain([&self.base]);
+        if all().any(|it| it.tried && !it.connected) {
+            return Health::Failing;
+        }
+        let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
+        match answered && !self.stopping && all().all(|it| it.connected) {
+            true => Health::Connected,
+            false => Health::Working,
+        }
+    }
+
+    fn bridge_statuses(&self) -> Vec<BridgeStatus> {
+        let mut all: BTreeMap<(String, Place), BridgeMode> =
+            self.network.bridges.values().map(|it| ((it.name.clone(), it.place), it.mode)).collect();
+        for link in self.containers.values().flat_map(|it| &it.instance.links) {
+            if let LinkKind::Veth { place, attach, .. } = &link.kind {
+                let (name, mode) = match attach {
+                    Attach::Bridge(name) => (name.to_string(), BridgeMode::Linux),
+                    Attach::Ovs(name) => (name.to_string(), BridgeMode::Ovs),
+                    Attach::Patch(name) => (name.clone(), BridgeMode::Patch),
+                };
+                all.entry((name, *place)).or_insert(mode);
+            }
+        }
+        let status = |((name, place), mode): ((String, Place), BridgeMode)| {
+            let errors = self.failures_of(|it| match it {
+                Subject::Bridge(it) | Subject::Patch(it) => *it == name,
+                _ => false,
+            });
+            BridgeStatus { state: self.outside(&errors), name, mode, place, errors }
+        };
+        all.into_iter().map(status).collect()
+    }
+
+    fn tunnel_status(&self, it: &Tunnel) -> TunnelStatus {
+        let errors = self.failures_of(|subject| matches!(subject, Subject::Tunnel(name) if *name == it.name));
+        TunnelStatus {
+            name: it.name.clone(),
+            kind: it.kind,
+            bridge: it.bridge.clone(),
+            remote: it.remote,
+            vni: it.vni,
+            state: self.outside(&errors),
+            errors,
+            origin: it.origin.clone(),
+        }
+    }
+
+    /// The failures about something outside of containers, each once: their jobs touch it too.
+    fn failures_of(&self, is_about: impl Fn(&Subject) -> bool) -> Vec<Failure> {
+        let standings = std::iter::once(&self.base).chain(self.containers.values().map(|it| &it.standing));
+        let mut found = Vec::new();
+        for it in standings.flat_map(|it| &it.failures).filter(|it| is_about(&it.subject)) {
+            if !found.contains(it) {
+                found.push(it.clone());
+            }
+        }
+        found
+    }
+
+    /// How far something outside of containers is, of which these are the failures.
+    fn outside(&self, errors: &[Failure]) -> LinkState {
+        match errors {
+            [] => self.base.state_of_the_rest(),
+            _ => LinkState::Failed,
+        }
+    }
+}
+
+impl Tracked {
+    fn status(&self) -> NodeStatus {
+        let standing = &self.standing;
+        let state = match (standing.tried, standing.connected) {
+            (false, _) => NodeState::Working,
+            (true, true) => NodeState::Connected,
+            (true, false) if self.netns.is_none() => NodeState::Unreachable,
+            (true, false) => NodeState::Failing,
+        };
+        let links = self.instance.links.iter().map(|it| self.link_status(it));
+        let refused = self.instance.problems.iter().map(bad_link_status);
+        let links: Vec<LinkStatus> = links.chain(refused).collect();
+        let of_link = |it: &&Failure| links.iter().any(|link| link.errors.contains(it));
+        NodeStatus {
+            name: self.container.name.clone(),
+            service: self.container.service.clone(),
+            index: self.container.index,
+            engine: self.engine,
+            id: self.container.id.clone(),
+            state,
+            errors: standing.failures.iter().filter(|it| !of_link(it)).cloned().collect(),
+            links,
+            process: None,
+        }
+    }
+
+    fn link_status(&self, link: &Link) -> LinkStatus {
+        let standing = &self.standing;
+        let mine = |it: &&Failure| match (&it.subject, &link.kind) {
+            (Subject::Link(id), _) => *id == link.id,
+            // Without it no frame passes.
+            (Subject::Patch(name), LinkKind::Veth { attach: Attach::Patch(it), .. }) => name == it,
+            _ => false,
+        };
+        let errors: Vec<Failure> = standing.failures.iter().filter(mine).cloned().collect();
+        LinkStatus {
+            dev: link.id.dev.clone(),
+            kind: Some(link.kind.clone()),
+            mac: link.mac,
+            mtu: link.mtu,
+            addrs: link.addrs.clone(),
+            state: match errors.is_empty() {
+                true => standing.state_of_the_rest(),
+                false => LinkState::Failed,
+            },
+            errors,
+            origin: link.origin.clone(),
+        }
+    }
+}
+
+fn bad_link_status(it: &BadInstance) -> LinkStatus {
+    LinkStatus {
+        dev: it.id.dev.clone(),
+        kind: None,
+        mac: None,
+        mtu: None,
+        addrs: Vec::new(),
+        state: LinkState::Failed,
+        errors: vec![Failure::from(it.clone())],
+        origin: it.origin.clone(),
+    }
+}
+
+impl Standing {
+    /// How far that is which no failure is about: one that is about everything leaves nothing known.
+    fn state_of_the_rest(&self) -> LinkState {
+        let blind = |it: &Failure| matches!(it.subject, Subject::Container(_) | Subject::Everything);
+        match self.tried && !self.failures.iter().any(blind) {
+            true => LinkState::Up,
+            false => LinkState::Pending,
+        }
+    }
+}
