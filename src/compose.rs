@@ -18,7 +18,7 @@ mod tag;
 mod unique;
 
 use crate::config::{
-    Diagnostic, Env, FileId, Node, Sources, Value, documents, interpolate, reads_as_text, tidy,
+    Diagnostic, Env, FileId, Node, Sources, Span, Value, documents, interpolate, reads_as_text, tidy,
 };
 
 pub use explain::{Effect, Setting};
@@ -63,7 +63,7 @@ impl Merged<'_> {
 
 /// Merges files in order: later ones override. What is wrong comes with what could be merged.
 pub fn merge<'a>(sources: &'a Sources, files: &[FileId]) -> (Merged<'a>, Vec<Diagnostic>) {
-    merge_all(sources, files, None)
+    merge_all(sources, files, None, &mut Vec::new())
 }
 
 /// As [`merge`], with the variables of each file replaced before. A dollar sign that is left is doubled, as compose
@@ -73,10 +73,37 @@ pub fn merge_interpolated<'a>(
     files: &[FileId],
     env: &Env,
 ) -> (Merged<'a>, Vec<Diagnostic>) {
-    merge_all(sources, files, Some(env))
+    merge_all(sources, files, Some(env), &mut Vec::new())
 }
 
-fn merge_all<'a>(sources: &'a Sources, files: &[FileId], env: Option<&Env>) -> (Merged<'a>, Vec<Diagnostic>) {
+/// What containers would get of the files: [`evaluate`].
+#[derive(Debug, Default)]
+pub struct Evaluated {
+    /// None where no file says anything.
+    pub node: Option<Node>,
+    pub diagnostics: Vec<Diagnostic>,
+    /// The strings whose variables could not be replaced, which is among the diagnostics.
+    pub broken: Vec<Span>,
+}
+
+/// Merges files in order, with the variables of each replaced before: values as containers would get them, with single
+/// dollar signs.
+pub fn evaluate(sources: &Sources, files: &[FileId], env: &Env) -> Evaluated {
+    let mut broken = Vec::new();
+    let (Merged { mut node, .. }, diagnostics) = merge_all(sources, files, Some(env), &mut broken);
+    if let Some(node) = &mut node {
+        // While merging they are doubled: a single one would be a variable, which parts no value.
+        single_dollars(node);
+    }
+    Evaluated { node, diagnostics, broken }
+}
+
+fn merge_all<'a>(
+    sources: &'a Sources,
+    files: &[FileId],
+    env: Option<&Env>,
+    broken: &mut Vec<Span>,
+) -> (Merged<'a>, Vec<Diagnostic>) {
     let mut merger = Merger::default();
     for file in files {
         // Compose merges the documents of a file as if each were a file.
@@ -84,7 +111,7 @@ fn merge_all<'a>(sources: &'a Sources, files: &[FileId], env: Option<&Env>) -> (
             check_keys(&document, sources, &mut merger.diagnostics);
             tag::prepare(&mut document, false);
             if let Some(env) = env {
-                interpolate(&mut document, env, sources, &mut merger.diagnostics, &mut Vec::new());
+                interpolate(&mut document, env, sources, &mut merger.diagnostics, broken);
                 double_dollars(&mut document);
             }
             merger.add(document);
@@ -116,10 +143,19 @@ fn check_keys(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagnostic>)
 }
 
 fn double_dollars(node: &mut Node) {
+    texts(node, &|it| it.replace('$', "$$"));
+}
+
+fn single_dollars(node: &mut Node) {
+    texts(node, &|it| it.replace("$$", "$"));
+}
+
+/// Changes every text below.
+fn texts(node: &mut Node, change: &impl Fn(&str) -> String) {
     match &mut node.value {
-        Value::Text(text) => *text = text.replace('$', "$$"),
-        Value::Map(entries) => entries.iter_mut().for_each(|(_, it)| double_dollars(it)),
-        Value::List(items) => items.iter_mut().for_each(double_dollars),
+        Value::Text(text) => *text = change(text),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, it)| texts(it, change)),
+        Value::List(items) => items.iter_mut().for_each(|it| texts(it, change)),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }
 }

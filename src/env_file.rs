@@ -60,8 +60,31 @@ pub fn parse(text: &str) -> (Vec<Statement>, Vec<BadWord>) {
 /// may refer to it and to what comes before it in the file. With them goes what cannot be evaluated: the line, what is
 /// wrong, and whether it is only that a variable is not set (`${NAME:?message}`).
 pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variable>, Vec<BadValue>) {
-    let mut scope = env.clone();
     let mut variables: BTreeMap<String, Variable> = BTreeMap::new();
+    let bad = each(statements, env, |it, value| {
+        let from_environment = env.get(&it.name);
+        let variable = variables.entry(it.name.clone()).or_insert_with(|| Variable {
+            value: String::new(),
+            lines: Vec::new(),
+            from_environment: from_environment.is_some(),
+        });
+        variable.value = from_environment.cloned().unwrap_or(value);
+        variable.lines.push(it.line);
+    });
+    (variables, bad)
+}
+
+/// What the statements themselves say, in order, a name as often as the file has it: what `env_file` gives to a service.
+/// Values refer to `env` and to what comes before, as for [`evaluate`].
+pub fn values(statements: &[Statement], env: &Env) -> (Vec<(String, String)>, Vec<BadValue>) {
+    let mut values = Vec::new();
+    let bad = each(statements, env, |it, value| values.push((it.name.clone(), value)));
+    (values, bad)
+}
+
+/// Hands each statement that gives something to `give`, with its value.
+fn each(statements: &[Statement], env: &Env, mut give: impl FnMut(&Statement, String)) -> Vec<BadValue> {
+    let mut scope = env.clone();
     let mut bad = Vec::new();
     for it in statements {
         let value = match &it.value {
@@ -83,19 +106,12 @@ pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variab
                 }
             },
         };
-        let from_environment = env.get(&it.name);
-        if from_environment.is_none() {
+        if !env.contains_key(&it.name) {
             scope.insert(it.name.clone(), value.clone());
         }
-        let variable = variables.entry(it.name.clone()).or_insert_with(|| Variable {
-            value: String::new(),
-            lines: Vec::new(),
-            from_environment: from_environment.is_some(),
-        });
-        variable.value = from_environment.cloned().unwrap_or(value);
-        variable.lines.push(it.line);
+        give(it, value);
     }
-    (variables, bad)
+    bad
 }
 
 /// A value that cannot be evaluated.

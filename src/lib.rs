@@ -34,6 +34,7 @@ pub mod plan;
 pub mod process;
 pub mod reconcile;
 pub mod route;
+pub mod service;
 mod tools;
 pub mod words;
 

@@ -1,0 +1,110 @@
+//! What only all services together can tell.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Diagnostic, Span};
+use crate::service::Condition;
+use crate::service::read::{Reading, Readings};
+use crate::words::{listed, near};
+
+/// Checks what services say of each other. What need not be there and is not is taken out.
+pub(super) fn check(readings: &mut Readings, diagnostics: &mut Vec<Diagnostic>) {
+    let names: Vec<String> = readings.running.iter().map(|it| it.service.name.clone()).collect();
+    let healthy = |it: &Reading| it.service.healthcheck.is_some() || it.service.is_engine;
+    let healthy: BTreeMap<String, (bool, Span)> =
+        readings.running.iter().map(|it| (it.service.name.clone(), (healthy(it), it.span))).collect();
+    for reading in &mut readings.running {
+        let service = &mut reading.service;
+        let mut kept = Vec::new();
+        for (it, span) in service.depends_on.drain(..).zip(reading.dependencies.drain(..)) {
+            let Some((is_checked, at)) = healthy.get(&it.service) else {
+                if it.required {
+                    diagnostics.push(missing(&it.service, span, &names, &readings.left_out));
+                }
+                continue;
+            };
+            if it.condition == Condition::Healthy && !is_checked {
+                let message = format!("`{}` has no healthcheck, so it never gets healthy", it.service);
+                let bad = Diagnostic::new(span, message).note(*at, "this service");
+                diagnostics.push(bad.help("give it a `healthcheck`, or write `service_started`"));
+            }
+            kept.push((it, span));
+        }
+        (service.depends_on, reading.dependencies) = kept.into_iter().unzip();
+        // That it is missing is told of the dependency that it implies.
+        service.shares_network_of = service.shares_network_of.take().filter(|it| healthy.contains_key(it));
+    }
+    cycles(&readings.running, diagnostics);
+    same_container_name(&readings.running, diagnostics);
+}
+
+fn missing(name: &str, span: Span, running: &[String], left_out: &[(String, Vec<String>)]) -> Diagnostic {
+    if let Some((_, profiles)) = left_out.iter().find(|(it, _)| it == name) {
+        let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
+        let bad = Diagnostic::new(span, format!("service `{name}` is in no profile that is asked for"));
+        return bad.help(format!("ask for profile {}, or write `required: false`", listed(&profiles)));
+    }
+    let running: Vec<&str> = running.iter().map(String::as_str).collect();
+    let bad = Diagnostic::new(span, format!("no service is named `{name}`"));
+    match near(name, &running) {
+        Some(near) => bad.help(format!("did you mean `{near}`?")),
+        None => bad.help(format!("there are {}", listed(&running))),
+    }
+}
+
+/// Services that wait for each other would never start.
+fn cycles(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
+    let by_name: BTreeMap<&str, &Reading> =
+        readings.iter().map(|it| (it.service.name.as_str(), it)).collect();
+    // Each service: not there yet, on the way, done.
+    let mut done: BTreeMap<&str, bool> = BTreeMap::new();
+    for reading in readings {
+        // The services on the way, each with the number of dependencies that were looked at.
+        let mut way: Vec<(&Reading, usize)> = Vec::new();
+        if !done.contains_key(reading.service.name.as_str()) {
+            done.insert(&reading.service.name, false);
+            way.push((reading, 0));
+        }
+        while let Some((at, next)) = way.last_mut() {
+            let name = at.service.name.as_str();
+            let found = at.service.depends_on.get(*next).zip(at.dependencies.get(*next).copied());
+            *next += 1;
+            let Some((dependency, span)) = found else {
+                done.insert(name, true);
+                way.pop();
+                continue;
+            };
+            match done.get(dependency.service.as_str()) {
+                Some(true) => {}
+                Some(false) => {
+                    let from = way.iter().position(|(it, _)| it.service.name == dependency.service);
+                    let mut names: Vec<&str> =
+                        way.iter().skip(from.unwrap_or(0)).map(|(it, _)| it.service.name.as_str()).collect();
+                    names.push(&dependency.service);
+                    let message = format!("services wait for each other: {}", names.join(" → "));
+                    diagnostics
+                        .push(Diagnostic::new(span, message).help("take one of these dependencies out"));
+                }
+                None => {
+                    if let Some(it) = by_name.get(dependency.service.as_str()) {
+                        done.insert(&it.service.name, false);
+                        way.push((it, 0));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn same_container_name(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
+    let mut known: BTreeMap<&str, Span> = BTreeMap::new();
+    for it in readings {
+        let Some((name, span)) = it.service.container_name.as_deref().zip(it.container_name) else {
+            continue;
+        };
+        if let Some(first) = known.insert(name, span) {
+            let bad = Diagnostic::new(span, format!("another service has the name `{name}` already"));
+            diagnostics.push(bad.note(first, "first here").help("give it another `container_name`"));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Replicas of services as nodes of a lab.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::service::Service;
+use crate::words::{listed, near};
+
+/// One replica of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What compose would call its container: `container_name`, else `PROJECT-SERVICE-INDEX`. No other node has it.
+    pub name: String,
+    /// `h1` where the service has one replica, else `h1-2`. No other node has it.
+    pub short: String,
+    pub service: Arc<Service>,
+    /// From 1.
+    pub index: u32,
+    /// The service's `hostname`, else `short`.
+    pub hostname: String,
+}
+
+/// No node, or no single one, goes by a word.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    #[error("no node is named `{word}`{}", suggestion(near))]
+    Unknown { word: String, near: Option<String> },
+    #[error("`{word}` may be {}: write which", listed(&texts(nodes)))]
+    Ambiguous {
+        word: String,
+        /// The names of the nodes.
+        nodes: Vec<String>,
+    },
+}
+
+fn texts(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+fn suggestion(near: &Option<String>) -> String {
+    near.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
+}
+
+/// Every replica, in the order in which they start: what a service depends on before it, else as the files have it.
+/// The engine's own service has no node.
+pub fn nodes(services: &[Arc<Service>], project: &str) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for service in in_order(services).into_iter().filter(|it| !it.is_engine) {
+        for index in 1..=service.replicas {
+            let indexed = || format!("{}-{index}", service.name);
+            let short = if service.replicas == 1 { service.name.clone() } else { indexed() };
+            nodes.push(Node {
+                name: service.container_name.clone().unwrap_or_else(|| format!("{project}-{}", indexed())),
+                hostname: String::new(),
+                short,
+                service: service.clone(),
+                index,
+            });
+        }
+    }
+    tell_apart(&mut nodes);
+    for it in &mut nodes {
+        let name = it.service.hostname.as_ref().unwrap_or(&it.short);
+        it.hostname = name.get(..MAX_HOSTNAME).unwrap_or(name).to_owned();
+    }
+    nodes
+}
+
+/// What `sethostname` takes (`__NEW_UTS_LEN`), in bytes.
+const MAX_HOSTNAME: usize = 64;
+
+/// A service may be named as another's replica is: `h-2`. Then it goes by its index too.
+fn tell_apart(nodes: &mut [Node]) {
+    loop {
+        let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+        nodes.iter().for_each(|it| *count.entry(&it.short).or_default() += 1);
+        let is_same = |it: &Node| it.short == it.service.name && count.get(it.short.as_str()) > Some(&1);
+        let same: Vec<usize> = (0..).zip(&*nodes).filter(|(_, it)| is_same(it)).map(|(at, _)| at).collect();
+        if same.is_empty() {
+            return;
+        }
+        for at in same {
+            if let Some(it) = nodes.get_mut(at) {
+                it.short = format!("{}-{}", it.service.name, it.index);
+            }
+        }
+    }
+}
+
+/// Services, each after those that it depends on. Of a cycle, which is told elsewhere, the first comes last.
+fn in_order(services: &[Arc<Service>]) -> Vec<Arc<Service>> {
+    let by_name: BTreeMap<&str, &Arc<Service>> = services.iter().map(|it| (it.name.as_str(), it)).collect();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut ordered = Vec::new();
+    for service in services {
+        let mut way: Vec<(&Arc<Service>, usize)> = Vec::new();
+        if seen.insert(&service.name) {
+            way.push((service, 0));
+        }
+        while let Some((at, next)) = way.last_mut() {
+            let dependency = at.depends_on.get(*next);
+            *next += 1;
+            match dependency {
+                Some(it) => {
+                    if let Some(it) = by_name.get(it.service.as_str())
+                        && seen.insert(&it.name)
+                    {
+                        way.push((it, 0));
+                    }
+                }
+                None => ordered.extend(way.pop().map(|(it, _)| it.clone())),
+            }
+        }
+    }
+    ordered
+}
+
+/// The node that goes by a word: the name of its container, which goes first; its service, for the first replica;
+/// `SERVICE-INDEX`.
+pub fn find<'a>(nodes: &'a [Node], word: &str) -> Result<&'a Node, NotFound> {
+    if let Some(it) = nodes.iter().find(|it| it.name == word) {
+        return Ok(it);
+    }
+    let is_named = |it: &Node| {
+        it.short == word
+            || it.index == 1 && it.service.name == word
+            || word.strip_prefix(it.service.name.as_str()).and_then(|it| it.strip_prefix('-'))
+                == Some(it.index.to_string().as_str())
+    };
+    let found: Vec<&Node> = nodes.iter().filter(|it| is_named(it)).collect();
+    match found.as_slice() {
+        [it] => Ok(it),
+        [] => {
+            let names =
+                nodes.iter().flat_map(|it| [it.short.as_str(), it.service.name.as_str(), it.name.as_str()]);
+            let near = near(word, &names.collect::<Vec<_>>()).map(str::to_owned);
+            Err(NotFound::Unknown { word: word.to_owned(), near })
+        }
+        several => Err(NotFound::Ambiguous {
+            word: word.to_owned(),
+            nodes: several.iter().map(|it| it.name.clone()).collect(),
+        }),
+    }
+}

@@ -1,0 +1,358 @@
+//! One service, key by key.
+
+mod health;
+mod host;
+mod keys;
+mod mount;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::config::{Diagnostic, Key, Node, Span, Spanned, Value};
+use crate::service::value::{Reader, text_of};
+use crate::service::{Condition, Dependency, Restart, Service, duration, engine, signal, split};
+use crate::words::near;
+
+/// More than a machine runs, and no danger to memory.
+const MAX_REPLICAS: u32 = 10_000;
+
+/// How long compose waits for a service to end.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A service, and where it says what other services matter for.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) service: Service,
+    pub(super) span: Span,
+    /// Of each dependency, in order.
+    pub(super) dependencies: Vec<Span>,
+    pub(super) container_name: Option<Span>,
+}
+
+/// All services, and those that are left out.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    pub(super) running: Vec<Reading>,
+    /// Services that profiles leave out, with their profiles.
+    pub(super) left_out: Vec<(String, Vec<String>)>,
+}
+
+impl Reader<'_> {
+    /// The services of the merged document.
+    pub(super) fn services(&mut self, whole: &Node) -> Readings {
+        let mut readings = Readings::default();
+        let volumes = self.volumes(whole);
+        let services = whole.get("services").map(|it| self.map(it)).unwrap_or_default();
+        let active = self.active_profiles();
+        for (name, node) in services {
+            let profiles = node.get("profiles").map(|it| self.texts(it)).unwrap_or_default();
+            let profiles: Vec<String> = profiles.into_iter().map(|(it, _)| it).collect();
+            if !profiles.is_empty() && !active.contains("*") && !profiles.iter().any(|it| active.contains(it))
+            {
+                readings.left_out.push((name.text.clone(), profiles));
+                continue;
+            }
+            readings.running.push(self.service(name, node, &volumes));
+        }
+        readings
+    }
+
+    /// Profiles that are asked for take the place of those that the environment names.
+    fn active_profiles(&self) -> BTreeSet<String> {
+        if !self.context.profiles.is_empty() {
+            return self.context.profiles.iter().cloned().collect();
+        }
+        let named = self.context.env.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
+        named.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn service(&mut self, name: &Key, node: &Node, volumes: &mount::Volumes) -> Reading {
+        self.notes.clear();
+        self.name(&name.text, name.span, "service");
+        self.unknown_keys(node);
+        let argv = self.argv(node);
+        let (shares_network_of, shares_span) = self.network_mode(node).unzip();
+        let (depends_on, dependencies) =
+            self.dependencies(node, &shares_network_of, shares_span).into_iter().unzip();
+        let container_name =
+            node.get("container_name").filter(|it| text_of(it).is_some_and(|it| !it.is_empty()));
+        let (mounts, tmpfs) = self.mounts(node, volumes);
+        let service = Service {
+            name: name.text.clone(),
+            replicas: self.replicas(node),
+            container_name: container_name.and_then(|it| self.container_name(it)),
+            env: self.environment(node),
+            working_dir: node.get("working_dir").and_then(|it| self.some_text(it)),
+            hostname: node.get("hostname").and_then(|it| self.host_name(it)),
+            domainname: node.get("domainname").and_then(|it| self.host_name(it)),
+            extra_hosts: node.get("extra_hosts").map(|it| self.extra_hosts(it)).unwrap_or_default(),
+            sysctls: node.get("sysctls").map(|it| self.sysctls(it)).unwrap_or_default(),
+            restart: self.restart(node),
+            depends_on,
+            healthcheck: node.get("healthcheck").and_then(|it| self.healthcheck(it)),
+            stop_signal: node.get("stop_signal").and_then(|it| self.signal(it)).unwrap_or(signal::TERM),
+            stop_grace: node.get("stop_grace_period").and_then(|it| self.duration(it)).unwrap_or(STOP_GRACE),
+            volumes: mounts,
+            tmpfs,
+            user: node.get("user").and_then(|it| self.some_text(it)),
+            shares_network_of,
+            init: node.get("init").and_then(|it| self.boolean(it)).unwrap_or(false),
+            is_engine: engine::is_engine(node.get("image").and_then(text_of).as_deref(), &argv),
+            argv,
+            notes: self.notes(node),
+            origin: self.sources.place(name.span),
+        };
+        let container_name = container_name.map(|it| it.span);
+        Reading { service, span: name.span, dependencies, container_name }
+    }
+
+    /// Names of services and containers become names of files.
+    fn name(&mut self, name: &str, span: Span, what: &str) {
+        let fits = name.chars().all(|it| it.is_ascii_alphanumeric() || "._-".contains(it));
+        if !fits || name.chars().all(|it| it == '.') || name.len() > 200 {
+            let message = format!("`{name}` is no name of a {what}");
+            self.error(span, message, "letters, digits, `.`, `_` and `-` are allowed, 200 of them at most");
+        }
+    }
+
+    fn container_name(&mut self, node: &Node) -> Option<String> {
+        let name = self.some_text(node)?;
+        if name.starts_with(|it: char| it.is_ascii_alphanumeric()) {
+            self.name(&name, node.span, "container");
+        } else {
+            self.bad(node, format!("`{name}` is no name of a container"), "a letter or a digit comes first");
+        }
+        Some(name)
+    }
+
+    fn unknown_keys(&mut self, node: &Node) {
+        for (key, _) in self.map(node) {
+            if !keys::KNOWN.contains(&key.text.as_str()) && !key.text.starts_with("x-") {
+                let help = match near(&key.text, keys::KNOWN) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "compose would refuse it".to_owned(),
+                };
+                self.warn(key.span, format!("no property of a service is named `{}`", key.text), help);
+            }
+        }
+    }
+
+    fn replicas(&mut self, node: &Node) -> u32 {
+        let scale = node.get("scale");
+        let replicas = node.get("deploy").and_then(|it| it.get("replicas"));
+        let scale = scale.and_then(|it| Some((self.number(it)?, it)));
+        let replicas = replicas.and_then(|it| Some((self.number(it)?, it)));
+        if let (Some((scale, at)), Some((replicas, other))) = (scale, replicas)
+            && scale != replicas
+        {
+            let message = format!("`scale` is {scale} and `deploy.replicas` is {replicas}");
+            let differ = Diagnostic::new(at.span, message).note(other.span, "here");
+            self.diagnostics.push(differ.help("leave one of them out"));
+        }
+        let Some((count, at)) = scale.or(replicas) else { return 1 };
+        if count > MAX_REPLICAS {
+            self.bad(at, format!("{count} replicas are too many"), format!("{MAX_REPLICAS} are the most"));
+            return 1;
+        }
+        if count > 1
+            && let Some(name) = node.get("container_name").filter(|it| !matches!(it.value, Value::Null))
+        {
+            let message = format!("{count} replicas cannot have one name");
+            let bad = Diagnostic::new(name.span, message).note(at.span, "as many are asked for here");
+            self.diagnostics.push(bad.help("leave `container_name` out"));
+        }
+        count
+    }
+
+    fn argv(&mut self, node: &Node) -> Vec<String> {
+        let mut argv = Vec::new();
+        for key in ["entrypoint", "command"] {
+            argv.extend(node.get(key).map(|it| self.command(it)).unwrap_or_default());
+        }
+        argv
+    }
+
+    /// A list of words, or a text that is split.
+    fn command(&mut self, node: &Node) -> Vec<String> {
+        if let Value::List(_) = node.value {
+            return self.texts(node).into_iter().map(|(it, _)| it).collect();
+        }
+        let Some(text) = self.text(node) else { return Vec::new() };
+        let place = |at| self.sources.part(&Spanned { value: text.clone(), span: node.span }, at);
+        match split::split(&text) {
+            Ok(split) => {
+                if let Some(cut) = split.cut {
+                    let span = place(cut..text.trim_end().len());
+                    let message = format!(
+                        "compose runs no shell: it drops `{}`",
+                        text.get(cut..).unwrap_or_default().trim_end().replace('\n', " ")
+                    );
+                    self.warn(span, message, "write `sh -c '…'`, or put the sign in quotes");
+                }
+                split.words
+            }
+            Err(bad) => {
+                let span = place(bad.at);
+                self.error(span, bad.message, bad.help.unwrap_or_default());
+                Vec::new()
+            }
+        }
+    }
+
+    fn restart(&mut self, node: &Node) -> Restart {
+        if let Some(node) = node.get("restart")
+            && let Some(text) = self.some_text(node)
+        {
+            let (policy, limit) = text.split_once(':').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+            let limit = limit.map(str::parse::<u32>);
+            match (policy, limit) {
+                ("no", None) => return Restart::No,
+                ("always" | "unless-stopped", None) => return Restart::Always,
+                // 0 is no limit.
+                ("on-failure", None | Some(Ok(0))) => return Restart::OnFailure(None),
+                ("on-failure", Some(Ok(limit))) => return Restart::OnFailure(Some(limit)),
+                _ => {}
+            }
+            let known = ["no", "always", "on-failure", "unless-stopped"];
+            let help = match near(policy, &known).filter(|it| *it != policy) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "there are `no`, `always`, `on-failure`, `on-failure:TIMES` and `unless-stopped`"
+                    .to_owned(),
+            };
+            self.bad(node, format!("`{text}` says no way to restart"), help);
+            return Restart::No;
+        }
+        let Some(policy) = node.get("deploy").and_then(|it| it.get("restart_policy")) else {
+            return Restart::No;
+        };
+        let limit = policy.get("max_attempts").and_then(|it| self.number(it)).filter(|it| *it > 0);
+        let condition = policy.get("condition");
+        match condition.and_then(|it| self.some_text(it)).as_deref() {
+            None | Some("any" | "always" | "unless-stopped") => Restart::Always,
+            Some("none" | "no") => Restart::No,
+            Some("on-failure") => Restart::OnFailure(limit),
+            Some(other) => {
+                let message = format!("`{other}` says no way to restart");
+                self.bad(condition.unwrap_or(policy), message, "there are `none`, `on-failure` and `any`");
+                Restart::No
+            }
+        }
+    }
+
+    fn network_mode(&mut self, node: &Node) -> Option<(String, Span)> {
+        let node = node.get("network_mode")?;
+        let mode = self.some_text(node)?;
+        match mode.split_once(':') {
+            Some(("service", name)) => Some((name.to_owned(), node.span)),
+            _ => None,
+        }
+    }
+
+    /// Those that are written, then those that other keys imply.
+    fn dependencies(
+        &mut self,
+        node: &Node,
+        network: &Option<String>,
+        network_span: Option<Span>,
+    ) -> Vec<(Dependency, Span)> {
+        let mut all: Vec<(Dependency, Span)> = Vec::new();
+        for (name, node) in node.get("depends_on").map(|it| self.map(it)).unwrap_or_default() {
+            let condition =
+                node.get("condition").and_then(|it| self.condition(it)).unwrap_or(Condition::Started);
+            let required = node.get("required").and_then(|it| self.boolean(it)).unwrap_or(true);
+            all.push((Dependency { service: name.text.clone(), condition, required }, name.span));
+        }
+        let mut implied: Vec<(String, Span)> = network.clone().zip(network_span).into_iter().collect();
+        for (link, node) in node.get("links").map(|it| self.texts(it)).unwrap_or_default() {
+            implied.push((link.split(':').next().unwrap_or_default().to_owned(), node.span));
+        }
+        for (service, span) in implied {
+            if !all.iter().any(|(it, _)| it.service == service) {
+                all.push((Dependency { service, condition: Condition::Started, required: true }, span));
+            }
+        }
+        all
+    }
+
+    fn condition(&mut self, node: &Node) -> Option<Condition> {
+        const KNOWN: [(&str, Condition); 3] = [
+            ("service_started", Condition::Started),
+            ("service_healthy", Condition::Healthy),
+            ("service_completed_successfully", Condition::CompletedSuccessfully),
+        ];
+        let text = self.some_text(node)?;
+        if let Some((_, condition)) = KNOWN.iter().find(|(name, _)| *name == text) {
+            return Some(*condition);
+        }
+        let names = KNOWN.map(|(name, _)| name);
+        let help = match near(&text, &names).or_else(|| near(&format!("service_{text}"), &names)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("there are {}", crate::words::listed(&names)),
+        };
+        self.bad(node, format!("`{text}` is no condition"), help);
+        None
+    }
+
+    fn signal(&mut self, node: &Node) -> Option<i32> {
+        let text = self.some_text(node)?;
+        let signal = signal::parse(&text);
+        if signal.is_none() {
+            let help = match signal::near(&text) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write a name like `SIGINT`, or a number from 1 to 64".to_owned(),
+            };
+            self.bad(node, format!("`{text}` is no signal"), help);
+        }
+        signal
+    }
+
+    pub(super) fn duration(&mut self, node: &Node) -> Option<Duration> {
+        let text = self.text(node)?;
+        let duration = duration::parse(&text);
+        if duration.is_none() {
+            let is_number = text.parse::<f64>().is_ok_and(|it| it >= 0.0);
+            let help = match is_number {
+                true => format!("say the unit: `{text}s`"),
+                false => "write numbers with units, like `1m30s`; there are `h`, `m`, `s`, `ms` and `us`"
+                    .to_owned(),
+            };
+            self.bad(node, format!("`{text}` is no duration"), help);
+        }
+        duration
+    }
+
+    /// The notes of the service, with those on keys that have no effect.
+    fn notes(&mut self, node: &Node) -> Vec<String> {
+        for (key, value) in self.map(node) {
+            if let Some((_, text)) = keys::WITHOUT_EFFECT.iter().find(|(it, _)| *it == key.text)
+                && !is_nothing(value)
+            {
+                self.note(key.span, text);
+            }
+        }
+        if let Some(mode) = node.get("network_mode").and_then(text_of)
+            && mode != "none"
+            && !mode.starts_with("service:")
+        {
+            let span = node.get("network_mode").map(|it| it.span);
+            if let Some(span) = span {
+                self.note(
+                    span,
+                    &format!("`network_mode: {mode}` has no effect: the node has a network of its own"),
+                );
+            }
+        }
+        std::mem::take(&mut self.notes)
+    }
+}
+
+/// The value asks for nothing.
+fn is_nothing(node: &Node) -> bool {
+    match &node.value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Text(it) => it.is_empty() || it == "false",
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+        Value::Bool(true) | Value::Int(_) | Value::Float(_) => false,
+    }
+}

@@ -1,0 +1,115 @@
+//! `volumes` and `tmpfs`, and the volumes of the whole document.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Node, Value};
+use crate::service::project::{absolute, cleaned};
+use crate::service::value::Reader;
+use crate::service::{Mount, Source, Tmpfs};
+
+/// The volumes of the document by name; those that are a folder of the host with its path.
+pub(super) type Volumes = BTreeMap<String, Option<PathBuf>>;
+
+impl Reader<'_> {
+    /// The document's own `volumes`.
+    pub(super) fn volumes(&mut self, whole: &Node) -> Volumes {
+        let mut volumes = Volumes::new();
+        for (name, node) in whole.get("volumes").map(|it| self.map(it)).unwrap_or_default() {
+            self.name(&name.text, name.span, "volume");
+            // A folder that is bound by the local driver's options is just that.
+            let option = |key| node.get("driver_opts").and_then(|it| it.get(key));
+            let device = option("device").and_then(|it| self.some_text(it));
+            let options = option("o").and_then(|it| self.some_text(it)).unwrap_or_default();
+            let is_bind = options.split(',').any(|it| matches!(it, "bind" | "rbind"));
+            let path = device.filter(|_| is_bind).map(|it| absolute(self.context.dir, &it, self.context.env));
+            volumes.insert(name.text.clone(), path);
+        }
+        volumes
+    }
+
+    pub(super) fn mounts(&mut self, service: &Node, volumes: &Volumes) -> (Vec<Mount>, Vec<Tmpfs>) {
+        let mut mounts = Vec::new();
+        let mut tmpfs = Vec::new();
+        for (text, node) in service.get("tmpfs").map(|it| self.texts(it)).unwrap_or_default() {
+            let (target, options) = text.split_once(':').unwrap_or((&text, ""));
+            if let Some(target) = self.target(target, node) {
+                tmpfs.push(Tmpfs { target, options: options.to_owned() });
+            }
+        }
+        for node in service.get("volumes").map(|it| self.list(it)).unwrap_or_default() {
+            let get = |key| node.get(key);
+            let Some(target) = get("target").and_then(|it| self.some_text(it)) else { continue };
+            let Some(target) = self.target(&target, node) else { continue };
+            let read_only = get("read_only").and_then(|it| self.boolean(it)).unwrap_or(false);
+            let source = get("source").and_then(|it| self.some_text(it));
+            let kind = get("type").and_then(|it| self.some_text(it));
+            let source = match (kind.as_deref(), source) {
+                (Some("bind"), Some(source)) => {
+                    let create = get("bind").and_then(|it| it.get("create_host_path"));
+                    let create = create.and_then(|it| self.boolean(it)).unwrap_or(true);
+                    let path = absolute(self.context.dir, &source, self.context.env);
+                    Source::Path { path, create }
+                }
+                (Some("bind"), None) => {
+                    self.error(node.span, "`source` is missing", "name the file or folder of the host");
+                    continue;
+                }
+                (Some("volume"), Some(name)) => match volumes.get(&name) {
+                    Some(Some(path)) => Source::Path { path: path.clone(), create: false },
+                    Some(None) => Source::Volume(name),
+                    None => {
+                        let message = format!("no volume is named `{name}`");
+                        self.error(
+                            node.span,
+                            message,
+                            "name it under `volumes:`; a path begins with `.` or `/`",
+                        );
+                        continue;
+                    }
+                },
+                (Some("volume"), None) => Source::Anonymous,
+                (Some("tmpfs"), _) => {
+                    let options = self.tmpfs_options(get("tmpfs"));
+                    tmpfs.push(Tmpfs { target, options });
+                    continue;
+                }
+                (Some(kind), _) => {
+                    self.note(
+                        node.span,
+                        &format!("{target} is not mounted: a lab has nothing of type `{kind}`"),
+                    );
+                    continue;
+                }
+                (None, _) => {
+                    self.error(node.span, "`type` is missing", "there are `bind`, `volume` and `tmpfs`");
+                    continue;
+                }
+            };
+            mounts.push(Mount { source, target, read_only });
+        }
+        (mounts, tmpfs)
+    }
+
+    fn target(&mut self, target: &str, node: &Node) -> Option<String> {
+        if !target.starts_with('/') {
+            let message = format!("`{target}` is no place to mount at");
+            self.error(node.span, message, "write an absolute path");
+            return None;
+        }
+        Some(cleaned(Path::new(target)).display().to_string())
+    }
+
+    fn tmpfs_options(&mut self, node: Option<&Node>) -> String {
+        let get = |key: &str| node.and_then(|it| it.get(key));
+        let mut options = Vec::new();
+        options.extend(get("size").and_then(|it| self.some_text(it)).map(|it| format!("size={it}")));
+        if let Some(node) = get("mode") {
+            match node.value {
+                Value::Int(mode) => options.push(format!("mode={mode:o}")),
+                _ => options.extend(self.some_text(node).map(|it| format!("mode={it}"))),
+            }
+        }
+        options.join(",")
+    }
+}
