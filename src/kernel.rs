@@ -11,6 +11,7 @@ mod netlink;
 pub mod netns;
 mod nft;
 pub mod ovs;
+pub mod ping;
 mod route;
 mod sysctl;
 mod tc;

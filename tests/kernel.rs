@@ -2,6 +2,7 @@
 
 mod namespace;
 mod patch;
+mod ping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
