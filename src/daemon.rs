@@ -5,16 +5,20 @@
 
 mod converge;
 mod listen;
+mod serve;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::container::{Container, ContainerId};
+use crate::daemon::serve::Request;
 use crate::docker::Engine;
 use crate::kernel::Kernel;
 use crate::network::{Command, Network};
@@ -31,6 +35,12 @@ const INSPECTIONS: usize = 8;
 /// How often an engine is asked about a container that it has an error for.
 const INSPECTION_TRIES: usize = 6;
 
+/// The shortest time between two lines to those who watch.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a change waits for those that come with it: most containers that start are not ours, and are asked about.
+const PUBLISH_AFTER: Duration = Duration::from_millis(10);
+
 /// What the loop runs with.
 #[derive(Debug)]
 pub struct Setup {
@@ -41,6 +51,8 @@ pub struct Setup {
     pub mode: Mode,
     /// Where `--dry-run` writes the plan.
     pub print: Print,
+    /// Where requests are answered, with [`Mode::Run`].
+    pub socket: Option<PathBuf>,
 }
 
 /// Writes to standard output.
@@ -57,11 +69,12 @@ enum Message {
         ticket: u64,
         found: Option<(Container, u32)>,
     },
+    Request(serve::Request),
 }
 
 /// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
 pub async fn run(setup: Setup) -> anyhow::Result<u8> {
-    let Setup { network, own, engines, kernel, mode, print } = setup;
+    let Setup { network, own, engines, kernel, mode, print, socket } = setup;
     let ids: Vec<EngineId> = engines.keys().copied().collect();
     let reconciler = Reconciler::new(network, own, &ids, mode != Mode::Run);
     let (sender, mut messages) = mpsc::unbounded_channel();
@@ -79,17 +92,33 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         inspections: Rc::new(Semaphore::new(INSPECTIONS)),
         wake_at: None,
         exit: None,
+        published: watch::Sender::new(Rc::new(Value::Null)),
+        published_at: None,
+        publish_at: None,
+    };
+    let _server = match socket.filter(|_| mode == Mode::Run) {
+        Some(socket) => serve::Server::start(&socket, daemon.sender.clone())
+            .await
+            .inspect_err(|error| {
+                log::warn!("`conlink status` will find nobody to ask: {}: {error}", socket.display());
+            })
+            .ok(),
+        None => None,
     };
     for (id, engine) in &daemon.engines {
         tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
     }
     loop {
-        let wake_at = daemon.wake_at;
+        let (wake_at, publish_at) = (daemon.wake_at, daemon.publish_at);
         let message = tokio::select! {
-            // Signals first: under a flood of events they must still be heard.
+            // Signals first: under a flood of events they must still be heard, and those who watch be told.
             biased;
             _ = terminate.recv() => Message::Event(Event::Stop),
             _ = interrupt.recv() => Message::Event(Event::Stop),
+            () = listen::sleep_until(publish_at) => {
+                daemon.publish();
+                continue;
+            }
             Some(it) = messages.recv() => it,
             names = watch.vanished() => Message::Event(Event::Vanished { names }),
             () = switch.ended() => {
@@ -105,6 +134,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             listen::exit_on_next_signal();
         }
         daemon.take(message);
+        daemon.schedule_publishing();
         switch.follow(&daemon.kernel);
         if let Some(code) = daemon.exit {
             // What is wired once stays wired.
@@ -129,6 +159,11 @@ struct Daemon {
     inspections: Rc<Semaphore>,
     wake_at: Option<Instant>,
     exit: Option<u8>,
+    /// The status that those who watch were told last.
+    published: watch::Sender<Rc<Value>>,
+    published_at: Option<Instant>,
+    /// When they are told the next one, if it is another.
+    publish_at: Option<Instant>,
 }
 
 impl Daemon {
@@ -140,11 +175,50 @@ impl Daemon {
             Message::Inspected { engine, id, ticket, found } => {
                 events.push_back(self.attach(engine, id, ticket, found));
             }
+            Message::Request(request) => return self.answer(request),
         }
         while let Some(event) = events.pop_front() {
             for effect in self.reconciler.handle(event, Instant::now()) {
                 self.perform(effect, &mut events);
             }
+        }
+    }
+
+    /// Answers what a client asks for.
+    fn answer(&mut self, request: Request) {
+        let Request { name, connection, .. } = request;
+        match name.as_str() {
+            "status" => connection.reply(&self.status()),
+            "watch" => {
+                // Else what was told last is as new as those who watch can have it.
+                if self.published.receiver_count() == 0 {
+                    self.publish();
+                }
+                connection.follow(self.published.subscribe());
+            }
+            _ => connection.refuse(&format!("there is no request `{name}`, but `status` and `watch`")),
+        }
+    }
+
+    fn status(&self) -> Value {
+        self.reconciler.status().to_json()
+    }
+
+    /// Tells those who watch how all is, unless they know.
+    fn publish(&mut self) {
+        self.publish_at = None;
+        let status = self.status();
+        if **self.published.borrow() != status {
+            self.published.send_replace(Rc::new(status));
+            self.published_at = Some(Instant::now());
+        }
+    }
+
+    /// Something may have changed.
+    fn schedule_publishing(&mut self) {
+        if self.publish_at.is_none() && self.published.receiver_count() > 0 {
+            let soon = Instant::now() + PUBLISH_AFTER;
+            self.publish_at = Some(self.published_at.map_or(soon, |it| soon.max(it + PUBLISH_EVERY)));
         }
     }
 

@@ -101,11 +101,19 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         kernel.look_only();
     }
     kernel.set_ovs_folder(Path::new("/run/conlink").join(folder));
-    let code = daemon::run(Setup { network, own: context, engines, kernel, mode, print: out }).await?;
+    let socket = Some(socket_of(&project));
+    let code =
+        daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket }).await?;
     if mode == Mode::Run {
         place.remove();
     }
     Ok(code)
+}
+
+/// Where the engine of a project answers requests.
+fn socket_of(project: &str) -> PathBuf {
+    let name = if project.is_empty() { "conlink".to_owned() } else { project.replace('/', "_") };
+    Path::new("/run/conlink").join(format!("{name}.sock"))
 }
 
 /// Where bridges and outer ends live.

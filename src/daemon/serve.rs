@@ -1,0 +1,254 @@
+//! The unix socket that requests come by: a line of JSON in, lines of JSON out, then the connection is closed.
+//!
+//! A client that is slow, silent or dead costs its own task and nobody else's time: the loop hears of a request when all
+//! of it is there, and answers by handing text to a task.
+
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::daemon::Message;
+
+use socket::Name;
+
+/// The longest request in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// Connections that have asked for nothing yet: one more, and the oldest is closed. As many again may be answered.
+const CLIENTS: usize = 64;
+
+/// File descriptors that come with a request.
+const DESCRIPTORS: usize = 16;
+
+/// How long a client may take to send its request, and to take each line of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers at a path for as long as it is kept.
+#[derive(Debug)]
+pub(super) struct Server {
+    task: JoinHandle<()>,
+    /// Given up when the server is.
+    _name: Name,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The value of `request`.
+    pub(super) name: String,
+    /// The whole object.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no request has arguments yet"))]
+    pub(super) body: Value,
+    /// What was sent along by SCM_RIGHTS (unix(7)).
+    #[cfg_attr(not(test), expect(dead_code, reason = "no request takes files yet"))]
+    pub(super) files: Vec<OwnedFd>,
+    pub(super) connection: Connection,
+}
+
+/// A client that waits for an answer. Dropped, it is closed.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Server {
+    /// Makes the socket, for its owner alone, and its folder; one that nobody listens on is replaced. Requests go to
+    /// `sender`. Must be called within a `LocalSet`.
+    ///
+    /// # Errors
+    /// Something else is there, or another process listens on it; what the system has to say.
+    pub(super) async fn start(path: &Path, sender: mpsc::UnboundedSender<Message>) -> io::Result<Self> {
+        let (listener, name) = socket::listen(path).await?;
+        Ok(Self { task: tokio::task::spawn_local(accept(listener, sender)), _name: name })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: UnixListener, sender: mpsc::UnboundedSender<Message>) {
+    let answered = Arc::new(Semaphore::new(CLIENTS));
+    let mut silent: VecDeque<JoinHandle<()>> = VecDeque::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Too many open files, say: those that there are will be closed.
+                log::debug!("accept a connection: {error}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        silent.retain(|it| !it.is_finished());
+        if silent.len() >= CLIENTS
+            && let Some(oldest) = silent.pop_front()
+        {
+            oldest.abort();
+        }
+        let (sender, answered) = (sender.clone(), answered.clone());
+        silent.push_back(tokio::task::spawn_local(hear(stream, sender, answered)));
+    }
+}
+
+/// Waits for a request and hands it over.
+async fn hear(stream: UnixStream, sender: mpsc::UnboundedSender<Message>, answered: Arc<Semaphore>) {
+    let mut files = Vec::new();
+    let line = match timeout(PATIENCE, read_line(&stream, &mut files)).await {
+        Ok(Ok(Some(line))) => Ok(line),
+        // It came and went.
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
+    };
+    let Ok(permit) = answered.try_acquire_owned() else {
+        let _ = stream.try_write(&self::line(&refusal("too many requests are being answered")));
+        return;
+    };
+    let connection = Connection { stream, _permit: permit };
+    match line.and_then(|it| parse(&it)) {
+        Ok((name, body)) => drop(sender.send(Message::Request(Request { name, body, files, connection }))),
+        Err(message) => connection.refuse(&message),
+    }
+}
+
+/// Reads up to the end of a line, or of all; None when there is nothing before that.
+async fn read_line(stream: &UnixStream, files: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        stream.readable().await?;
+        let count = match stream.try_io(Interest::READABLE, || socket::receive(stream, &mut part, files)) {
+            Ok(0) => return Ok((!line.is_empty()).then_some(line)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        if files.len() > DESCRIPTORS {
+            return Err(io::Error::other(format!("a request comes with at most {DESCRIPTORS} files")));
+        }
+        let part = part.get(..count).unwrap_or_default();
+        let end = part.iter().position(|it| *it == b'\n');
+        line.extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
+        if line.len() > LONGEST {
+            return Err(io::Error::other(format!("a request is one line of at most {LONGEST} bytes")));
+        }
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// The name of a request and the whole of it, or what is wrong with it.
+fn parse(line: &[u8]) -> Result<(String, Value), String> {
+    let body: Value =
+        serde_json::from_slice(line).map_err(|error| format!("the request is no JSON: {error}"))?;
+    match body.get("request") {
+        Some(Value::String(name)) => Ok((name.clone(), body)),
+        _ => Err(r#"a request is an object with its name, like {"request":"status"}"#.to_owned()),
+    }
+}
+
+impl Connection {
+    /// Answers with one line.
+    pub(super) fn reply(self, answer: &Value) {
+        let line = line(answer);
+        tokio::task::spawn_local(async move {
+            // The whole of it: the permit too is to be given back only then.
+            let connection = self;
+            if let Err(error) = write(&connection.stream, &line).await {
+                log::debug!("answer a request: {error}");
+            }
+        });
+    }
+
+    /// Answers with an error.
+    pub(super) fn refuse(self, message: &str) {
+        self.reply(&refusal(message));
+    }
+
+    /// Answers with the value that there is, and with each one that replaces it, until the client goes. Who reads
+    /// slowly misses those that were replaced meanwhile.
+    pub(super) fn follow(self, mut values: watch::Receiver<Rc<Value>>) {
+        tokio::task::spawn_local(async move {
+            let connection = self;
+            loop {
+                let line = line(&values.borrow_and_update().clone());
+                if write(&connection.stream, &line).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    changed = values.changed() => if changed.is_err() { return },
+                    () = gone(&connection.stream) => return,
+                }
+            }
+        });
+    }
+}
+
+fn refusal(message: &str) -> Value {
+    json!({ "error": message })
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+async fn write(stream: &UnixStream, line: &[u8]) -> io::Result<()> {
+    let all = async {
+        let mut rest = line;
+        while !rest.is_empty() {
+            stream.writable().await?;
+            match stream.try_write(rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, all).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Waits until the client has closed the connection. One that has only nothing more to say still listens: of that one
+/// there is no notice, so it is looked after now and then.
+async fn gone(stream: &UnixStream) {
+    let mut part = [0; 4096];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut part) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    while let Ok(ready) = stream.ready(Interest::WRITABLE).await {
+        if ready.is_write_closed() {
+            return;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}

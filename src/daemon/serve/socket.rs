@@ -1,0 +1,105 @@
+//! A listening socket in the file system, and what is received by one.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
+};
+use nix::sys::stat::{Mode, fchmod};
+use tokio::net::{UnixListener, UnixStream};
+
+/// File descriptors that one message can bring (`SCM_MAX_FD` in the kernel's `include/net/scm.h`).
+const SCM_MAX_FD: usize = 253;
+
+/// A path that leads to our socket, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Name {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Listens at the path, which its owner alone may use.
+///
+/// The socket gets its name when it listens already: whoever finds it is answered.
+pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, Name)> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    is_free(path).await?;
+    // The address of a socket has room for 107 bytes; the path may be longer.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
+    let hidden = format!(".{}", std::process::id());
+    let address = format!("/proc/self/fd/{}/{hidden}", opened.as_raw_fd());
+    let hidden = folder.join(hidden);
+    match fs::remove_file(&hidden) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Of a process that had our number, and was killed here.
+        _ => {}
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // A socket's name is made with the permissions that the socket has (`unix_bind_bsd()` in the kernel's
+    // `net/unix/af_unix.c`), so that there is no moment at which others may connect.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(address.as_str())?)?;
+    let named = nix::sys::socket::listen(&socket, Backlog::new(128)?)
+        .map_err(io::Error::from)
+        .and_then(|()| fs::symlink_metadata(&hidden))
+        .and_then(|it| fs::rename(&hidden, path).map(|()| it));
+    let metadata = match named {
+        Ok(it) => it,
+        Err(error) => {
+            let _ = fs::remove_file(&hidden);
+            return Err(error);
+        }
+    };
+    let name = Name { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() };
+    Ok((UnixListener::from_std(socket.into())?, name))
+}
+
+/// Is there nothing at the path but perhaps a socket that nobody listens on?
+async fn is_free(path: &Path) -> io::Result<()> {
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
+    let found = match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("something is there that is no socket"));
+    }
+    match UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // A queue that is full is somebody's too.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Err(io::Error::other("another process listens on it")),
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let ours = |it: fs::Metadata| (it.dev(), it.ino()) == (self.device, self.inode);
+        if fs::symlink_metadata(&self.path).is_ok_and(ours) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Receives bytes, and the file descriptors that come with them.
+#[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
+pub(super) fn receive(stream: &UnixStream, part: &mut [u8], files: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut parts = [IoSliceMut::new(part)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    for it in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = it {
+            // SAFETY: the kernel has just made them, for nobody else.
+            files.extend(received.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) }));
+        }
+    }
+    Ok(message.bytes)
+}
