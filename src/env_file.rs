@@ -61,7 +61,7 @@ pub fn parse(text: &str) -> (Vec<Statement>, Vec<BadWord>) {
 /// wrong, and whether it is only that a variable is not set (`${NAME:?message}`).
 pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variable>, Vec<BadValue>) {
     let mut variables: BTreeMap<String, Variable> = BTreeMap::new();
-    let bad = each(statements, env, |it, value| {
+    let bad = each(statements, env, &Env::new(), |it, value| {
         let from_environment = env.get(&it.name);
         let variable = variables.entry(it.name.clone()).or_insert_with(|| Variable {
             value: String::new(),
@@ -75,16 +75,22 @@ pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variab
 }
 
 /// What the statements themselves say, in order, a name as often as the file has it: what `env_file` gives to a service.
-/// Values refer to `env` and to what comes before, as for [`evaluate`].
-pub fn values(statements: &[Statement], env: &Env) -> (Vec<(String, String)>, Vec<BadValue>) {
+/// Values refer to `env`, to what comes before in the file, then to `earlier`, which other files gave.
+pub fn values(statements: &[Statement], env: &Env, earlier: &Env) -> (Vec<(String, String)>, Vec<BadValue>) {
     let mut values = Vec::new();
-    let bad = each(statements, env, |it, value| values.push((it.name.clone(), value)));
+    let bad = each(statements, env, earlier, |it, value| values.push((it.name.clone(), value)));
     (values, bad)
 }
 
 /// Hands each statement that gives something to `give`, with its value.
-fn each(statements: &[Statement], env: &Env, mut give: impl FnMut(&Statement, String)) -> Vec<BadValue> {
-    let mut scope = env.clone();
+fn each(
+    statements: &[Statement],
+    env: &Env,
+    earlier: &Env,
+    mut give: impl FnMut(&Statement, String),
+) -> Vec<BadValue> {
+    let mut scope = earlier.clone();
+    scope.extend(env.clone());
     let mut bad = Vec::new();
     for it in statements {
         let value = match &it.value {

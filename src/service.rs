@@ -27,6 +27,7 @@ use crate::config::{Diagnostic, Env, FileId, Sources, tidy};
 
 pub use hosts::{Address, hosts};
 pub use node::{Node, NotFound, find, nodes};
+pub use project::{Files, Project, is_project_name};
 
 /// A service that is to run: a command and what it finds around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub struct Service {
     /// Those of `net.` alone, as `net.ipv4.ip_forward`.
     pub sysctls: Vec<(String, String)>,
     pub restart: Restart,
-    /// Of services that run. Those that `network_mode`, `links` and `volumes_from` imply are among them.
+    /// Of services that run. Those that `network_mode`, `links` and the like imply are among them.
     pub depends_on: Vec<Dependency>,
     pub healthcheck: Option<Healthcheck>,
     /// The number of a signal of Linux, 1 to 64.
@@ -151,7 +152,7 @@ pub struct Tmpfs {
 /// What the files are read with.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// The project's environment: [`project::environment`].
+    /// That of [`Project::locate`], with the project's name as COMPOSE_PROJECT_NAME.
     pub env: &'a Env,
     /// Absolute; what relative paths in the files are relative to.
     pub dir: &'a Path,

@@ -18,7 +18,8 @@ pub(super) fn check(readings: &mut Readings, diagnostics: &mut Vec<Diagnostic>) 
         let mut kept = Vec::new();
         for (it, span) in service.depends_on.drain(..).zip(reading.dependencies.drain(..)) {
             let Some((is_checked, at)) = healthy.get(&it.service) else {
-                if it.required {
+                let is_left_out = readings.left_out.iter().any(|(name, _)| *name == it.service);
+                if it.required || !is_left_out {
                     diagnostics.push(missing(&it.service, span, &names, &readings.left_out));
                 }
                 continue;

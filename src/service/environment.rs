@@ -1,8 +1,7 @@
 //! The environment of a service: env files, then `environment`.
 
-use crate::config::{Env, Node, Span};
-use crate::env_file;
-use crate::service::project::absolute;
+use crate::config::{Diagnostic, Env, Node};
+use crate::service::project::{absolute, read_env_file};
 use crate::service::value::Reader;
 
 impl Reader<'_> {
@@ -19,8 +18,10 @@ impl Reader<'_> {
             own.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
         scope.extend(env.clone());
         let mut all = Vec::new();
+        let mut earlier = Env::new();
         for entry in service.get("env_file").map(|it| self.list(it)).unwrap_or_default() {
-            for (name, value) in self.env_file(entry, &scope) {
+            for (name, value) in self.env_file(entry, &scope, &earlier) {
+                earlier.insert(name.clone(), value.clone());
                 put(&mut all, name, value);
             }
         }
@@ -34,7 +35,7 @@ impl Reader<'_> {
         all
     }
 
-    fn env_file(&mut self, entry: &Node, scope: &Env) -> Vec<(String, String)> {
+    fn env_file(&mut self, entry: &Node, scope: &Env, earlier: &Env) -> Vec<(String, String)> {
         let Some(path) = entry.get("path").and_then(|it| self.some_text(it)) else { return Vec::new() };
         let required = entry.get("required").and_then(|it| self.boolean(it)).unwrap_or(true);
         let format = entry.get("format").and_then(|it| self.some_text(it));
@@ -49,49 +50,42 @@ impl Reader<'_> {
                 return Vec::new();
             }
         };
-        match format.as_deref() {
-            None => self.statements(entry.span, &path.display().to_string(), &text, scope),
-            Some("raw") => raw(&text, scope),
+        let name = path.display().to_string();
+        let (values, wrong) = match format.as_deref() {
+            None => read_env_file(&name, &text, scope, earlier),
+            Some("raw") => raw(&name, &text, scope),
             Some(other) => {
                 let span = entry.get("format").map_or(entry.span, |it| it.span);
-                self.error(
-                    span,
-                    format!("`{other}` is no format of an env file"),
-                    "there is `raw`; leave it out for the usual one",
-                );
-                Vec::new()
+                let message = format!("`{other}` is no format of an env file");
+                self.error(span, message, "there is `raw`; leave it out for the usual one");
+                return Vec::new();
             }
-        }
-    }
-
-    fn statements(&mut self, span: Span, path: &str, text: &str, scope: &Env) -> Vec<(String, String)> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (statements, bad) = env_file::parse(text);
-        for it in bad {
-            let before = text.get(..it.at.start).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let col = before.rsplit('\n').next().map_or(0, |it| it.chars().count()) + 1;
-            let message = format!("{path}:{line}:{col}: {}", it.message);
-            self.error(span, message, it.help.unwrap_or_default());
-        }
-        let (values, bad) = env_file::values(&statements, scope);
-        for it in bad {
-            self.error(span, format!("{path}:{}: {}", it.line, it.message), it.help.unwrap_or_default());
-        }
+        };
+        self.diagnostics.extend(wrong.into_iter().map(|it| Diagnostic { span: Some(entry.span), ..it }));
         values
     }
 }
 
-/// Lines of `NAME=VALUE` that stay as they are, as `docker run --env-file` reads them.
-fn raw(text: &str, scope: &Env) -> Vec<(String, String)> {
+/// Lines of `NAME=VALUE` that stay as they are, as `docker run --env-file` reads them; what is wrong as for
+/// [`read_env_file`].
+fn raw(path: &str, text: &str, scope: &Env) -> (Vec<(String, String)>, Vec<Diagnostic>) {
     let mut values = Vec::new();
-    for line in text.lines().map(str::trim_start).filter(|it| !it.is_empty() && !it.starts_with('#')) {
-        match line.split_once('=') {
-            Some((name, value)) => values.push((name.to_owned(), value.to_owned())),
-            None => values.extend(scope.get(line.trim()).map(|it| (line.trim().to_owned(), it.clone()))),
+    let mut wrong = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            let message = format!("{path}:{number}: `{name}` is no name of a variable");
+            wrong.push(Diagnostic::nowhere(message).help("a line is `NAME=value` or begins with `#`"));
+        } else if let Some(value) = value.or_else(|| scope.get(name).map(String::as_str)) {
+            values.push((name.to_owned(), value.to_owned()));
         }
     }
-    values
+    (values, wrong)
 }
 
 fn put(all: &mut Vec<(String, String)>, name: String, value: String) {

@@ -239,13 +239,20 @@ impl Reader<'_> {
         }
     }
 
-    fn network_mode(&mut self, node: &Node) -> Option<(String, Span)> {
-        let node = node.get("network_mode")?;
+    /// The service that a key such as `network_mode` names: `service:NAME`.
+    fn of_service(&mut self, node: &Node, key: &str) -> Option<(String, Span)> {
+        let node = node.get(key)?;
         let mode = self.some_text(node)?;
-        match mode.split_once(':') {
-            Some(("service", name)) => Some((name.to_owned(), node.span)),
-            _ => None,
+        mode.strip_prefix("service:").map(|it| (it.to_owned(), node.span))
+    }
+
+    fn network_mode(&mut self, service: &Node) -> Option<(String, Span)> {
+        let node = service.get("network_mode")?;
+        if let Some(networks) = service.get("networks").filter(|it| !is_nothing(it)) {
+            let both = Diagnostic::new(networks.span, "a service has `networks` or `network_mode`, not both");
+            self.diagnostics.push(both.note(node.span, "the other one").help("leave one of them out"));
         }
+        self.of_service(service, "network_mode")
     }
 
     /// Those that are written, then those that other keys imply.
@@ -263,8 +270,14 @@ impl Reader<'_> {
             all.push((Dependency { service: name.text.clone(), condition, required }, name.span));
         }
         let mut implied: Vec<(String, Span)> = network.clone().zip(network_span).into_iter().collect();
-        for (link, node) in node.get("links").map(|it| self.texts(it)).unwrap_or_default() {
-            implied.push((link.split(':').next().unwrap_or_default().to_owned(), node.span));
+        implied.extend(["ipc", "pid"].into_iter().filter_map(|it| self.of_service(node, it)));
+        for key in ["links", "volumes_from"] {
+            for (text, node) in node.get(key).map(|it| self.texts(it)).unwrap_or_default() {
+                let name = text.split(':').next().unwrap_or_default().to_owned();
+                if !text.starts_with("container:") {
+                    implied.push((name, node.span));
+                }
+            }
         }
         for (service, span) in implied {
             if !all.iter().any(|(it, _)| it.service == service) {

@@ -158,14 +158,14 @@ pub(super) fn text_of(node: &Node) -> Option<String> {
     }
 }
 
-/// As Go's `%v` prints a float64: with an exponent below 1e-4 and from 1e21 on.
+/// As Go's FormatFloat writes a float64 by `g`: with an exponent below 1e-4 and from 1e6 on.
 fn float(number: f64) -> String {
     let size = number.abs();
     if number.is_nan() {
         "NaN".to_owned()
     } else if number.is_infinite() {
         if number > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
-    } else if size == 0.0 || (1e-4..1e21).contains(&size) {
+    } else if size == 0.0 || (1e-4..1e6).contains(&size) {
         number.to_string()
     } else {
         let text = format!("{number:e}");
@@ -184,8 +184,9 @@ mod tests {
         // `docker compose config` 2.40 has the same.
         for (number, expected) in [
             (1.1, "1.1"),
-            (1e6, "1000000"),
-            (1e20, "100000000000000000000"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (1_234_567.5, "1.2345675e+06"),
             (1e21, "1e+21"),
             (1.5e-5, "1.5e-05"),
             (0.0001, "0.0001"),

@@ -47,7 +47,7 @@ impl Reader<'_> {
             let source = match (kind.as_deref(), source) {
                 (Some("bind"), Some(source)) => {
                     let create = get("bind").and_then(|it| it.get("create_host_path"));
-                    let create = create.and_then(|it| self.boolean(it)).unwrap_or(true);
+                    let create = create.and_then(|it| self.boolean(it)).unwrap_or(false);
                     let path = absolute(self.context.dir, &source, self.context.env);
                     Source::Path { path, create }
                 }
