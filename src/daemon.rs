@@ -4,6 +4,7 @@
 //! call, so its work is done in place, while the engine prepares its next answer on its own time.
 
 mod converge;
+mod keeper;
 mod listen;
 mod serve;
 
@@ -25,6 +26,9 @@ use crate::network::{Command, Network};
 use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler, Unreachable};
 
 pub use converge::{Mode, converge};
+pub use keeper::{Asked, Keeping, Read};
+
+use keeper::{Keeper, Stir, Stirs};
 
 /// What users and their scripts look for in the log. Printed when it is true, and never otherwise.
 pub const ALL_CONNECTED: &str = "All links connected";
@@ -53,6 +57,8 @@ pub struct Setup {
     pub print: Print,
     /// Where requests are answered, with [`Mode::Run`].
     pub socket: Option<PathBuf>,
+    /// A lab, whose nodes are the containers.
+    pub lab: Option<Keeping>,
 }
 
 /// Writes to standard output.
@@ -62,6 +68,7 @@ pub type Print = fn(&str) -> anyhow::Result<()>;
 #[derive(Debug)]
 enum Message {
     Event(Event),
+    Lab(Stir),
     /// An inspection's answer, before the namespace is taken hold of.
     Inspected {
         engine: EngineId,
@@ -74,14 +81,15 @@ enum Message {
 
 /// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
 pub async fn run(setup: Setup) -> anyhow::Result<u8> {
-    let Setup { network, own, engines, kernel, mode, print, socket } = setup;
-    let ids: Vec<EngineId> = engines.keys().copied().collect();
+    let Setup { network, own, engines, kernel, mode, print, socket, mut lab } = setup;
+    let ids: Vec<EngineId> = engines.keys().copied().chain(lab.as_ref().map(|_| EngineId::Lab)).collect();
     let reconciler = Reconciler::new(network, own, &ids, mode != Mode::Run);
     let (sender, mut messages) = mpsc::unbounded_channel();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut watch = listen::Watch::new(&kernel)?;
     let mut switch = listen::SwitchWatch::default();
+    let mut stirs = lab.as_mut().map(Stirs::new).transpose()?;
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
@@ -95,8 +103,9 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         published: watch::Sender::new(Rc::new(Value::Null)),
         published_at: None,
         publish_at: None,
+        keeper: None,
     };
-    let _server = match socket.filter(|_| mode == Mode::Run) {
+    let server = match socket.filter(|_| mode == Mode::Run) {
         Some(socket) => serve::Server::start(&socket, daemon.sender.clone())
             .await
             .inspect_err(|error| {
@@ -105,12 +114,17 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             .ok(),
         None => None,
     };
+    if let Some(keeping) = lab {
+        anyhow::ensure!(server.is_some(), "a lab that nobody can talk to is of no use");
+        daemon.keeper = Some(Keeper::new(keeping)?);
+    }
     for (id, engine) in &daemon.engines {
         tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
     }
     loop {
         let (wake_at, publish_at) = (daemon.wake_at, daemon.publish_at);
-        let message = tokio::select! {
+        let lab_wake_at = daemon.keeper.as_ref().and_then(|it| it.lab.wake_at());
+        let mut message = tokio::select! {
             // Signals first: under a flood of events they must still be heard, and those who watch be told.
             biased;
             _ = terminate.recv() => Message::Event(Event::Stop),
@@ -125,6 +139,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 log::warn!("a daemon of Open vSwitch has ended: it is started again");
                 Message::Event(Event::SwitchEnded)
             }
+            stir = Stirs::next(&mut stirs) => Message::Lab(stir),
+            () = listen::sleep_until(lab_wake_at) => Message::Lab(Stir::Due),
             () = listen::sleep_until(wake_at) => {
                 daemon.wake_at = None;
                 Message::Event(Event::Wake)
@@ -132,6 +148,10 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         };
         if matches!(message, Message::Event(Event::Stop)) {
             listen::exit_on_next_signal();
+            // Its nodes go before its network does.
+            if daemon.keeper.is_some() {
+                message = Message::Lab(Stir::Untied);
+            }
         }
         daemon.take(message);
         daemon.schedule_publishing();
@@ -164,6 +184,7 @@ struct Daemon {
     published_at: Option<Instant>,
     /// When they are told the next one, if it is another.
     publish_at: Option<Instant>,
+    keeper: Option<Keeper>,
 }
 
 impl Daemon {
@@ -175,20 +196,30 @@ impl Daemon {
             Message::Inspected { engine, id, ticket, found } => {
                 events.push_back(self.attach(engine, id, ticket, found));
             }
-            Message::Request(request) => return self.answer(request),
+            Message::Request(request) => self.answer(request),
+            Message::Lab(stir) => self.stirred(stir, &mut events),
         }
+        self.handle(&mut events);
+        while let Some(event) = self.tend() {
+            events.push_back(event);
+            self.handle(&mut events);
+        }
+    }
+
+    /// Takes events in, and all that follow from them at once.
+    fn handle(&mut self, events: &mut VecDeque<Event>) {
         while let Some(event) = events.pop_front() {
             for effect in self.reconciler.handle(event, Instant::now()) {
-                self.perform(effect, &mut events);
+                self.perform(effect, events);
             }
         }
     }
 
     /// Answers what a client asks for.
     fn answer(&mut self, request: Request) {
-        let Request { name, connection, .. } = request;
+        let Request { name, body, connection, .. } = request;
         match name.as_str() {
-            "status" => connection.reply(&self.status()),
+            "status" => connection.reply(&self.status().to_json()),
             "watch" => {
                 // Else what was told last is as new as those who watch can have it.
                 if self.published.receiver_count() == 0 {
@@ -196,18 +227,15 @@ impl Daemon {
                 }
                 connection.follow(self.published.subscribe());
             }
+            _ if self.keeper.is_some() => self.answer_for_lab(&name, &body, connection),
             _ => connection.refuse(&format!("there is no request `{name}`, but `status` and `watch`")),
         }
-    }
-
-    fn status(&self) -> Value {
-        self.reconciler.status().to_json()
     }
 
     /// Tells those who watch how all is, unless they know.
     fn publish(&mut self) {
         self.publish_at = None;
-        let status = self.status();
+        let status = self.status().to_json();
         if **self.published.borrow() != status {
             self.published.send_replace(Rc::new(status));
             self.published_at = Some(Instant::now());
@@ -247,11 +275,17 @@ impl Daemon {
 
     fn perform(&mut self, effect: Effect, events: &mut VecDeque<Event>) {
         match effect {
+            Effect::Inspect { engine: EngineId::Lab, id, ticket } => {
+                events.push_back(self.inspect_node(id, ticket));
+            }
             Effect::Inspect { engine, id, ticket } => self.inspect(engine, id, ticket),
             Effect::Release(id) => self.kernel.detach(&id),
             Effect::Converge(job) => {
                 let outcome = converge::converge(&mut self.kernel, &job, self.mode, self.print);
                 events.push_back(Event::Done { about: job.about, outcome });
+            }
+            Effect::Exec { engine: EngineId::Lab, id, name, commands } => {
+                events.extend(self.run_in_node(id, &name, &commands));
             }
             Effect::Exec { engine, id, name, commands } => self.exec(engine, id, name, commands),
             Effect::WakeAt(at) => self.wake_at = Some(at),

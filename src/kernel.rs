@@ -151,11 +151,22 @@ impl Switch {
     }
 }
 
+/// The host's network namespace.
+#[derive(Debug)]
+enum Host {
+    /// That of process 1, not opened yet.
+    First,
+    Given(File),
+    Open(Box<Open>),
+    /// We may not use it.
+    None,
+}
+
 /// The namespaces that we act in.
 #[derive(Debug)]
 pub struct Kernel {
     bridges: Open,
-    host: Option<Open>,
+    host: Host,
     /// By inode: two containers may share one.
     spaces: BTreeMap<u64, Open>,
     containers: BTreeMap<ContainerId, u64>,
@@ -170,7 +181,7 @@ impl Kernel {
     pub fn new(bridges: File) -> Result<Self, Error> {
         Ok(Self {
             bridges: Open::new(bridges)?,
-            host: None,
+            host: Host::First,
             spaces: BTreeMap::new(),
             containers: BTreeMap::new(),
             classifier: Classifier::Matchall,
@@ -184,6 +195,12 @@ impl Kernel {
         let what = || format!("open the network namespace of process {pid}");
         let netns = netns::of_process(pid).map_err(|it| Error::new(what(), it))?;
         self.attach_netns(id, netns)
+    }
+
+    /// Sets `lo` up.
+    pub fn loopback_up(&mut self, ns: &Ns) -> Result<(), Error> {
+        let open = self.open(ns)?;
+        link::up(&mut open.netlink, netns::LOOPBACK)
     }
 
     /// Takes hold of a namespace as a container's.
@@ -213,15 +230,21 @@ impl Kernel {
         match ns {
             Ns::Bridges => Ok(&mut self.bridges),
             Ns::Host => {
-                if self.host.is_none() {
-                    let opened = netns::of_process(1).map_err(|it| {
+                let netns = match std::mem::replace(&mut self.host, Host::None) {
+                    Host::First => netns::of_process(1).map_err(|it| {
                         Error::new("open the host's network namespace (that of process 1)", it)
-                    })?;
-                    self.host = Some(Open::new(opened)?);
-                }
-                self.host
-                    .as_mut()
-                    .ok_or_else(|| Error::new("open the host's network namespace", nix::Error::ENOENT))
+                    })?,
+                    Host::Given(netns) => netns,
+                    open @ (Host::Open(_) | Host::None) => {
+                        self.host = open;
+                        return match &mut self.host {
+                            Host::Open(it) => Ok(it),
+                            _ => Err(Error::new("use an interface of the host", nix::Error::EPERM)),
+                        };
+                    }
+                };
+                self.host = Host::Open(Box::new(Open::new(netns)?));
+                self.open(ns)
             }
             Ns::Container(id) => {
                 let gone = || Error::new(format!("enter container {}", id.short()), nix::Error::ESRCH);
@@ -249,10 +272,9 @@ impl Kernel {
         Ok(observed)
     }
 
-    /// Takes this namespace for the host's, in place of that of process 1.
-    pub fn set_host(&mut self, netns: File) -> Result<(), Error> {
-        self.host = Some(Open::new(netns)?);
-        Ok(())
+    /// Takes this namespace for the host's, in place of that of process 1; without one, there is none to be used.
+    pub fn set_host(&mut self, netns: Option<File>) {
+        self.host = netns.map_or(Host::None, Host::Given);
     }
 
     /// Where daemons of Open vSwitch that we start have their files. Without it there is no Open vSwitch.

@@ -27,6 +27,7 @@ pub mod dot;
 pub mod env_file;
 pub mod ethtool;
 pub mod kernel;
+pub mod lab;
 pub mod nat;
 pub mod netem;
 pub mod network;

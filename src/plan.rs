@@ -218,6 +218,20 @@ impl From<Place> for Ns {
 }
 
 impl Desired {
+    /// Nothing is to be there of what `scope` covers.
+    pub fn nothing(project: String, scope: Scope) -> Self {
+        Self {
+            project,
+            bridges: BTreeMap::new(),
+            links: Vec::new(),
+            patches: Vec::new(),
+            tunnels: Vec::new(),
+            forwards: None,
+            inside: BTreeSet::new(),
+            scope,
+        }
+    }
+
     /// Where to look before planning: no more than what the plan compares.
     pub fn looks(&self) -> BTreeMap<Ns, Look> {
         let mut looks: BTreeMap<Ns, Look> = BTreeMap::new();

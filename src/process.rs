@@ -2,8 +2,11 @@
 
 mod child;
 mod exec;
+mod foreground;
+pub mod node;
 mod program;
 
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;
+pub use foreground::Foreground;
 pub use program::{Error, Program, SYSTEM_PATH, find};

@@ -27,6 +27,8 @@ pub use status::{
 pub enum EngineId {
     Docker,
     Podman,
+    /// A lab, whose containers are processes in namespaces that it makes.
+    Lab,
 }
 
 impl std::fmt::Display for EngineId {
@@ -34,6 +36,7 @@ impl std::fmt::Display for EngineId {
         f.write_str(match self {
             Self::Docker => "docker",
             Self::Podman => "podman",
+            Self::Lab => "lab",
         })
     }
 }
@@ -43,6 +46,9 @@ impl std::fmt::Display for EngineId {
 pub struct Own {
     /// None: containers of every project are served.
     pub project: Option<String>,
+    /// What marks name as the project, where it is another name than the project's: a lab and an engine may serve
+    /// projects of one name at the same time.
+    pub marked_as: Option<String>,
     /// Label `com.docker.compose.project.working_dir` of the engine's own container.
     pub working_dir: Option<String>,
     /// Bridges live in a namespace that nothing but us leads into: neither the engine's container's nor the host's.

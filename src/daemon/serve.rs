@@ -52,7 +52,6 @@ pub(super) struct Request {
     /// The value of `request`.
     pub(super) name: String,
     /// The whole object.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no request has arguments yet"))]
     pub(super) body: Value,
     /// What was sent along by SCM_RIGHTS (unix(7)).
     #[cfg_attr(not(test), expect(dead_code, reason = "no request takes files yet"))]
@@ -175,6 +174,41 @@ impl Connection {
             // The whole of it: the permit too is to be given back only then.
             let connection = self;
             if let Err(error) = write(&connection.stream, &line).await {
+                log::debug!("answer a request: {error}");
+            }
+        });
+    }
+
+    /// Answers with one line, be it an error.
+    pub(super) fn answer(self, answer: anyhow::Result<Value>) {
+        match answer {
+            Ok(it) => self.reply(&it),
+            Err(error) => self.refuse(&format!("{error:#}")),
+        }
+    }
+
+    /// Answers with one line, and a file that comes with its first byte (SCM_RIGHTS, unix(7)).
+    pub(super) fn reply_with_file(self, answer: &Value, file: OwnedFd) {
+        let line = line(answer);
+        tokio::task::spawn_local(async move {
+            let connection = self;
+            let stream = &connection.stream;
+            let send = || socket::send_with(stream, line.get(..1).unwrap_or_default(), &file);
+            let sent = async {
+                loop {
+                    stream.writable().await?;
+                    match stream.try_io(Interest::WRITABLE, send) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        result => return result,
+                    }
+                }
+            };
+            let result = match timeout(PATIENCE, sent).await {
+                Ok(Ok(count)) => write(stream, line.get(count..).unwrap_or_default()).await,
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            if let Err(error) = result {
                 log::debug!("answer a request: {error}");
             }
         });

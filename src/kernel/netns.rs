@@ -16,7 +16,7 @@ use crate::kernel::link;
 use crate::kernel::netlink::Netlink;
 
 /// The number of `lo` in every namespace (LOOPBACK_IFINDEX).
-const LOOPBACK: u32 = 1;
+pub(super) const LOOPBACK: u32 = 1;
 
 /// Where `ip netns` keeps names.
 const NAMED: &str = "/run/netns";

@@ -140,6 +140,13 @@ impl Network {
         self.links.iter().filter_map(|it| of(&it.sample)).chain([Place::Engine]).collect()
     }
 
+    /// Nothing of the host is needed: neither its interfaces nor, for tunnels, its routes.
+    pub fn stays_inside(&self) -> bool {
+        self.tunnels.is_empty()
+            && !self.places().contains(&Place::Host)
+            && self.bridges.values().all(|it| it.place == Place::Engine)
+    }
+
     /// The link that a checked entry is for one replica. The error says why it cannot be.
     ///
     /// Addresses and ports count up with the replica, but for those that say by a placeholder how they differ.

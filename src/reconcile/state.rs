@@ -84,6 +84,11 @@ impl Reconciler {
         }
     }
 
+    /// What it was made with.
+    pub fn own(&self) -> &Own {
+        &self.own
+    }
+
     /// Takes in one event; the effects are to be performed in their order.
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -206,8 +211,9 @@ impl Reconciler {
         other(&self.own.project, &container.project) || elsewhere
     }
 
+    /// The project that marks name.
     fn project(&self) -> &str {
-        self.own.project.as_deref().unwrap_or_default()
+        self.own.marked_as.as_ref().or(self.own.project.as_ref()).map_or("", String::as_str)
     }
 
     /// Asks about a container; an answer to an earlier question will no longer count.
@@ -246,6 +252,12 @@ impl Reconciler {
         self.gone.remove(&it.container.name);
         let job = self.containers_job(found.netns);
         effects.push(Effect::Converge(Box::new(job)));
+    }
+
+    /// Has everything been tried that a container is to have?
+    pub fn is_tried(&self, id: &ContainerId) -> bool {
+        let tried = self.containers.get(id).is_none_or(|it| it.standing.tried);
+        self.base.tried && !self.asked.contains_key(id) && tried
     }
 
     /// Is it the answer to the last question about the container? Then no other is awaited.

@@ -153,6 +153,8 @@ pub enum LinkState {
 /// What a lab's node runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessStatus {
+    /// What the node is called for short.
+    pub name: String,
     /// One word: `waiting`, `running`, `exited`, `restarting`, …
     pub state: String,
     /// While it runs: its number outside of the node.
@@ -160,10 +162,14 @@ pub struct ProcessStatus {
     /// Once it has ended: 128 and the number of the signal, if one ended it.
     pub exit_code: Option<i32>,
     pub restarts: u32,
+    /// `starting`, `healthy` or `unhealthy`, where something checks it.
+    pub health: Option<String>,
     /// The program and its arguments.
     pub command: Vec<String>,
     /// What users may wonder about.
     pub notes: Vec<String>,
+    /// The file that has what it prints.
+    pub log: String,
 }
 
 impl fmt::Display for Served {
@@ -267,12 +273,15 @@ impl NodeStatus {
         });
         if let Some(it) = &self.process {
             node["process"] = json!({
+                "name": it.name,
                 "state": it.state,
                 "pid": it.pid,
                 "exit_code": it.exit_code,
                 "restarts": it.restarts,
+                "health": it.health,
                 "command": it.command,
                 "notes": it.notes,
+                "log": it.log,
             });
         }
         node

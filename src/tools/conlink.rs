@@ -1,8 +1,12 @@
 //! `conlink`: the link engine, and what looks at its configuration.
 
 mod check;
+mod client;
 mod engine;
 mod files;
+mod healthcheck;
+mod lab;
+mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,7 +21,8 @@ pub(super) use check::report;
 pub(super) use files::describe;
 
 /// The first arguments that make us this tool; others name tools of their own.
-pub(crate) const SUBCOMMANDS: [&str; 5] = ["check", "schema", "completions", "man", "help"];
+pub(crate) const SUBCOMMANDS: [&str; 8] =
+    ["check", "lab", "status", "healthcheck", "schema", "completions", "man", "help"];
 
 /// Wires containers as their compose file describes.
 #[derive(Debug, Parser)]
@@ -122,6 +127,16 @@ enum NetnsPlace {
 enum Sub {
     /// Validate configuration files and tell all that is wrong with them
     Check(check::CheckArgs),
+    /// Tell how far an engine or a lab that runs has come: bridges, links, addresses, and what is wrong
+    Status(status::StatusArgs),
+    /// Tell whether an engine or a lab that runs is all connected (0), or why not (1)
+    Healthcheck {
+        /// The compose project, or the lab [default: COMPOSE_PROJECT_NAME, else the one that runs]
+        name: Option<String>,
+    },
+    /// Run a compose file's services as processes with the network that it describes, without a container engine
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// Print the JSON Schema of the configuration, for editors
     Schema {
         /// The schema of compose files with `x-network`, not of network files
@@ -145,6 +160,9 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     match cli.command {
         None => engine::main(cli.options),
         Some(Sub::Check(args)) => check::main(&args),
+        Some(Sub::Lab(args)) => lab::main(args),
+        Some(Sub::Status(args)) => status::main(&args),
+        Some(Sub::Healthcheck { name }) => healthcheck::main(name.as_deref()),
         Some(Sub::Schema { compose }) => {
             out(&format!("{}\n", serde_json::to_string_pretty(&schema(compose))?)).map(|()| 0)
         }

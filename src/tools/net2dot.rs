@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::dot::{self, Diagram, Replicas};
 use crate::tools::conlink::{Files, describe, report};
+use crate::tools::environment;
 use crate::{USAGE, err, out};
 
 /// Draws the network that `conlink --show-config` prints, or that configuration files describe.
@@ -101,7 +102,8 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
         (Some(name), shown)
     } else {
         let project = std::env::var("COMPOSE_PROJECT_NAME").ok();
-        let described = describe(&files, cli.files.defaults(project.as_deref().unwrap_or_default()))?;
+        let described =
+            describe(&files, cli.files.defaults(project.as_deref().unwrap_or_default()), &environment())?;
         report(&described);
         if !described.diagnostics.is_empty() {
             return Ok(None);

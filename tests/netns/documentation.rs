@@ -62,7 +62,7 @@ fn every_example_of_the_reference_is_wired() {
         let host = netns::anonymous().unwrap();
         ip(&host, "link add up0 type veth peer name up1");
         ip(&host, "link set up0 up");
-        engine.kernel.set_host(host).unwrap();
+        engine.kernel.set_host(Some(host));
         engine.wire(yaml);
         engine.wire("links: []");
         engine.kernel.stop_ovs().unwrap();

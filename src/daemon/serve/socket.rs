@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt}
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    recvmsg, sendmsg,
 };
 use nix::sys::stat::{Mode, fchmod};
 use tokio::net::{UnixListener, UnixStream};
@@ -102,4 +103,12 @@ pub(super) fn receive(stream: &UnixStream, part: &mut [u8], files: &mut Vec<Owne
         }
     }
     Ok(message.bytes)
+}
+
+/// Sends bytes with a file; answers how many went.
+pub(super) fn send_with(stream: &UnixStream, bytes: &[u8], file: &OwnedFd) -> io::Result<usize> {
+    let files = [file.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&files)];
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    Ok(sendmsg::<()>(stream.as_raw_fd(), &[io::IoSlice::new(bytes)], &rights, flags, None)?)
 }

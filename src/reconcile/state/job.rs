@@ -313,16 +313,7 @@ impl Reconciler {
     }
 
     fn nothing(&self, scope: Scope) -> Desired {
-        Desired {
-            project: self.project().to_owned(),
-            bridges: BTreeMap::new(),
-            links: Vec::new(),
-            patches: Vec::new(),
-            tunnels: Vec::new(),
-            forwards: None,
-            inside: BTreeSet::new(),
-            scope,
-        }
+        Desired::nothing(self.project().to_owned(), scope)
     }
 }
 

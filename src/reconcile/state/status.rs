@@ -51,7 +51,8 @@ impl Reconciler {
         }
     }
 
-    fn health(&self) -> Health {
+    /// How the network is as a whole.
+    pub fn health(&self) -> Health {
         let all = || self.containers.values().map(|it| &it.standing).chain([&self.base]);
         if all().any(|it| it.tried && !it.connected) {
             return Health::Failing;

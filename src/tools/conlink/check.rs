@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::tools::conlink::Files;
 use crate::tools::conlink::files::{Described, Role, describe};
+use crate::tools::environment;
 use crate::{err, out};
 
 /// Which files, and how to tell about them.
@@ -35,7 +36,7 @@ pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
     if files.is_empty() {
         anyhow::bail!("no file is given: `conlink check FILE…`");
     }
-    let described = describe(&files, args.files.defaults(""))?;
+    let described = describe(&files, args.files.defaults(""), &environment())?;
     match args.format {
         Format::Text => {
             report(&described);

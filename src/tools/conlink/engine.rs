@@ -11,8 +11,10 @@ use crate::docker::{Engine, own_container_id};
 use crate::kernel::{Datapath, Kernel, netns, probe};
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
+use crate::tools::conlink::client;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
+use crate::tools::environment;
 use crate::{err, out};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
@@ -28,12 +30,12 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     // Before the engine is asked: a mistake in a file is told even where there is no engine.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
-    let mut described = describe(&files, defaults.clone())?;
+    let mut described = describe(&files, defaults.clone(), &environment())?;
     // Asked only where it makes a difference: it may load a module.
     let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
     if asks && probe() == Some(Datapath::Kernel) {
         defaults.ovs = true;
-        described = describe(&files, defaults)?;
+        described = describe(&files, defaults, &environment())?;
     }
     if !described.diagnostics.is_empty() {
         report(&described);
@@ -101,19 +103,14 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         kernel.look_only();
     }
     kernel.set_ovs_folder(Path::new("/run/conlink").join(folder));
-    let socket = Some(socket_of(&project));
+    let socket = Some(client::engine_socket(&project));
     let code =
-        daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket }).await?;
+        daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
+            .await?;
     if mode == Mode::Run {
         place.remove();
     }
     Ok(code)
-}
-
-/// Where the engine of a project answers requests.
-fn socket_of(project: &str) -> PathBuf {
-    let name = if project.is_empty() { "conlink".to_owned() } else { project.replace('/', "_") };
-    Path::new("/run/conlink").join(format!("{name}.sock"))
 }
 
 /// Where bridges and outer ends live.
@@ -218,7 +215,7 @@ fn env(name: &str) -> Option<String> {
 }
 
 /// A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
-fn raise_file_limit() {
+pub(in crate::tools) fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Input, Sources, load, tidy};
+use crate::config::{Diagnostic, Env, FileId, Input, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
 use crate::tools::conlink::Files;
-use crate::tools::environment;
 
 /// What the files describe, with all that is wrong with them.
 pub(in crate::tools) struct Described {
     pub(in crate::tools) network: Network,
     pub(in crate::tools) sources: Arc<Sources>,
     pub(in crate::tools) diagnostics: Vec<Diagnostic>,
+    /// In the order of merging.
+    pub(in crate::tools) compose_files: Vec<FileId>,
 }
 
 /// How a file is to be read.
@@ -45,7 +46,12 @@ impl Files {
 }
 
 /// Reads the files and resolves what they say. An error is a file that cannot be read.
-pub(in crate::tools) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) -> anyhow::Result<Described> {
+pub(in crate::tools) fn describe(
+    files: &[(PathBuf, Role)],
+    defaults: Defaults,
+    env: &Env,
+) -> anyhow::Result<Described> {
+    let mut compose_files = Vec::new();
     let mut sources = Sources::default();
     let mut inputs = Vec::new();
     let mut unreadable = Vec::new();
@@ -54,7 +60,10 @@ pub(in crate::tools) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) 
             Ok(text) => {
                 let file = sources.add(path.display().to_string(), text);
                 inputs.push(match role {
-                    Role::Compose => Input::Compose(file),
+                    Role::Compose => {
+                        compose_files.push(file);
+                        Input::Compose(file)
+                    }
                     Role::Network => Input::Network(file),
                 });
             }
@@ -64,12 +73,12 @@ pub(in crate::tools) fn describe(files: &[(PathBuf, Role)], defaults: Defaults) 
     if !unreadable.is_empty() {
         anyhow::bail!(unreadable.join("\nerror: "));
     }
-    let (config, mut diagnostics) = load(&sources, &inputs, &environment());
+    let (config, mut diagnostics) = load(&sources, &inputs, env);
     let sources = Arc::new(sources);
     let (network, found) = resolve(config, sources.clone(), defaults);
     diagnostics.extend(found);
     tidy(&mut diagnostics);
-    Ok(Described { network, sources, diagnostics })
+    Ok(Described { network, sources, diagnostics, compose_files })
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

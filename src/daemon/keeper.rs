@@ -1,0 +1,378 @@
+//! A lab in the loop: its nodes take the place of an engine's containers.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{PipeWriter, Write};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::container::ContainerId;
+use crate::daemon::Daemon;
+use crate::daemon::serve::Connection;
+use crate::lab::{Changed, Lab, Wanted};
+use crate::network::{Command, Network};
+use crate::plan::{Ns, Subject};
+use crate::process::node;
+use crate::reconcile::{
+    EngineId, Event, Failure, Found, Health, NodeState, NodeStatus, ProcessStatus, Reconciler, Served, Status,
+};
+use crate::service::{self, Node};
+
+/// What the loop of a lab runs with beyond that of an engine.
+#[derive(Debug)]
+pub struct Keeping {
+    pub lab: Lab,
+    /// What a request to be of another shape means.
+    pub read: Read,
+    /// Readable once the other end is closed: then everything is to end.
+    pub tie: Option<OwnedFd>,
+    /// Is told `ok` once requests are answered.
+    pub ready: Option<PipeWriter>,
+}
+
+/// Turns a request into what there is to be; the error is for whoever asks.
+pub type Read = fn(&serde_json::Value, &Lab) -> anyhow::Result<Asked>;
+
+/// What there is to be.
+#[derive(Debug)]
+pub struct Asked {
+    pub network: Network,
+    pub nodes: Vec<Wanted>,
+}
+
+/// What the loop listens to for a lab.
+pub(super) struct Stirs {
+    said: AsyncFd<OwnedFd>,
+    child: Signal,
+    tie: Option<AsyncFd<OwnedFd>>,
+}
+
+/// What made the loop look at its lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stir {
+    /// A node has something to say.
+    Said,
+    /// A child has ended.
+    Child,
+    /// Whoever the lab is for is gone.
+    Untied,
+    /// The time that the lab named has come.
+    Due,
+}
+
+impl Stirs {
+    #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
+    pub(super) fn new(keeping: &mut Keeping) -> anyhow::Result<Self> {
+        // SAFETY: each file owns its descriptor and keeps it.
+        let watch = |it: OwnedFd| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
+        let said = keeping.lab.poll().try_clone_to_owned().context("listen to nodes")?;
+        Ok(Self {
+            said: watch(said).context("listen to nodes")?,
+            child: signal(SignalKind::child()).context("listen for SIGCHLD")?,
+            tie: keeping.tie.take().map(watch).transpose().context("listen to who runs the lab")?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(stirs: &mut Option<Self>) -> Stir {
+        let Some(it) = stirs else { return std::future::pending().await };
+        tokio::select! {
+            ready = it.said.readable() => {
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                Stir::Said
+            }
+            _ = it.child.recv() => Stir::Child,
+            () = untied(&mut it.tie) => Stir::Untied,
+        }
+    }
+}
+
+async fn untied(tie: &mut Option<AsyncFd<OwnedFd>>) {
+    match tie {
+        Some(it) => drop(it.readable().await),
+        None => std::future::pending().await,
+    }
+    *tie = None;
+}
+
+/// A lab, and how far it is.
+pub(super) struct Keeper {
+    pub(super) lab: Lab,
+    read: Read,
+    /// It is to end, and its loop with it.
+    ending: bool,
+    /// Those who wait for it to be as they asked.
+    waiting: Vec<Connection>,
+}
+
+impl Keeper {
+    pub(super) fn new(keeping: Keeping) -> anyhow::Result<Self> {
+        if let Some(mut ready) = keeping.ready {
+            ready.write_all(b"ok").context("tell that the lab listens")?;
+        }
+        Ok(Self { lab: keeping.lab, read: keeping.read, ending: false, waiting: Vec::new() })
+    }
+}
+
+impl Daemon {
+    /// Looks at the lab after something made us.
+    pub(super) fn stirred(&mut self, stir: Stir, events: &mut VecDeque<Event>) {
+        let now = Instant::now();
+        let Some(keeper) = &mut self.keeper else { return };
+        let changed = match stir {
+            Stir::Said => keeper.lab.hear(now),
+            Stir::Child => {
+                let buried = keeper.lab.bury(now);
+                events.extend(buried.commands.into_iter().map(|id| Event::CommandsDone { id }));
+                buried.changed
+            }
+            Stir::Untied => {
+                log::info!("whoever the lab was for is gone: it ends");
+                self.end_lab();
+                return;
+            }
+            Stir::Due => Vec::new(),
+        };
+        let hint = |Changed(id)| Event::Hint { engine: EngineId::Lab, id };
+        events.extend(changed.into_iter().map(hint));
+    }
+
+    /// Does for the lab what has become possible. Answers events that follow.
+    pub(super) fn tend(&mut self) -> Option<Event> {
+        let keeper = self.keeper.as_mut()?;
+        let reconciler = &self.reconciler;
+        keeper.lab.link(|id| reconciler.is_tried(id));
+        keeper.lab.act(Instant::now());
+        if !keeper.waiting.is_empty() && keeper.lab.is_settled() && reconciler.health() != Health::Working {
+            let waiting = std::mem::take(&mut keeper.waiting);
+            let status = self.status().to_json();
+            waiting.into_iter().for_each(|it| it.reply(&status));
+        }
+        let keeper = self.keeper.as_mut()?;
+        if !keeper.ending || !keeper.lab.is_empty() {
+            return None;
+        }
+        keeper.ending = false;
+        if keeper.lab.uses_host() {
+            return Some(Event::Stop);
+        }
+        // With the lab's own namespaces everything in them goes.
+        self.exit = Some(0);
+        None
+    }
+
+    /// Ends all nodes, and then the loop.
+    pub(super) fn end_lab(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.lab.stop(Instant::now());
+            keeper.ending = true;
+        }
+    }
+
+    /// Makes the lab what a request asks for. The error is for whoever asks; then nothing has changed.
+    pub(super) fn reshape(&mut self, request: &serde_json::Value) -> anyhow::Result<()> {
+        let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is no lab") };
+        anyhow::ensure!(!keeper.ending, "the lab is ending");
+        let asked = (keeper.read)(request, &keeper.lab)?;
+        if !asked.network.stays_inside() {
+            keeper.lab.set_uses_host()?;
+        }
+        keeper.lab.set(asked.nodes, Instant::now())?;
+        let own = self.reconciler.own().clone();
+        self.reconciler = Reconciler::new(asked.network, own, &[EngineId::Lab], false);
+        self.wake_at = None;
+        let containers = keeper.lab.containers();
+        let mut events = VecDeque::from([Event::Listed { engine: EngineId::Lab, containers }]);
+        self.handle(&mut events);
+        Ok(())
+    }
+
+    /// Answers a request that a lab alone has an answer to.
+    pub(super) fn answer_for_lab(&mut self, name: &str, body: &Value, connection: Connection) {
+        match name {
+            "apply" => match self.reshape(body) {
+                Ok(()) => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.waiting.push(connection);
+                    }
+                }
+                Err(error) => connection.refuse(&format!("{error:#}")),
+            },
+            "down" => {
+                self.end_lab();
+                connection.reply(&json!({}));
+            }
+            "find" => connection.answer(self.find_nodes(body)),
+            "enter" => match self.way_into(body) {
+                Ok((answer, file)) => connection.reply_with_file(&answer, file),
+                Err(error) => connection.refuse(&error.to_string()),
+            },
+            _ => connection.refuse(&format!(
+                "there is no request `{name}`, but `status`, `watch`, `apply`, `down`, `find` and `enter`"
+            )),
+        }
+    }
+
+    /// Nodes by what people call them, all of them where none is named: names, logs and addresses.
+    fn find_nodes(&self, body: &Value) -> anyhow::Result<Value> {
+        let keeper = self.keeper.as_ref().context("this is no lab")?;
+        let all = keeper.lab.nodes();
+        let words = body.get("nodes").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut found: Vec<&Node> = Vec::new();
+        for word in &words {
+            found.push(service::find(&all, word.as_str().context("a node's name is a string")?)?);
+        }
+        if words.is_empty() {
+            found = all.iter().collect();
+        }
+        let status = self.reconciler.status();
+        let node = |it: &&Node| {
+            let links = status.nodes.iter().find(|node| node.name == it.name).map(|it| it.links.as_slice());
+            let addrs = links.unwrap_or_default().iter().flat_map(|it| &it.addrs);
+            json!({
+                "name": it.short,
+                "container": it.name,
+                "log": keeper.lab.log(&it.name),
+                "addresses": addrs.map(|it| it.addr().to_string()).collect::<Vec<_>>(),
+            })
+        };
+        Ok(json!({ "nodes": found.iter().map(node).collect::<Vec<_>>() }))
+    }
+
+    /// The process whose namespaces are a node's, or those of the bridges, and what a program there is to have.
+    fn way_into(&self, body: &Value) -> anyhow::Result<(Value, OwnedFd)> {
+        let keeper = self.keeper.as_ref().context("this is no lab")?;
+        let user_namespace = std::fs::read_link("/proc/self/ns/user").context("tell the user namespace")?;
+        let user_namespace = user_namespace.display().to_string();
+        let Some(word) = body.get("node").and_then(Value::as_str) else {
+            let own = node::pidfd(i32::try_from(std::process::id())?).context("open the keeper itself")?;
+            let answer = json!({"name": "the bridges", "user_namespace": user_namespace});
+            return Ok((answer, own));
+        };
+        let all = keeper.lab.nodes();
+        let found = service::find(&all, word)?;
+        let Some((pidfd, setup)) = keeper.lab.entry(&found.name) else {
+            let life = keeper.lab.life(&found.name);
+            let state = life.as_ref().map_or("gone", |it| it.state);
+            anyhow::bail!("node {} does not run: it is {state}", found.short);
+        };
+        let env = setup.env.iter().map(|(name, value)| (name.clone(), json!(value)));
+        let user = setup.user.as_ref().map(|it| json!({"uid": it.uid, "gid": it.gid, "groups": it.groups}));
+        let answer = json!({
+            "name": found.short,
+            "env": env.collect::<serde_json::Map<String, Value>>(),
+            "folder": setup.folder,
+            "user": user,
+            "user_namespace": user_namespace,
+        });
+        Ok((answer, pidfd.try_clone_to_owned()?))
+    }
+
+    /// Takes hold of a node's namespace, unless it has ended since.
+    pub(super) fn inspect_node(&mut self, id: ContainerId, ticket: u64) -> Event {
+        let engine = EngineId::Lab;
+        let found = self.keeper.as_ref().and_then(|it| it.lab.find(&id));
+        let attached = found.map(|(container, netns)| (self.attach_node(&id, netns), container));
+        let found = match attached {
+            None => None,
+            Some((Ok(netns), container)) => Some(Found { container, netns }),
+            Some((Err(error), container)) => {
+                return Event::Unreachable(crate::reconcile::Unreachable {
+                    engine,
+                    id,
+                    container: Some(container),
+                    ticket,
+                    message: error.to_string(),
+                    help: error.hint().map(str::to_owned),
+                });
+            }
+        };
+        Event::Inspected { engine, id, ticket, found }
+    }
+
+    fn attach_node(&mut self, id: &ContainerId, netns: File) -> Result<u64, crate::kernel::Error> {
+        let inode = self.kernel.attach_netns(id, netns)?;
+        self.kernel.loopback_up(&Ns::Container(id.clone()))?;
+        Ok(inode)
+    }
+
+    /// Runs the commands of a node; answers an event where none could be started.
+    pub(super) fn run_in_node(&mut self, id: ContainerId, name: &str, commands: &[Command]) -> Option<Event> {
+        let keeper = self.keeper.as_mut()?;
+        let mut any = false;
+        for it in commands {
+            let argv = it.argv();
+            let shown = match it {
+                Command::Shell(text) => text.clone(),
+                Command::Exec(argv) => argv.join(" "),
+            };
+            match keeper.lab.run(&id, argv, shown.clone()) {
+                Ok(()) => any = true,
+                Err(error) => log::warn!("{name}: command `{shown}` could not be run: {error}"),
+            }
+        }
+        (!any).then_some(Event::CommandsDone { id })
+    }
+
+    /// Everything that is known, of a lab with its processes.
+    pub(super) fn status(&self) -> Status {
+        let mut status = self.reconciler.status();
+        let Some(keeper) = &self.keeper else { return status };
+        status.served = Served::Lab;
+        let mut nodes: Vec<NodeStatus> = Vec::new();
+        for (container, life) in keeper.lab.lives() {
+            let known = status.nodes.iter().position(|it| it.name == container.name);
+            let mut node = match known {
+                Some(at) => status.nodes.remove(at),
+                None => NodeStatus {
+                    name: container.name.clone(),
+                    service: container.service,
+                    index: container.index,
+                    engine: EngineId::Lab,
+                    id: container.id,
+                    state: match life.state {
+                        "running" | "stopping" => NodeState::Connected,
+                        "waiting" => NodeState::Working,
+                        _ => NodeState::Stopped,
+                    },
+                    links: Vec::new(),
+                    errors: Vec::new(),
+                    process: None,
+                },
+            };
+            if let Some(why) = &life.error {
+                node.errors.push(Failure {
+                    subject: Subject::Container(node.name.clone()),
+                    message: why.clone(),
+                    help: None,
+                    origin: None,
+                    is_final: true,
+                });
+                status.state = Health::Failing;
+            }
+            node.process = Some(ProcessStatus {
+                name: life.short,
+                state: life.state.to_owned(),
+                pid: life.pid,
+                exit_code: life.exit_code,
+                restarts: life.restarts,
+                health: life.health.map(str::to_owned),
+                command: life.command,
+                notes: life.notes,
+                log: life.log.display().to_string(),
+            });
+            nodes.push(node);
+        }
+        nodes.append(&mut status.nodes);
+        status.nodes = nodes;
+        status
+    }
+}

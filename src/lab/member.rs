@@ -1,0 +1,421 @@
+//! One node's life: from its start to its end, and again.
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::container::{Container, ContainerId};
+use crate::lab::gate::Stage;
+use crate::lab::health::{Checks, Health};
+use crate::lab::setup::Wanted;
+use crate::process::node::{self, Ended, Node, Setup, run_inside};
+use crate::service::Restart;
+
+/// A program that ran for longer than this had begun well: the next restart comes at once again.
+const WELL: Duration = Duration::from_secs(10);
+
+/// The longest wait between two starts.
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) wanted: Wanted,
+    /// What it is to be after its end.
+    next: Option<Wanted>,
+    pub(super) phase: Phase,
+    pub(super) generation: u64,
+    restarts: u32,
+    /// Restarts since it last ran well.
+    quick: u32,
+    pub(super) notes: Vec<String>,
+    /// It is to end, at the latest by then.
+    end_by: Option<Instant>,
+    checks: Checks,
+}
+
+/// How far a node is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// To be started.
+    Waiting,
+    /// Its surroundings are being made.
+    Making(Node),
+    /// It waits for its links, and for what it depends on.
+    Held {
+        process: Node,
+        netns: File,
+        linked: bool,
+    },
+    /// It was told to become its program.
+    Beginning {
+        process: Node,
+        netns: File,
+    },
+    Running {
+        process: Node,
+        netns: File,
+        since: Instant,
+    },
+    /// It is over, until it is started again.
+    Ended {
+        how: How,
+        again_at: Option<Instant>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum How {
+    Ended(Ended),
+    /// It could not begin.
+    Failed(String),
+}
+
+/// How a node fares, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// `waiting`, `running`, `stopping`, `restarting`, `exited`, `failed`.
+    pub state: &'static str,
+    /// Why it could not begin.
+    pub error: Option<String>,
+    /// Of its first process, as the host counts.
+    pub pid: Option<i32>,
+    /// Of the last end.
+    pub exit_code: Option<i32>,
+    pub restarts: u32,
+    /// `healthy`, `unhealthy`, or `starting`; None where nothing checks it.
+    pub health: Option<&'static str>,
+    /// Its program and arguments; empty where it idles.
+    pub command: Vec<String>,
+    pub notes: Vec<String>,
+    pub log: std::path::PathBuf,
+    /// What it is called for short.
+    pub short: String,
+}
+
+impl Member {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        let notes = wanted.notes.clone();
+        Self {
+            wanted,
+            next: None,
+            phase: Phase::Waiting,
+            generation: 0,
+            restarts: 0,
+            quick: 0,
+            notes,
+            end_by: None,
+            checks: Checks::default(),
+        }
+    }
+
+    /// What it is called among containers: each start is another one.
+    pub(super) fn id(&self) -> ContainerId {
+        ContainerId::new(format!("{}@{}", self.wanted.node.name, self.generation))
+    }
+
+    pub(super) fn container(&self, project: &str) -> Container {
+        Container {
+            id: self.id(),
+            name: self.wanted.node.name.clone(),
+            project: Some(project.to_owned()),
+            working_dir: None,
+            service: Some(self.wanted.node.service.name.clone()),
+            index: self.wanted.node.index,
+        }
+    }
+
+    pub(super) fn process(&self) -> Option<&Node> {
+        match &self.phase {
+            Phase::Making(process)
+            | Phase::Held { process, .. }
+            | Phase::Beginning { process, .. }
+            | Phase::Running { process, .. } => Some(process),
+            Phase::Waiting | Phase::Ended { .. } => None,
+        }
+    }
+
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.process().map(Node::pid)
+    }
+
+    /// Once it has its namespaces.
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process().map(Node::pidfd)
+    }
+
+    pub(super) fn has_network(&self) -> bool {
+        matches!(self.phase, Phase::Held { .. } | Phase::Beginning { .. } | Phase::Running { .. })
+    }
+
+    pub(super) fn netns(&self) -> Option<File> {
+        match &self.phase {
+            Phase::Held { netns, .. } | Phase::Beginning { netns, .. } | Phase::Running { netns, .. } => {
+                netns.try_clone().ok()
+            }
+            Phase::Waiting | Phase::Making(_) | Phase::Ended { .. } => None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Ended { .. })
+    }
+
+    /// Makes it what is wanted now.
+    pub(super) fn want(&mut self, wanted: Wanted, now: Instant) {
+        if self.wanted.setup != wanted.setup
+            || self.wanted.node.service.shares_network_of != wanted.node.service.shares_network_of
+        {
+            if self.has_ended() {
+                *self = Self { generation: self.generation, ..Self::new(wanted) };
+            } else {
+                self.next = Some(wanted);
+                self.doom(now);
+            }
+            return;
+        }
+        self.wanted = wanted;
+        if self.end_by.is_some() {
+            // It is on its way out already, and comes back.
+            self.next = Some(self.wanted.clone());
+        } else if let Phase::Ended { .. } = self.phase {
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// Asks it to end, in the time that its service gives it.
+    pub(super) fn doom(&mut self, now: Instant) {
+        if self.end_by.is_some() {
+            return;
+        }
+        let service = &self.wanted.node.service;
+        let signal = service.stop_signal;
+        let Some(process) = self.process() else {
+            self.phase = Phase::Ended { how: How::Ended(Ended::Code(0)), again_at: None };
+            return;
+        };
+        // What has not become its program yet, or would not notice, need not be waited for.
+        if matches!(self.phase, Phase::Running { .. }) && process.catches(signal) {
+            process.signal(signal);
+            self.end_by = Some(now + service.stop_grace);
+        } else {
+            process.signal(libc::SIGKILL);
+            self.end_by = Some(now + LONGEST);
+        }
+    }
+
+    /// Kills what had its time to end.
+    pub(super) fn end_if_due(&mut self, now: Instant) {
+        if self.end_by.is_some_and(|it| it <= now)
+            && let Some(process) = self.process()
+        {
+            process.signal(libc::SIGKILL);
+            self.end_by = Some(now + LONGEST);
+        }
+        if let Some(pid) = self.checks.late(now) {
+            node::kill_group(pid);
+        }
+    }
+
+    pub(super) fn start_is_due(&self, now: Instant) -> bool {
+        match &self.phase {
+            Phase::Waiting => true,
+            Phase::Ended { again_at, .. } => again_at.is_some_and(|it| it <= now),
+            _ => false,
+        }
+    }
+
+    pub(super) fn started(&mut self, process: Node, generation: u64) {
+        if let Phase::Ended { .. } = self.phase {
+            self.restarts += 1;
+        }
+        self.phase = Phase::Making(process);
+        self.generation = generation;
+        self.notes = self.wanted.notes.clone();
+    }
+
+    pub(super) fn ready(&mut self, netns: File) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Making(process) => Phase::Held { process, netns, linked: false },
+            other => other,
+        };
+    }
+
+    pub(super) fn waits_to_begin(&self) -> bool {
+        matches!(self.phase, Phase::Held { linked: true, .. }) && self.end_by.is_none()
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Held { process, netns, .. } => {
+                if let Err(error) = process.go() {
+                    log::error!("{}: tell the node to begin: {error}", self.wanted.node.name);
+                }
+                Phase::Beginning { process, netns }
+            }
+            other => other,
+        };
+    }
+
+    pub(super) fn began(&mut self, now: Instant) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Beginning { process, netns } => Phase::Running { process, netns, since: now },
+            other => other,
+        };
+        if let (Phase::Running { .. }, Some(check)) = (&self.phase, &self.wanted.node.service.healthcheck) {
+            self.checks.begin(check, now);
+        }
+    }
+
+    /// It cannot be, and its process, if there is one, ends by itself.
+    pub(super) fn failed(&mut self, why: String, now: Instant) {
+        let how = How::Failed(why);
+        match self.process() {
+            None => self.phase = Phase::Ended { how, again_at: self.again_at(&Ended::Code(126), now) },
+            Some(_) => self.notes.push(match how {
+                How::Failed(why) => why,
+                How::Ended(it) => it.to_string(),
+            }),
+        }
+    }
+
+    /// It will never be let begin.
+    pub(super) fn give_up(&mut self, why: String, now: Instant) {
+        if let Some(process) = self.process() {
+            process.signal(libc::SIGKILL);
+        }
+        self.notes.push(why);
+        self.end_by = Some(now + LONGEST);
+    }
+
+    pub(super) fn ended(&mut self, ended: Ended, now: Instant) {
+        let began = matches!(self.phase, Phase::Running { .. });
+        if let Phase::Running { since, .. } = self.phase
+            && now - since > WELL
+        {
+            self.quick = 0;
+        }
+        self.checks.end();
+        if let Some(next) = self.next.take() {
+            *self = Self { generation: self.generation, ..Self::new(next) };
+            return;
+        }
+        let asked = self.end_by.take().is_some();
+        let how = match self.notes.last() {
+            // Whoever kills a node that is yet to begin leaves no word behind.
+            Some(why) if !began => How::Failed(why.clone()),
+            _ if !began && !asked => How::Failed(format!("it was ended before it began: {ended}")),
+            _ => How::Ended(ended),
+        };
+        let again_at = if asked { None } else { self.again_at(&ended, now) };
+        self.phase = Phase::Ended { how, again_at };
+    }
+
+    fn again_at(&mut self, ended: &Ended, now: Instant) -> Option<Instant> {
+        let again = match self.wanted.node.service.restart {
+            Restart::No => false,
+            Restart::Always => true,
+            Restart::OnFailure(most) => ended.code() != 0 && most.is_none_or(|most| self.restarts < most),
+        };
+        if !again {
+            return None;
+        }
+        let pause = (Duration::from_millis(100) * 2_u32.pow(self.quick.min(10))).min(LONGEST);
+        self.quick += 1;
+        Some(now + pause)
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match &self.phase {
+            Phase::Waiting | Phase::Making(_) | Phase::Held { .. } | Phase::Beginning { .. } => {
+                Stage::Waiting
+            }
+            Phase::Running { .. } => match self.checks.health {
+                Health::Unknown => Stage::Running,
+                Health::Healthy => Stage::Healthy,
+                Health::Unhealthy => Stage::Unhealthy,
+            },
+            Phase::Ended { again_at: Some(_), .. } => Stage::Running,
+            Phase::Ended { how: How::Ended(it), .. } => Stage::Ended(it.code()),
+            Phase::Ended { how: How::Failed(_), .. } => Stage::Failed,
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        match &self.phase {
+            Phase::Running { .. } => self.end_by.is_none(),
+            Phase::Ended { .. } => true,
+            Phase::Waiting | Phase::Making(_) | Phase::Held { .. } | Phase::Beginning { .. } => false,
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        let again = match &self.phase {
+            Phase::Ended { again_at, .. } => *again_at,
+            _ => None,
+        };
+        again.into_iter().chain(self.end_by).chain(self.checks.wake_at()).min()
+    }
+
+    /// Starts a look at the node's health; answers the process id.
+    pub(super) fn check_if_due(&mut self, now: Instant, folder: &Path) -> Option<i32> {
+        let check = self.wanted.node.service.healthcheck.as_ref()?;
+        if !matches!(self.phase, Phase::Running { .. }) || !self.checks.is_due(now) {
+            return None;
+        }
+        let setup = Setup { argv: check.argv.clone(), ..self.wanted.setup.clone() };
+        let run = || {
+            let output = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+            let pidfd = self.pidfd().ok_or(std::io::ErrorKind::NotFound)?.try_clone_to_owned()?;
+            run_inside(&pidfd, &setup, output.into())
+        };
+        match run() {
+            Ok(pid) => {
+                self.checks.runs(pid, &check.clone(), now);
+                Some(pid)
+            }
+            Err(error) => {
+                log::warn!("{}: check its health: {error} ({})", self.wanted.node.name, folder.display());
+                self.checks.end();
+                None
+            }
+        }
+    }
+
+    pub(super) fn checked(&mut self, pid: i32, ended: Ended, now: Instant) {
+        if let Some(check) = &self.wanted.node.service.healthcheck {
+            self.checks.ran(pid, ended, check, now);
+        }
+    }
+
+    pub(super) fn life(&self, folder: &Path) -> Life {
+        let (state, error, exit_code) = match &self.phase {
+            _ if self.end_by.is_some() => ("stopping", None, None),
+            Phase::Running { .. } => ("running", None, None),
+            Phase::Ended { how: How::Failed(why), again_at: None } => ("failed", Some(why.clone()), None),
+            Phase::Ended { how: How::Failed(why), .. } => ("restarting", Some(why.clone()), None),
+            Phase::Ended { how: How::Ended(it), again_at: None } => ("exited", None, Some(it.code())),
+            Phase::Ended { how: How::Ended(it), .. } => ("restarting", None, Some(it.code())),
+            Phase::Waiting | Phase::Making(_) | Phase::Held { .. } | Phase::Beginning { .. } => {
+                ("waiting", None, None)
+            }
+        };
+        let health = self.wanted.node.service.healthcheck.as_ref().map(|_| match self.checks.health {
+            Health::Unknown => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        });
+        Life {
+            state,
+            error,
+            pid: self.process().and_then(Node::host_pid),
+            exit_code,
+            restarts: self.restarts,
+            health,
+            command: self.wanted.setup.argv.clone(),
+            notes: self.notes.clone(),
+            log: crate::lab::setup::node_folder(folder, &self.wanted.node.name).join("log"),
+            short: self.wanted.node.short.clone(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From a service of the compose files to what a node's first process is to be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::process::node::{Bind, Setup, User};
+use crate::service::{Node, Source};
+
+/// A node that there is to be.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub node: Node,
+    pub setup: Setup,
+    /// The text of its `/etc/hosts`.
+    pub hosts: String,
+    /// What its service asks for that it does not get.
+    pub notes: Vec<String>,
+}
+
+/// What all nodes of a lab have in common.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The lab's folder.
+    pub folder: PathBuf,
+    /// Where programs run whose service names no folder.
+    pub working_dir: PathBuf,
+    /// What services need not set: PATH, HOME and the like.
+    pub env: Vec<(String, String)>,
+    /// What a node writes is its own.
+    pub private_root: bool,
+    /// Names of programs that we are, for where there is no file of that name.
+    pub own_programs: Vec<&'static str>,
+    /// The user namespace knows no other user.
+    pub rootless: bool,
+}
+
+/// Where a node has its log and its files.
+pub(super) fn node_folder(lab: &Path, name: &str) -> PathBuf {
+    lab.join("nodes").join(name)
+}
+
+/// What the nodes are to be; `hosts` are the texts of their `/etc/hosts`, in the same order.
+pub fn wanted(nodes: Vec<Node>, hosts: Vec<String>, around: &Surroundings) -> Vec<Wanted> {
+    let mut users = Users::default();
+    let with_hosts = nodes.into_iter().zip(hosts);
+    with_hosts.map(|(node, hosts)| one(node, hosts, around, &mut users)).collect()
+}
+
+fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> Wanted {
+    let service = node.service.clone();
+    let mut notes = service.notes.clone();
+    let folder = node_folder(&around.folder, &node.name);
+    let mut env: BTreeMap<String, String> = around.env.iter().cloned().collect();
+    env.insert("HOSTNAME".to_owned(), node.hostname.clone());
+    env.extend(service.env.iter().cloned());
+    let user = service.user.as_deref().filter(|it| !["0", "root", "0:0", "root:root"].contains(it));
+    let user = match user.map(|it| users.find(it)) {
+        None => None,
+        Some(Some(_)) if around.rootless => {
+            notes.push("user: a lab of an ordinary user has no other users".to_owned());
+            None
+        }
+        Some(None) => {
+            notes.push(format!(
+                "user {}: there is no such user here",
+                service.user.as_deref().unwrap_or_default()
+            ));
+            None
+        }
+        Some(found) => found,
+    };
+    let mut binds = vec![
+        Bind { source: folder.join("hosts"), target: "/etc/hosts".into(), read_only: false },
+        Bind { source: folder.join("hostname"), target: "/etc/hostname".into(), read_only: false },
+    ];
+    for (number, it) in service.volumes.iter().enumerate() {
+        let (source, create) = match &it.source {
+            Source::Path { path, create } => (path.clone(), *create),
+            Source::Volume(name) => (around.folder.join("volumes").join(name), true),
+            Source::Anonymous => (folder.join("volumes").join(number.to_string()), true),
+        };
+        if create && let Err(error) = fs::create_dir_all(&source) {
+            // A file that is there is as good.
+            if !source.exists() {
+                notes.push(format!("volume {}: make {}: {error}", it.target, source.display()));
+                continue;
+            }
+        }
+        binds.push(Bind { source, target: it.target.clone().into(), read_only: it.read_only });
+    }
+    let setup = Setup {
+        hostname: node.hostname.clone(),
+        domainname: service.domainname.clone(),
+        layer: around.private_root.then(|| folder.join("layer")),
+        binds,
+        tmpfs: service.tmpfs.iter().map(|it| (it.target.clone(), it.options.clone())).collect(),
+        sysctls: service.sysctls.clone(),
+        argv: service.argv.clone(),
+        env: env.into_iter().collect(),
+        folder: service.working_dir.as_ref().map_or_else(|| around.working_dir.clone(), PathBuf::from),
+        user,
+        init: service.init,
+        log: folder.join("log"),
+        own_programs: around.own_programs.clone(),
+    };
+    Wanted { node, setup, hosts, notes }
+}
+
+/// Users and groups of the host, by the files that name them: a static program has no other way to ask.
+#[derive(Default)]
+struct Users {
+    passwd: Option<String>,
+    group: Option<String>,
+}
+
+impl Users {
+    /// `USER[:GROUP]`, by names or numbers.
+    fn find(&mut self, text: &str) -> Option<User> {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let passwd = self.passwd.get_or_insert_with(|| read("/etc/passwd"));
+        let group = self.group.get_or_insert_with(|| read("/etc/group"));
+        find_user(text, passwd, group)
+    }
+}
+
+fn find_user(text: &str, passwd: &str, group: &str) -> Option<User> {
+    let (user, wanted_group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let rows = |text: &str| -> Vec<Vec<String>> {
+        text.lines().map(|it| it.split(':').map(str::to_owned).collect()).collect()
+    };
+    let number = |row: &[String], at: usize| row.get(at).and_then(|it| it.parse::<u32>().ok());
+    let is = |row: &[String], word: &str, at: usize| {
+        row.first().is_some_and(|it| it == word) || row.get(at).is_some_and(|it| it == word)
+    };
+    let passwd = rows(passwd);
+    let found = passwd.iter().find(|it| is(it, user, 2));
+    let uid = found.and_then(|it| number(it, 2)).or_else(|| user.parse().ok())?;
+    let name = found.and_then(|it| it.first()).cloned().unwrap_or_default();
+    let groups = rows(group);
+    let gid = match wanted_group {
+        Some(word) => {
+            let row = groups.iter().find(|it| is(it, word, 2));
+            row.and_then(|it| number(it, 2)).or_else(|| word.parse().ok())?
+        }
+        None => found.and_then(|it| number(it, 3)).unwrap_or(0),
+    };
+    let member = |row: &&Vec<String>| {
+        row.get(3).is_some_and(|it| !name.is_empty() && it.split(',').any(|it| it == name))
+    };
+    let further = groups.iter().filter(member).filter_map(|it| number(it, 2));
+    Some(User { uid, gid, groups: further.collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_names_and_numbers() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nfrr:x:92:93::/:/bin/false\n";
+        let group = "root:x:0:\nfrr:x:93:\nfrrvty:x:94:frr,root\n";
+        let found = |text: &str| find_user(text, passwd, group).map(|it| (it.uid, it.gid, it.groups));
+        for (text, expected) in [
+            ("frr", Some((92, 93, vec![94]))),
+            ("92", Some((92, 93, vec![94]))),
+            ("frr:frrvty", Some((92, 94, vec![94]))),
+            ("frr:7", Some((92, 7, vec![94]))),
+            ("1234", Some((1234, 0, vec![]))),
+            ("1234:93", Some((1234, 93, vec![]))),
+            ("nobody-here", None),
+            ("frr:no-group", None),
+            ("", None),
+        ] {
+            assert_eq!(found(text), expected, "{text}");
+        }
+    }
+}

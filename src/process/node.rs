@@ -1,0 +1,424 @@
+//! A program in namespaces of its own: network, host name, mounts and processes, over the root file system of the host.
+//!
+//! The first process is a copy of this one ([`clone(2)`] without exec), which makes its surroundings, says that it is
+//! ready, waits to be told, and becomes the program: as process 1 of its process namespace, as in a container. Its end
+//! ends everything in there, and with the last process go namespaces, interfaces and mounts.
+//!
+//! [`clone(2)`]: https://man7.org/linux/man-pages/man2/clone.2.html
+
+mod born;
+mod enter;
+mod mounts;
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::cmsg_space;
+use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
+};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, fork};
+
+pub use enter::{Entry, enter, enter_user, run_inside};
+
+/// What a node's first process is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    pub hostname: String,
+    pub domainname: Option<String>,
+    /// A folder for what the node writes: then its root file system is a layer of its own over the host's. Without it
+    /// the two share their files.
+    pub layer: Option<PathBuf>,
+    pub binds: Vec<Bind>,
+    /// Folders that are to be empty file systems in memory, each with its options.
+    pub tmpfs: Vec<(String, String)>,
+    /// Settings below `/proc/sys`, with dots, each with its value.
+    pub sysctls: Vec<(String, String)>,
+    /// The program, and its arguments. Empty: the node idles.
+    pub argv: Vec<String>,
+    /// All of its environment.
+    pub env: Vec<(String, String)>,
+    pub folder: PathBuf,
+    /// Numbers of user and group, and of further groups.
+    pub user: Option<User>,
+    /// Process 1 stays with us: it passes signals on, and buries orphans.
+    pub init: bool,
+    /// Where standard output and standard error go, appended.
+    pub log: PathBuf,
+    /// Names of programs that we are ourselves, for where the file system has none of that name.
+    pub own_programs: Vec<&'static str>,
+}
+
+/// A file or folder of the host at a place of the node's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+/// Whom a program runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+/// Whose network a node has.
+#[derive(Clone, Copy, Debug)]
+pub enum Net<'a> {
+    Own,
+    /// That of a namespace, or of the process behind a pidfd.
+    Of(BorrowedFd<'a>),
+}
+
+/// A node's first process.
+#[derive(Debug)]
+pub struct Node {
+    pid: Pid,
+    pidfd: OwnedFd,
+    /// Closed at its other end once the program runs.
+    talk: OwnedFd,
+}
+
+/// What a node's first process says before it becomes the program.
+#[derive(Debug)]
+pub enum Heard {
+    /// Its surroundings are made; this is its network namespace.
+    Ready(File),
+    /// Something about it is not as asked for.
+    Note(String),
+    /// It can not be, and ends.
+    Failed(String),
+    /// The program runs, or the process has ended.
+    Began,
+    /// Nothing yet.
+    Nothing,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Ended {
+    /// As shells count: 128 and the signal's number.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(it) => it,
+            Self::Signal(it) => 128 + it,
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(it) => write!(f, "exit code {it}"),
+            Self::Signal(it) => match Signal::try_from(*it) {
+                Ok(signal) => write!(f, "{}", signal.as_str()),
+                Err(_) => write!(f, "signal {it}"),
+            },
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node, which waits for [`Node::go`]. Fails in a process with several threads: a copy of one of them could
+    /// find locks that others hold.
+    pub fn start(setup: &Setup, net: Net<'_>) -> io::Result<Self> {
+        alone()?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )?;
+        let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWPID;
+        if matches!(net, Net::Own) {
+            flags |= CloneFlags::CLONE_NEWNET;
+        }
+        match clone(flags)? {
+            Cloned::Child => born::live(setup, net, &theirs),
+            Cloned::Parent(pid, pidfd) => Ok(Self { pid, pidfd, talk: ours }),
+        }
+    }
+
+    /// Its process id, in our process namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Stands for the process wherever it is passed to.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Readable when there is something to be heard.
+    pub fn talk(&self) -> BorrowedFd<'_> {
+        self.talk.as_fd()
+    }
+
+    /// Its process id where our `/proc` was mounted.
+    pub fn host_pid(&self) -> Option<i32> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|it| *it > 0)
+    }
+
+    /// Lets it become the program.
+    pub fn go(&self) -> io::Result<()> {
+        let sent =
+            sendmsg::<()>(self.talk.as_raw_fd(), &[IoSlice::new(b"go")], &[], MsgFlags::MSG_NOSIGNAL, None);
+        match sent {
+            // It has ended; its parent is told.
+            Ok(_) | Err(nix::Error::EPIPE | nix::Error::ECONNRESET) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next thing that it has said.
+    pub fn hear(&self) -> io::Result<Heard> {
+        let mut text = [0; 4096];
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let mut space = cmsg_space!([RawFd; 1]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+        let (bytes, file) = match recvmsg::<()>(self.talk.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Ok(it) => (it.bytes, it.cmsgs()?.find_map(received)),
+            Err(nix::Error::EAGAIN) => return Ok(Heard::Nothing),
+            Err(nix::Error::ECONNRESET) => return Ok(Heard::Began),
+            Err(error) => return Err(error.into()),
+        };
+        let said = text.get(..bytes).unwrap_or_default();
+        let rest = || String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
+        Ok(match (said.first(), file) {
+            (Some(b'r'), Some(netns)) => Heard::Ready(netns),
+            (Some(b'n'), _) => Heard::Note(rest()),
+            (None, _) => Heard::Began,
+            _ => Heard::Failed(rest()),
+        })
+    }
+
+    /// Sends a signal. That the process is gone is no error.
+    pub fn signal(&self, signal: i32) {
+        if let Ok(signal) = Signal::try_from(signal) {
+            let _ = kill(self.pid, signal);
+        }
+    }
+
+    /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).
+    ///
+    /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+    pub fn catches(&self, signal: i32) -> bool {
+        let status =
+            self.host_pid().and_then(|it| std::fs::read_to_string(format!("/proc/{it}/status")).ok());
+        let caught = status.and_then(|it| {
+            it.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok())
+        });
+        // Who cannot be asked is given the time to answer.
+        caught.is_none_or(|it| it >> (signal - 1) & 1 == 1)
+    }
+}
+
+fn received(message: ControlMessageOwned) -> Option<File> {
+    match message {
+        ControlMessageOwned::ScmRights(files) => files.first().map(|it| own_file(*it)),
+        _ => None,
+    }
+}
+
+#[expect(unsafe_code, reason = "the kernel hands over bare numbers")]
+fn own_file(fd: RawFd) -> File {
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    unsafe { File::from_raw_fd(fd) }
+}
+
+/// Children of ours that have ended, by process id: nodes, and orphans that came to us as process 1.
+pub fn buried() -> Vec<(i32, Ended)> {
+    let mut found = Vec::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => found.push((pid.as_raw(), Ended::Code(code))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                found.push((pid.as_raw(), Ended::Signal(signal as i32)));
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return found,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// A file that stands for a process: readable once it has ended (`pidfd_open(2)`, Linux 5.3).
+#[expect(unsafe_code, reason = "no crate offers it")]
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the arguments are numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, so the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Signals the process behind a pidfd. That it is gone is no error.
+#[expect(unsafe_code, reason = "no crate offers it")]
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
+    // SAFETY: the arguments are numbers, and no details are given.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+}
+
+/// Waits until the process behind a pidfd has ended. False when it has not within the time.
+pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: std::time::Duration) -> io::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let end = std::time::Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Ok(count) => return Ok(count > 0),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Kills a child and all of its process group.
+pub fn kill_group(pid: i32) {
+    let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+/// What a process is made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Our user namespace: we may make others.
+    Ours,
+    /// A user namespace of its own, in which the user that we are is root.
+    OwnUser,
+}
+
+/// Starts a process in a session, and in network, mount and process namespaces, of its own, and goes on as it in `main`,
+/// which answers its exit code. Answers its process id in our namespace; its parent is whoever takes orphans.
+pub fn detach(rights: Rights, main: impl FnOnce() -> i32) -> io::Result<i32> {
+    alone()?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: this process has one thread, so its copy may do whatever it could.
+    let child = match unsafe { fork() }? {
+        nix::unistd::ForkResult::Parent { child } => child,
+        nix::unistd::ForkResult::Child => {
+            drop(ours);
+            let result = detached(rights);
+            if let Ok(Cloned::Child) = result {
+                drop(theirs);
+                leave(main());
+            }
+            let text = match result {
+                Ok(Cloned::Parent(pid, _)) => format!("p{}", pid.as_raw()),
+                Ok(Cloned::Child) => String::new(),
+                Err(error) => format!("e{error}"),
+            };
+            let _ = nix::unistd::write(&theirs, text.as_bytes());
+            leave(0);
+        }
+    };
+    drop(theirs);
+    let mut text = [0; 512];
+    let bytes = nix::unistd::read(&ours, &mut text)?;
+    let _ = waitpid(child, None);
+    let said = String::from_utf8_lossy(text.get(..bytes).unwrap_or_default()).into_owned();
+    match said.strip_prefix('p').map(str::parse) {
+        Some(Ok(pid)) => Ok(pid),
+        _ => Err(io::Error::other(said.get(1..).unwrap_or("it was killed").to_owned())),
+    }
+}
+
+fn detached(rights: Rights) -> io::Result<Cloned> {
+    nix::unistd::setsid()?;
+    if rights == Rights::OwnUser {
+        let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+        let what = |what: &str, it: io::Error| io::Error::new(it.kind(), format!("{what}: {it}"));
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(|it| what("make a user namespace", it.into()))?;
+        // Groups cannot be mapped before they are fixed (user_namespaces(7)).
+        for (file, text) in [
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("0 {uid} 1")),
+            ("gid_map", format!("0 {gid} 1")),
+        ] {
+            std::fs::write(format!("/proc/self/{file}"), text)
+                .map_err(|it| what(&format!("write {file}"), it))?;
+        }
+    }
+    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
+    let cloned = clone(flags).map_err(|it| {
+        io::Error::new(it.kind(), format!("make network, mount and process namespaces: {it}"))
+    })?;
+    if let Cloned::Child = cloned {
+        mounts::keep_to_ourselves()?;
+    }
+    Ok(cloned)
+}
+
+enum Cloned {
+    Parent(Pid, OwnedFd),
+    Child,
+}
+
+/// `fork()` into new namespaces, with a pidfd for the parent.
+#[expect(unsafe_code, reason = "no crate offers clone(2) as a fork")]
+fn clone(flags: CloneFlags) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let flags = flags.bits() as libc::c_long | i64::from(libc::CLONE_PIDFD) | i64::from(libc::SIGCHLD);
+    // SAFETY: without CLONE_VM and a stack this is fork(): the child goes on in a copy of our memory. The callers have
+    // made sure that there is no other thread. The kernel writes the descriptor to where `pidfd` is.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    match pid {
+        ..0 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        _ => {
+            // SAFETY: the call has succeeded, so the number is that of a descriptor that it made for us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(Pid::from_raw(i32::try_from(pid).unwrap_or(-1)), pidfd))
+        }
+    }
+}
+
+/// Is this process a single thread?
+fn alone() -> io::Result<()> {
+    // Two links are `.` and `..`.
+    match std::fs::metadata("/proc/self/task")?.nlink() {
+        ..=3 => Ok(()),
+        it => Err(io::Error::other(format!("{} threads run: only a process of one can be copied", it - 2))),
+    }
+}
+
+/// Ends this process, and nothing that was meant for the one that it is a copy of.
+#[expect(unsafe_code, reason = "no crate offers it")]
+fn leave(code: i32) -> ! {
+    // SAFETY: it takes a number and does not come back.
+    unsafe { libc::_exit(code) }
+}
+
+/// Says something to the parent; there is nobody else to tell when that fails.
+fn say(talk: &OwnedFd, letter: u8, text: &str, file: Option<&File>) {
+    let files: Vec<RawFd> = file.map(AsRawFd::as_raw_fd).into_iter().collect();
+    let rights = [ControlMessage::ScmRights(&files)];
+    let controls = if files.is_empty() { &[][..] } else { &rights[..] };
+    // Longer texts than what the other end reads at once would come without their end.
+    let cut = text.char_indices().map(|(at, _)| at).find(|it| *it > 4000).unwrap_or(text.len());
+    let letter = [letter];
+    let parts = [IoSlice::new(&letter), IoSlice::new(text.get(..cut).unwrap_or_default().as_bytes())];
+    let _ = sendmsg::<()>(talk.as_raw_fd(), &parts, controls, MsgFlags::MSG_NOSIGNAL, None);
+}

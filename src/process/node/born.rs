@@ -1,0 +1,278 @@
+//! The life of a node's first process, from its birth to the program that it becomes.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
+
+use crate::process::node::{Net, Setup, User, leave, mounts, say};
+use crate::process::program::find;
+
+/// What is wrong with a node so that it cannot be.
+type Why = String;
+
+/// Goes from birth to the program. Whatever happens, what called [`clone`](super::clone) is not gone back to.
+pub(super) fn live(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> ! {
+    let why = match prepare(setup, net, talk) {
+        Err(why) => why,
+        Ok(()) => match become_program(setup, talk) {
+            Err(why) => why,
+            Ok(it) => match it {},
+        },
+    };
+    say(talk, b'f', &why, None);
+    leave(126)
+}
+
+fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
+    let because = |what: &str| {
+        let what = what.to_owned();
+        move |it: nix::Error| format!("{what}: {}", it.desc())
+    };
+    reset_signals();
+    nix::unistd::setsid().map_err(because("begin a session"))?;
+    if let Net::Of(of) = net {
+        #[expect(clippy::disallowed_methods, reason = "a process that has yet to become a program enters")]
+        setns(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
+    }
+    let netns = File::open("/proc/self/ns/net").map_err(|it| format!("open the network namespace: {it}"))?;
+    let log = OpenOptions::new().create(true).append(true).open(&setup.log);
+    let log = log.map_err(|it| format!("open {}: {it}", setup.log.display()))?;
+    let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
+    let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
+    let root = setup.layer.as_deref().map(mounts::cover_root).transpose().map_err(own_root)?;
+    for it in &setup.binds {
+        if let Err(error) = mounts::bind(it, root.as_deref()) {
+            say(talk, b'n', &bind_note(setup, it, &error), None);
+        }
+    }
+    if let Some(root) = &root {
+        mounts::enter_root(root).map_err(own_root)?;
+    }
+    for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
+        say(talk, b'n', &format!("{missing} is the host's: the kernel refuses another one here"), None);
+    }
+    for (path, options) in &setup.tmpfs {
+        if let Err(error) = mounts::tmpfs(Path::new(path), options, root.is_some()) {
+            say(talk, b'n', &format!("tmpfs {path}: {error}"), None);
+        }
+    }
+    nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
+    if let Some(domain) = &setup.domainname {
+        set_domainname(domain).map_err(|it| format!("set the domain name: {it}"))?;
+    }
+    // Before there are interfaces: `net.ipv6.conf.default.…` is for those that come.
+    for (key, value) in setup.sysctls.iter().filter(|(key, _)| !is_of_interface(key)) {
+        set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
+    }
+    dup2_stdin(null).and(dup2_stdout(&log)).and(dup2_stderr(&log)).map_err(because("open the log"))?;
+    say(talk, b'r', "", Some(&netns));
+    drop(netns);
+    wait_to_be_told(talk)?;
+    for (key, value) in setup.sysctls.iter().filter(|(key, _)| is_of_interface(key)) {
+        set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
+    }
+    Ok(())
+}
+
+fn bind_note(setup: &Setup, it: &super::Bind, error: &io::Error) -> String {
+    let (source, target) = (it.source.display(), it.target.display());
+    if setup.layer.is_none() && !it.target.exists() {
+        return format!("volume {target} is left out: there is no {target} here (--private-root makes it)");
+    }
+    format!("volume {source} at {target} is left out: {error}")
+}
+
+/// Is it a setting of one interface, which is there once its link is?
+fn is_of_interface(key: &str) -> bool {
+    let mut parts = key.split('.').skip(2);
+    parts.next().is_some_and(|it| it == "conf" || it == "neigh")
+        && parts.next().is_some_and(|it| it != "all" && it != "default")
+}
+
+fn set_sysctl(key: &str, value: &str) -> Result<(), Why> {
+    let path = Path::new("/proc/sys").join(key.replace('.', "/"));
+    fs::write(&path, value).map_err(|it| format!("sysctl {key}={value}: {it}"))
+}
+
+#[expect(unsafe_code, reason = "no crate offers it")]
+fn set_domainname(name: &str) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as it is told there are.
+    match unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Handlers and masks are of the process that this one is a copy of.
+fn reset_signals() {
+    let _ = SigSet::empty().thread_set_mask();
+    for it in Signal::iterator() {
+        #[expect(unsafe_code, reason = "no crate offers a safe way")]
+        // SAFETY: the default action runs no code of ours.
+        let _ = unsafe { signal(it, SigHandler::SigDfl) };
+    }
+}
+
+/// An end of the conversation instead is the end of whoever made us.
+fn wait_to_be_told(talk: &OwnedFd) -> Result<(), Why> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    loop {
+        let mut files = [PollFd::new(talk.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut files, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(error) => return Err(format!("wait: {error}")),
+        }
+        let mut word = [0; 8];
+        return match nix::unistd::read(talk, &mut word) {
+            Ok(0) | Err(nix::Error::ECONNRESET) => leave(125),
+            Ok(_) => Ok(()),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => continue,
+            Err(error) => Err(format!("wait: {error}")),
+        };
+    }
+}
+
+fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
+    if setup.argv.is_empty() {
+        idle();
+    }
+    if let Err(error) = chdir(&setup.folder) {
+        say(
+            talk,
+            b'n',
+            &format!("working folder {}: {}: it is / instead", setup.folder.display(), error.desc()),
+            None,
+        );
+        chdir("/").map_err(|it| it.to_string())?;
+    }
+    let Some(program) = Program::find(setup) else {
+        let name = setup.argv.first().map(String::as_str).unwrap_or_default();
+        say(talk, b'n', &format!("there is no program `{name}` here: the node idles"), None);
+        idle();
+    };
+    if setup.init {
+        attend();
+    }
+    if let Some(user) = &setup.user {
+        change_user(user)?;
+    }
+    program.exec(setup)
+}
+
+/// A file to execute, and the words that it is given.
+pub(super) struct Program {
+    path: PathBuf,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    /// By the PATH of the environment that the program will have. None where there is none of that name.
+    pub(super) fn find(setup: &Setup) -> Option<Self> {
+        let name = setup.argv.first()?;
+        let found = if name.contains('/') {
+            Some(PathBuf::from(name)).filter(|it| it.exists())
+        } else {
+            let path = setup.env.iter().rfind(|(name, _)| name == "PATH").map(|(_, it)| it.as_str());
+            find(name, OsStr::new(path.unwrap_or(crate::process::SYSTEM_PATH)))
+        };
+        let mut argv = setup.argv.clone();
+        let path = found.or_else(|| {
+            let name = Path::new(name).file_name()?.to_str()?;
+            let own = setup.own_programs.iter().find(|it| **it == name)?;
+            *argv.first_mut()? = (*own).to_owned();
+            Some(PathBuf::from("/proc/self/exe"))
+        })?;
+        let argv = argv.iter().map(|it| CString::new(it.as_str())).collect::<Result<_, _>>().ok()?;
+        let env = setup.env.iter().map(|(name, value)| CString::new(format!("{name}={value}")));
+        Some(Self { path, argv, env: env.collect::<Result<_, _>>().ok()? })
+    }
+
+    pub(super) fn exec(&self, setup: &Setup) -> Result<Infallible, Why> {
+        let path = CString::new(self.path.as_os_str().as_bytes()).map_err(|it| it.to_string())?;
+        match execve(&path, &self.argv, &self.env) {
+            Ok(it) => Ok(it),
+            // A script without its first line, which shells run all the same.
+            Err(nix::Error::ENOEXEC) => {
+                let argv: Vec<CString> =
+                    [c"sh".to_owned(), path].into_iter().chain(self.argv.iter().skip(1).cloned()).collect();
+                execve(c"/bin/sh", &argv, &self.env).map_err(|it| format!("run it by sh: {it}"))
+            }
+            Err(error) => Err(format!("run `{}`: {}", setup.argv.join(" "), error.desc())),
+        }
+    }
+}
+
+pub(super) fn change_user(user: &User) -> Result<(), Why> {
+    let groups: Vec<Gid> = user.groups.iter().map(|it| Gid::from_raw(*it)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let changed = nix::unistd::setgroups(&groups)
+        .and_then(|()| nix::unistd::setresgid(gid, gid, gid))
+        .and_then(|()| nix::unistd::setresuid(uid, uid, uid));
+    changed.map_err(|it| format!("become user {}: {}", user.uid, it.desc()))
+}
+
+/// Does nothing until it is killed, with nothing open that is the keeper's. Orphans vanish by themselves.
+fn idle() -> ! {
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: no code of ours runs when a child ends; nothing that is closed is used below.
+    unsafe {
+        let _ = signal(Signal::SIGCHLD, SigHandler::SigIgn);
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+    }
+    let _ = chdir("/");
+    let _ = nix::sys::prctl::set_name(c"conlink: idle");
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Goes on as a child; the process itself stays, passes signals on and ends as the child does.
+fn attend() {
+    let passed =
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+    let mut held = SigSet::from(Signal::SIGCHLD);
+    held.extend(passed);
+    let _ = held.thread_block();
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => child,
+        Ok(ForkResult::Child) => {
+            let _ = held.thread_unblock();
+            return;
+        }
+        Err(_) => leave(126),
+    };
+    #[expect(unsafe_code, reason = "no crate offers it")]
+    // SAFETY: nothing that is closed is used below: the program alone tells that it runs.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+    }
+    loop {
+        match held.wait() {
+            Ok(Signal::SIGCHLD) => {}
+            Ok(it) => drop(kill(child, it)),
+            Err(_) => leave(126),
+        }
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == child => leave(code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => leave(128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    }
+}

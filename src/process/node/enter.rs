@@ -1,0 +1,136 @@
+//! Another program in the namespaces of a node.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+
+use crate::process::node::born::{Program, change_user};
+use crate::process::node::{Ended, Setup, alone, leave};
+
+/// Into which of a process's namespaces to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// All that a node has of its own; the flag says whether it is in another user namespace than we are.
+    Node { user: bool },
+    /// The network alone.
+    Network { user: bool },
+}
+
+impl Entry {
+    fn flags(self) -> CloneFlags {
+        let (flags, user) = match self {
+            Self::Node { user } => (
+                CloneFlags::CLONE_NEWNET
+                    | CloneFlags::CLONE_NEWNS
+                    | CloneFlags::CLONE_NEWUTS
+                    | CloneFlags::CLONE_NEWPID,
+                user,
+            ),
+            Self::Network { user } => (CloneFlags::CLONE_NEWNET, user),
+        };
+        if user { flags | CloneFlags::CLONE_NEWUSER } else { flags }
+    }
+}
+
+/// Moves this process into namespaces of the process behind a pidfd (Linux 5.8). Of the setup count program, environment,
+/// folder and user; the program runs as a child with our standard streams, and its end is answered. This process stays
+/// where it is then: there is no way back.
+pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
+    alone()?;
+    #[expect(clippy::disallowed_methods, reason = "a process of one thread, which does nothing else")]
+    setns(pidfd.as_fd(), entry.flags())?;
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => replace(setup),
+    };
+    // Ctrl-C at the terminal is for the program alone; our own end must not leave it behind unnoticed.
+    for it in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGQUIT] {
+        #[expect(unsafe_code, reason = "no crate offers a safe way")]
+        // SAFETY: no code of ours runs on that signal.
+        let _ = unsafe { nix::sys::signal::signal(it, nix::sys::signal::SigHandler::SigIgn) };
+    }
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Ended::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
+pub fn enter_user(pidfd: &OwnedFd) -> io::Result<()> {
+    alone()?;
+    #[expect(clippy::disallowed_methods, reason = "a process of one thread, which does nothing else")]
+    Ok(setns(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
+}
+
+/// Runs a program in a node beside its own, without input; what it prints goes to `output`. Answers the process id of a
+/// child of ours that ends as the program does.
+pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result<i32> {
+    alone()?;
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Child => {
+            let _ = nix::unistd::setsid();
+            let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+            let ended = std::fs::File::open("/dev/null")
+                .and_then(|null| Ok(dup2_stdin(null).and(dup2_stdout(&output)).and(dup2_stderr(&output))?))
+                .and_then(|()| {
+                    debug_assert!(output.as_raw_fd() > 2);
+                    drop(output);
+                    enter(pidfd, Entry::Node { user: false }, setup)
+                });
+            match ended {
+                Ok(it) => leave(it.code()),
+                Err(error) => {
+                    let _ = io::Write::write_all(&mut io::stderr(), format!("{error}\n").as_bytes());
+                    leave(126)
+                }
+            }
+        }
+    }
+}
+
+/// Becomes the program; the exit codes where it cannot are those of shells.
+fn replace(setup: &Setup) -> ! {
+    let say = |text: &str| {
+        let _ = io::Write::write_all(&mut io::stderr(), format!("error: {text}\n").as_bytes());
+    };
+    #[expect(unsafe_code, reason = "no crate offers a safe way")]
+    // SAFETY: the default action runs no code of ours. Rust's start-up ignores it, and a program would inherit that.
+    let _ = unsafe {
+        nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    };
+    if nix::unistd::chdir(&setup.folder).is_err() {
+        let _ = nix::unistd::chdir("/");
+    }
+    let Some(program) = Program::find(setup) else {
+        say(&format!(
+            "there is no program `{}` here",
+            setup.argv.first().map(String::as_str).unwrap_or_default()
+        ));
+        leave(127);
+    };
+    if let Some(user) = &setup.user
+        && let Err(why) = change_user(user)
+    {
+        say(&why);
+        leave(126);
+    }
+    match program.exec(setup) {
+        Ok(it) => match it {},
+        Err(why) => {
+            say(&why);
+            leave(126)
+        }
+    }
+}

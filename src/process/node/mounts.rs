@@ -1,0 +1,144 @@
+//! The mounts of a node.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{chdir, pivot_root};
+
+use crate::process::node::Bind;
+
+const NONE: Option<&str> = None;
+
+/// What we mount stays in our mount namespace; what the host mounts later comes to us.
+pub(super) fn keep_to_ourselves() -> io::Result<()> {
+    Ok(mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?)
+}
+
+/// Fresh `/proc` and `/sys`: of our processes and our interfaces. Says which of them cannot be had: within a container
+/// that hides parts of its own, the kernel refuses whole ones.
+pub(super) fn mount_kernel_views(own_network: bool) -> Vec<&'static str> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let mut refused = Vec::new();
+    if mount(Some("proc"), "/proc", Some("proc"), flags, NONE).is_err() {
+        refused.push("/proc");
+    }
+    if own_network && mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NONE).is_err() {
+        refused.push("/sys");
+    }
+    refused
+}
+
+/// Makes a layer in memory over the host's files: what is written there goes with the namespace. Answers where it is, for
+/// [`enter_root`].
+pub(super) fn cover_root(layer: &Path) -> io::Result<PathBuf> {
+    let under = mounted()?;
+    fs::create_dir_all(layer)?;
+    mount(Some("tmpfs"), layer, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+    let [root, upper, work] = ["root", "upper", "work"].map(|it| layer.join(it));
+    for folder in [&root, &upper, &work] {
+        fs::create_dir(folder)?;
+    }
+    let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+    let overlay =
+        |options: &str| mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options));
+    // In a user namespace the attributes that it keeps its books in have to be those of users.
+    overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?;
+    let mut done: Vec<PathBuf> = Vec::new();
+    for path in under {
+        if path == Path::new("/") || done.iter().any(|it| path.starts_with(it)) {
+            continue;
+        }
+        let target = root.join(path.strip_prefix("/").unwrap_or(&path));
+        // What a mount hides cannot be reached, and is not missed.
+        if target.exists() {
+            mount(Some(&path), &target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+        }
+        done.push(path);
+    }
+    Ok(root)
+}
+
+/// Makes a folder that is a mount the root file system.
+pub(super) fn enter_root(root: &Path) -> io::Result<()> {
+    chdir(root)?;
+    pivot_root(".", ".")?;
+    // The old root is now on top of the new one.
+    umount2(".", MntFlags::MNT_DETACH)?;
+    Ok(chdir("/")?)
+}
+
+/// Where file systems are mounted, outer ones first.
+fn mounted() -> io::Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut paths: Vec<PathBuf> =
+        text.lines().filter_map(|it| it.split(' ').nth(4)).map(|it| PathBuf::from(unescaped(it))).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Blanks and the like are written as three octal digits (`proc_pid_mountinfo(5)`).
+fn unescaped(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let digits = (*first == b'\\').then(|| more.get(..3)).flatten();
+        let byte = digits.and_then(|it| u8::from_str_radix(std::str::from_utf8(it).ok()?, 8).ok());
+        match byte {
+            Some(it) => {
+                out.push(it);
+                rest = more.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Puts a file or folder at its place below `root`. Where that is missing it is made if the file system is a node's own.
+pub(super) fn bind(it: &Bind, root: Option<&Path>) -> io::Result<()> {
+    let is_folder = it.source.metadata()?.is_dir();
+    let target = root.map_or_else(
+        || it.target.clone(),
+        |root| root.join(it.target.strip_prefix("/").unwrap_or(&it.target)),
+    );
+    if root.is_some() && !target.exists() {
+        if is_folder {
+            fs::create_dir_all(&target)?;
+        } else {
+            target.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::File::create(&target)?;
+        }
+    }
+    mount(Some(&it.source), &target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    if it.read_only {
+        // Flags that a user namespace found on the mount are not its own to take away (mount_namespaces(7)).
+        let now = statvfs(&target)?.flags();
+        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        for (has, flag) in [
+            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        ] {
+            if now.contains(has) {
+                flags |= flag;
+            }
+        }
+        mount(NONE, &target, NONE, flags, NONE)?;
+    }
+    Ok(())
+}
+
+/// An empty file system in memory.
+pub(super) fn tmpfs(target: &Path, options: &str, may_make: bool) -> io::Result<()> {
+    if may_make {
+        fs::create_dir_all(target)?;
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options).filter(|it| !it.is_empty()))?)
+}

@@ -1,0 +1,252 @@
+//! Asking an engine or a lab that runs, by its unix socket.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg};
+use serde_json::Value;
+
+/// How long an answer may take: the loop that gives it may be amid the wiring of hundreds of links.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest line that is taken for an answer: some ten thousand links.
+const LONGEST: usize = 64 << 20;
+
+/// Where engines and labs of the system answer.
+const RUN: &str = "/run/conlink";
+
+/// Who answers at a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Engine,
+    Lab,
+}
+
+/// An engine or a lab, by the socket that it has or had.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    /// The compose project's, with `/` replaced, or the lab's.
+    pub(super) name: String,
+    pub(super) socket: PathBuf,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Engine => write!(f, "engine `{}`", self.name),
+            Kind::Lab => write!(f, "lab `{}`", self.name),
+        }
+    }
+}
+
+/// Where the engine of a project answers.
+pub(super) fn engine_socket(project: &str) -> PathBuf {
+    Path::new(RUN).join(format!("{}.sock", file_name(project)))
+}
+
+/// A project's name as that of a file; that of an engine which serves every project is empty.
+fn file_name(project: &str) -> String {
+    if project.is_empty() { "conlink".to_owned() } else { project.replace('/', "_") }
+}
+
+/// Every socket that there is, by name; engines first.
+pub(super) fn servers() -> Vec<Server> {
+    let mut engines: Vec<Server> = Vec::new();
+    for socket in entries(Path::new(RUN)) {
+        let is_socket = fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
+        if let (true, Some(name)) = (is_socket, socket.file_name().and_then(|it| it.to_str()))
+            && let Some(name) = name.strip_suffix(".sock").filter(|it| !it.is_empty())
+        {
+            engines.push(Server { kind: Kind::Engine, name: name.to_owned(), socket });
+        }
+    }
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty());
+    let own = own.map(|it| Path::new(&it).join("conlink"));
+    let mut labs: Vec<Server> = Vec::new();
+    for folder in
+        [Some(PathBuf::from(RUN)), own].into_iter().flatten().flat_map(|it| entries(&it.join("lab")))
+    {
+        let socket = folder.join("socket");
+        let is_socket = fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
+        if let (true, Some(name)) = (is_socket, folder.file_name().and_then(|it| it.to_str())) {
+            labs.push(Server { kind: Kind::Lab, name: name.to_owned(), socket });
+        }
+    }
+    engines.sort_by(|a, b| a.name.cmp(&b.name));
+    labs.sort_by(|a, b| a.name.cmp(&b.name));
+    engines.into_iter().chain(labs).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(all) = fs::read_dir(folder) else { return Vec::new() };
+    all.filter_map(|it| Some(it.ok()?.path())).collect()
+}
+
+/// Those that a command is about: of that name, else of COMPOSE_PROJECT_NAME's, else all. Never none.
+pub(super) fn chosen(name: Option<&str>) -> anyhow::Result<Vec<Server>> {
+    let all = servers();
+    let from_env = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|it| !it.is_empty());
+    let Some(name) = name.or(from_env.as_deref()) else {
+        if all.is_empty() {
+            bail!("no engine and no lab runs here: there is no socket in {RUN}");
+        }
+        return Ok(all);
+    };
+    let file = file_name(name);
+    let found: Vec<Server> = all.iter().filter(|it| it.name == file).cloned().collect();
+    if found.is_empty() {
+        let socket = engine_socket(name);
+        let others = match all.as_slice() {
+            [] => String::new(),
+            _ => format!("; there is {}", list(&all)),
+        };
+        bail!("no engine and no lab `{name}` runs here: there is no {}{others}", socket.display());
+    }
+    Ok(found)
+}
+
+/// ``engine `a`, lab `b` ``
+pub(super) fn list(servers: &[Server]) -> String {
+    servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A connection to one of them.
+#[derive(Debug)]
+pub(super) struct Client {
+    stream: UnixStream,
+    received: Vec<u8>,
+    /// Bytes of what was received that are known to hold no end of a line.
+    seen: usize,
+}
+
+impl Client {
+    /// Connects and sends a request.
+    pub(super) fn ask(server: &Server, request: &Value) -> anyhow::Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        let mut stream = match connect(&server.socket, end) {
+            Ok(it) => it,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                bail!("{server} does not run: nobody listens on {}", server.socket.display());
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("ask {server} by {}", server.socket.display()));
+            }
+        };
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let said = stream.write_all(format!("{request}\n").as_bytes());
+        said.with_context(|| format!("ask {server} by {}", server.socket.display()))?;
+        Ok(Self { stream, received: Vec::new(), seen: 0 })
+    }
+
+    /// The next line of the answer; None at its end. Without a limit it may take for ever to come.
+    ///
+    /// # Errors
+    /// The answer is an error; it does not come in time; it is no JSON.
+    pub(super) fn next(&mut self, limit: Option<Duration>) -> anyhow::Result<Option<Value>> {
+        let end = limit.map(|it| Instant::now() + it);
+        let Some(line) = self.line(end)? else { return Ok(None) };
+        let answer: Value = serde_json::from_slice(&line).context("read the answer")?;
+        match answer.get("error") {
+            Some(Value::String(message)) => bail!("{message}"),
+            _ => Ok(Some(answer)),
+        }
+    }
+
+    /// The next line, and the file that comes with its first byte (SCM_RIGHTS, unix(7)).
+    ///
+    /// # Errors
+    /// Those of [`Client::next`]; that the answer has ended.
+    pub(super) fn next_with_file(&mut self, limit: Duration) -> anyhow::Result<(Value, Option<OwnedFd>)> {
+        self.stream.set_read_timeout(Some(limit))?;
+        let mut first = [0; 1];
+        let mut parts = [IoSliceMut::new(&mut first)];
+        let mut space = nix::cmsg_space!([RawFd; 1]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let (count, file) = {
+            let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut parts, Some(&mut space), flags)
+                .context("read the answer")?;
+            let files = message.cmsgs()?.find_map(|it| match it {
+                ControlMessageOwned::ScmRights(files) => files.first().map(|it| own(*it)),
+                _ => None,
+            });
+            (message.bytes, files)
+        };
+        self.received.extend_from_slice(first.get(..count).unwrap_or_default());
+        let answer = self.next(Some(limit))?.context("the answer breaks off")?;
+        Ok((answer, file))
+    }
+
+    fn line(&mut self, end: Option<Instant>) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut part = vec![0; 64 * 1024];
+        loop {
+            let unseen = self.received.get(self.seen..).unwrap_or_default();
+            if let Some(at) = unseen.iter().position(|it| *it == b'\n') {
+                let rest = self.received.split_off(self.seen + at + 1);
+                self.seen = 0;
+                return Ok(Some(std::mem::replace(&mut self.received, rest)));
+            }
+            self.seen = self.received.len();
+            if self.seen > LONGEST {
+                bail!("an answer of more than {LONGEST} bytes is none");
+            }
+            self.stream.set_read_timeout(end.map(left))?;
+            match self.stream.read(&mut part) {
+                Ok(0) if self.received.is_empty() => return Ok(None),
+                Ok(0) => bail!("the answer breaks off"),
+                Ok(count) => self.received.extend_from_slice(part.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!("no answer came in time"),
+                Err(error) => return Err(error).context("read the answer"),
+            }
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "the kernel hands over bare numbers")]
+fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// What one request is answered with.
+pub(super) fn ask(server: &Server, request: &Value) -> anyhow::Result<Value> {
+    match Client::ask(server, request)?.next(Some(PATIENCE)) {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => bail!("{server} hung up"),
+        Err(error) => Err(error.context(format!("ask {server}"))),
+    }
+}
+
+/// The time that is left, which a socket takes for a limit only when it is more than nothing.
+fn left(end: Instant) -> Duration {
+    end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
+
+/// Connects to a socket whose queue may be full, and whose path may be longer than the 107 bytes of an address.
+fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
+    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+    let address = UnixAddr::new(format!("/proc/self/fd/{}", found.as_raw_fd()).as_str())?;
+    loop {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        match nix::sys::socket::connect(socket.as_raw_fd(), &address) {
+            Ok(()) => {
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `conlink lab`: the services of compose files as processes, with the network that the files describe.
+
+mod ask;
+mod down;
+mod exec;
+mod keeper;
+mod logs;
+mod ping;
+mod place;
+mod up;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::tools::conlink::client::Client;
+use crate::tools::conlink::{Files, status};
+use crate::tools::logger::{self, LogFormat};
+
+use place::Place;
+
+/// Command lines of `conlink lab`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Lab {
+    /// Start the services as processes and wire them; again, make the lab what the files say by now
+    Up(UpArgs),
+    /// Run a command in a node
+    Exec(exec::ExecArgs),
+    /// Tell nodes, links, addresses and errors
+    Status(status::StatusArgs),
+    /// Start a lab, run a command beside it, end the lab whatever happens
+    Run(RunArgs),
+    /// Show what nodes print
+    Logs(logs::LogsArgs),
+    /// Ping from node to node; without nodes, from each to every other
+    Ping(ping::PingArgs),
+    /// End a lab, and leave nothing behind
+    Down(NameArgs),
+    /// List the labs that there are
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a lab is made from.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    name: NameArgs,
+    /// How many nodes a service has, whatever the files say
+    #[arg(long, value_name = "SERVICE=N")]
+    scale: Vec<String>,
+    /// Services of this profile too
+    #[arg(long, value_name = "NAME")]
+    profile: Vec<String>,
+    /// Give each node a root file system of its own over the host's: what it writes stays there, and goes with it
+    #[arg(long)]
+    private_root: bool,
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Which lab.
+#[derive(Clone, Debug, Args)]
+pub(super) struct NameArgs {
+    /// The lab's name [default: CONLINK_LAB, else that of the compose project here, else the only lab there is]
+    #[arg(short, long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    up: UpArgs,
+    /// The command and its arguments; it finds the lab's name in CONLINK_LAB
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
+    let verbose = match &lab {
+        Lab::Up(it) | Lab::Run(RunArgs { up: it, .. }) => it.verbose,
+        _ => 0,
+    };
+    logger::init(LogFormat::Text, verbose);
+    match lab {
+        Lab::Up(args) => up::up(&args),
+        Lab::Exec(args) => exec::exec(&args),
+        Lab::Status(args) => {
+            let place = NameArgs { name: args.name.clone() }.place()?;
+            status::tell(&args, &[place.server()])
+        }
+        Lab::Run(args) => up::run(&args.up, &args.command),
+        Lab::Logs(args) => logs::logs(&args),
+        Lab::Ping(args) => ping::ping(&args),
+        Lab::Down(args) => down::down(&args.place()?),
+        Lab::List { json } => down::list(json),
+    }
+}
+
+impl NameArgs {
+    /// The lab that is meant, of those that there are.
+    fn place(&self) -> anyhow::Result<Place> {
+        let env = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+        if let Some(name) = self.name.clone().or_else(|| env("CONLINK_LAB")) {
+            return Place::find(&name);
+        }
+        let labs = Place::all();
+        let here = up::project_here();
+        if let Some(place) = here.and_then(|it| labs.iter().find(|lab| lab.name() == it)) {
+            return Ok(place.clone());
+        }
+        match labs.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => bail!("there is no lab: `conlink lab up` starts one"),
+            several => bail!(
+                "there are several labs, say which by --name: {}",
+                several.iter().map(Place::name).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+}
+
+/// What a lab's keeper answers to a request; without a limit it may take as long as it likes.
+fn ask(place: &Place, request: &Value, limit: Option<Duration>) -> anyhow::Result<Value> {
+    asked(place, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", place.name()))
+}
+
+fn asked(place: &Place, request: &Value) -> anyhow::Result<Client> {
+    if place.keeper().is_none() {
+        bail!("lab `{}` does not run: `conlink lab up` starts it", place.name());
+    }
+    Client::ask(&place.server(), request)
+}
+
+/// The folder that a relative path is relative to.
+fn absolute(path: &std::path::Path) -> anyhow::Result<PathBuf> {
+    Ok(std::path::absolute(path)?)
+}

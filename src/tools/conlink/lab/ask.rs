@@ -1,0 +1,252 @@
+//! What a lab is to be: from the command line over a socket to its keeper.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::config::{ConfigMode, Env, tidy};
+use crate::container::{Container, ContainerId};
+use crate::daemon::Asked;
+use crate::lab::{Lab, Surroundings, wanted};
+use crate::network::{Defaults, Network};
+use crate::service::{self, Address, Project, Service};
+use crate::tools::conlink::files::{Described, Role, describe};
+use crate::tools::conlink::lab::{UpArgs, absolute};
+use crate::tools::environment;
+
+/// Variables that nodes have as `lab up` had them.
+const PASSED: [&str; 10] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ"];
+
+/// Tools of ours that a program of that name is taken to be where there is none, by every name that they have.
+const TOOLS: [&str; 2] = ["wait", "wait.sh"];
+/// Those that write to the root file system, for nodes that have one of their own.
+const WRITING_TOOLS: [&str; 4] = ["copy", "copy.sh", "conlink", "mdc"];
+
+/// What `lab up` asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    /// The lab's name, where one is given.
+    pub(super) name: Option<String>,
+    /// Absolute, as `network_files`.
+    compose_files: Vec<PathBuf>,
+    network_files: Vec<PathBuf>,
+    defaults: Defaults,
+    /// Of whoever asks, as `cwd`.
+    env: Env,
+    cwd: PathBuf,
+    /// The number of replicas of services.
+    scale: BTreeMap<String, u32>,
+    profiles: Vec<String>,
+    private_root: bool,
+}
+
+/// The files, read.
+pub(super) struct Reading {
+    pub(super) described: Described,
+    pub(super) services: Vec<Arc<Service>>,
+    pub(super) name: String,
+    /// The folder that the files' paths are relative to.
+    dir: PathBuf,
+    env: Env,
+}
+
+impl Ask {
+    pub(super) fn of(args: &UpArgs) -> anyhow::Result<Self> {
+        let env = environment();
+        let all = |paths: &[PathBuf]| -> anyhow::Result<Vec<PathBuf>> {
+            paths.iter().filter(|it| !it.as_os_str().is_empty()).map(|it| absolute(it)).collect()
+        };
+        let (compose_files, network_files) =
+            (all(&args.files.compose_files)?, all(&args.files.network_files)?);
+        let mut scale = BTreeMap::new();
+        for it in &args.scale {
+            let parts = it.split_once('=').and_then(|(name, count)| Some((name, count.parse().ok()?)));
+            let Some((name, count)) = parts else {
+                bail!("--scale {it}: a service and a number are due, like `worker=3`");
+            };
+            scale.insert(name.to_owned(), count);
+        }
+        Ok(Self {
+            name: args.name.name.clone(),
+            compose_files,
+            network_files,
+            defaults: args.files.defaults(""),
+            env,
+            cwd: std::env::current_dir().context("tell the working folder")?,
+            scale,
+            profiles: args.profile.clone(),
+            private_root: args.private_root,
+        })
+    }
+
+    /// What there would be asked for without any words.
+    pub(super) fn here() -> anyhow::Result<Self> {
+        Ok(Self {
+            name: None,
+            compose_files: Vec::new(),
+            network_files: Vec::new(),
+            defaults: Defaults::default(),
+            env: environment(),
+            cwd: std::env::current_dir().context("tell the working folder")?,
+            scale: BTreeMap::new(),
+            profiles: Vec::new(),
+            private_root: false,
+        })
+    }
+
+    /// Everything that the files say. An error is a file that cannot be read; mistakes are among the answer's.
+    pub(super) fn read(&self) -> anyhow::Result<Reading> {
+        let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
+        let found = Project::locate(&self.compose_files, &self.env, &self.cwd, look);
+        let mut project = found.map_err(|it| anyhow::anyhow!(it.join("\nerror: ")))?;
+        project.warnings.iter().for_each(|it| log::warn!("{it}"));
+        let compose = project.files.iter().map(|it| (it.clone(), Role::Compose));
+        let network = self.network_files.iter().map(|it| (it.clone(), Role::Network));
+        let files: Vec<_> = compose.chain(network).collect();
+        let mut described = describe(&files, self.defaults.clone(), &project.env)?;
+        let name = match self.name.clone() {
+            Some(it) => it,
+            None => match project.name(&described.sources, &described.compose_files) {
+                Ok(it) => it,
+                Err(wrong) => {
+                    described.diagnostics.push(wrong);
+                    String::new()
+                }
+            },
+        };
+        project.env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
+        // MACs are derived from it.
+        described.network.set_project(&name);
+        let context = service::Context {
+            env: &project.env,
+            dir: &project.dir,
+            profiles: &self.profiles,
+            read: &|path| std::fs::read_to_string(path),
+        };
+        let (mut services, found) = service::services(&described.sources, &described.compose_files, context);
+        described.diagnostics.extend(found);
+        tidy(&mut described.diagnostics);
+        for (service, count) in &self.scale {
+            match services.iter_mut().find(|it| it.name == *service) {
+                Some(it) => it.replicas = *count,
+                None => bail!("--scale {service}={count}: there is no such service"),
+            }
+        }
+        let services = services.into_iter().map(Arc::new).collect();
+        Ok(Reading { described, services, name, dir: project.dir, env: project.env })
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "request": "apply",
+            "name": self.name,
+            "compose_files": self.compose_files,
+            "network_files": self.network_files,
+            "bridge_mode": self.defaults.bridge_mode.to_string(),
+            "mtu": self.defaults.mtu,
+            "keep_veth_offload": self.defaults.keep_veth_offload,
+            "env": self.env,
+            "cwd": self.cwd,
+            "scale": self.scale,
+            "profiles": self.profiles,
+            "private_root": self.private_root,
+        })
+    }
+
+    /// The reverse of [`Ask::to_json`]. None where it is none.
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |it: &Value| it.as_str().map(str::to_owned);
+        let texts = |name: &str| value.get(name)?.as_array()?.iter().map(text).collect::<Option<Vec<_>>>();
+        let paths = |name: &str| Some(texts(name)?.into_iter().map(PathBuf::from).collect::<Vec<_>>());
+        let map = |name: &str| value.get(name)?.as_object();
+        let flag = |name: &str| value.get(name)?.as_bool();
+        let number = |it: &Value| u32::try_from(it.as_u64()?).ok();
+        let mode = value.get("bridge_mode")?.as_str()?;
+        Some(Self {
+            name: value.get("name").and_then(text),
+            compose_files: paths("compose_files")?,
+            network_files: paths("network_files")?,
+            defaults: Defaults {
+                bridge_mode: ConfigMode::NAMES.iter().find(|(name, _)| *name == mode)?.1,
+                mtu: value.get("mtu").and_then(number)?,
+                keep_veth_offload: flag("keep_veth_offload")?,
+                ovs: false,
+                project: String::new(),
+            },
+            env: map("env")?
+                .iter()
+                .map(|(name, it)| Some((name.clone(), text(it)?)))
+                .collect::<Option<_>>()?,
+            cwd: text(value.get("cwd")?)?.into(),
+            scale: map("scale")?
+                .iter()
+                .map(|(name, it)| Some((name.clone(), number(it)?)))
+                .collect::<Option<_>>()?,
+            profiles: texts("profiles")?,
+            private_root: flag("private_root")?,
+        })
+    }
+}
+
+/// What a keeper makes of a request.
+pub(super) fn read(request: &Value, lab: &Lab) -> anyhow::Result<Asked> {
+    let ask = Ask::from_json(request).context("the request lacks something")?;
+    let reading = ask.read()?;
+    if let Some(first) = reading.described.diagnostics.first() {
+        // Whoever asked has read the files too: they have changed in between.
+        bail!("{}", first.to_json(&reading.described.sources));
+    }
+    let mut network = reading.described.network;
+    network.set_project(lab.name());
+    let nodes = service::nodes(&reading.services, lab.name());
+    let addresses = addresses(&network, &nodes, lab.name());
+    let texts = (0..nodes.len()).map(|it| service::hosts(&nodes, it, &addresses)).collect();
+    let env = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), reading.env.get(*name)?.clone())));
+    let mut own_programs = TOOLS.to_vec();
+    if ask.private_root {
+        own_programs.extend(WRITING_TOOLS);
+    }
+    let around = Surroundings {
+        folder: lab.folder().to_owned(),
+        working_dir: reading.dir,
+        env: env.collect(),
+        private_root: ask.private_root,
+        own_programs,
+        rootless: rootless(),
+    };
+    Ok(Asked { network, nodes: wanted(nodes, texts, &around) })
+}
+
+/// Does this user namespace know but one user?
+fn rootless() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().last() == Some("1")
+}
+
+/// Every address of every link, without its prefix length.
+fn addresses(network: &Network, nodes: &[service::Node], project: &str) -> Vec<Address> {
+    let mut all = Vec::new();
+    for (number, node) in nodes.iter().enumerate() {
+        let container = Container {
+            id: ContainerId::new(node.name.clone()),
+            name: node.name.clone(),
+            project: Some(project.to_owned()),
+            working_dir: None,
+            service: Some(node.service.name.clone()),
+            index: node.index,
+        };
+        for link in network.instantiate(&container).links {
+            let dev = link.id.dev.clone();
+            all.extend(link.addrs.iter().map(|it| Address {
+                node: number,
+                dev: dev.clone(),
+                addr: it.addr(),
+            }));
+        }
+    }
+    all
+}

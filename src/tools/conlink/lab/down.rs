@@ -1,0 +1,110 @@
+//! `lab down`, and what there is to clean up after a lab whose keeper was killed; `lab list`.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::daemon::{Mode, converge};
+use crate::kernel::{Kernel, netns};
+use crate::lab::USES_HOST;
+use crate::network::Place as Where;
+use crate::out;
+use crate::plan::{Desired, Scope};
+use crate::process::node;
+use crate::reconcile::{About, Job};
+use crate::tools::conlink::lab::ask;
+use crate::tools::conlink::lab::place::Place;
+
+/// The longest that a keeper is waited for after its last sign of life.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends a lab: its nodes in the time that their services give them, then everything else. What a killed keeper left goes
+/// as well.
+pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
+    if let Some(keeper) = place.keeper() {
+        // A keeper that does not answer has no claim to being asked.
+        let asked = ask(place, &json!({"request": "down"}), Some(PATIENCE));
+        if let Err(error) = asked {
+            log::debug!("ask the keeper to end: {error:#}");
+            node::signal(keeper.as_fd(), libc::SIGKILL);
+        }
+        if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
+            node::signal(keeper.as_fd(), libc::SIGKILL);
+            if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
+                bail!("lab `{}` does not end, though it was killed", place.name());
+            }
+        }
+    }
+    let _claim = place.claim()?;
+    if place.keeper().is_some() {
+        bail!("lab `{}` was started anew meanwhile", place.name());
+    }
+    clear(place)?;
+    place.remove()?;
+    Ok(0)
+}
+
+/// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
+pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
+    if place.folder().join(USES_HOST).exists() {
+        clear_host(place)?;
+    }
+    for entry in std::fs::read_dir(place.folder()).context("read the lab's folder")? {
+        let path = entry.context("read the lab's folder")?.path();
+        let removed = if path.is_dir() && !path.is_symlink() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The same plan as for everything else: nothing is desired any more.
+fn clear_host(place: &Place) -> anyhow::Result<()> {
+    let bridges = netns::anonymous().context("make a network namespace")?;
+    let mut kernel = Kernel::new(bridges)?;
+    kernel.set_host(Some(netns::own().context("open the network namespace")?));
+    let places = BTreeSet::from([Where::Host]);
+    let scope = Scope::Project { places, keep: BTreeSet::new(), inner: BTreeSet::new() };
+    let desired = Desired::nothing(format!("{}.lab", place.name()), scope);
+    let job = Job { about: About::Teardown, desired, refused: Vec::new() };
+    let outcome = converge(&mut kernel, &job, Mode::Once, out);
+    match outcome.failures.first() {
+        None => Ok(()),
+        Some(failure) => bail!("clean up on the host: {}: {}", failure.subject, failure.message),
+    }
+}
+
+pub(super) fn list(as_json: bool) -> anyhow::Result<u8> {
+    let mut rows = Vec::new();
+    for place in Place::all() {
+        let lives = place.keeper().is_some();
+        let status = ask(&place, &json!({"request": "status"}), Some(PATIENCE)).unwrap_or(Value::Null);
+        let nodes = status.get("nodes").and_then(Value::as_array).map_or(0, Vec::len);
+        let state = match status.get("state").and_then(Value::as_str) {
+            Some(it) if lives => it.to_owned(),
+            _ if lives => "silent".to_owned(),
+            _ => "dead".to_owned(),
+        };
+        rows.push((place.name().to_owned(), state, nodes, place.folder().display().to_string()));
+    }
+    if as_json {
+        let all: Vec<Value> = rows
+            .iter()
+            .map(|(name, state, nodes, folder)| json!({"name": name, "state": state, "nodes": nodes, "folder": folder}))
+            .collect();
+        out(&format!("{}\n", serde_json::to_string_pretty(&all)?))?;
+        return Ok(0);
+    }
+    let width = rows.iter().map(|it| it.0.len()).max().unwrap_or(0).max(4);
+    let mut text = format!("{:<width$}  {:<9}  NODES\n", "NAME", "STATE");
+    for (name, state, nodes, _) in &rows {
+        text += &format!("{name:<width$}  {state:<9}  {nodes}\n");
+    }
+    out(&text).map(|()| 0)
+}

@@ -1,0 +1,112 @@
+//! `lab exec`: a command in a node, at our terminal.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::process::node::{Entry, Setup, User, enter};
+use crate::tools::conlink::client::PATIENCE;
+use crate::tools::conlink::lab::place::Place;
+use crate::tools::conlink::lab::{NameArgs, asked};
+use crate::tools::environment;
+
+/// Which node, and what to run in it.
+#[derive(Debug, Args)]
+pub(in crate::tools::conlink) struct ExecArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Run it where the bridges are: NODE is left out then
+    #[arg(long)]
+    bridges: bool,
+    /// Set a variable for the command
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// The folder to run it in [default: that of the node's own program]
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// The node (a service, SERVICE-INDEX, or a container's name), the command, and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "NODE COMMAND")]
+    words: Vec<String>,
+}
+
+/// How to get into a node.
+pub(super) struct Way {
+    pub(super) pidfd: OwnedFd,
+    /// What its own program has.
+    pub(super) setup: Setup,
+    /// It is in another user namespace than we are.
+    pub(super) other_user: bool,
+    /// The lab's user namespace, as `/proc/PID/ns/user` tells it.
+    pub(super) user_namespace: String,
+    /// What the node is called.
+    pub(super) name: String,
+}
+
+pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
+    let place = args.name.place()?;
+    let mut words = args.words.clone();
+    let node = if args.bridges { None } else { Some(words.remove(0)) };
+    if words.first().is_some_and(|it| it == "--") {
+        words.remove(0);
+    }
+    if words.is_empty() {
+        words.push("sh".to_owned());
+    }
+    let mut way = way(&place, node.as_deref())?;
+    way.setup.argv = words;
+    for it in &args.env {
+        let Some((name, value)) = it.split_once('=') else {
+            anyhow::bail!("--env {it}: a name and a value are due, like `LEVEL=3`");
+        };
+        way.setup.env.retain(|(known, _)| known != name);
+        way.setup.env.push((name.to_owned(), value.to_owned()));
+    }
+    if let Some(folder) = &args.workdir {
+        way.setup.folder.clone_from(folder);
+    } else if args.bridges {
+        way.setup.folder = std::env::current_dir().unwrap_or_default();
+    }
+    if args.bridges {
+        way.setup.env.extend(environment());
+    }
+    // The terminal that we are at now is what counts for the command.
+    if let Ok(term) = std::env::var("TERM") {
+        way.setup.env.retain(|(known, _)| known != "TERM");
+        way.setup.env.push(("TERM".to_owned(), term));
+    }
+    let entry = match node {
+        Some(_) => Entry::Node { user: way.other_user },
+        None => Entry::Network { user: way.other_user },
+    };
+    let what = || format!("enter {}", way.name);
+    let ended = enter(&way.pidfd, entry, &way.setup).with_context(what)?;
+    Ok(u8::try_from(ended.code()).unwrap_or(1))
+}
+
+/// Asks a lab's keeper for the way into a node, or to where the bridges are.
+pub(super) fn way(place: &Place, node: Option<&str>) -> anyhow::Result<Way> {
+    let request = json!({"request": "enter", "node": node});
+    let (answer, file) = asked(place, &request)?.next_with_file(PATIENCE)?;
+    let pidfd = file.context("the lab's keeper sent no way into the node")?;
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let pairs = answer.get("env").and_then(Value::as_object).into_iter().flatten();
+    let env: Vec<(String, String)> =
+        pairs.map(|(name, it)| (name.clone(), it.as_str().unwrap_or_default().to_owned())).collect();
+    let number = |it: &Value| it.as_u64().and_then(|it| u32::try_from(it).ok());
+    let user = answer.get("user").filter(|it| !it.is_null()).and_then(|it| {
+        let groups = it.get("groups")?.as_array()?;
+        Some(User {
+            uid: number(it.get("uid")?)?,
+            gid: number(it.get("gid")?)?,
+            groups: groups.iter().filter_map(number).collect(),
+        })
+    });
+    let setup = Setup { env, folder: text("folder").into(), user, ..Setup::default() };
+    let ours = std::fs::read_link("/proc/self/ns/user").context("tell our user namespace")?;
+    let user_namespace = text("user_namespace");
+    let other_user = ours.to_str() != Some(user_namespace.as_str());
+    Ok(Way { pidfd, setup, other_user, user_namespace, name: text("name") })
+}

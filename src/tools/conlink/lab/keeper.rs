@@ -1,0 +1,135 @@
+//! The keeper of a lab: process 1 of the lab's process namespace, and the loop that wires its nodes.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use anyhow::{Context, bail};
+
+use crate::config::Env;
+use crate::daemon::{self, Keeping, Mode, Setup};
+use crate::kernel::{Kernel, netns};
+use crate::lab::Lab;
+use crate::network::Defaults;
+use crate::plan::Ns;
+use crate::process::node::{Rights, detach};
+use crate::reconcile::Own;
+use crate::tools::conlink::engine::raise_file_limit;
+use crate::tools::conlink::files::describe;
+use crate::tools::conlink::lab::ask;
+use crate::tools::conlink::lab::place::{Claim, Place};
+use crate::{err, out};
+
+/// Starts the keeper of a lab that has none, and waits until it listens. With `tie`, the lab ends when the other end of
+/// that is closed.
+pub(super) fn start(
+    place: &Place,
+    claim: &Claim,
+    tie: Option<(PipeReader, &PipeWriter)>,
+) -> anyhow::Result<()> {
+    let (mut said, tell) = std::io::pipe().context("make a pipe")?;
+    let host = netns::own().context("open the network namespace")?;
+    let rights = if may_make_namespaces() { Rights::Ours } else { Rights::OwnUser };
+    // What is the parent's alone: kept open here it would outlive the parent.
+    let theirs = [claim.as_raw_fd(), said.as_raw_fd()].into_iter();
+    let theirs: Vec<i32> = theirs.chain(tie.iter().map(|(_, it)| it.as_raw_fd())).collect();
+    let tie = tie.map(|(it, _)| OwnedFd::from(it));
+    let main = || {
+        let mut tell = Some(tell);
+        match keep(place, rights, host, tie, theirs, &mut tell) {
+            Ok(code) => i32::from(code),
+            Err(error) => {
+                let text = format!("{error:#}");
+                err(&format!("error: {text}\n"));
+                if let Some(mut tell) = tell {
+                    let _ = tell.write_all(text.as_bytes());
+                }
+                1
+            }
+        }
+    };
+    detach(rights, main).with_context(|| match rights {
+        Rights::Ours => "start the lab".to_owned(),
+        Rights::OwnUser => "start the lab as an ordinary user: this needs user namespaces".to_owned(),
+    })?;
+    let mut text = String::new();
+    said.read_to_string(&mut text).context("hear from the lab's keeper")?;
+    match text.strip_prefix("ok") {
+        Some(_) => Ok(()),
+        None if text.is_empty() => {
+            bail!("the lab's keeper was killed; its log: {}", place.folder().join("log").display())
+        }
+        None => bail!("start the lab: {text}"),
+    }
+}
+
+/// Has this process what it takes to make namespaces of every kind, as it is?
+fn may_make_namespaces() -> bool {
+    // CAP_NET_ADMIN and CAP_SYS_ADMIN (capabilities(7)).
+    const NEEDED: u64 = 1 << 12 | 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
+    let has = line.and_then(|it| u64::from_str_radix(it.trim(), 16).ok()).unwrap_or(0);
+    has & NEEDED == NEEDED
+}
+
+/// The life of the keeper, from its first step to its exit code.
+fn keep(
+    place: &Place,
+    rights: Rights,
+    host: File,
+    tie: Option<OwnedFd>,
+    theirs: Vec<i32>,
+    tell: &mut Option<PipeWriter>,
+) -> anyhow::Result<u8> {
+    let _lock = place.keep()?;
+    for it in theirs {
+        let _ = nix::unistd::close(it);
+    }
+    let log = OpenOptions::new().create(true).append(true).open(place.folder().join("log"));
+    let log = log.context("open the lab's log")?;
+    let null = File::open("/dev/null").context("open /dev/null")?;
+    nix::unistd::dup2_stdin(null)?;
+    nix::unistd::dup2_stdout(&log)?;
+    nix::unistd::dup2_stderr(&log)?;
+    drop(log);
+    nix::unistd::chdir("/")?;
+    if let Ok(name) = std::ffi::CString::new(format!("conlink: {}", place.name())) {
+        let _ = nix::sys::prctl::set_name(&name);
+    }
+    raise_file_limit();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let mut kernel = Kernel::new(netns::own().context("open the lab's network namespace")?)?;
+    kernel.loopback_up(&Ns::Bridges)?;
+    kernel.set_host((rights == Rights::Ours).then_some(host));
+    kernel.set_ovs_folder(place.folder().join("ovs"));
+    let defaults = Defaults { project: place.name().to_owned(), ..Defaults::default() };
+    let setup = Setup {
+        network: describe(&[], defaults, &Env::default())?.network,
+        own: Own {
+            project: Some(place.name().to_owned()),
+            marked_as: Some(format!("{}.lab", place.name())),
+            bridges_apart: true,
+            ..Own::default()
+        },
+        engines: BTreeMap::new(),
+        kernel,
+        mode: Mode::Run,
+        print: out,
+        socket: Some(place.socket()),
+        lab: Some(Keeping {
+            lab: Lab::new(place.name().to_owned(), place.folder().to_owned()).context("start the lab")?,
+            read: ask::read,
+            tie,
+            ready: tell.take(),
+        }),
+    };
+    let local = tokio::task::LocalSet::new();
+    let code = local.block_on(&runtime, daemon::run(setup))?;
+    if code == 0 {
+        place.remove()?;
+    }
+    Ok(code)
+}
