@@ -30,7 +30,7 @@ pub struct Status {
     /// Those of the configuration, and those that running containers alone name.
     pub bridges: Vec<BridgeStatus>,
     pub tunnels: Vec<TunnelStatus>,
-    /// The containers that the configuration is about, by name.
+    /// The containers that the configuration is about, by service and replica.
     pub nodes: Vec<NodeStatus>,
     /// What is wrong with no bridge, tunnel or node in particular.
     pub errors: Vec<Failure>,

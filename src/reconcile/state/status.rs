@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::container::Container;
 use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Place, Tunnel};
 use crate::plan::Subject;
 use crate::reconcile::state::{Reconciler, Tracked};
@@ -15,7 +16,10 @@ impl Reconciler {
     /// What is known of everything, at this moment.
     pub fn status(&self) -> Status {
         let mut containers: Vec<&Tracked> = self.containers.values().collect();
-        containers.sort_by(|a, b| a.container.name.cmp(&b.container.name));
+        containers.sort_by_key(|it| {
+            let Container { name, service, index, .. } = &it.container;
+            (service.as_ref().unwrap_or(name), *index, name)
+        });
         // Containers that are followed only for what an earlier engine may have left in them are no nodes.
         let (nodes, others): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|it| !it.instance.is_empty());

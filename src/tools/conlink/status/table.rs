@@ -166,10 +166,10 @@ fn rows(status: &Value) -> Vec<Row> {
     rows
 }
 
-/// `running`, `exited 1`, `restarting (3)`: the word, the exit code, how often it was started again.
+/// `running`, `exited 1`, `restarting (3)`: the word; what it ended with; how often it was started again.
 fn process(it: &Value) -> String {
     let mut text = printable(it["state"].as_str().unwrap_or_default());
-    if let Some(code) = it["exit_code"].as_i64() {
+    if let Some(code) = it["exit_code"].as_i64().filter(|_| text == "exited") {
         text += &format!(" {code}");
     }
     match it["restarts"].as_u64() {
@@ -183,7 +183,7 @@ fn joined(node: &Value, link: &Value, ports: &BTreeMap<&str, Vec<String>>) -> St
     let host = if link["place"] == "host" { "host:" } else { "" };
     let kind = word(&link["type"]);
     if let Some(bridge) = link["bridge"].as_str() {
-        if link["mode"] != "patch" {
+        if link["mode"] != "patch" || link["state"] != "up" {
             return format!("{host}{bridge}");
         }
         let own = end(node, link);

@@ -105,25 +105,18 @@ fn a_narrow_terminal_has_addresses_below_each_other_and_then_all() {
     "#]],
         ),
         (
-            64,
+            70,
             expect![[r#"
         project router: connected, 4 nodes, 6 links
         bridges: s1 (linux, 2 ports), s2 (linux, 2 ports)
-        router-h1-1
-          eth0  up  s1
-            10.0.1.2/24
-        router-h2-1
-          eth0  up  s2
-            10.0.2.2/24
-          eth1  up  router-r-2:eth0 (cable)
-        router-r-1
-          eth0  up  s1
-            10.0.1.1/24
-            fd00:0:0:1::1/64
-          eth1  up  s2
-            10.0.2.1/24
-        router-r-2
-          eth0  up  router-h2-1:eth1 (cable)
+        NODE         LINK  JOINED TO                 ADDRESSES         STATE
+        router-h1-1  eth0  s1                        10.0.1.2/24       up
+        router-h2-1  eth0  s2                        10.0.2.2/24       up
+        router-h2-1  eth1  router-r-2:eth0 (cable)                     up
+        router-r-1   eth0  s1                        10.0.1.1/24       up
+                                                     fd00:0:0:1::1/64
+        router-r-1   eth1  s2                        10.0.2.1/24       up
+        router-r-2   eth0  router-h2-1:eth1 (cable)                    up
     "#]],
         ),
         (
@@ -233,16 +226,16 @@ fn what_is_wrong_is_told_once_with_help_and_place() {
         project router: failing, 6 nodes, 6 links, 2 failed, 2 pending
         bridges: cable (patch, pending), s1 (linux, failed), s2 (linux, 2 ports)
         tunnels: vxlan-7 from s2 to 192.0.2.2 (failed), geneve-8 from s2 to 2001:db8::2
-        NODE          LINK  JOINED TO        ADDRESSES    STATE
-        router-a-1    eth0  s1               10.0.0.1/24  failed
-        router-a-1    eth1  s2                            up
-        router-b-1    -     -                             failing
-        router-b-1    eth0  s1                            up
-        router-c-1    -     -                             unreachable
-        router-c-1    eth0  s1                            pending
-        router-d-1    eth0  cable (one end)               pending
-        router-e-1    -     -                             connected
-        router-f-300  eth0  -                             failed
+        NODE          LINK  JOINED TO  ADDRESSES    STATE
+        router-a-1    eth0  s1         10.0.0.1/24  failed
+        router-a-1    eth1  s2                      up
+        router-b-1    -     -                       failing
+        router-b-1    eth0  s1                      up
+        router-c-1    -     -                       unreachable
+        router-c-1    eth0  s1                      pending
+        router-d-1    eth0  cable                   pending
+        router-e-1    -     -                       connected
+        router-f-300  eth0  -                       failed
 
         error: the network: observe: No buffer space available
         error: bridge s1: set bridge s1 mtu 9000: Invalid argument
@@ -323,13 +316,13 @@ fn a_lab_tells_what_its_nodes_run() {
         &expect![[r#"
         lab demo: connected, 4 nodes, 5 links
         bridges: s1 (linux, 2 ports), s2 (linux, 2 ports)
-        NODE         PROCESS             LINK  JOINED TO        ADDRESSES                     STATE
-        router-h1-1  running             eth0  s1               10.0.1.2/24                   up
-        router-h2-1  exited 1            eth0  s2               10.0.2.2/24                   up
-        router-h2-1  exited 1            eth1  cable (one end)                                up
-        router-r-1   restarting 137 (3)  eth0  s1               10.0.1.1/24 fd00:0:0:1::1/64  up
-        router-r-1   restarting 137 (3)  eth1  s2               10.0.2.1/24                   up
-        router-r-2   waiting             -     -                                              stopped
+        NODE         PROCESS         LINK  JOINED TO        ADDRESSES                     STATE
+        router-h1-1  running         eth0  s1               10.0.1.2/24                   up
+        router-h2-1  exited 1        eth0  s2               10.0.2.2/24                   up
+        router-h2-1  exited 1        eth1  cable (one end)                                up
+        router-r-1   restarting (3)  eth0  s1               10.0.1.1/24 fd00:0:0:1::1/64  up
+        router-r-1   restarting (3)  eth1  s2               10.0.2.1/24                   up
+        router-r-2   waiting         -     -                                              stopped
 
         note: router-r-1: no program `frob` is here: it idles
     "#]],
@@ -348,7 +341,7 @@ fn a_lab_tells_what_its_nodes_run() {
           eth0  up  s2
             10.0.2.2/24
           eth1  up  cable (one end)
-        router-r-1  restarting 137 (3)
+        router-r-1  restarting (3)
           eth0  up  s1
             10.0.1.1/24
             fd00:0:0:1::1/64
