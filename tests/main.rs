@@ -19,5 +19,6 @@ mod netns;
 mod plan;
 mod resolve_deps;
 mod schema;
+mod service;
 mod support;
 mod wait;

@@ -52,7 +52,7 @@ impl Reader<'_> {
                 readings.left_out.push((name.text.clone(), profiles));
                 continue;
             }
-            readings.running.push(self.service(name, node, &volumes));
+            readings.running.push(self.service(name, node, whole, &volumes));
         }
         readings
     }
@@ -66,7 +66,7 @@ impl Reader<'_> {
         named.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
     }
 
-    fn service(&mut self, name: &Key, node: &Node, volumes: &mount::Volumes) -> Reading {
+    fn service(&mut self, name: &Key, node: &Node, whole: &Node, volumes: &mount::Volumes) -> Reading {
         self.notes.clear();
         self.name(&name.text, name.span, "service");
         self.unknown_keys(node);
@@ -76,7 +76,8 @@ impl Reader<'_> {
             self.dependencies(node, &shares_network_of, shares_span).into_iter().unzip();
         let container_name =
             node.get("container_name").filter(|it| text_of(it).is_some_and(|it| !it.is_empty()));
-        let (mounts, tmpfs) = self.mounts(node, volumes);
+        let (mut mounts, tmpfs) = self.mounts(node, volumes);
+        mounts.extend(["configs", "secrets"].into_iter().flat_map(|it| self.files(node, it, whole)));
         let service = Service {
             name: name.text.clone(),
             replicas: self.replicas(node),
@@ -264,8 +265,12 @@ impl Reader<'_> {
     ) -> Vec<(Dependency, Span)> {
         let mut all: Vec<(Dependency, Span)> = Vec::new();
         for (name, node) in node.get("depends_on").map(|it| self.map(it)).unwrap_or_default() {
-            let condition =
-                node.get("condition").and_then(|it| self.condition(it)).unwrap_or(Condition::Started);
+            let condition = node.get("condition");
+            if condition.is_none() {
+                let message = format!("it is not said what to wait for of `{}`", name.text);
+                self.error(name.span, message, "write `condition: service_started`");
+            }
+            let condition = condition.and_then(|it| self.condition(it)).unwrap_or(Condition::Started);
             let required = node.get("required").and_then(|it| self.boolean(it)).unwrap_or(true);
             all.push((Dependency { service: name.text.clone(), condition, required }, name.span));
         }

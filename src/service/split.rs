@@ -10,6 +10,8 @@ pub(super) struct Split {
     pub(super) cut: Option<usize>,
 }
 
+const QUOTE: &str = "put it in quotes; for a shell, write `sh -c '…'`";
+
 /// Which signs a place is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
@@ -65,10 +67,11 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
                         within = Within::Parentheses;
                     }
                     ('`', Within::Backquotes) | (')', Within::Parentheses) => within = Within::Nothing,
-                    ('(' | ')', Within::Nothing | Within::Parentheses) => {
-                        let message = format!("`{it}` cannot stand here outside of quotes");
-                        let help = "put it in quotes; for a shell, write `sh -c '…'`";
-                        return Err(BadWord::new(at..at + 1, message).with_help(help.to_owned()));
+                    // Compose takes it for the beginning of what another one ends.
+                    (')', Within::Nothing) => within = Within::Parentheses,
+                    ('(', Within::Nothing | Within::Parentheses) => {
+                        let message = "`(` cannot stand here outside of quotes".to_owned();
+                        return Err(BadWord::new(at..at + 1, message).with_help(QUOTE.to_owned()));
                     }
                     _ => {}
                 }
@@ -87,8 +90,12 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
         Within::Double => "\"",
         Within::Single => "'",
         Within::Backquotes => "`",
-        Within::Parentheses => "$(",
+        Within::Parentheses if text.get(since..).is_some_and(|it| it.starts_with(')')) => {
+            let bad = BadWord::new(since..since + 1, "`)` cannot stand here outside of quotes".to_owned());
+            return Err(bad.with_help(QUOTE.to_owned()));
+        }
+        Within::Parentheses => "(",
     };
-    let message = format!("`{open}` is never closed");
-    Err(BadWord::new(since..text.len(), message).with_help("close it, or write `\\` before it".to_owned()))
+    let bad = BadWord::new(since..text.len(), format!("`{open}` is never closed"));
+    Err(bad.with_help(format!("close it, or write `\\{open}`")))
 }

@@ -2,7 +2,6 @@
 
 /// Keys of which the user would miss what they ask for, and why it is not there.
 pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("configs", "`configs` that are no files are not there"),
     ("cpus", "`cpus` has no effect: nothing is limited"),
     ("cpuset", "`cpuset` has no effect: nothing is limited"),
     ("devices", "`devices` has no effect: the node sees the devices of this machine"),
@@ -24,7 +23,6 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("provider", "`provider` is not run"),
     ("read_only", "`read_only` has no effect: the file system is that of this machine"),
     ("runtime", "`runtime` has no effect"),
-    ("secrets", "`secrets` that are no files are not there"),
     ("ulimits", "`ulimits` has no effect: nothing is limited"),
     ("use_api_socket", "`use_api_socket` has no effect: there is no engine"),
     ("volumes_from", "`volumes_from` has no effect: name the volumes"),

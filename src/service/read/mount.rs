@@ -91,6 +91,37 @@ impl Reader<'_> {
         (mounts, tmpfs)
     }
 
+    /// `configs` and `secrets`: those that are files of this machine are mounted.
+    pub(super) fn files(&mut self, service: &Node, key: &str, whole: &Node) -> Vec<Mount> {
+        let all = whole.get(key).map(|it| self.map(it)).unwrap_or_default();
+        let mut mounts = Vec::new();
+        for node in service.get(key).map(|it| self.list(it)).unwrap_or_default() {
+            let Some(name) = node.get("source").and_then(|it| self.some_text(it)) else { continue };
+            let Some((_, file)) = all.iter().find(|(it, _)| it.text == name) else {
+                self.error(
+                    node.span,
+                    format!("`{key}` has no `{name}`"),
+                    format!("name it under `{key}:` at the top"),
+                );
+                continue;
+            };
+            let target = node.get("target").and_then(|it| self.some_text(it)).unwrap_or_else(|| name.clone());
+            let folder = if key == "secrets" { "/run/secrets" } else { "/" };
+            let target = cleaned(&Path::new(folder).join(target)).display().to_string();
+            match file.get("file").and_then(|it| self.some_text(it)) {
+                Some(path) => {
+                    let path = absolute(self.context.dir, &path, self.context.env);
+                    let source = Source::Path { path, create: false };
+                    mounts.push(Mount { source, target, read_only: true });
+                }
+                None => {
+                    self.note(node.span, &format!("{target} is not there: of `{key}` only files are mounted"))
+                }
+            }
+        }
+        mounts
+    }
+
     fn target(&mut self, target: &str, node: &Node) -> Option<String> {
         if !target.starts_with('/') {
             let message = format!("`{target}` is no place to mount at");
@@ -103,7 +134,18 @@ impl Reader<'_> {
     fn tmpfs_options(&mut self, node: Option<&Node>) -> String {
         let get = |key: &str| node.and_then(|it| it.get(key));
         let mut options = Vec::new();
-        options.extend(get("size").and_then(|it| self.some_text(it)).map(|it| format!("size={it}")));
+        if let Some(node) = get("size")
+            && let Some(text) = self.some_text(node)
+        {
+            match bytes(&text) {
+                Some(size) => options.push(format!("size={size}")),
+                None => self.bad(
+                    node,
+                    format!("`{text}` is no size"),
+                    "write bytes, or a number with `k`, `m` or `g`",
+                ),
+            }
+        }
         if let Some(node) = get("mode") {
             match node.value {
                 Value::Int(mode) => options.push(format!("mode={mode:o}")),
@@ -111,5 +153,47 @@ impl Reader<'_> {
             }
         }
         options.join(",")
+    }
+}
+
+/// Reads `64m`, `1.5GB`, `512`: units are powers of 1024, as `RAMInBytes` of docker's go-units has it.
+fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" if !unit.ends_with("ib") => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let size = number.parse::<f64>().ok()? * 1024_f64.powi(power);
+    (size < u64::MAX as f64).then_some(size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("64m", Some(64 << 20)),
+            ("1.5GB", Some(3 << 29)),
+            ("2 KiB", Some(2048)),
+            ("7b", Some(7)),
+            ("ib", None),
+            ("7ib", None),
+            ("m", None),
+            ("-1", None),
+            ("99999999p", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
     }
 }
