@@ -34,7 +34,7 @@ pub struct Options {
     pub size: usize,
     /// How many routers may pass them on, from 1. None: what the namespace has as its default.
     pub ttl: Option<u8>,
-    /// The interface that they leave by. A link-local IPv6 address needs one.
+    /// The interface that they leave by, which a link-local IPv6 address needs where there are several.
     pub dev: Option<IfName>,
 }
 

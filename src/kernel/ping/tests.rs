@@ -1,4 +1,10 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use super::message::{self, Echo, Reason, behind_ip, is_start_of};
+use super::socket::Received;
+use super::{Answer, Sent, answer, payload};
 
 #[test]
 fn request_is_the_bytes_that_the_rfc_has() {
@@ -19,7 +25,7 @@ fn request_is_the_bytes_that_the_rfc_has() {
 fn what_is_too_short_or_no_echo_is_not_decoded() {
     assert_eq!(Echo::decode(&[0; 7]), None);
     assert_eq!(Echo::decode(&[0, 1, 0, 0, 0, 0, 0, 0]), None, "a code");
-    assert_eq!(Echo::decode(&[0; 8]).unwrap().payload, []);
+    assert!(Echo::decode(&[0; 8]).unwrap().payload.is_empty());
     assert_eq!(behind_ip(&[]), None);
     assert_eq!(behind_ip(&[0x45; 19]), None);
     assert_eq!(behind_ip(&[0x44; 30]), None, "a header shorter than it can be");
@@ -43,4 +49,39 @@ fn reasons_are_in_the_words_of_ping() {
     assert_eq!(text(true, 2, 0), "Packet too big: mtu=1400");
     assert_eq!(text(false, 3, 99), "ICMP type 3, code 99");
     assert_eq!(text(true, 1, 99), "ICMPv6 type 1, code 99");
+}
+
+#[test]
+fn only_what_was_asked_and_with_our_payload_is_an_answer() {
+    let ours = payload(56);
+    assert_ne!(payload(56), ours, "two pings must differ");
+    let (from, to) = (IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3]));
+    let at = Duration::from_millis(1003);
+    let sent = || BTreeMap::from([(7, Sent { at: Duration::from_secs(1), answered: false })]);
+    let echo = |seq, payload| Received::Echo { from, seq, ttl: Some(63), at, payload };
+    let mut state = sent();
+    for duplicate in [false, true] {
+        let expected = Answer::Echo {
+            seq: 7,
+            from,
+            ttl: Some(63),
+            time: Duration::from_millis(3),
+            bytes: 64,
+            duplicate,
+        };
+        assert_eq!(answer(&echo(7, &ours), &mut state, &ours), Some(expected));
+    }
+    assert_eq!(answer(&echo(8, &ours), &mut sent(), &ours), None, "never sent");
+    for theirs in [&payload(56)[..], &ours[..55], &[&ours[..], &[0]].concat(), &[]] {
+        assert_eq!(answer(&echo(7, theirs), &mut sent(), &ours), None, "{theirs:?}");
+    }
+    let reason = Reason { v6: false, kind: 3, code: 1, mtu: 0 };
+    let error = |seq, quoted| Received::Error { from, to, seq, reason, quoted };
+    for quoted in [&ours[..], &ours[..8], &[]] {
+        let expected = Answer::Unreachable { seq: 7, from, reason };
+        assert_eq!(answer(&error(7, quoted), &mut sent(), &ours), Some(expected), "{quoted:?}");
+    }
+    assert_eq!(answer(&error(8, &ours), &mut sent(), &ours), None);
+    assert_eq!(answer(&error(7, &payload(56)), &mut sent(), &ours), None);
+    assert_eq!(answer(&Received::Other, &mut sent(), &ours), None);
 }
