@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_not_required_stands_in_nobodys_way_by_failing() {
         let optional = on(Condition::CompletedSuccessfully, false);
-        assert_eq!(gate(&[optional.clone()], |_| vec![Stage::Ended(1)]), Gate::Open);
+        assert_eq!(gate(std::slice::from_ref(&optional), |_| vec![Stage::Ended(1)]), Gate::Open);
         assert_eq!(gate(&[optional], |_| vec![Stage::Running]), Gate::Closed);
     }
 

@@ -47,9 +47,9 @@ impl Foreground {
                 Err(error) => return Err(error.into()),
             }
             let came = self.signals.next(&[self.child.id()])?.ending;
-            match came.and_then(|it| Signal::try_from(i32::from(it)).ok()) {
-                Some(signal @ (Signal::SIGTERM | Signal::SIGHUP)) => drop(kill(Pid::from_raw(pid), signal)),
-                _ => {}
+            let signal = came.and_then(|it| Signal::try_from(i32::from(it)).ok());
+            if let Some(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = signal {
+                let _ = kill(Pid::from_raw(pid), signal);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A node's /etc/hosts.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::addr::IfName;
@@ -14,19 +15,17 @@ pub struct Address {
     pub addr: IpAddr,
 }
 
-/// The text of /etc/hosts of the node at `of` among `nodes`, where the links give `addresses`, in their order.
-pub fn hosts(nodes: &[Node], of: usize, addresses: &[Address]) -> String {
-    let mut text = String::from(
-        "127.0.0.1 localhost\n\
-         ::1 localhost ip6-localhost ip6-loopback\n\
-         ff02::1 ip6-allnodes\n\
-         ff02::2 ip6-allrouters\n",
-    );
-    let Some(own) = nodes.get(of) else { return text };
-    if !addresses.iter().any(|it| it.node == of && is_told(it)) {
-        text += &line("127.0.1.1", &host_names(own));
-    }
-    let mut lines: Vec<String> = Vec::new();
+/// The text of each node's /etc/hosts, where the links give `addresses`, in their order.
+pub fn hosts(nodes: &[Node], addresses: &[Address]) -> Vec<String> {
+    let told = told(nodes, addresses);
+    let with_address: BTreeSet<usize> = addresses.iter().filter(|it| is_told(it)).map(|it| it.node).collect();
+    (0..).zip(nodes).map(|(at, node)| of_node(node, with_address.contains(&at), &told)).collect()
+}
+
+/// The lines that are in every node's.
+fn told(nodes: &[Node], addresses: &[Address]) -> String {
+    let mut text = String::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for it in addresses.iter().filter(|it| is_told(it)) {
         let Some(node) = nodes.get(it.node) else { continue };
         let mut names = vec![node.service.name.clone(), node.short.clone(), node.name.clone()];
@@ -37,11 +36,24 @@ pub fn hosts(nodes: &[Node], of: usize, addresses: &[Address]) -> String {
             None => names.extend(host),
         }
         let line = line(&it.addr.to_string(), &names);
-        if !lines.contains(&line) {
-            lines.push(line);
+        if seen.insert(line.clone()) {
+            text += &line;
         }
     }
-    text += &lines.concat();
+    text
+}
+
+fn of_node(own: &Node, has_address: bool, told: &str) -> String {
+    let mut text = String::from(
+        "127.0.0.1 localhost\n\
+         ::1 localhost ip6-localhost ip6-loopback\n\
+         ff02::1 ip6-allnodes\n\
+         ff02::2 ip6-allrouters\n",
+    );
+    if !has_address {
+        text += &line("127.0.1.1", &host_names(own));
+    }
+    text += told;
     for (name, addr) in &own.service.extra_hosts {
         text += &line(&addr.to_string(), std::slice::from_ref(name));
     }

@@ -8,11 +8,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
 
+use crate::process::node::enter::join;
 use crate::process::node::{Net, Setup, User, leave, mounts, say};
 use crate::process::program::find;
 
@@ -40,8 +41,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     reset_signals();
     nix::unistd::setsid().map_err(because("begin a session"))?;
     if let Net::Of(of) = net {
-        #[expect(clippy::disallowed_methods, reason = "a process that has yet to become a program enters")]
-        setns(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
+        join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
     }
     let netns = File::open("/proc/self/ns/net").map_err(|it| format!("open the network namespace: {it}"))?;
     let log = OpenOptions::new().create(true).append(true).open(&setup.log);

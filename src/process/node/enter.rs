@@ -1,7 +1,7 @@
 //! Another program in the namespaces of a node.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -40,8 +40,7 @@ impl Entry {
 /// where it is then: there is no way back.
 pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
     alone()?;
-    #[expect(clippy::disallowed_methods, reason = "a process of one thread, which does nothing else")]
-    setns(pidfd.as_fd(), entry.flags())?;
+    join(pidfd.as_fd(), entry.flags())?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }? {
@@ -67,8 +66,13 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
 /// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
 pub fn enter_user(pidfd: &OwnedFd) -> io::Result<()> {
     alone()?;
-    #[expect(clippy::disallowed_methods, reason = "a process of one thread, which does nothing else")]
-    Ok(setns(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
+    Ok(join(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
+}
+
+/// Enters namespaces of the process behind a pidfd (Linux 5.8), or one by its own file. In a process of one thread alone.
+#[expect(clippy::disallowed_methods, reason = "this is the one place of processes that enters a namespace")]
+pub(super) fn join(of: BorrowedFd<'_>, flags: CloneFlags) -> nix::Result<()> {
+    setns(of, flags)
 }
 
 /// Runs a program in a node beside its own, without input; what it prints goes to `output`. Answers the process id of a

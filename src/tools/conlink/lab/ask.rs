@@ -204,7 +204,7 @@ pub(super) fn read(request: &Value, lab: &Lab) -> anyhow::Result<Asked> {
     network.set_project(lab.name());
     let nodes = service::nodes(&reading.services, lab.name());
     let addresses = addresses(&network, &nodes, lab.name());
-    let texts = (0..nodes.len()).map(|it| service::hosts(&nodes, it, &addresses)).collect();
+    let texts = service::hosts(&nodes, &addresses);
     let env = PASSED.iter().filter_map(|name| Some(((*name).to_owned(), reading.env.get(*name)?.clone())));
     let mut own_programs = TOOLS.to_vec();
     if ask.private_root {

@@ -61,7 +61,11 @@ impl Place {
         for root in roots() {
             let folder = root.join(name);
             match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
-                Ok(()) => return Ok(Self { folder }),
+                // A folder in /tmp may have been made by somebody else before.
+                Ok(()) if is_ours(&folder) => return Ok(Self { folder }),
+                Ok(()) => {
+                    refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", folder.display()));
+                }
                 Err(error) => {
                     refusal.get_or_insert(
                         anyhow::Error::new(error).context(format!("make {}", folder.display())),
@@ -167,6 +171,15 @@ fn whole_file() -> libc::flock {
         l_len: 0,
         l_pid: 0,
     }
+}
+
+/// Are the folder and those above it, up to one for everybody's temporary files, ours alone to write in?
+fn is_ours(folder: &Path) -> bool {
+    let us = nix::unistd::getuid().as_raw();
+    folder.ancestors().take_while(|it| *it != Path::new("/tmp") && *it != Path::new("/run")).all(|it| {
+        let theirs = fs::symlink_metadata(it);
+        theirs.is_ok_and(|it| it.is_dir() && (it.uid() == us || it.uid() == 0) && it.mode() & 0o022 == 0)
+    })
 }
 
 /// Good for the name of a folder, and of a compose project.

@@ -135,7 +135,7 @@ fn ports(status: &Value) -> BTreeMap<&str, Vec<String>> {
 
 /// `p-h-1:eth0`
 fn end(node: &Value, link: &Value) -> String {
-    format!("{}:{}", word(&node["name"]), word(&link["dev"]))
+    format!("{}:{}", name(node), word(&link["dev"]))
 }
 
 fn rows(status: &Value) -> Vec<Row> {
@@ -143,7 +143,7 @@ fn rows(status: &Value) -> Vec<Row> {
     let mut rows = Vec::new();
     for node in list(&status["nodes"]) {
         let row = |link: &str, state: &Value| Row {
-            node: printable(word(&node["name"])),
+            node: printable(name(node)),
             process: process(&node["process"]),
             link: printable(link),
             joined: "-".to_owned(),
@@ -271,7 +271,7 @@ fn wrapped(begin: &str, items: &[String], look: &Look) -> String {
 /// What users may wonder about.
 fn notes(status: &Value) -> String {
     let of_node = |node: &Value| {
-        let name = printable(word(&node["name"]));
+        let name = printable(name(node));
         let note = |it: &Value| format!("note: {name}: {}\n", printable(word(it)));
         list(&node["process"]["notes"]).map(note).collect::<String>()
     };
@@ -291,4 +291,9 @@ fn paint(text: &str, state: &str, look: &Look) -> String {
         _ => 33,
     };
     format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// What people call a node: one of a lab has a short name.
+fn name(node: &Value) -> &str {
+    node.pointer("/process/name").and_then(Value::as_str).unwrap_or(word(&node["name"]))
 }
