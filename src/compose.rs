@@ -63,7 +63,7 @@ impl Merged<'_> {
 
 /// Merges files in order: later ones override. What is wrong comes with what could be merged.
 pub fn merge<'a>(sources: &'a Sources, files: &[FileId]) -> (Merged<'a>, Vec<Diagnostic>) {
-    merge_all(sources, files, None, &mut Vec::new())
+    merge_all(Merger::default(), sources, files, None, &mut Vec::new())
 }
 
 /// As [`merge`], with the variables of each file replaced before. A dollar sign that is left is doubled, as compose
@@ -73,7 +73,7 @@ pub fn merge_interpolated<'a>(
     files: &[FileId],
     env: &Env,
 ) -> (Merged<'a>, Vec<Diagnostic>) {
-    merge_all(sources, files, Some(env), &mut Vec::new())
+    merge_all(Merger::default(), sources, files, Some(env), &mut Vec::new())
 }
 
 /// What containers would get of the files: [`evaluate`].
@@ -90,7 +90,8 @@ pub struct Evaluated {
 /// dollar signs.
 pub fn evaluate(sources: &Sources, files: &[FileId], env: &Env) -> Evaluated {
     let mut broken = Vec::new();
-    let (Merged { mut node, .. }, diagnostics) = merge_all(sources, files, Some(env), &mut broken);
+    let (Merged { mut node, .. }, diagnostics) =
+        merge_all(Merger::last(), sources, files, Some(env), &mut broken);
     if let Some(node) = &mut node {
         // While merging they are doubled: a single one would be a variable, which parts no value.
         single_dollars(node);
@@ -99,12 +100,12 @@ pub fn evaluate(sources: &Sources, files: &[FileId], env: &Env) -> Evaluated {
 }
 
 fn merge_all<'a>(
+    mut merger: Merger,
     sources: &'a Sources,
     files: &[FileId],
     env: Option<&Env>,
     broken: &mut Vec<Span>,
 ) -> (Merged<'a>, Vec<Diagnostic>) {
-    let mut merger = Merger::default();
     for file in files {
         // Compose merges the documents of a file as if each were a file.
         for mut document in documents(sources, *file, &mut merger.diagnostics) {

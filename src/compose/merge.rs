@@ -18,10 +18,17 @@ pub(super) struct Merger {
     listed: BTreeSet<Vec<String>>,
     /// Where the document to add has a form that compose merges with nothing earlier.
     alone: BTreeSet<Vec<String>>,
+    /// What is merged is for nobody to merge further: what stays as it is written is lost.
+    is_last: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl Merger {
+    /// For documents of which nobody merges more.
+    pub(super) fn last() -> Self {
+        Self { is_last: true, ..Self::default() }
+    }
+
     /// Merges one more document, with its tags prepared.
     pub(super) fn add(&mut self, mut document: Node) {
         match &mut document.value {
@@ -101,9 +108,12 @@ impl Merger {
     }
 
     fn stays(&mut self, key: &Key, why: &str) {
-        let message = format!("`{}` stays as it is written: {why}", key.text);
-        self.diagnostics
-            .push(Diagnostic { severity: Severity::Warning, ..Diagnostic::new(key.span, message) });
+        let warning = match self.is_last {
+            false => Diagnostic::new(key.span, format!("`{}` stays as it is written: {why}", key.text)),
+            true => Diagnostic::new(key.span, format!("`{}` is not followed", key.text))
+                .help("write out what it stands for, or give its files too"),
+        };
+        self.diagnostics.push(Diagnostic { severity: Severity::Warning, ..warning });
     }
 
     fn warn(&mut self, node: &Node, message: &str) {

@@ -7,6 +7,9 @@ use crate::service::Condition;
 use crate::service::read::{Reading, Readings};
 use crate::words::{listed, near};
 
+/// More names than these are no help.
+const MAX_LISTED: usize = 12;
+
 /// Checks what services say of each other. What need not be there and is not is taken out.
 pub(super) fn check(readings: &mut Readings, diagnostics: &mut Vec<Diagnostic>) {
     let names: Vec<String> = readings.running.iter().map(|it| it.service.name.clone()).collect();
@@ -49,6 +52,7 @@ fn missing(name: &str, span: Span, running: &[String], left_out: &[(String, Vec<
     let bad = Diagnostic::new(span, format!("no service is named `{name}`"));
     match near(name, &running) {
         Some(near) => bad.help(format!("did you mean `{near}`?")),
+        None if running.len() > MAX_LISTED => bad,
         None => bad.help(format!("there are {}", listed(&running))),
     }
 }

@@ -1,5 +1,7 @@
 //! The environment of a service: env files, then `environment`.
 
+use std::io::ErrorKind;
+
 use crate::config::{Diagnostic, Env, Node};
 use crate::service::project::{absolute, read_env_file};
 use crate::service::value::Reader;
@@ -43,9 +45,13 @@ impl Reader<'_> {
         let text = match (self.context.read)(&path) {
             Ok(it) => it,
             Err(error) => {
-                if required || error.kind() != std::io::ErrorKind::NotFound {
+                let is_missing = error.kind() == ErrorKind::NotFound;
+                if required || !is_missing {
                     let message = format!("env file {} cannot be read: {error}", path.display());
-                    self.error(entry.span, message, "`required: false` leaves out one that is not there");
+                    let mut bad = Diagnostic::new(entry.span, message);
+                    bad.help =
+                        is_missing.then(|| "`required: false` leaves out one that is not there".into());
+                    self.diagnostics.push(bad);
                 }
                 return Vec::new();
             }

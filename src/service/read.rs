@@ -71,6 +71,7 @@ impl Reader<'_> {
         self.name(&name.text, name.span, "service");
         self.unknown_keys(node);
         let argv = self.argv(node);
+        let is_engine = engine::is_engine(node.get("image").and_then(text_of).as_deref(), &argv);
         let (shares_network_of, shares_span) = self.network_mode(node).unzip();
         let (depends_on, dependencies) =
             self.dependencies(node, &shares_network_of, shares_span).into_iter().unzip();
@@ -98,9 +99,9 @@ impl Reader<'_> {
             user: node.get("user").and_then(|it| self.some_text(it)),
             shares_network_of,
             init: node.get("init").and_then(|it| self.boolean(it)).unwrap_or(false),
-            is_engine: engine::is_engine(node.get("image").and_then(text_of).as_deref(), &argv),
+            is_engine,
             argv,
-            notes: self.notes(node),
+            notes: self.notes(node, is_engine),
             origin: self.sources.place(name.span),
         };
         let container_name = container_name.map(|it| it.span);
@@ -339,28 +340,30 @@ impl Reader<'_> {
         duration
     }
 
-    /// The notes of the service, with those on keys that have no effect.
-    fn notes(&mut self, node: &Node) -> Vec<String> {
+    /// The notes of the service, with those on keys that have no effect, in the order of their places.
+    fn notes(&mut self, node: &Node, is_engine: bool) -> Vec<String> {
+        if is_engine {
+            // It is not run at all, but what it publishes is missed.
+            self.notes.clear();
+        }
         for (key, value) in self.map(node) {
             if let Some((_, text)) = keys::WITHOUT_EFFECT.iter().find(|(it, _)| *it == key.text)
                 && !is_nothing(value)
+                && (!is_engine || key.text == "ports")
             {
                 self.note(key.span, text);
             }
         }
-        if let Some(mode) = node.get("network_mode").and_then(text_of)
-            && mode != "none"
+        if let Some(node) = node.get("network_mode").filter(|_| !is_engine)
+            && let Some(mode) = text_of(node).filter(|it| !matches!(it.as_str(), "none" | ""))
             && !mode.starts_with("service:")
         {
-            let span = node.get("network_mode").map(|it| it.span);
-            if let Some(span) = span {
-                self.note(
-                    span,
-                    &format!("`network_mode: {mode}` has no effect: the node has a network of its own"),
-                );
-            }
+            let text = format!("`network_mode: {mode}` has no effect: the node has a network of its own");
+            self.note(node.span, &text);
         }
-        std::mem::take(&mut self.notes)
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.sort_by_key(|(span, _)| *span);
+        notes.iter().map(|(span, text)| format!("{}: {text}", self.sources.place(*span))).collect()
     }
 }
 

@@ -10,15 +10,12 @@ pub(super) struct Split {
     pub(super) cut: Option<usize>,
 }
 
-const QUOTE: &str = "put it in quotes; for a shell, write `sh -c '…'`";
-
 /// Which signs a place is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
     Nothing,
     Double,
     Single,
-    Backquotes,
     /// `$(…)`, in which quotes mean nothing.
     Parentheses,
 }
@@ -32,7 +29,9 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
     let mut within = Within::Nothing;
     // Where that began.
     let mut since = 0;
-    let mut chars = text.char_indices().peekable();
+    // Where backquotes began, in which there may be quotes.
+    let mut backquotes: Option<usize> = None;
+    let mut chars = text.char_indices();
     while let Some((at, it)) = chars.next() {
         if it == '\\' && within != Within::Single {
             let Some((_, next)) = chars.next() else {
@@ -42,60 +41,64 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
             word.get_or_insert_default().push(next);
             continue;
         }
+        let is_plain = within == Within::Nothing && backquotes.is_none();
         let outer = within;
-        match (it, within) {
-            (' ' | '\t' | '\r' | '\n', Within::Nothing) => words.extend(word.take()),
-            ('"', Within::Nothing) => within = Within::Double,
-            ('\'', Within::Nothing) => within = Within::Single,
-            ('"', Within::Double) | ('\'', Within::Single) => {
-                word.get_or_insert_default();
-                within = Within::Nothing;
+        match it {
+            ' ' | '\t' | '\r' | '\n' if is_plain => {
+                words.extend(word.take());
+                continue;
             }
-            (';' | '&' | '|' | '<' | '>', Within::Nothing) => {
+            ';' | '&' | '|' | '<' | '>' if is_plain => {
                 // The number of a file that is redirected goes with it.
-                if it == '>' && word.as_ref().is_some_and(|it| it.starts_with(|it: char| it.is_ascii_digit()))
-                {
-                    word = None;
-                }
-                words.extend(word);
+                let starts_with_digit = |it: &String| it.starts_with(|it: char| it.is_ascii_digit());
+                words.extend(word.filter(|word| it != '>' || !starts_with_digit(word)));
                 return Ok(Split { words, cut: Some(at) });
             }
-            _ => {
-                match (it, within) {
-                    ('`', Within::Nothing) => within = Within::Backquotes,
-                    ('(', Within::Nothing) if word.as_ref().is_some_and(|it| it.ends_with('$')) => {
-                        within = Within::Parentheses;
-                    }
-                    ('`', Within::Backquotes) | (')', Within::Parentheses) => within = Within::Nothing,
-                    // Compose takes it for the beginning of what another one ends.
-                    (')', Within::Nothing) => within = Within::Parentheses,
-                    ('(', Within::Nothing | Within::Parentheses) => {
-                        let message = "`(` cannot stand here outside of quotes".to_owned();
-                        return Err(BadWord::new(at..at + 1, message).with_help(QUOTE.to_owned()));
-                    }
-                    _ => {}
-                }
-                word.get_or_insert_default().push(it);
+            '"' if within == Within::Nothing => within = Within::Double,
+            '\'' if within == Within::Nothing => within = Within::Single,
+            '"' if within == Within::Double => within = Within::Nothing,
+            '\'' if within == Within::Single => within = Within::Nothing,
+            '`' if within == Within::Nothing => backquotes = backquotes.xor(Some(at)),
+            '(' if is_plain && word.as_ref().is_some_and(|it| it.ends_with('$')) => {
+                within = Within::Parentheses
             }
+            '(' if is_plain || within == Within::Parentheses => return Err(parenthesis(at, "(")),
+            // Compose takes it for the beginning of what another one ends.
+            ')' if is_plain => within = Within::Parentheses,
+            ')' if within == Within::Parentheses => within = Within::Nothing,
+            _ => {}
         }
         if outer == Within::Nothing && within != outer {
             since = at;
         }
+        let is_quote = within != outer && matches!(it, '"' | '\'');
+        if !is_quote {
+            word.get_or_insert_default().push(it);
+        } else if within == Within::Nothing {
+            word.get_or_insert_default();
+        }
     }
-    let open = match within {
-        Within::Nothing => {
+    let open = match (within, backquotes) {
+        (Within::Nothing, None) => {
             words.extend(word);
             return Ok(Split { words, cut: None });
         }
-        Within::Double => "\"",
-        Within::Single => "'",
-        Within::Backquotes => "`",
-        Within::Parentheses if text.get(since..).is_some_and(|it| it.starts_with(')')) => {
-            let bad = BadWord::new(since..since + 1, "`)` cannot stand here outside of quotes".to_owned());
-            return Err(bad.with_help(QUOTE.to_owned()));
+        (Within::Nothing, Some(at)) => {
+            since = at;
+            "`"
         }
-        Within::Parentheses => "(",
+        (Within::Double, _) => "\"",
+        (Within::Single, _) => "'",
+        (Within::Parentheses, _) if text.get(since..).is_some_and(|it| it.starts_with(')')) => {
+            return Err(parenthesis(since, ")"));
+        }
+        (Within::Parentheses, _) => "(",
     };
     let bad = BadWord::new(since..text.len(), format!("`{open}` is never closed"));
     Err(bad.with_help(format!("close it, or write `\\{open}`")))
+}
+
+fn parenthesis(at: usize, it: &str) -> BadWord {
+    let bad = BadWord::new(at..at + 1, format!("`{it}` cannot stand here outside of quotes"));
+    bad.with_help("put it in quotes; for a shell, write `sh -c '…'`".to_owned())
 }

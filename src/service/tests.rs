@@ -1,13 +1,18 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::*;
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
-/// What a compose file says; with it what is wrong, each with its place and help.
+use super::*;
+use crate::config::Severity;
+
+/// The services of a compose file, and what there is to say of it: place, severity, message, help, and other places.
 fn read(text: &str) -> (Vec<Service>, Vec<String>) {
     read_with(text, &[], &[])
 }
 
+/// As [`read`], with variables and with env files in `/p`.
 fn read_with(text: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> (Vec<Service>, Vec<String>) {
     let mut sources = Sources::default();
     sources.add("c.yaml", text);
@@ -19,9 +24,13 @@ fn read_with(text: &str, env: &[(&str, &str)], files: &[(&str, &str)]) -> (Vec<S
     let context = Context { env: &env, dir: Path::new("/p"), profiles: &[], read: &read };
     let (services, diagnostics) = services(&sources, &sources.ids().collect::<Vec<_>>(), context);
     let said = diagnostics.iter().map(|it| {
-        let place = it.span.map(|it| sources.place(it)).unwrap_or_default();
+        let place = |span| sources.place(span);
+        let severity = if it.severity == Severity::Error { "" } else { "warning: " };
         let help = it.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-        format!("{place}: {}{help}", it.message)
+        let label = it.label.as_ref().map(|it| format!(" [{it}]")).unwrap_or_default();
+        let notes: String =
+            it.notes.iter().map(|(span, text)| format!(" {{{}: {text}}}", place(*span))).collect();
+        format!("{}: {severity}{}{help}{label}{notes}\n", it.span.map(place).unwrap_or_default(), it.message)
     });
     (services, said.collect())
 }
@@ -33,18 +42,467 @@ fn good(text: &str) -> Vec<Service> {
     services
 }
 
+/// What is wrong with services, each given by its name and keys in flow style.
+fn wrong(services: &[&str], expected: &Expect) {
+    let text: String = services.iter().map(|it| format!("  {it}\n")).collect();
+    expected.assert_eq(&read(&format!("services:\n{text}")).1.concat());
+}
+
 #[test]
-fn names_replicas_commands_and_environments() {
+fn a_service_with_everything() {
     let services = good(
-        "services:\n  a: {command: \"x 'y z'\", entrypoint: [e], environment: {A: 1.10, B: null}, scale: 2}\n  b: {deploy: {replicas: 0}}\n",
+        r#"
+services:
+  db: {command: serve, healthcheck: {test: [CMD, ping], interval: 2s}}
+  a:
+    entrypoint: [e]
+    command: "x 'y z'"
+    environment: {A: 1.10, B: null}
+    working_dir: /w
+    hostname: h
+    domainname: example.org
+    extra_hosts: [b=::1]
+    sysctls: [net.ipv4.ip_forward=1]
+    restart: on-failure:3
+    depends_on: {db: {condition: service_healthy}}
+    stop_signal: SIGINT
+    stop_grace_period: 1m30s
+    volumes: ["./d:/d/:ro", "data:/v", "/anon", {type: tmpfs, target: /t, tmpfs: {size: 1k, mode: 0o1777}}]
+    tmpfs: ["/run:size=1m,mode=755", /x]
+    configs: [{source: c, target: /etc/c}]
+    secrets: [s]
+    user: 1:2
+    network_mode: service:db
+    init: true
+    scale: 2
+volumes: {data: {}}
+configs: {c: {file: ./c}}
+secrets: {s: {file: s}}
+"#,
     );
-    let [a, b] = services.as_slice() else { panic!("{services:?}") };
-    assert_eq!((a.name.as_str(), a.replicas, b.name.as_str(), b.replicas), ("a", 2, "b", 0));
-    assert_eq!(a.argv, ["e", "x", "y z"]);
-    assert_eq!(a.env, [("A".to_owned(), "1.1".to_owned())]);
-    assert_eq!(a.origin, "c.yaml:2:3");
-    let services: Vec<Arc<Service>> = services.into_iter().map(Arc::new).collect();
-    let nodes: Vec<String> =
-        nodes(&services, "p").iter().map(|it| format!("{} {}", it.name, it.short)).collect();
-    assert_eq!(nodes, ["p-a-1 a-1", "p-a-2 a-2"]);
+    expect![[r#"
+        Service {
+            name: "a",
+            replicas: 2,
+            container_name: None,
+            argv: [
+                "e",
+                "x",
+                "y z",
+            ],
+            env: [
+                (
+                    "A",
+                    "1.1",
+                ),
+            ],
+            working_dir: Some(
+                "/w",
+            ),
+            hostname: Some(
+                "h",
+            ),
+            domainname: Some(
+                "example.org",
+            ),
+            extra_hosts: [
+                (
+                    "b",
+                    ::1,
+                ),
+            ],
+            sysctls: [
+                (
+                    "net.ipv4.ip_forward",
+                    "1",
+                ),
+            ],
+            restart: OnFailure(
+                Some(
+                    3,
+                ),
+            ),
+            depends_on: [
+                Dependency {
+                    service: "db",
+                    condition: Healthy,
+                    required: true,
+                },
+            ],
+            healthcheck: None,
+            stop_signal: 2,
+            stop_grace: 90s,
+            volumes: [
+                Mount {
+                    source: Path {
+                        path: "/p/d",
+                        create: true,
+                    },
+                    target: "/d",
+                    read_only: true,
+                },
+                Mount {
+                    source: Volume(
+                        "data",
+                    ),
+                    target: "/v",
+                    read_only: false,
+                },
+                Mount {
+                    source: Anonymous,
+                    target: "/anon",
+                    read_only: false,
+                },
+                Mount {
+                    source: Path {
+                        path: "/p/c",
+                        create: false,
+                    },
+                    target: "/etc/c",
+                    read_only: true,
+                },
+                Mount {
+                    source: Path {
+                        path: "/p/s",
+                        create: false,
+                    },
+                    target: "/run/secrets/s",
+                    read_only: true,
+                },
+            ],
+            tmpfs: [
+                Tmpfs {
+                    target: "/run",
+                    options: "size=1m,mode=755",
+                },
+                Tmpfs {
+                    target: "/x",
+                    options: "",
+                },
+                Tmpfs {
+                    target: "/t",
+                    options: "size=1024,mode=1777",
+                },
+            ],
+            user: Some(
+                "1:2",
+            ),
+            shares_network_of: Some(
+                "db",
+            ),
+            init: true,
+            is_engine: false,
+            notes: [],
+            origin: "c.yaml:4:3",
+        }
+    "#]]
+    .assert_eq(&format!("{:#?}\n", services[1]));
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_with_its_place() {
+    wrong(
+        &[
+            "a: {stop_grace_period: 90, restart: alway, scale: many, stop_signal: SIGTREM, hostname: a b, init: si}",
+            "b: {command: \"x 'y\", entrypoint: 'e (', container_name: -x, user: [1]}",
+            "c: {depends_on: [bb], network_mode: service:d, comand: x}",
+            "e: {depends_on: {a: {condition: healthy}, b: {condition: service_healthy}, c: {}}}",
+            "f: {extra_hosts: [x, y=z, 'a b=1.2.3.4'], sysctls: {net.: 1, net.//.x: 2, net.a: }, volumes: [nope:/x, ./a:b]}",
+            "g: {healthcheck: {test: [CMD-SHEL, x], interval: 1e3s, retries: -1}}",
+            "'h/i': {container_name: ../x, tmpfs: run, volumes: [{type: bind, target: /x}, {target: /y}]}",
+            "j: {scale: 2, deploy: {replicas: 3}, container_name: j}",
+            "k: {scale: 20000, networks: [n], network_mode: none, configs: [c], volumes: [{type: tmpfs, target: /t, tmpfs: {size: x}}]}",
+            "l: {container_name: same}",
+            "m: {container_name: same}",
+        ],
+        &expect![[r#"
+            c.yaml:2:26: `90` is no duration (say the unit: `90s`)
+            c.yaml:2:39: `alway` says no way to restart (did you mean `always`?)
+            c.yaml:2:53: expected a number from 0 on, found `many` (write a whole number)
+            c.yaml:2:72: `SIGTREM` is no signal (did you mean `SIGTERM`?)
+            c.yaml:2:91: `a b` is no name of a host (letters, digits, `.`, `_` and `-` are allowed, 64 of them at most)
+            c.yaml:2:102: expected `true` or `false`, found `si` (write `true` or `false`)
+            c.yaml:3:19: `'` is never closed (close it, or write `\'`)
+            c.yaml:3:39: `(` cannot stand here outside of quotes (put it in quotes; for a shell, write `sh -c '…'`)
+            c.yaml:3:59: `-x` is no name of a container (a letter or a digit comes first)
+            c.yaml:3:69: expected a string, found a list
+            c.yaml:4:20: no service is named `bb` (there are `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
+            c.yaml:4:39: no service is named `d` (there are `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
+            c.yaml:4:50: warning: no property of a service is named `comand` (did you mean `command`?)
+            c.yaml:5:35: `healthy` is no condition (did you mean `service_healthy`?)
+            c.yaml:5:45: `b` has no healthcheck, so it never gets healthy (give it a `healthcheck`, or write `service_started`) {c.yaml:3:3: this service}
+            c.yaml:5:78: it is not said what to wait for of `c` (write `condition: service_started`)
+            c.yaml:6:21: `x` names no address (write `NAME=ADDRESS`)
+            c.yaml:6:24: `z` is not an IP address (write `NAME=ADDRESS`)
+            c.yaml:6:29: `a b` is no name of a host (write `NAME=ADDRESS`)
+            c.yaml:6:61: `net.` is no name of a setting (write it like `net.ipv4.ip_forward`)
+            c.yaml:6:74: `net.//.x` is no name of a setting (write it like `net.ipv4.ip_forward`)
+            c.yaml:6:82: `net.a` has no value (write `NAME=VALUE`)
+            c.yaml:6:97: no volume is named `nope` (name it under `volumes:`; a path begins with `.` or `/`)
+            c.yaml:6:106: `b` is no place to mount at (write an absolute path)
+            c.yaml:7:28: a test does not begin with `CMD-SHEL` (write `[CMD, PROGRAM, ARGUMENT…]`, `[CMD-SHELL, TEXT]` or `[NONE]`)
+            c.yaml:7:52: `1e3s` is no duration (write numbers with units, like `1m30s`; there are `h`, `m`, `s`, `ms` and `us`)
+            c.yaml:7:67: expected a number from 0 on, found `-1` (write a whole number)
+            c.yaml:8:3: `h/i` is no name of a service (letters, digits, `.`, `_` and `-` are allowed, 200 of them at most)
+            c.yaml:8:27: `../x` is no name of a container (a letter or a digit comes first)
+            c.yaml:8:40: `run` is no place to mount at (write an absolute path)
+            c.yaml:8:55: `source` is missing (name the file or folder of the host)
+            c.yaml:8:81: `type` is missing (there are `bind`, `volume` and `tmpfs`)
+            c.yaml:9:14: `scale` is 2 and `deploy.replicas` is 3 (leave one of them out) {c.yaml:9:36: here}
+            c.yaml:9:56: 2 replicas cannot have one name (leave `container_name` out) {c.yaml:9:14: as many are asked for here}
+            c.yaml:10:14: 20000 replicas are too many (10000 are the most)
+            c.yaml:10:31: a service has `networks` or `network_mode`, not both (leave one of them out) {c.yaml:10:50: the other one}
+            c.yaml:10:66: `configs` has no `c` (name it under `configs:` at the top)
+            c.yaml:10:120: `x` is no size (write bytes, or a number with `k`, `m` or `g`)
+            c.yaml:12:23: another service has the name `same` already (give it another `container_name`) {c.yaml:11:23: first here}
+        "#]],
+    );
+}
+
+#[test]
+fn cycles_are_named() {
+    wrong(
+        &[
+            "a: {depends_on: [b, d]}",
+            "b: {depends_on: [c]}",
+            "c: {network_mode: 'service:a'}",
+            "d: {depends_on: [e]}",
+            "e: {links: [e]}",
+        ],
+        &expect![[r#"
+            c.yaml:4:21: services wait for each other: a → b → c → a (take one of these dependencies out)
+            c.yaml:6:15: services wait for each other: e → e (take one of these dependencies out)
+        "#]],
+    );
+    // Two ways to one service are no cycle.
+    good("services: {a: {depends_on: [b, c]}, b: {depends_on: [d]}, c: {depends_on: [d]}, d: {}}");
+}
+
+#[test]
+fn what_a_shell_would_do_is_not_dropped_in_silence() {
+    wrong(
+        &["a: {command: 'x | y'}"],
+        &expect![[r#"
+        c.yaml:2:19: warning: compose runs no shell: it drops `| y` (write `sh -c '…'`, or put the sign in quotes)
+    "#]],
+    );
+    wrong(
+        &["a: {command: \"x \\n  & y\"}"],
+        &expect![[r#"
+        c.yaml:2:16: warning: compose runs no shell: it drops `& y` (write `sh -c '…'`, or put the sign in quotes)
+    "#]],
+    );
+}
+
+#[test]
+fn what_a_variable_holds_is_shown_where_it_is_wrong() {
+    let (_, said) = read_with(
+        "services: {a: {restart: $R, stop_grace_period: \"${T:?say it}\"}}",
+        &[("R", "maybe")],
+        &[],
+    );
+    expect![[r#"
+        c.yaml:1:25: `maybe` says no way to restart (there are `no`, `always`, `on-failure`, `on-failure:TIMES` and `unless-stopped`) [this is `maybe` here]
+        c.yaml:1:49: variable `T` is not set: say it (set `T` in the environment)
+    "#]].assert_eq(&said.concat());
+}
+
+#[test]
+fn env_files_are_told_with_their_own_places() {
+    let (services, said) = read_with(
+        "services:\n  a:\n    env_file: [e1, e2, {path: e3, required: false}, {path: e4, format: raw}]\n",
+        &[],
+        &[("e1", "A=1\nB C=2\nD='x\n"), ("e4", "A=$A\nB C=1\n")],
+    );
+    expect![[r#"
+        c.yaml:3:16: /p/e1:2:1: `B C` is no name of a variable: it has a space (a line is `NAME=value` or begins with `#`)
+        c.yaml:3:16: /p/e1:3:3: the value begins with `'` and has no `'` at its end (close the quotes, or put the value into the other kind)
+        c.yaml:3:20: env file /p/e2 cannot be read: entity not found (`required: false` leaves out one that is not there)
+        c.yaml:3:53: /p/e4:2: `B C` is no name of a variable (a line is `NAME=value` or begins with `#`)
+    "#]].assert_eq(&said.concat());
+    assert_eq!(services[0].env, [("A".to_owned(), "$A".to_owned())]);
+}
+
+#[test]
+fn only_services_of_profiles_that_are_asked_for_run() {
+    let text = "services:\n  a: {}\n  b: {profiles: [p]}\n  c: {profiles: [q, r], stop_grace_period: wrong}\n  \
+        d: {depends_on: {b: {condition: service_started, required: false}}}\n";
+    let names = |env: &[(&str, &str)]| {
+        let (services, said) = read_with(text, env, &[]);
+        let names: Vec<String> =
+            services.iter().map(|it| format!("{} {}", it.name, it.depends_on.len())).collect();
+        (names.join(", "), said.len())
+    };
+    assert_eq!(names(&[]), ("a 0, d 0".to_owned(), 0));
+    assert_eq!(names(&[("COMPOSE_PROFILES", "x, p")]), ("a 0, b 0, d 1".to_owned(), 0));
+    assert_eq!(names(&[("COMPOSE_PROFILES", "*")]), ("a 0, b 0, c 0, d 1".to_owned(), 1));
+    wrong(
+        &["a: {depends_on: [b], network_mode: 'service:b'}", "b: {profiles: [p, q]}"],
+        &expect![[r#"
+        c.yaml:2:20: service `b` is in no profile that is asked for (ask for profile `p` or `q`, or write `required: false`)
+    "#]],
+    );
+    let mut sources = Sources::default();
+    let file = sources.add("c.yaml", text);
+    let env = Env::from([("COMPOSE_PROFILES".to_owned(), "q".to_owned())]);
+    let asked = ["p".to_owned()];
+    let read = |_: &Path| Err(io::Error::from(ErrorKind::NotFound));
+    let context = Context { env: &env, dir: Path::new("/p"), profiles: &asked, read: &read };
+    let (services, _) = super::services(&sources, &[file], context);
+    let names: Vec<&str> = services.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "d"], "what is asked for takes the place of COMPOSE_PROFILES");
+}
+
+#[test]
+fn what_has_no_effect_is_a_note_with_its_place() {
+    let services = good(
+        "services:\n  a:\n    image: x\n    cap_add: [ALL]\n    network_mode: none\n    stop_grace_period: 0s\n    \
+         ports: ['80:80']\n    privileged: true\n    read_only: false\n    devices: []\n    \
+         sysctls: {kernel.shmmax: 1, net.core.somaxconn: 2}\n    extra_hosts: ['g:host-gateway']\n    \
+         healthcheck: {interval: 1s}\n    configs: [c]\n  b: {network_mode: host, networks: }\n  \
+         conlink: {image: conlink, ports: ['80:80'], privileged: true}\nconfigs: {c: {content: x}}\n",
+    );
+    let notes: Vec<String> = services.iter().flat_map(|it| it.notes.clone()).map(|it| it + "\n").collect();
+    expect![[r#"
+        c.yaml:7:5: `ports` publishes nothing: the network of a lab is its own
+        c.yaml:8:5: `privileged` has no effect
+        c.yaml:11:30: `kernel.shmmax` is not set: a node has settings of `net.` alone
+        c.yaml:12:19: `g` gets no address: a lab has no `host-gateway`
+        c.yaml:13:18: `healthcheck` names no `test`: that of the image is not known
+        c.yaml:14:15: /c is not there: of `configs` only files are mounted
+        c.yaml:15:21: `network_mode: host` has no effect: the node has a network of its own
+        c.yaml:16:29: `ports` publishes nothing: the network of a lab is its own
+    "#]]
+    .assert_eq(&notes.concat());
+    assert_eq!(services[0].sysctls, [("net.core.somaxconn".to_owned(), "2".to_owned())]);
+    assert_eq!(services[0].healthcheck, None);
+    assert!(services[2].is_engine);
+}
+
+#[test]
+fn what_is_taken_from_elsewhere_is_not_lost_in_silence() {
+    let (_, said) = read("services: {a: {extends: b}, b: {}}\ninclude: [c.yaml]\n");
+    expect![[r#"
+        c.yaml:1:16: warning: `extends` is not followed (write out what it stands for, or give its files too)
+        c.yaml:2:1: warning: `include` is not followed (write out what it stands for, or give its files too)
+    "#]].assert_eq(&said.concat());
+}
+
+#[test]
+fn the_engine_may_be_waited_for() {
+    let services = good(
+        "services: {network: {image: conlink}, a: {depends_on: {network: {condition: service_healthy}}}}",
+    );
+    assert_eq!(services[1].depends_on[0].condition, Condition::Healthy);
+}
+
+#[test]
+fn dollars_are_single_and_keys_are_as_written() {
+    let services = good(
+        "services: {a: {command: [\"$$HOME\", '$$$$x'], environment: ['A=$$x', '$$B=1'], volumes: ['./a$$b:/c']}}",
+    );
+    assert_eq!(services[0].argv, ["$HOME", "$$x"]);
+    let env = [("A", "$x"), ("$B", "1")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(services[0].env, env);
+    let path = PathBuf::from("/p/a$b");
+    assert_eq!(services[0].volumes[0].source, Source::Path { path, create: true });
+}
+
+#[test]
+fn a_volume_that_is_bound_to_a_folder_is_that_folder() {
+    let services = good(
+        "services: {a: {volumes: ['data:/d']}}\nvolumes: {data: {driver_opts: {type: none, o: 'bind,ro', device: ./x}}}",
+    );
+    let path = PathBuf::from("/p/x");
+    assert_eq!(services[0].volumes[0].source, Source::Path { path, create: false });
+}
+
+#[test]
+fn restart_of_a_deployment_counts_where_there_is_no_other() {
+    let restarts = |text: &str| good(&format!("services: {{a: {{{text}}}}}"))[0].restart;
+    assert_eq!(restarts("deploy: {restart_policy: {}}"), Restart::Always);
+    assert_eq!(restarts("deploy: {restart_policy: {condition: none}}"), Restart::No);
+    let on_failure = "deploy: {restart_policy: {condition: on-failure, max_attempts: 3}}";
+    assert_eq!(restarts(on_failure), Restart::OnFailure(Some(3)));
+    assert_eq!(restarts(&format!("restart: 'no', {on_failure}")), Restart::No);
+    assert_eq!(restarts("restart: on-failure:0"), Restart::OnFailure(None));
+}
+
+#[test]
+fn files_without_services_have_none() {
+    for text in ["", "services:\n", "x-network: {}\n"] {
+        assert!(good(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn many_services_are_quick() {
+    let service = |it: usize| format!("  s{it}: {{command: sleep 1, depends_on: [s{}]}}\n", it + 1);
+    let text: String = (0..2000).map(service).collect();
+    let services: Vec<Arc<Service>> =
+        good(&format!("services:\n{text}  s2000: {{}}\n")).into_iter().map(Arc::new).collect();
+    let nodes = nodes(&services, "p");
+    assert_eq!((nodes.len(), nodes[0].short.as_str(), nodes[2000].short.as_str()), (2001, "s2000", "s0"));
+}
+
+/// A compose file with a few pieces replaced.
+fn mutated() -> impl Strategy<Value = String> {
+    let good = "services:\n  a: &a\n    image: conlink\n    command: sh -c 'x; y'\n    entrypoint: [e, '$$x']\n    scale: 2\n    environment: [A=1, B]\n    env_file: [{path: e, required: false}]\n    depends_on: {b: {condition: service_healthy}}\n    healthcheck: {test: [CMD, x], interval: 1m30s, retries: 3}\n    stop_grace_period: 10s\n    stop_signal: SIGINT\n    restart: on-failure:3\n    volumes: ['./a:/b:ro', {type: tmpfs, target: /t, tmpfs: {size: 1m}}]\n    extra_hosts: {x: 1.2.3.4}\n    sysctls: {net.ipv4.ip_forward: 1}\n  b:\n    <<: *a\n    network_mode: service:a\n    deploy: {replicas: 1, restart_policy: {condition: any}}\n    configs: [c]\nvolumes: {v: {driver_opts: {o: bind, device: x}}}\nconfigs: {c: {file: x}}\n";
+    let piece = prop::sample::select(vec![
+        "",
+        "é",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "- ",
+        "!reset ",
+        "${A:-",
+        "}",
+        "null",
+        "-1",
+        "1.5",
+        "'",
+        "\"",
+        "\n",
+        "*a",
+        "99999999999999999999",
+        "\\",
+        "(",
+        "`",
+        "service:",
+        "a",
+        "b",
+        "CMD",
+        "NONE",
+        "/",
+        "..",
+        "=",
+        ".inf",
+        "0",
+    ]);
+    prop::collection::vec((0..good.len(), 0..6usize, piece), 1..5).prop_map(move |cuts| {
+        let mut text = good.to_owned();
+        for (start, len, piece) in cuts {
+            let floor =
+                |at: usize| (0..=at.min(text.len())).rev().find(|it| text.is_char_boundary(*it)).unwrap_or(0);
+            let (start, end) = (floor(start), floor(start + len));
+            text.replace_range(start..end, piece);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+    #[test]
+    fn mutations_are_read_or_refused(text in mutated()) {
+        let (services, said) = read(&text);
+        let services: Vec<Arc<Service>> = services.into_iter().map(Arc::new).collect();
+        for node in nodes(&services, "p") {
+            prop_assert!(said.iter().any(|it| it.contains("is no name")) || !node.name.contains('/'));
+        }
+    }
 }

@@ -9,7 +9,7 @@ pub(super) struct Reader<'a> {
     pub(super) context: Context<'a>,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
     /// Those of the service that is being read.
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<(Span, String)>,
 }
 
 impl<'a> Reader<'a> {
@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
 
     /// Something that the service does not get.
     pub(super) fn note(&mut self, span: Span, text: &str) {
-        self.notes.push(format!("{}: {text}", self.sources.place(span)));
+        self.notes.push((span, text.to_owned()));
     }
 
     /// The value is wrong: where a variable stood in it, the file does not show what it is.

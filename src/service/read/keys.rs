@@ -7,7 +7,6 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("devices", "`devices` has no effect: the node sees the devices of this machine"),
     ("dns", "`dns` has no effect: names are in the node's /etc/hosts"),
     ("dns_search", "`dns_search` has no effect: names are in the node's /etc/hosts"),
-    ("extends", "`extends` has no effect: write out what it would take over"),
     ("external_links", "`external_links` has no effect: there are the nodes of the lab alone"),
     ("gpus", "`gpus` has no effect: the node sees the devices of this machine"),
     ("ipc", "`ipc` has no effect"),
