@@ -8,4 +8,6 @@ FROM scratch
 ARG STAGE=target/image
 COPY ${STAGE}/ /
 ENV PATH=/bin
+# Healthy: every running container's links are up. Gates what has `depends_on: {network: {condition: service_healthy}}`.
+HEALTHCHECK --interval=5s --start-period=30s CMD ["/bin/conlink", "healthcheck"]
 CMD ["/app/build/conlink.js"]

@@ -20,5 +20,6 @@ mod plan;
 mod resolve_deps;
 mod schema;
 mod service;
+mod status;
 mod support;
 mod wait;

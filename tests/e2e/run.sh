@@ -180,6 +180,54 @@ YAML
         docker start inside-network-1 >/dev/null && within 10 pings inside-a-1 10.0.0.2
 }
 
+a_client_that_waits_for_a_healthy_engine_needs_no_wait() {
+    # The engine starts after the hosts, so that it is not healthy before it has wired them.
+    project healthy <<YAML || return 1
+services:
+$(engine_service)
+    depends_on: [h1, h2]
+    healthcheck: {interval: 500ms}
+  h1: {$NODE, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
+  h2: {$NODE, x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
+  client:
+    image: conlink-node
+    network_mode: service:h1
+    command: ping -c 1 -W 1 10.0.0.2
+    stop_grace_period: 0s
+    depends_on:
+      h1: {condition: service_started}
+      h2: {condition: service_started}
+      network: {condition: service_healthy}
+YAML
+    local code network=healthy-network-1
+    code=$(timeout 60 docker wait healthy-client-1)
+    [ "$code" = 0 ] || { docker logs healthy-client-1; docker logs "$network"; return 1; }
+    [ "$(docker inspect -f '{{.State.Health.Status}}' "$network")" = healthy ] || return 1
+    compose -p healthy exec -T network conlink status >"$WORK/status" 2>&1 || { cat "$WORK/status"; return 1; }
+    diff - "$WORK/status" <<'TABLE' || return 1
+project healthy: connected, 2 nodes, 2 links
+bridges: lan (linux, 2 ports)
+NODE          LINK  JOINED TO  ADDRESSES    STATE
+healthy-h1-1  eth0  lan        10.0.0.1/24  up
+healthy-h2-1  eth0  lan        10.0.0.2/24  up
+TABLE
+    compose -p healthy exec -T network conlink status --json | tr -d '\r' >"$WORK/status" || return 1
+    grep -qx '{"version":1,"kind":"engine","project":"healthy","state":"connected",.*}' "$WORK/status" || { cat "$WORK/status"; return 1; }
+    # One that cannot be wired makes it ill, and the verdict says why.
+    docker run -d --rm --network none --label com.docker.compose.project=healthy --label com.docker.compose.service=h1 \
+        --label com.docker.compose.container-number=1000 --name healthy-h1-1000 conlink-node >/dev/null || return 1
+    within 10 sick "$network" 'link healthy-h1-1000:eth0: .*10.0.0.1/24 + 999 leaves the network'
+    code=$?
+    docker rm -f healthy-h1-1000 >/dev/null
+    [ "$code" = 0 ] && within 10 docker exec "$network" conlink healthcheck
+}
+
+# Is the container unhealthy, and does its last check say so in these words?
+sick() {
+    [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = unhealthy ] &&
+        docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' "$1" | grep -q "$2"
+}
+
 the_engines_container_removes_what_it_made_when_it_stops() {
     project stops <<YAML || return 1
 services:
@@ -506,6 +554,7 @@ for scenario in \
     no_ping_is_lost_when_the_engine_on_the_host_is_killed_and_started_again \
     a_second_start_on_a_converged_system_plans_nothing \
     the_engines_container_is_killed_and_everything_is_wired_again \
+    a_client_that_waits_for_a_healthy_engine_needs_no_wait \
     the_engines_container_removes_what_it_made_when_it_stops \
     udp_ports_are_forwarded_to_each_replica_and_closed_when_it_goes \
     bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch \

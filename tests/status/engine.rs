@@ -1,0 +1,470 @@
+//! An engine that runs, beside a container engine on paper: its containers are processes in namespaces of their own.
+//!
+//! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::status::Lines;
+use crate::support::{Run, may_unshare, run, skip};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A container engine on paper, and an engine of ours that listens to it.
+struct World {
+    folder: tempfile::TempDir,
+    docker: Arc<Mutex<Docker>>,
+    engine: Child,
+}
+
+/// What the container engine knows.
+#[derive(Default)]
+struct Docker {
+    /// By id: name and process.
+    containers: BTreeMap<String, (String, Child)>,
+    /// When each event was, in seconds since 1970, and its text.
+    events: Vec<(f64, String)>,
+    /// Who listens to events.
+    listeners: Vec<UnixStream>,
+    /// Inspections are not answered.
+    is_stuck: bool,
+}
+
+impl Docker {
+    /// The labels of `p-h-2`.
+    fn labels(name: &str) -> Value {
+        let mut parts = name.split('-');
+        let mut part = || parts.next().unwrap();
+        json!({"com.docker.compose.project": part(), "com.docker.compose.service": part(),
+            "com.docker.compose.container-number": part()})
+    }
+
+    fn list(&self) -> Value {
+        let container = |(id, (name, _)): (&String, &(String, Child))| json!({"Id": id, "Names": [format!("/{name}")], "State": "running", "Labels": Self::labels(name)});
+        self.containers.iter().map(container).collect()
+    }
+
+    fn inspect(&self, id: &str) -> Option<Value> {
+        let (name, process) = self.containers.get(id)?;
+        Some(json!({"Id": id, "Name": format!("/{name}"), "State": {"Running": true, "Pid": process.id()},
+            "Config": {"Labels": Self::labels(name)}}))
+    }
+
+    fn tell(&mut self, action: &str, id: &str) {
+        let event =
+            json!({"Type": "container", "Action": action, "Actor": {"ID": id, "Attributes": {}}, "time": 1});
+        let text = format!("{event}\n");
+        self.listeners.retain_mut(|it| send(it, &text).is_ok());
+        self.events.push((seconds(), text));
+    }
+
+    /// Tells all that was since then, and goes on telling.
+    fn listen(&mut self, mut stream: UnixStream, since: f64) -> std::io::Result<()> {
+        for (_, text) in self.events.iter().filter(|(at, _)| *at >= since) {
+            send(&mut stream, text)?;
+        }
+        self.listeners.push(stream);
+        Ok(())
+    }
+}
+
+fn send(stream: &mut UnixStream, event: &str) -> std::io::Result<()> {
+    write!(stream, "{:x}\r\n{event}\r\n", event.len())
+}
+
+fn seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Answers the requests of one connection.
+fn answer(stream: UnixStream, docker: &Mutex<Docker>) -> std::io::Result<()> {
+    let mut out = stream.try_clone()?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(request) = lines.next() {
+        let request = request?;
+        for line in lines.by_ref() {
+            if line?.is_empty() {
+                break;
+            }
+        }
+        let target = request.split_whitespace().nth(1).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let parts: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+        let (status, body) = match parts.as_slice() {
+            [.., "_ping"] => ("200 OK", "OK".to_owned()),
+            [.., "events"] => {
+                write!(out, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
+                let since = query.split('&').find_map(|it| it.strip_prefix("since="));
+                let since = since.and_then(|it| it.parse().ok()).unwrap_or(0.0);
+                return docker.lock().unwrap().listen(out, since);
+            }
+            [.., "containers", "json"] => ("200 OK", docker.lock().unwrap().list().to_string()),
+            [.., "containers", id, "json"] => {
+                let end = Instant::now() + PATIENCE;
+                while docker.lock().unwrap().is_stuck && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                match docker.lock().unwrap().inspect(id) {
+                    Some(it) => ("200 OK", it.to_string()),
+                    None => ("404 Not Found", json!({"message": "no such container"}).to_string()),
+                }
+            }
+            _ => ("404 Not Found", json!({"message": "what?"}).to_string()),
+        };
+        write!(out, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n")?;
+        write!(out, "Content-Length: {}\r\n\r\n{body}", body.len())?;
+    }
+    Ok(())
+}
+
+impl World {
+    /// None, and said so, where this process may make no namespaces.
+    fn new(test: &str, yaml: &str) -> Option<Self> {
+        if !may_unshare(test) {
+            return None;
+        }
+        let mut mounts = Command::new("unshare");
+        mounts.args(["-mn", "mount", "-t", "tmpfs", "none", "/run"]);
+        if run(mounts).code != 0 {
+            skip(test, "nothing can be mounted");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("net.yaml"), yaml).unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let docker = Arc::new(Mutex::new(Docker::default()));
+        std::thread::spawn({
+            let docker = docker.clone();
+            move || {
+                for stream in listener.incoming() {
+                    let docker = docker.clone();
+                    // A client that goes away is no concern of the test.
+                    std::thread::spawn(move || answer(stream.unwrap(), &docker).unwrap_or_default());
+                }
+            }
+        });
+        let engine = Command::new("true").spawn().unwrap();
+        Some(Self { folder, docker, engine })
+    }
+
+    /// Starts an engine that answers.
+    fn start(&mut self) {
+        self.spawn();
+        self.within("the engine answers", |it| UnixStream::connect(it.socket()).is_ok());
+    }
+
+    /// Starts an engine that may come to nothing.
+    fn spawn(&mut self) {
+        self.end_engine();
+        let mut command = self.apart(&["--network-file", "net.yaml", "--compose-project", "p"]);
+        command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(self.log_file()).unwrap());
+        self.engine = command.spawn().unwrap();
+    }
+
+    /// The binary in namespaces of its own, for networks and for mounts: its `/run` is a folder of ours.
+    fn apart(&self, args: &[&str]) -> Command {
+        let run = self.folder.path().join("run");
+        fs::create_dir_all(&run).unwrap();
+        let script = "mount --bind \"$1\" /run && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["-mn", "sh", "-c", script, "sh", run.to_str().unwrap(), env!("CARGO_BIN_EXE_conlink")]);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.args(args).current_dir(self.folder.path()).env_clear().env("PATH", path);
+        command
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/conlink/p.sock")
+    }
+
+    fn end_engine(&mut self) {
+        let _ = self.engine.kill();
+        let _ = self.engine.wait();
+    }
+
+    /// Runs a container, and tells so.
+    fn run(&self, name: &str) {
+        let process = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let theirs = format!("/proc/{}/ns/net", process.id());
+        self.within("it has a namespace of its own", |_| fs::read_link(&theirs).is_ok_and(|it| it != own));
+        let id = format!("{:0<64}", hex(name));
+        let mut docker = self.docker.lock().unwrap();
+        docker.containers.insert(id.clone(), (name.to_owned(), process));
+        docker.tell("start", &id);
+    }
+
+    /// Kills a container, and tells so.
+    fn kill(&self, name: &str) {
+        let id = format!("{:0<64}", hex(name));
+        let mut docker = self.docker.lock().unwrap();
+        let (_, mut process) = docker.containers.remove(&id).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        docker.tell("die", &id);
+    }
+
+    /// All that is answered to a line.
+    fn ask(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.ask("{\"request\":\"status\"}\n")).unwrap()
+    }
+
+    /// The binary, where the engine is.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.engine.id()));
+        command.arg(env!("CARGO_BIN_EXE_conlink")).args(args);
+        command.env_remove("COMPOSE_PROJECT_NAME").env_remove("XDG_RUNTIME_DIR");
+        command
+    }
+
+    fn conlink(&self, args: &[&str]) -> Run {
+        run(self.command(args))
+    }
+
+    #[track_caller]
+    fn within(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < end, "not in time: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.end_engine();
+        for (_, process) in self.docker.lock().unwrap().containers.values_mut() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn hex(name: &str) -> String {
+    name.bytes().map(|it| format!("{it:02x}")).collect()
+}
+
+const NETWORK: &str = "links:\n- {service: h, bridge: lan, ip: 10.0.0.1/24}\n- {service: x, bridge: lan, route: 10.9.0.0/16 via 10.8.0.1}\n";
+
+#[test]
+fn an_engine_tells_how_far_it_is() {
+    let Some(mut world) = World::new("an engine's status", NETWORK) else { return };
+    world.start();
+    let metadata = fs::symlink_metadata(world.socket()).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
+    world.within("it has listened", |it| it.status()["state"] == "connected");
+    // No container runs: nothing is amiss.
+    let health = world.conlink(&["healthcheck"]);
+    assert_eq!((health.code, health.stdout.as_str()), (0, "engine `p`: connected, 0 nodes, 0 links\n"));
+    world.run("p-h-1");
+    world.run("p-h-2");
+    world.within("two nodes are connected", |it| {
+        let status = it.status();
+        status["state"] == "connected" && status["nodes"].as_array().unwrap().len() == 2
+    });
+    let shown = world.conlink(&["status"]);
+    let expected = "\
+project p: connected, 2 nodes, 2 links
+bridges: lan (linux, 2 ports)
+NODE   LINK  JOINED TO  ADDRESSES    STATE
+p-h-1  eth0  lan        10.0.0.1/24  up
+p-h-2  eth0  lan        10.0.0.2/24  up
+";
+    assert_eq!(shown, Run { code: 0, stdout: expected.to_owned(), stderr: String::new() });
+    assert_eq!(world.conlink(&["status", "p"]).stdout, expected);
+    let json: Value = serde_json::from_str(&world.conlink(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["version"], &json["kind"], &json["project"]),
+        (&json!(1), &json!("engine"), &json!("p"))
+    );
+    assert_eq!(json["nodes"][1]["links"][0]["outer"], "h_2-eth0");
+    // One that cannot have what is described.
+    world.run("p-x-1");
+    world.within("the third fails", |it| it.status()["state"] == "failing");
+    let shown = world.conlink(&["status"]);
+    assert_eq!((shown.code, shown.stderr.as_str()), (1, ""));
+    let lines: Vec<&str> = shown.stdout.lines().collect();
+    assert_eq!(lines[0], "project p: failing, 3 nodes, 3 links, 1 failed", "{}", shown.stdout);
+    assert_eq!(lines[5], "p-x-1  eth0  lan                     failed");
+    let log = world.log();
+    assert!(
+        lines[7].starts_with("error: link p-x-1:eth0: ") && lines[7].ends_with("(net.yaml:3:3)"),
+        "{}",
+        lines[7]
+    );
+    assert!(log.lines().any(|it| it == lines[7]), "the log has it in the same words: {log}");
+    let health = world.conlink(&["healthcheck", "p"]);
+    assert_eq!((health.code, health.stdout.as_str()), (1, ""));
+    assert!(health.stderr.starts_with("engine `p`: link p-x-1:eth0: ") && health.stderr.lines().count() == 1);
+    world.kill("p-x-1");
+    world.within("it is forgotten", |it| it.conlink(&["healthcheck"]).code == 0);
+}
+
+#[test]
+fn who_watches_an_engine_hears_of_each_change_and_of_no_other() {
+    let Some(mut world) = World::new("watching an engine", NETWORK) else { return };
+    world.start();
+    world.within("it has listened", |it| it.status()["state"] == "connected");
+    let mut stream = UnixStream::connect(world.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"{\"request\":\"watch\"}\n").unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!((&first["state"], &first["nodes"]), (&json!("connected"), &json!([])));
+    // One that is on its way for longer than a moment is seen to be.
+    world.docker.lock().unwrap().is_stuck = true;
+    world.run("p-h-1");
+    assert_eq!(next()["state"], "working");
+    world.docker.lock().unwrap().is_stuck = false;
+    let last = next();
+    assert_eq!((&last["state"], &last["nodes"][0]["name"]), (&json!("connected"), &json!("p-h-1")));
+    // What is not about this project ends where it began: between the two there may be a moment.
+    world.run("q-h-1");
+    world.run("p-h-2");
+    let mut seen = Vec::new();
+    while seen.last() != Some(&("connected".to_owned(), 2)) {
+        let status = next();
+        seen.push((status["state"].as_str().unwrap().to_owned(), status["nodes"].as_array().unwrap().len()));
+        assert!(seen.len() < 6, "{seen:?}");
+    }
+    assert!(seen.iter().all(|(_, count)| *count <= 2), "{seen:?}");
+    // The same by the command, which goes on until the engine ends.
+    let mut command = world.command(&["status", "--watch", "--json"]);
+    command.stderr(Stdio::null());
+    let watch = Lines::of(command);
+    let status: Value = serde_json::from_str(&watch.next()).unwrap();
+    assert_eq!(status["nodes"].as_array().unwrap().len(), 2);
+    world.kill("p-h-1");
+    loop {
+        let status: Value = serde_json::from_str(&watch.next()).unwrap();
+        if status["state"] == "connected" && status["nodes"].as_array().unwrap().len() == 1 {
+            break;
+        }
+    }
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(world.engine.id().cast_signed()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    assert_eq!(watch.end(), 1);
+    assert!(world.engine.wait().unwrap().success());
+    assert!(!world.socket().exists(), "an engine that ends takes its socket with it");
+}
+
+#[test]
+fn changes_of_a_moment_are_one_line() {
+    let Some(mut world) = World::new("a burst of changes", NETWORK) else { return };
+    world.start();
+    world.within("it has listened", |it| it.status()["state"] == "connected");
+    let mut stream = UnixStream::connect(world.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"{\"request\":\"watch\"}\n").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    lines.next().unwrap().unwrap();
+    let start = Instant::now();
+    for index in 1..=20 {
+        world.run(&format!("p-h-{index}"));
+    }
+    let mut count: u128 = 0;
+    loop {
+        let status: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        count += 1;
+        if status["state"] == "connected" && status["nodes"].as_array().unwrap().len() == 20 {
+            break;
+        }
+    }
+    // One more for the first, whose line follows none.
+    assert!(count <= start.elapsed().as_millis() / 50 + 2, "{count} lines in {:?}", start.elapsed());
+}
+
+#[test]
+fn an_engine_that_was_killed_is_replaced_at_the_same_socket() {
+    let Some(mut world) = World::new("a killed engine's socket", NETWORK) else { return };
+    world.start();
+    let first = fs::symlink_metadata(world.socket()).unwrap();
+    world.run("p-h-1");
+    world.within("it is wired", |it| it.status()["nodes"][0]["state"] == "connected");
+    world.end_engine();
+    assert!(world.socket().exists(), "nobody was left to remove it");
+    let none = run(world.apart(&["status"]));
+    let expected = "error: engine `p` does not run: nobody listens on /run/conlink/p.sock\n";
+    assert_eq!(none, Run { code: 1, stdout: String::new(), stderr: expected.to_owned() });
+    world.start();
+    let second = fs::symlink_metadata(world.socket()).unwrap();
+    assert_eq!(second.permissions().mode() & 0o7777, 0o600);
+    assert!(std::os::unix::fs::MetadataExt::ino(&first) != std::os::unix::fs::MetadataExt::ino(&second));
+    world.within("the second one has found what the first made", |it| it.conlink(&["healthcheck"]).code == 0);
+}
+
+#[test]
+fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
+    let Some(mut world) = World::new("a busy socket", NETWORK) else { return };
+    world.start();
+    // Silent ones, such as ask and do not read, such as send junk.
+    let silent: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+    let deaf = (0..40).map(|_| {
+        let mut stream = UnixStream::connect(world.socket()).unwrap();
+        stream.write_all(b"{\"request\":\"watch\"}\n").unwrap();
+        stream
+    });
+    let deaf: Vec<UnixStream> = deaf.collect();
+    for (request, expected) in [
+        ("junk\n", "{\"error\":\"the request is no JSON: expected value at line 1 column 1\"}\n"),
+        (
+            "{\"request\":\"frob\"}\n",
+            "{\"error\":\"there is no request `frob`, but `status` and `watch`\"}\n",
+        ),
+    ] {
+        assert_eq!(world.ask(request), expected);
+    }
+    world.run("p-h-1");
+    world.within("it is wired", |it| it.status()["nodes"][0]["state"] == "connected");
+    assert_eq!(world.conlink(&["healthcheck"]).code, 0);
+    drop((silent, deaf));
+}
+
+#[test]
+fn without_a_place_for_its_socket_an_engine_works_all_the_same() {
+    let Some(mut world) = World::new("no place for a socket", NETWORK) else { return };
+    let run = world.folder.path().join("run");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("conlink"), "not a folder").unwrap();
+    world.run("p-h-1");
+    world.spawn();
+    world.within("it is connected", |it| it.log().contains("All links connected"));
+    let said = world.log();
+    let expected = "warning: `conlink status` will find nobody to ask: /run/conlink/p.sock: ";
+    assert!(said.contains(expected), "{said}");
+}
