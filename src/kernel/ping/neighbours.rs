@@ -20,7 +20,7 @@ use crate::kernel::netns;
 /// What a kernel has of its own accord.
 const USUAL: usize = 1024;
 
-/// How many entries may be there, in all namespaces. Only those of whom the machine is may read it.
+/// How many entries may be there, in all namespaces. The host's own namespace alone shows it.
 pub(super) fn most(v6: bool) -> usize {
     let family = if v6 { "ipv6" } else { "ipv4" };
     let text = fs::read_to_string(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"));
