@@ -385,7 +385,8 @@ fn what_is_taken_from_elsewhere_is_not_lost_in_silence() {
     expect![[r#"
         c.yaml:1:16: warning: `extends` is not followed (write out what it stands for, or give its files too)
         c.yaml:2:1: warning: `include` is not followed (write out what it stands for, or give its files too)
-    "#]].assert_eq(&said.concat());
+    "#]]
+    .assert_eq(&said.concat());
 }
 
 #[test]

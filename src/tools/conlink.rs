@@ -179,6 +179,12 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     }
 }
 
+/// The files and defaults of an engine that is started with these words, the program first. None where they would not
+/// start one.
+fn files_of(argv: &[String]) -> Option<Files> {
+    Cli::try_parse_from(argv).ok().filter(|it| it.command.is_none()).map(|it| it.options.files)
+}
+
 /// Sets up logging: `-v` counts, and VERBOSE stands for one of them, as in the reference tool.
 fn init_log(options: &Options) {
     let from_env = std::env::var_os("VERBOSE").is_some_and(|it| !it.is_empty() && it != "0");

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::config::{ConfigMode, Env, tidy};
+use crate::config::{ConfigMode, Diagnostic, Env, tidy};
 use crate::container::{Container, ContainerId};
 use crate::daemon::Asked;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, Network};
-use crate::service::{self, Address, Project, Service};
+use crate::service::{self, Address, Project, Service, Source};
 use crate::tools::conlink::files::{Described, Role, describe};
+use crate::tools::conlink::files_of;
 use crate::tools::conlink::lab::{UpArgs, absolute};
 use crate::tools::environment;
 
@@ -106,8 +107,15 @@ impl Ask {
         project.warnings.iter().for_each(|it| log::warn!("{it}"));
         let compose = project.files.iter().map(|it| (it.clone(), Role::Compose));
         let network = self.network_files.iter().map(|it| (it.clone(), Role::Network));
-        let files: Vec<_> = compose.chain(network).collect();
+        let mut files: Vec<_> = compose.chain(network).collect();
         let mut described = describe(&files, self.defaults.clone(), &project.env)?;
+        if self.network_files.is_empty() {
+            let more = self.engine_files(&described, &project);
+            if !more.is_empty() {
+                files.extend(more.into_iter().map(|it| (it, Role::Network)));
+                described = describe(&files, self.defaults.clone(), &project.env)?;
+            }
+        }
         let name = match self.name.clone() {
             Some(it) => it,
             None => match project.name(&described.sources, &described.compose_files) {
@@ -121,13 +129,7 @@ impl Ask {
         project.env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
         // MACs are derived from it.
         described.network.set_project(&name);
-        let context = service::Context {
-            env: &project.env,
-            dir: &project.dir,
-            profiles: &self.profiles,
-            read: &|path| std::fs::read_to_string(path),
-        };
-        let (mut services, found) = service::services(&described.sources, &described.compose_files, context);
+        let (mut services, found) = self.services(&described, &project);
         described.diagnostics.extend(found);
         tidy(&mut described.diagnostics);
         for (service, count) in &self.scale {
@@ -138,6 +140,38 @@ impl Ask {
         }
         let services = services.into_iter().map(Arc::new).collect();
         Ok(Reading { described, services, name, dir: project.dir, env: project.env })
+    }
+
+    fn services(&self, described: &Described, project: &Project) -> (Vec<Service>, Vec<Diagnostic>) {
+        let context = service::Context {
+            env: &project.env,
+            dir: &project.dir,
+            profiles: &self.profiles,
+            read: &|path| std::fs::read_to_string(path),
+        };
+        service::services(&described.sources, &described.compose_files, context)
+    }
+
+    /// The network files that the engine's own service is started with, where they are on the host: a lab takes its
+    /// place.
+    fn engine_files(&self, described: &Described, project: &Project) -> Vec<PathBuf> {
+        let (services, _) = self.services(described, project);
+        let mut found = Vec::new();
+        for engine in services.iter().filter(|it| it.is_engine) {
+            let Some(files) = files_of(&engine.argv) else { continue };
+            let dir = PathBuf::from(engine.working_dir.as_deref().unwrap_or("/"));
+            for (path, role) in files.list() {
+                let inside = dir.join(path);
+                let on_host = engine.volumes.iter().find_map(|it| match &it.source {
+                    Source::Path { path, .. } => Some(path.join(inside.strip_prefix(&it.target).ok()?)),
+                    Source::Volume(_) | Source::Anonymous => None,
+                });
+                if let (Role::Network, Some(it)) = (role, on_host.filter(|it| it.is_file())) {
+                    found.push(it);
+                }
+            }
+        }
+        found
     }
 
     pub(super) fn to_json(&self) -> Value {
