@@ -5,7 +5,9 @@ mod engine;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -174,6 +176,30 @@ fn a_lab_that_hangs_up_or_says_nothing_is_no_reason_to_wait_for_ever() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(said, "error: ask lab `st-breaks`: no answer came in time\n");
     assert!((5..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[test]
+fn somebody_elses_is_told_from_one_that_does_not_run() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("status of somebody else's lab", "this is no superuser");
+    }
+    let labs = Labs::new();
+    labs.add("st-other", &lab("st-other", "connected", "up"));
+    let socket = labs.folder.path().join("conlink/lab/st-other/socket");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(labs.folder.path(), 0o755);
+    mode(&socket, 0o600);
+    // Where nobody may get at it, too. By another process: a file that is open for writing here may be open in a child
+    // of another test, and then it cannot be run.
+    let binary = labs.folder.path().join("conlink-binary");
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_conlink")).arg(&binary);
+    assert_eq!(run(copy).code, 0);
+    let mut command = Command::new(&binary);
+    command.args(["status", "st-other"]).env_clear().envs(labs.env()).uid(65534).gid(65534).current_dir("/");
+    let expected =
+        format!("error: lab `st-other` answers its owner alone, who may use {}\n", socket.display());
+    assert_eq!(run(command), Run { code: 1, stdout: String::new(), stderr: expected });
 }
 
 /// A program whose output is read line by line.

@@ -203,7 +203,7 @@ YAML
     code=$(timeout 60 docker wait healthy-client-1)
     [ "$code" = 0 ] || { docker logs healthy-client-1; docker logs "$network"; return 1; }
     [ "$(docker inspect -f '{{.State.Health.Status}}' "$network")" = healthy ] || return 1
-    compose -p healthy exec -T network conlink status >"$WORK/status" 2>&1 || { cat "$WORK/status"; return 1; }
+    compose -p healthy exec -T network conlink status >"$WORK/status" || { cat "$WORK/status"; return 1; }
     diff - "$WORK/status" <<'TABLE' || return 1
 project healthy: connected, 2 nodes, 2 links
 bridges: lan (linux, 2 ports)

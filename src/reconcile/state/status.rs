@@ -23,9 +23,12 @@ impl Reconciler {
         // Containers that are followed only for what an earlier engine may have left in them are no nodes.
         let (nodes, others): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|it| !it.instance.is_empty());
-        let bridges = self.bridge_statuses();
+        // Containers' jobs touch what is outside of them too.
+        let standings = [&self.base].into_iter().chain(self.containers.values().map(|it| &it.standing));
+        let failures: Vec<&Failure> = standings.flat_map(|it| &it.failures).collect();
+        let bridges = self.bridge_statuses(&failures);
         let tunnels: Vec<TunnelStatus> =
-            self.network.tunnels.iter().map(|it| self.tunnel_status(it)).collect();
+            self.network.tunnels.iter().map(|it| self.tunnel_status(it, &failures)).collect();
         let elsewhere = |it: &&Failure| match &it.subject {
             Subject::Bridge(name) | Subject::Patch(name) => !bridges.iter().any(|it| it.name == *name),
             Subject::Tunnel(name) => !tunnels.iter().any(|it| it.name == *name),
@@ -68,7 +71,7 @@ impl Reconciler {
         }
     }
 
-    fn bridge_statuses(&self) -> Vec<BridgeStatus> {
+    fn bridge_statuses(&self, failures: &[&Failure]) -> Vec<BridgeStatus> {
         let mut all: BTreeMap<(String, Place), BridgeMode> =
             self.network.bridges.values().map(|it| ((it.name.clone(), it.place), it.mode)).collect();
         for link in self.containers.values().flat_map(|it| &it.instance.links) {
@@ -82,7 +85,7 @@ impl Reconciler {
             }
         }
         let status = |((name, place), mode): ((String, Place), BridgeMode)| {
-            let errors = self.failures_of(|it| match it {
+            let errors = about(failures, |it| match it {
                 Subject::Bridge(it) | Subject::Patch(it) => *it == name,
                 _ => false,
             });
@@ -91,8 +94,8 @@ impl Reconciler {
         all.into_iter().map(status).collect()
     }
 
-    fn tunnel_status(&self, it: &Tunnel) -> TunnelStatus {
-        let errors = self.failures_of(|subject| matches!(subject, Subject::Tunnel(name) if *name == it.name));
+    fn tunnel_status(&self, it: &Tunnel, failures: &[&Failure]) -> TunnelStatus {
+        let errors = about(failures, |subject| matches!(subject, Subject::Tunnel(name) if *name == it.name));
         TunnelStatus {
             name: it.name.clone(),
             kind: it.kind,
@@ -105,18 +108,6 @@ impl Reconciler {
         }
     }
 
-    /// The failures about something outside of containers, each once: their jobs touch it too.
-    fn failures_of(&self, is_about: impl Fn(&Subject) -> bool) -> Vec<Failure> {
-        let standings = std::iter::once(&self.base).chain(self.containers.values().map(|it| &it.standing));
-        let mut found = Vec::new();
-        for it in standings.flat_map(|it| &it.failures).filter(|it| is_about(&it.subject)) {
-            if !found.contains(it) {
-                found.push(it.clone());
-            }
-        }
-        found
-    }
-
     /// How far something outside of containers is, of which these are the failures.
     fn outside(&self, errors: &[Failure]) -> LinkState {
         match errors {
@@ -124,6 +115,17 @@ impl Reconciler {
             _ => LinkState::Failed,
         }
     }
+}
+
+/// Those failures that are about something, each once.
+fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Failure> {
+    let mut found: Vec<Failure> = Vec::new();
+    for it in failures.iter().filter(|it| is_meant(&it.subject)) {
+        if !found.contains(it) {
+            found.push((*it).clone());
+        }
+    }
+    found
 }
 
 impl Tracked {

@@ -137,6 +137,9 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 bail!("{server} does not run: nobody listens on {}", server.socket.display());
             }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                bail!("{server} answers its owner alone, who may use {}", server.socket.display());
+            }
             Err(error) => {
                 return Err(error).with_context(|| format!("ask {server} by {}", server.socket.display()));
             }
