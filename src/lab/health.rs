@@ -117,7 +117,7 @@ mod tests {
         }
         use Health::{Healthy, Unhealthy, Unknown};
         assert_eq!(told, [Unknown, Unknown, Unknown, Unknown, Unknown, Healthy, Healthy, Unhealthy, Healthy]);
-        assert_eq!(at - start, Duration::from_secs(70));
+        assert_eq!(at - start, Duration::from_secs(60));
     }
 
     #[test]
