@@ -105,8 +105,9 @@ impl Routed {
                  addr add fd01::1/64 dev r0 nodad\nlink set r0 up\nlink set lo up\n"
             ),
         );
-        // It tells of every packet that it drops.
-        for name in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {
+        // It tells of every packet that it drops. With `icmp_ratelimit` 0 Linux 6.1 takes the tokens that
+        // `ip_error()` wants too.
+        for name in ["ipv4/icmp_ratemask", "ipv6/icmp/ratelimit"] {
             sysctl(&router, name, "0");
         }
         sysctl(&router, "ipv4/ip_forward", "1");

@@ -1,7 +1,7 @@
 //! A socket for ICMP messages in one namespace.
 //!
-//! Errors of the way come by the socket's error queue (IP_RECVERR in `ip(7)`): with raw and with datagram sockets, in one
-//! form for both families.
+//! Errors of the way come by the socket's error queue (IP_RECVERR in `ip(7)`): with raw and with datagram sockets, in
+//! one form for both families.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
