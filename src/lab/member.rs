@@ -29,6 +29,8 @@ pub(super) struct Member {
     /// Restarts since it last ran well.
     quick: u32,
     pub(super) notes: Vec<String>,
+    /// Why it will not begin.
+    why: Option<String>,
     /// It is to end, at the latest by then.
     end_by: Option<Instant>,
     checks: Checks,
@@ -104,6 +106,7 @@ impl Member {
             restarts: 0,
             quick: 0,
             notes,
+            why: None,
             end_by: None,
             checks: Checks::default(),
         }
@@ -269,13 +272,12 @@ impl Member {
 
     /// It cannot be, and its process, if there is one, ends by itself.
     pub(super) fn failed(&mut self, why: String, now: Instant) {
-        let how = How::Failed(why);
         match self.process() {
-            None => self.phase = Phase::Ended { how, again_at: self.again_at(&Ended::Code(126), now) },
-            Some(_) => self.notes.push(match how {
-                How::Failed(why) => why,
-                How::Ended(it) => it.to_string(),
-            }),
+            None => {
+                let again_at = self.again_at(&Ended::Code(126), now);
+                self.phase = Phase::Ended { how: How::Failed(why), again_at };
+            }
+            Some(_) => self.why = Some(why),
         }
     }
 
@@ -284,7 +286,7 @@ impl Member {
         if let Some(process) = self.process() {
             process.signal(libc::SIGKILL);
         }
-        self.notes.push(why);
+        self.why = Some(why);
         self.end_by = Some(now + LONGEST);
     }
 
@@ -301,11 +303,10 @@ impl Member {
             return;
         }
         let asked = self.end_by.take().is_some();
-        let how = match self.notes.last() {
-            // Whoever kills a node that is yet to begin leaves no word behind.
-            Some(why) if !began => How::Failed(why.clone()),
-            _ if !began && !asked => How::Failed(format!("it was ended before it began: {ended}")),
-            _ => How::Ended(ended),
+        let how = match self.why.take() {
+            Some(why) => How::Failed(why),
+            None if !began && !asked => How::Failed(format!("it was ended before it began: {ended}")),
+            None => How::Ended(ended),
         };
         let again_at = if asked { None } else { self.again_at(&ended, now) };
         self.phase = Phase::Ended { how, again_at };

@@ -42,10 +42,14 @@ pub(super) fn cover_root(layer: &Path) -> io::Result<PathBuf> {
         fs::create_dir(folder)?;
     }
     let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
-    let overlay =
-        |options: &str| mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options));
-    // In a user namespace the attributes that it keeps its books in have to be those of users.
-    overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?;
+    if mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).is_err() {
+        // The attempt may have left something in its folders.
+        let [upper, work] = ["uppers", "works"].map(|it| layer.join(it));
+        fs::create_dir(&upper)?;
+        fs::create_dir(&work)?;
+        cover_parts(&root, &upper, &work)?;
+        return Ok(root);
+    }
     let mut done: Vec<PathBuf> = Vec::new();
     for path in under {
         if path == Path::new("/") || done.iter().any(|it| path.starts_with(it)) {
@@ -54,11 +58,49 @@ pub(super) fn cover_root(layer: &Path) -> io::Result<PathBuf> {
         let target = root.join(path.strip_prefix("/").unwrap_or(&path));
         // What a mount hides cannot be reached, and is not missed.
         if target.exists() {
-            mount(Some(&path), &target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+            bind_all(&path, &target)?;
         }
         done.push(path);
     }
     Ok(root)
+}
+
+/// A layer over each folder of the root. To a user namespace the kernel lends no folder that has mounts below it, since
+/// it could look behind them (`mount_namespaces(7)`): such folders are the host's own.
+fn cover_parts(root: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+    bind_all(root, root)?;
+    for entry in fs::read_dir("/")? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let target = root.join(&name);
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&path)?, &target)?;
+        } else if kind.is_dir() {
+            let (upper, work) = (upper.join(&name), work.join(&name));
+            for folder in [&target, &upper, &work] {
+                fs::create_dir(folder)?;
+            }
+            // In a user namespace the attributes that it keeps its books in have to be those of users.
+            let options = format!(
+                "lowerdir={},upperdir={},workdir={},userxattr",
+                path.display(),
+                upper.display(),
+                work.display()
+            );
+            mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+                .map_err(io::Error::from)
+                .or_else(|_| bind_all(&path, &target))?;
+        } else {
+            fs::File::create(&target)?;
+            bind_all(&path, &target)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
 }
 
 /// Makes a folder that is a mount the root file system.
@@ -115,7 +157,7 @@ pub(super) fn bind(it: &Bind, root: Option<&Path>) -> io::Result<()> {
             fs::File::create(&target)?;
         }
     }
-    mount(Some(&it.source), &target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    bind_all(&it.source, &target)?;
     if it.read_only {
         // Flags that a user namespace found on the mount are not its own to take away (mount_namespaces(7)).
         let now = statvfs(&target)?.flags();
