@@ -30,7 +30,7 @@ pub(super) enum Lab {
     /// Run a command in a node
     Exec(exec::ExecArgs),
     /// Tell nodes, links, addresses and errors
-    Status(status::StatusArgs),
+    Status(StatusArgs),
     /// Start a lab, run a command beside it, end the lab whatever happens
     Run(RunArgs),
     /// Show what nodes print
@@ -52,8 +52,10 @@ pub(super) enum Lab {
 pub(super) struct UpArgs {
     #[command(flatten)]
     files: Files,
-    #[command(flatten)]
-    name: NameArgs,
+    /// The lab's name [default: CONLINK_LAB, else that of the compose project: COMPOSE_PROJECT_NAME, `name` of the
+    /// files, the name of their folder]
+    #[arg(short, long, value_name = "NAME")]
+    name: Option<String>,
     /// How many nodes a service has, whatever the files say
     #[arg(long, value_name = "SERVICE=N")]
     scale: Vec<String>,
@@ -66,6 +68,17 @@ pub(super) struct UpArgs {
     /// Say more
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// The same as with --name
+    #[arg(value_name = "NAME", conflicts_with = "name")]
+    lab: Option<String>,
+    #[command(flatten)]
+    form: status::Form,
 }
 
 /// Which lab.
@@ -95,8 +108,8 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
         Lab::Up(args) => up::up(&args),
         Lab::Exec(args) => exec::exec(&args),
         Lab::Status(args) => {
-            let place = NameArgs { name: args.name.clone() }.place()?;
-            status::tell(&args, &[place.server()])
+            let place = NameArgs { name: args.name.name.or(args.lab) }.place()?;
+            status::tell(&args.form, &[place.server()])
         }
         Lab::Run(args) => up::run(&args.up, &args.command),
         Lab::Logs(args) => logs::logs(&args),
@@ -109,8 +122,7 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
 impl NameArgs {
     /// The lab that is meant, of those that there are.
     fn place(&self) -> anyhow::Result<Place> {
-        let env = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
-        if let Some(name) = self.name.clone().or_else(|| env("CONLINK_LAB")) {
+        if let Some(name) = self.name.clone().or_else(current) {
             return Place::find(&name);
         }
         let labs = Place::all();
@@ -127,6 +139,11 @@ impl NameArgs {
             ),
         }
     }
+}
+
+/// The lab that the command runs beside which we are a part of.
+fn current() -> Option<String> {
+    std::env::var("CONLINK_LAB").ok().filter(|it| !it.is_empty())
 }
 
 /// What a lab's keeper answers to a request; without a limit it may take as long as it likes.

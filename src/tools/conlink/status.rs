@@ -22,7 +22,14 @@ use table::{Look, table};
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// The compose project, or the lab [default: COMPOSE_PROJECT_NAME, else all that run]
-    pub(super) name: Option<String>,
+    name: Option<String>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// How to tell it.
+#[derive(Debug, Args)]
+pub(super) struct Form {
     /// Print a JSON object on a line
     #[arg(long)]
     json: bool,
@@ -33,15 +40,15 @@ pub(super) struct StatusArgs {
 
 /// Prints what is asked for; 0 when all of it is connected, else 1.
 pub(super) fn main(args: &StatusArgs) -> anyhow::Result<u8> {
-    tell(args, &client::chosen(args.name.as_deref())?)
+    tell(&args.form, &client::chosen(args.name.as_deref())?)
 }
 
 /// The same for servers that were chosen otherwise.
-pub(super) fn tell(args: &StatusArgs, servers: &[Server]) -> anyhow::Result<u8> {
+pub(super) fn tell(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     if args.watch { watch(args, servers) } else { show(args, servers) }
 }
 
-fn show(args: &StatusArgs, servers: &[Server]) -> anyhow::Result<u8> {
+fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let mut all_connected = true;
     for (at, server) in servers.iter().enumerate() {
         let status = match client::ask(server, &json!({ "request": "status" })) {
@@ -62,7 +69,7 @@ fn show(args: &StatusArgs, servers: &[Server]) -> anyhow::Result<u8> {
 }
 
 /// One status as it is printed.
-fn text(args: &StatusArgs, status: &Value) -> String {
+fn text(args: &Form, status: &Value) -> String {
     if args.json { format!("{status}\n") } else { table(status, &look()) }
 }
 
@@ -74,7 +81,7 @@ fn look() -> Look {
 }
 
 /// Follows all of them to the end of the last, which is no good end.
-fn watch(args: &StatusArgs, servers: &[Server]) -> anyhow::Result<u8> {
+fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let redraws = !args.json && std::io::stdout().is_terminal();
     let (sender, changes) = mpsc::channel();
     for (at, server) in servers.iter().cloned().enumerate() {

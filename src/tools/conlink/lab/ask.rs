@@ -15,7 +15,7 @@ use crate::network::{Defaults, Network};
 use crate::service::{self, Address, Project, Service, Source};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
-use crate::tools::conlink::lab::{UpArgs, absolute};
+use crate::tools::conlink::lab::{UpArgs, absolute, current};
 use crate::tools::environment;
 
 /// Variables that nodes have as `lab up` had them.
@@ -72,7 +72,7 @@ impl Ask {
             scale.insert(name.to_owned(), count);
         }
         Ok(Self {
-            name: args.name.name.clone(),
+            name: args.name.clone().or_else(current),
             compose_files,
             network_files,
             defaults: args.files.defaults(""),
