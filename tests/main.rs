@@ -11,6 +11,7 @@ mod docker;
 mod events;
 mod golden;
 mod kernel;
+mod lab;
 mod layers;
 mod mdc;
 mod model;

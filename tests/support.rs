@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// What a run of the binary came to.
@@ -24,32 +25,42 @@ pub(crate) fn conlink(dir: &Path, args: &[&str], env: &BTreeMap<String, String>)
 
 /// Runs a program to its end, of which there must be one within ten seconds.
 pub(crate) fn run(mut command: Command) -> Run {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut out = child.stdout.take().unwrap();
-    let mut err = child.stderr.take().unwrap();
-    let read = |from: &mut dyn Read| {
-        let mut text = Vec::new();
-        from.read_to_end(&mut text).unwrap();
-        String::from_utf8_lossy(&text).into_owned()
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    finish(child, &format!("{command:?}"), Duration::from_secs(10))
+}
+
+/// The end of a program that was started with pipes for its output. It must come within that time, and nobody may keep
+/// the pipes open for longer.
+pub(crate) fn finish(mut child: Child, what: &str, limit: Duration) -> Run {
+    fn read(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+        let (sender, text) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            from.read_to_end(&mut text).unwrap();
+            let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+        });
+        text
+    }
+    let out = read(child.stdout.take().unwrap());
+    let err = read(child.stderr.take().unwrap());
+    let end = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let said = [out, err].map(|it| it.recv_timeout(Duration::from_secs(1)).unwrap_or_default());
+            panic!("{what} does not end: {said:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
     };
-    let (stdout, stderr, status) = std::thread::scope(|scope| {
-        let out = scope.spawn(|| read(&mut out));
-        let err = scope.spawn(|| read(&mut err));
-        let end = Instant::now() + Duration::from_secs(10);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            if Instant::now() > end {
-                child.kill().unwrap();
-                panic!("{command:?} does not end");
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        (out.join().unwrap(), err.join().unwrap(), status)
-    });
-    Run { code: status.code().unwrap_or(-1), stdout, stderr }
+    let text = |it: mpsc::Receiver<String>| {
+        let text = it.recv_timeout(Duration::from_secs(10));
+        text.unwrap_or_else(|_| panic!("{what} has ended, and its output is still open"))
+    };
+    Run { code: status.code().unwrap_or(-1), stdout: text(out), stderr: text(err) }
 }
 
 /// `tests/data/NAME`.

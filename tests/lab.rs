@@ -1,0 +1,191 @@
+//! `conlink lab` from outside: real nodes, each lab in a world of its own, of which nothing may be left at the end.
+
+mod examples;
+mod world;
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Run, finish};
+
+use world::{LIMIT, Machine, World};
+
+/// A lab, up or not. Dropped it is ended, and all has to be as it was before.
+pub(crate) struct Lab {
+    world: World,
+    before: Machine,
+    name: String,
+}
+
+impl Lab {
+    /// A project with this compose file. None, which is reported, where this machine can have no lab.
+    fn new(what: &str, compose: &str) -> Option<Self> {
+        let lab = Self::empty(what)?;
+        lab.write("compose.yaml", compose);
+        Some(lab)
+    }
+
+    /// A folder without files.
+    fn empty(what: &str) -> Option<Self> {
+        let world = World::new(what)?;
+        let before = world.machine();
+        Some(Self { world, before, name: "test".to_owned() })
+    }
+
+    /// One that is up.
+    fn up_with(what: &str, compose: &str) -> Option<Self> {
+        let lab = Self::new(what, compose)?;
+        lab.up(&[]);
+        Some(lab)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        self.world.write(name, text);
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.world.path(name)).unwrap_or_default()
+    }
+
+    /// `conlink lab SUBCOMMAND -n NAME ARGS`
+    fn command(&self, subcommand: &str, args: &[&str]) -> Command {
+        let mut all = vec!["lab", subcommand, "-n", &self.name];
+        all.extend(args);
+        self.world.conlink(&all)
+    }
+
+    fn run(&self, subcommand: &str, args: &[&str]) -> Run {
+        self.world.run(self.command(subcommand, args))
+    }
+
+    /// Runs it, and it must succeed; answers standard output.
+    #[track_caller]
+    fn done(&self, subcommand: &str, args: &[&str]) -> String {
+        let run = self.run(subcommand, args);
+        assert_eq!(run.code, 0, "lab {subcommand} {args:?}: {run:?}\n{}", self.keepers_log());
+        run.stdout
+    }
+
+    #[track_caller]
+    fn up(&self, args: &[&str]) -> Run {
+        let run = self.run("up", args);
+        assert_eq!(run.code, 0, "lab up {args:?}: {run:?}\n{}", self.keepers_log());
+        run
+    }
+
+    /// What a command in a node prints, which must succeed.
+    #[track_caller]
+    fn exec(&self, node: &str, args: &[&str]) -> String {
+        self.done("exec", &[&[node, "--"], args].concat())
+    }
+
+    /// What a shell's line in a node prints.
+    #[track_caller]
+    fn sh(&self, node: &str, line: &str) -> String {
+        self.exec(node, &["sh", "-c", line])
+    }
+
+    fn start(&self, subcommand: &str, args: &[&str]) -> Child {
+        self.world.start(self.command(subcommand, args))
+    }
+
+    fn status(&self) -> Value {
+        let run = self.run("status", &["--json"]);
+        serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
+    }
+
+    /// What the status has of a node's process.
+    fn process(&self, node: &str) -> Value {
+        process(&self.status(), node)
+    }
+
+    fn pid(&self, node: &str) -> u64 {
+        self.process(node)["pid"].as_u64().unwrap()
+    }
+
+    fn log(&self, node: &str) -> String {
+        self.done("logs", &[node])
+    }
+
+    /// Waits until the status is as it should be.
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let status = self.status();
+            if holds(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "never {what}: {status:#}\n{}", self.keepers_log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until a node's process is in that state.
+    #[track_caller]
+    fn until_node(&self, node: &str, state: &str) -> Value {
+        process(&self.until(&format!("{node} {state}"), |it| process(it, node)["state"] == state), node)
+    }
+
+    /// Waits until a node has printed that, in a line of its own.
+    #[track_caller]
+    fn until_said(&self, node: &str, line: &str) {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let log = self.log(node);
+            if log.lines().any(|it| it == line) {
+                return;
+            }
+            assert!(Instant::now() < end, "{node} never says `{line}`: {log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        match self.world.env.get("XDG_RUNTIME_DIR") {
+            Some(it) => std::path::Path::new(it).join("conlink/lab").join(&self.name),
+            None => self.world.outside("/run/conlink/lab").join(&self.name),
+        }
+    }
+
+    fn keepers_log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: &str, pid: u64) {
+        self.world.sh(&format!("kill -{signal} {pid}"));
+    }
+
+    /// Ends it; then all has to be as it was.
+    #[track_caller]
+    fn down(&self) {
+        if self.folder().exists() {
+            self.done("down", &[]);
+        }
+        self.world.expect(&self.before);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Where a test has failed already, the world takes the lab with it.
+        if !std::thread::panicking() {
+            self.down();
+        }
+    }
+}
+
+/// What a status has of a node's process; null where there is no such node.
+fn process(status: &Value, node: &str) -> Value {
+    let nodes = status["nodes"].as_array().unwrap();
+    let found = nodes.iter().map(|it| &it["process"]).find(|it| it["name"] == node);
+    found.cloned().unwrap_or_default()
+}
+
+/// The end of a program that was started in a world.
+fn end(mut child: Child, what: &str) -> Run {
+    drop(child.stdin.take());
+    finish(child, what, LIMIT)
+}

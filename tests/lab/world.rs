@@ -1,0 +1,265 @@
+//! A machine to itself: network, processes, mounts and `/run` of its own, in which all that a lab makes can be counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::support::{Run, finish, skip};
+
+/// The longest that anything may take that has no limit of its own.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Its first process ends, and with it all others, when the other end of its standard input is closed: when the world is
+/// dropped, or the test killed. Until then it buries orphans, as the first process of a machine does.
+const INIT: &str = "mount -t tmpfs -o mode=755 none /run && exec 3<&0 && { cat <&3 & } && wait";
+
+pub(crate) struct World {
+    init: Child,
+    net: File,
+    pids: File,
+    mounts: File,
+    /// The project's folder.
+    dir: tempfile::TempDir,
+    /// Who runs what is run here; root where there is none.
+    user: Option<u32>,
+    /// The binary, at a place where that user may run it.
+    pub(super) binary: PathBuf,
+    pub(super) env: BTreeMap<String, String>,
+}
+
+/// All that a lab could leave behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Each with its name, `PID NAME`, zombies left out.
+    pub(super) processes: BTreeSet<String>,
+    /// The kernel's numbers of the network namespaces that processes are in.
+    pub(super) networks: BTreeSet<u64>,
+    pub(super) mounts: BTreeSet<String>,
+    pub(super) interfaces: BTreeSet<String>,
+    /// Below `/run`, but for the folders that are common to all labs.
+    pub(super) files: BTreeSet<String>,
+}
+
+impl World {
+    /// A new one. None, which is reported, where this machine forbids it.
+    pub(super) fn new(what: &str) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            INIT,
+        ]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut init = command.spawn().unwrap();
+        // What comes back has come through all that there is at first.
+        let _ = std::io::Write::write_all(init.stdin.as_mut().unwrap(), b"ready");
+        let mut said = [0; 5];
+        let read = std::io::Read::read_exact(init.stdout.as_mut().unwrap(), &mut said);
+        if read.is_err() {
+            let run = finish(init, "unshare", LIMIT);
+            skip(what, &format!("no world of its own can be made: {}", run.stderr.trim()));
+            return None;
+        }
+        let open = |it: &str| File::open(format!("/proc/{}/ns/{it}", init.id())).unwrap();
+        let [net, pids, mounts] = ["net", "pid_for_children", "mnt"].map(open);
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_conlink"));
+        let env = [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let dir = tempfile::tempdir().unwrap();
+        Some(Self { init, net, pids, mounts, dir, user: None, binary, env: env.into() })
+    }
+
+    /// From now on an ordinary user runs things, with a runtime folder of its own.
+    pub(super) fn become_user(&mut self, uid: u32) {
+        self.user = Some(uid);
+        let runtime = self.path("runtime");
+        fs::create_dir(&runtime).unwrap();
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
+        for path in [self.dir(), &runtime] {
+            chown(path, Some(uid), Some(uid)).unwrap();
+        }
+        self.env.insert("XDG_RUNTIME_DIR".to_owned(), runtime.to_str().unwrap().to_owned());
+        let mut probe = Command::new("test");
+        probe.arg("-x").arg(&self.binary);
+        if self.run(probe).code != 0 {
+            let copy = self.path("conlink");
+            fs::copy(&self.binary, &copy).unwrap();
+            self.binary = copy;
+        }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A file of the world at the place where it really is.
+    pub(super) fn outside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
+    }
+
+    /// The command, to be run here.
+    pub(super) fn conlink(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(args);
+        command
+    }
+
+    /// Starts a program in here, in the project's folder, with the world's variables and those that are the command's
+    /// own. Its process id is what we call it, not what it is called in here.
+    pub(super) fn start(&self, command: Command) -> Child {
+        let mut full = match self.user {
+            None => Command::new(command.get_program()),
+            Some(uid) => {
+                let mut full = Command::new("setpriv");
+                full.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}")).arg("--clear-groups");
+                full.arg(command.get_program());
+                full
+            }
+        };
+        full.args(command.get_args()).current_dir(command.get_current_dir().unwrap_or(self.dir()));
+        full.env_clear().envs(&self.env);
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => full.env(name, value),
+                None => full.env_remove(name),
+            };
+        }
+        full.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let start = || {
+            // A file system of its own is what entering a mount namespace takes.
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            setns(&self.net, CloneFlags::CLONE_NEWNET).unwrap();
+            setns(&self.pids, CloneFlags::CLONE_NEWPID).unwrap();
+            setns(&self.mounts, CloneFlags::CLONE_NEWNS).unwrap();
+            full.spawn().unwrap()
+        };
+        std::thread::scope(|scope| scope.spawn(start).join()).unwrap()
+    }
+
+    pub(super) fn run(&self, command: Command) -> Run {
+        self.run_within(command, LIMIT)
+    }
+
+    pub(super) fn run_within(&self, command: Command, limit: Duration) -> Run {
+        let what = format!("{command:?}");
+        let mut child = self.start(command);
+        drop(child.stdin.take());
+        finish(child, &what, limit)
+    }
+
+    /// Runs a shell's line in here, which must succeed; answers what it prints.
+    pub(super) fn sh(&self, line: &str) -> String {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        let run = self.run(command);
+        assert_eq!(run.code, 0, "{line}: {run:?}");
+        run.stdout
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        // Made before our own look at interfaces, which is a process too.
+        let mut machine = self.processes();
+        machine.interfaces = self.sh("ip -o link").lines().map(str::to_owned).collect();
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.init.id())).unwrap();
+        machine.mounts = mounts.lines().map(str::to_owned).collect();
+        let mut roots = vec![self.outside("/run")];
+        roots.extend(self.env.get("XDG_RUNTIME_DIR").map(PathBuf::from));
+        while let Some(path) = roots.pop() {
+            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    roots.push(entry.path());
+                }
+                let shown = entry.path().to_str().unwrap().to_owned();
+                if !["/conlink", "/conlink/lab"].iter().any(|it| shown.ends_with(it)) {
+                    machine.files.insert(shown);
+                }
+            }
+        }
+        machine
+    }
+
+    fn processes(&self) -> Machine {
+        let mut processes = BTreeSet::new();
+        let mut networks = BTreeSet::new();
+        for entry in fs::read_dir(self.outside("/proc")).unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_str().unwrap().parse::<u32>() else { continue };
+            // It may end while we look.
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+            if rest.trim().starts_with(['Z', 'X']) {
+                continue;
+            }
+            processes.insert(format!("{pid} {name}"));
+            let link = fs::read_link(entry.path().join("ns/net"));
+            networks.extend(link.ok().and_then(|it| inode(it.to_str().unwrap())));
+        }
+        let (mounts, interfaces, files) = Default::default();
+        Machine { processes, networks, mounts, interfaces, files }
+    }
+
+    /// Waits for all to be as it was.
+    #[track_caller]
+    pub(super) fn expect(&self, before: &Machine) {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let now = self.machine();
+            if now == *before {
+                return;
+            }
+            assert!(Instant::now() < end, "{}", difference(before, &now));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.init.stdin.take());
+        let _ = self.init.kill();
+        let _ = self.init.wait();
+    }
+}
+
+/// `net:[4026531840]`
+fn inode(text: &str) -> Option<u64> {
+    text.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+}
+
+fn difference(before: &Machine, now: &Machine) -> String {
+    fn one<T: Ord + std::fmt::Debug>(what: &str, before: &BTreeSet<T>, now: &BTreeSet<T>) -> String {
+        let more: Vec<_> = now.difference(before).collect();
+        let less: Vec<_> = before.difference(now).collect();
+        if more.is_empty() && less.is_empty() {
+            return String::new();
+        }
+        format!("{what}: left over {more:#?}, gone {less:#?}\n")
+    }
+    [
+        one("processes", &before.processes, &now.processes),
+        one("network namespaces", &before.networks, &now.networks),
+        one("mounts", &before.mounts, &now.mounts),
+        one("interfaces", &before.interfaces, &now.interfaces),
+        one("files", &before.files, &now.files),
+    ]
+    .concat()
+}
