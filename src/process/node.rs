@@ -15,6 +15,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::sched::CloneFlags;
@@ -280,11 +281,11 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
 }
 
 /// Waits until the process behind a pidfd has ended. False when it has not within the time.
-pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: std::time::Duration) -> io::Result<bool> {
+pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let end = std::time::Instant::now() + limit;
+    let end = Instant::now() + limit;
     loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
+        let left = end.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
             Ok(count) => return Ok(count > 0),
@@ -397,10 +398,19 @@ fn clone(flags: CloneFlags) -> io::Result<Cloned> {
 
 /// Is this process a single thread?
 fn alone() -> io::Result<()> {
-    // Two links are `.` and `..`.
-    match std::fs::metadata("/proc/self/task")?.nlink() {
-        ..=3 => Ok(()),
-        it => Err(io::Error::other(format!("{} threads run: only a process of one can be copied", it - 2))),
+    // A thread that was joined a moment ago runs nothing of ours any more, but the kernel may still be at its end.
+    let end = Instant::now() + Duration::from_secs(1);
+    loop {
+        // Two links are `.` and `..`.
+        let threads = std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2);
+        if threads <= 1 {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            let message = format!("{threads} threads run: only a process of one can be copied");
+            return Err(io::Error::other(message));
+        }
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
