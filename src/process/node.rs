@@ -222,11 +222,16 @@ impl Node {
     pub fn catches(&self, signal: i32) -> bool {
         let status =
             self.host_pid().and_then(|it| std::fs::read_to_string(format!("/proc/{it}/status")).ok());
-        let caught = status.and_then(|it| {
-            it.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok())
+        // Those that it blocks it takes in by other means: sigwaitinfo(2), signalfd(2).
+        let heeded = status.and_then(|it| {
+            let masks = it.lines().filter_map(|line| {
+                let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"))?;
+                u64::from_str_radix(mask.trim(), 16).ok()
+            });
+            masks.reduce(|all, it| all | it)
         });
         // Who cannot be asked is given the time to answer.
-        caught.is_none_or(|it| it >> (signal - 1) & 1 == 1)
+        heeded.is_none_or(|it| it >> (signal - 1) & 1 == 1)
     }
 }
 
