@@ -182,7 +182,8 @@ pub fn services(
     if let Some(whole) = &evaluated.node {
         let mut reader = value::Reader::new(sources, context, &mut found);
         let mut readings = reader.services(whole);
-        check::check(&mut readings, &mut found);
+        let project = context.env.get("COMPOSE_PROJECT_NAME");
+        check::check(&mut readings, project.map(String::as_str), &mut found);
         services.extend(readings.running.into_iter().map(|it| it.service));
     }
     // A string that could not be interpolated is nothing that a value could be read from.
@@ -190,6 +191,22 @@ pub fn services(
     diagnostics.append(&mut found);
     tidy(&mut diagnostics);
     (services, diagnostics)
+}
+
+/// The services of a good file, for tests.
+#[cfg(test)]
+fn sample(text: &str) -> Vec<std::sync::Arc<Service>> {
+    let mut sources = Sources::default();
+    let file = sources.add("c.yaml", text);
+    let context = Context {
+        env: &Env::new(),
+        dir: Path::new("/p"),
+        profiles: &[],
+        read: &|_| Err(io::ErrorKind::NotFound.into()),
+    };
+    let (services, diagnostics) = services(&sources, &[file], context);
+    assert_eq!(diagnostics, [], "{text}");
+    services.into_iter().map(std::sync::Arc::new).collect()
 }
 
 #[cfg(test)]

@@ -11,35 +11,60 @@ use crate::words::{listed, near};
 const MAX_LISTED: usize = 12;
 
 /// Checks what services say of each other. What need not be there and is not is taken out.
-pub(super) fn check(readings: &mut Readings, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(readings: &mut Readings, project: Option<&str>, diagnostics: &mut Vec<Diagnostic>) {
     let names: Vec<String> = readings.running.iter().map(|it| it.service.name.clone()).collect();
-    let healthy = |it: &Reading| it.service.healthcheck.is_some() || it.service.is_engine;
-    let healthy: BTreeMap<String, (bool, Span)> =
-        readings.running.iter().map(|it| (it.service.name.clone(), (healthy(it), it.span))).collect();
+    let known: BTreeMap<String, Known> =
+        readings.running.iter().map(|it| (it.service.name.clone(), Known::of(it))).collect();
     for reading in &mut readings.running {
         let service = &mut reading.service;
         let mut kept = Vec::new();
         for (it, span) in service.depends_on.drain(..).zip(reading.dependencies.drain(..)) {
-            let Some((is_checked, at)) = healthy.get(&it.service) else {
+            let Some(other) = known.get(&it.service) else {
                 let is_left_out = readings.left_out.iter().any(|(name, _)| *name == it.service);
                 if it.required || !is_left_out {
                     diagnostics.push(missing(&it.service, span, &names, &readings.left_out));
                 }
                 continue;
             };
-            if it.condition == Condition::Healthy && !is_checked {
+            if it.condition == Condition::Healthy && !other.is_checked {
                 let message = format!("`{}` has no healthcheck, so it never gets healthy", it.service);
-                let bad = Diagnostic::new(span, message).note(*at, "this service");
+                let bad = Diagnostic::new(span, message).note(other.span, "this service");
                 diagnostics.push(bad.help("give it a `healthcheck`, or write `service_started`"));
             }
             kept.push((it, span));
         }
         (service.depends_on, reading.dependencies) = kept.into_iter().unzip();
         // That it is missing is told of the dependency that it implies.
-        service.shares_network_of = service.shares_network_of.take().filter(|it| healthy.contains_key(it));
+        service.shares_network_of = service.shares_network_of.take().filter(|it| known.contains_key(it));
+        let absent = service.shares_network_of.as_ref().and_then(|it| Some((it, known.get(it)?)));
+        if let Some((name, known)) = absent.filter(|(_, it)| it.replicas == 0 && service.replicas > 0) {
+            let message = format!("the network of `{name}` is not there: it has no replicas");
+            let bad = Diagnostic::new(reading.span, message).note(known.span, "this service");
+            diagnostics.push(bad.help("give it one, or a network of its own to this one"));
+        }
     }
     cycles(&readings.running, diagnostics);
-    same_container_name(&readings.running, diagnostics);
+    same_container_name(&readings.running, project, diagnostics);
+}
+
+/// What matters of a service to others.
+struct Known {
+    span: Span,
+    /// It can get healthy.
+    is_checked: bool,
+    /// The engine is there as one.
+    replicas: u32,
+}
+
+impl Known {
+    fn of(it: &Reading) -> Self {
+        let service = &it.service;
+        Self {
+            span: it.span,
+            is_checked: service.healthcheck.is_some() || service.is_engine,
+            replicas: if service.is_engine { 1 } else { service.replicas },
+        }
+    }
 }
 
 fn missing(name: &str, span: Span, running: &[String], left_out: &[(String, Vec<String>)]) -> Diagnostic {
@@ -101,15 +126,25 @@ fn cycles(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn same_container_name(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
+fn same_container_name(readings: &[Reading], project: Option<&str>, diagnostics: &mut Vec<Diagnostic>) {
     let mut known: BTreeMap<&str, Span> = BTreeMap::new();
     for it in readings {
         let Some((name, span)) = it.service.container_name.as_deref().zip(it.container_name) else {
             continue;
         };
-        if let Some(first) = known.insert(name, span) {
+        if let Some(first) = known.insert(name, span).or_else(|| replica(readings, project?, name)) {
             let bad = Diagnostic::new(span, format!("another service has the name `{name}` already"));
             diagnostics.push(bad.note(first, "first here").help("give it another `container_name`"));
         }
     }
+}
+
+/// The service of which a replica gets that name by itself.
+fn replica(readings: &[Reading], project: &str, name: &str) -> Option<Span> {
+    let (service, index) = name.strip_prefix(project)?.strip_prefix('-')?.rsplit_once('-')?;
+    let index: u32 = index.parse().ok().filter(|it: &u32| *it > 0 && it.to_string() == index)?;
+    let is_it = |it: &&Reading| {
+        it.service.name == service && it.service.container_name.is_none() && index <= it.service.replicas
+    };
+    readings.iter().find(is_it).map(|it| it.span)
 }

@@ -15,7 +15,9 @@ pub struct Address {
     pub addr: IpAddr,
 }
 
-/// The text of each node's /etc/hosts, where the links give `addresses`, in their order.
+/// The text of each node's /etc/hosts, where the links give `addresses`, in their order:
+/// `ADDRESS SERVICE SHORT CONTAINER_NAME [HOSTNAME]`, which finds every replica by its service's name, with the
+/// interface in a comment; then the service's own `extra_hosts`.
 pub fn hosts(nodes: &[Node], addresses: &[Address]) -> Vec<String> {
     let told = told(nodes, addresses);
     let with_address: BTreeSet<usize> = addresses.iter().filter(|it| is_told(it)).map(|it| it.node).collect();
@@ -25,7 +27,7 @@ pub fn hosts(nodes: &[Node], addresses: &[Address]) -> Vec<String> {
 /// The lines that are in every node's.
 fn told(nodes: &[Node], addresses: &[Address]) -> String {
     let mut text = String::new();
-    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for it in addresses.iter().filter(|it| is_told(it)) {
         let Some(node) = nodes.get(it.node) else { continue };
         let mut names = vec![node.service.name.clone(), node.short.clone(), node.name.clone()];
@@ -35,9 +37,8 @@ fn told(nodes: &[Node], addresses: &[Address]) -> String {
             Some(_) => names.splice(0..0, host).for_each(drop),
             None => names.extend(host),
         }
-        let line = line(&it.addr.to_string(), &names);
-        if seen.insert(line.clone()) {
-            text += &line;
+        if seen.insert((it.node, it.addr)) {
+            text += &format!("{} # {}\n", line(&it.addr.to_string(), &names).trim_end(), it.dev);
         }
     }
     text
@@ -83,4 +84,72 @@ fn line(addr: &str, names: &[String]) -> String {
         }
     }
     text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::service::{nodes, sample};
+
+    fn addresses(all: &[(usize, &str, &str)]) -> Vec<Address> {
+        let address = |(node, dev, addr): &(usize, &str, &str)| Address {
+            node: *node,
+            dev: dev.parse().unwrap(),
+            addr: addr.parse().unwrap(),
+        };
+        all.iter().map(address).collect()
+    }
+
+    #[test]
+    fn every_address_has_the_names_of_its_node() {
+        let services = sample(
+            "services:\n  a: {hostname: box, extra_hosts: ['up=192.0.2.1', 'up=2001:db8::1']}\n  w: {scale: 2}\n  c: {container_name: cc, hostname: c, domainname: example.org}\n",
+        );
+        let nodes = nodes(&services, "p");
+        let addresses = addresses(&[
+            (1, "eth0", "10.0.0.2"),
+            (2, "eth0", "10.0.0.3"),
+            (0, "eth0", "10.0.0.1"),
+            (0, "eth1", "10.1.0.1"),
+            (0, "eth2", "10.1.0.1"),
+            (0, "eth1", "fd00::1"),
+            (0, "eth1", "fe80::1"),
+            (3, "eth0", "10.0.0.4"),
+        ]);
+        expect![[r#"
+            127.0.0.1 localhost
+            ::1 localhost ip6-localhost ip6-loopback
+            ff02::1 ip6-allnodes
+            ff02::2 ip6-allrouters
+            10.0.0.2 w w-1 p-w-1 # eth0
+            10.0.0.3 w w-2 p-w-2 # eth0
+            10.0.0.1 a p-a-1 box # eth0
+            10.1.0.1 a p-a-1 box # eth1
+            fd00::1 a p-a-1 box # eth1
+            10.0.0.4 c.example.org c cc # eth0
+            192.0.2.1 up
+            2001:db8::1 up
+        "#]]
+        .assert_eq(&hosts(&nodes, &addresses)[0]);
+        let texts = hosts(&nodes, &addresses);
+        assert!(texts.len() == 4 && texts[1] == texts[2]);
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_the_node_itself() {
+        let services = sample("services:\n  a: {domainname: example.org}\n  b: {}\n");
+        let nodes = nodes(&services, "p");
+        expect![[r#"
+            127.0.0.1 localhost
+            ::1 localhost ip6-localhost ip6-loopback
+            ff02::1 ip6-allnodes
+            ff02::2 ip6-allrouters
+            127.0.1.1 a.example.org a
+            10.0.0.1 b p-b-1 # eth0
+        "#]]
+        .assert_eq(&hosts(&nodes, &addresses(&[(0, "eth0", "fe80::1"), (1, "eth0", "10.0.0.1")]))[0]);
+        assert!(hosts(&nodes, &[])[1].contains("127.0.1.1 b\n"));
+    }
 }

@@ -142,3 +142,83 @@ pub fn find<'a>(nodes: &'a [Node], word: &str) -> Result<&'a Node, NotFound> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::sample;
+
+    fn names(nodes: &[Node]) -> Vec<String> {
+        nodes.iter().map(|it| format!("{} {} {}", it.name, it.short, it.hostname)).collect()
+    }
+
+    #[test]
+    fn replicas_are_named_as_compose_names_containers() {
+        let services = sample(
+            "services:\n  a: {}\n  b: {scale: 2, hostname: h}\n  c: {container_name: own}\n  d: {scale: 0}\n  conlink: {image: conlink}\n",
+        );
+        let expected = ["p-a-1 a a", "p-b-1 b-1 h", "p-b-2 b-2 h", "own c c"];
+        assert_eq!(names(&nodes(&services, "p")), expected);
+        assert_eq!(nodes(&services, "p")[2].index, 2);
+    }
+
+    #[test]
+    fn what_is_depended_on_comes_first_and_the_rest_stays_in_order() {
+        let services = sample(
+            "services:\n  a: {depends_on: [d, c]}\n  b: {}\n  c: {}\n  d: {network_mode: 'service:e'}\n  e: {}\n",
+        );
+        let order: Vec<String> = nodes(&services, "p").into_iter().map(|it| it.short).collect();
+        assert_eq!(order, ["e", "d", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn short_names_are_told_apart() {
+        let services =
+            sample("services:\n  h: {scale: 2}\n  h-2: {}\n  h-2-1: {}\n  x: {container_name: h-1}\n");
+        let expected =
+            ["p-h-1 h-1 h-1", "p-h-2 h-2 h-2", "p-h-2-1 h-2-1 h-2-1", "p-h-2-1-1 h-2-1-1 h-2-1-1", "h-1 x x"];
+        assert_eq!(names(&nodes(&services, "p")), expected);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_for_the_kernel() {
+        let services = sample(&format!("services:\n  {}: {{}}\n", "x".repeat(100)));
+        let nodes = nodes(&services, "p");
+        assert_eq!((nodes[0].short.len(), nodes[0].hostname.len()), (100, 64));
+    }
+
+    #[test]
+    fn nodes_are_found_by_any_of_their_names() {
+        let services = sample(
+            "services:\n  h1: {}\n  web: {scale: 12}\n  x: {container_name: box}\n  web-2: {}\n  none: {scale: 0}\n",
+        );
+        let nodes = nodes(&services, "p");
+        let found = |word: &str| match find(&nodes, word) {
+            Ok(it) => it.name.clone(),
+            Err(error) => error.to_string(),
+        };
+        for (word, expected) in [
+            ("h1", "p-h1-1"),
+            ("h1-1", "p-h1-1"),
+            ("p-h1-1", "p-h1-1"),
+            ("web", "p-web-1"),
+            ("web-1", "p-web-1"),
+            ("web-12", "p-web-12"),
+            ("p-web-12", "p-web-12"),
+            ("box", "box"),
+            ("x", "box"),
+            ("x-1", "box"),
+            ("web-2-1", "p-web-2-1"),
+            ("web-2", "`web-2` may be `p-web-2` or `p-web-2-1`: write which"),
+            ("web-01", "no node is named `web-01`; did you mean `web-1`?"),
+            ("wbe", "no node is named `wbe`; did you mean `web`?"),
+            ("h2", "no node is named `h2`; did you mean `h1`?"),
+            ("p-x-1", "no node is named `p-x-1`; did you mean `p-h1-1`?"),
+            ("none", "no node is named `none`"),
+            ("", "no node is named ``"),
+        ] {
+            assert_eq!(found(word), expected, "{word}");
+        }
+        assert_eq!(find(&[], "a").unwrap_err().to_string(), "no node is named `a`");
+    }
+}

@@ -260,6 +260,27 @@ fn everything_wrong_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn names_that_replicas_get_are_taken() {
+    let text = "services:\n  a: {scale: 2}\n  b: {container_name: p-a-2}\n  c: {container_name: p-a-3}\n";
+    let (_, said) = read_with(text, &[("COMPOSE_PROJECT_NAME", "p")], &[]);
+    expect![[r#"
+        c.yaml:3:23: another service has the name `p-a-2` already (give it another `container_name`) {c.yaml:2:3: first here}
+    "#]].assert_eq(&said.concat());
+}
+
+#[test]
+fn a_network_to_share_has_to_be_there() {
+    wrong(
+        &["a: {scale: 0}", "b: {network_mode: 'service:a'}"],
+        &expect![[r#"
+        c.yaml:3:3: the network of `a` is not there: it has no replicas (give it one, or a network of its own to this one) {c.yaml:2:3: this service}
+    "#]],
+    );
+    good("services: {a: {scale: 0}, b: {network_mode: 'service:a', scale: 0}}");
+    good("services: {a: {scale: 0, image: conlink}, b: {network_mode: 'service:a'}}");
+}
+
+#[test]
 fn cycles_are_named() {
     wrong(
         &[
