@@ -1,34 +1,64 @@
 //! Is a service conlink's own engine?
 
+use std::path::{Path, PathBuf};
+
+use crate::service::project::cleaned;
+use crate::service::{Service, Source};
+
 /// Names that the binary goes by as the engine.
 const NAMES: [&str; 2] = ["conlink", "conlink.js"];
 
 /// The command is the engine's: options or nothing come after its name, not another tool or subcommand. A shell and
 /// tools that become another command (`wait … -- conlink …`) are seen through.
 pub(super) fn is_engine(image: Option<&str>, argv: &[String]) -> bool {
-    let is_image = image.is_some_and(|it| repository(it) == "conlink");
-    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [] => is_image,
-        // An image of which the engine is the entrypoint.
-        [first, ..] if first.starts_with('-') => is_image,
-        [shell, options, script, ..]
-            if basename(shell).ends_with("sh") && options.starts_with('-') && options.ends_with('c') =>
-        {
-            runs_engine(&script.split_whitespace().collect::<Vec<_>>())
-        }
-        words => runs_engine(words),
+    match argv {
+        // An image of which the engine is the command, or the entrypoint.
+        [] => image.is_some_and(|it| repository(it) == "conlink"),
+        [first, ..] if first.starts_with('-') => image.is_some_and(|it| repository(it) == "conlink"),
+        argv => engine_options(argv).is_some(),
     }
 }
 
-fn runs_engine(words: &[&str]) -> bool {
-    (0..words.len()).any(|at| {
+impl Service {
+    /// What the engine is called with, where this is the engine: the words after its name.
+    pub fn engine_options(&self) -> Vec<&str> {
+        match self.argv.as_slice() {
+            argv @ [first, ..] if first.starts_with('-') => argv.iter().map(String::as_str).collect(),
+            argv => engine_options(argv).unwrap_or_default(),
+        }
+    }
+
+    /// The path of this machine that is mounted where the service has `path`; a relative one is of its `working_dir`.
+    pub fn host_path(&self, path: &str) -> Option<PathBuf> {
+        let path = cleaned(&Path::new(self.working_dir.as_deref().unwrap_or("/")).join(path));
+        let mounted = self.volumes.iter().filter_map(|it| match &it.source {
+            Source::Path { path: source, .. } => Some((source, path.strip_prefix(&it.target).ok()?)),
+            Source::Volume(_) | Source::Anonymous => None,
+        });
+        // The innermost mount covers the others.
+        let (source, rest) = mounted.min_by_key(|(_, rest)| rest.components().count())?;
+        Some(if rest.as_os_str().is_empty() { source.clone() } else { source.join(rest) })
+    }
+}
+
+/// The words after the engine's name; None where it is not the engine that is called.
+fn engine_options(argv: &[String]) -> Option<Vec<&str>> {
+    let words: Vec<&str> = match argv {
+        [shell, options, script, ..]
+            if basename(shell).ends_with("sh") && options.starts_with('-') && options.ends_with('c') =>
+        {
+            script.split_whitespace().collect()
+        }
+        words => words.iter().map(String::as_str).collect(),
+    };
+    (0..words.len()).find_map(|at| {
         let (before, from) = words.split_at(at);
         let begins =
             before.last().is_none_or(|it| matches!(*it, "--" | "exec" | "&&" | "||") || it.ends_with(';'));
         let names = from.iter().take_while(|it| NAMES.contains(&basename(it))).count();
-        let next = from.get(names).copied().unwrap_or_default();
-        begins && names > 0 && (next.is_empty() || next.starts_with('-'))
+        let options = from.get(names..).unwrap_or_default();
+        let is_option = options.first().is_none_or(|it| it.is_empty() || it.starts_with('-'));
+        (begins && names > 0 && is_option).then(|| options.to_vec())
     })
 }
 
@@ -45,6 +75,7 @@ fn repository(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::sample;
 
     #[test]
     fn the_engine_is_told_from_its_tools() {
@@ -76,5 +107,33 @@ mod tests {
         assert!(!shell("ps | grep conlink"));
         assert!(!shell("conlink status"));
         assert!(is_engine(None, &["conlink".to_owned()]));
+    }
+
+    #[test]
+    fn files_of_the_engine_are_found_where_they_are_mounted_from() {
+        let services = sample(
+            "services: {a: {image: conlink, working_dir: /test, volumes: ['./:/test', './n:/test/sub', 'vv:/v'], command: /app/build/conlink.js --compose-file x.yaml}}\nvolumes: {vv: {}}",
+        );
+        let [it] = services.as_slice() else { panic!("{services:?}") };
+        assert_eq!(it.engine_options(), ["--compose-file", "x.yaml"]);
+        for (path, expected) in [
+            ("x.yaml", Some("/p/x.yaml")),
+            ("/test", Some("/p")),
+            ("sub/../y", Some("/p/y")),
+            ("sub/z", Some("/p/n/z")),
+            ("/testing/x", None),
+            ("/v/x", None),
+            ("/etc/x", None),
+        ] {
+            assert_eq!(it.host_path(path), expected.map(PathBuf::from), "{path}");
+        }
+        let options = |command: &str| {
+            let text = format!("services: {{a: {{image: conlink, command: \"{command}\"}}}}");
+            sample(&text)[0].engine_options().join(" ")
+        };
+        assert_eq!(options("wait -i e -- conlink.js -v --once"), "-v --once");
+        assert_eq!(options("sh -c 'exec conlink -v'"), "-v");
+        assert_eq!(options("--once"), "--once");
+        assert_eq!(options("conlink install /x"), "");
     }
 }

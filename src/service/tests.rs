@@ -281,6 +281,19 @@ fn a_network_to_share_has_to_be_there() {
 }
 
 #[test]
+fn nothing_holds_a_zero_byte() {
+    wrong(
+        &[r#"a: {command: [x, "a\0b"], environment: {"A\0": 1}, hostname: "h\0", volumes: ["./a\0:/b"]}"#],
+        &expect![[r#"
+            c.yaml:2:20: a program cannot be given a zero byte (take `\0` out)
+            c.yaml:2:43: a program cannot be given a zero byte (take `\0` out)
+            c.yaml:2:64: a program cannot be given a zero byte (take `\0` out)
+            c.yaml:2:81: a program cannot be given a zero byte (take `\0` out)
+        "#]],
+    );
+}
+
+#[test]
 fn cycles_are_named() {
     wrong(
         &[

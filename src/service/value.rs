@@ -59,7 +59,16 @@ impl<'a> Reader<'a> {
         if text.is_none() && !matches!(node.value, Value::Null) {
             self.wrong(node, "a string");
         }
-        text
+        text.filter(|it| self.is_c_string(it, node.span))
+    }
+
+    /// What a program gets ends at a zero byte.
+    fn is_c_string(&mut self, text: &str, span: Span) -> bool {
+        let fits = !text.contains('\0');
+        if !fits {
+            self.error(span, "a program cannot be given a zero byte", "take `\\0` out");
+        }
+        fits
     }
 
     /// A text that is not empty.
@@ -143,7 +152,9 @@ impl<'a> Reader<'a> {
             };
             return self.texts(node).into_iter().map(pair).collect();
         }
-        self.map(node).iter().map(|(key, node)| (key.text.clone(), self.text(node), node)).collect()
+        let entries = self.map(node).iter().filter(|(key, _)| self.is_c_string(&key.text, key.span));
+        let entries: Vec<_> = entries.collect();
+        entries.into_iter().map(|(key, node)| (key.text.clone(), self.text(node), node)).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Node, Value};
 use crate::service::project::{absolute, cleaned};
-use crate::service::value::Reader;
+use crate::service::value::{Reader, text_of};
 use crate::service::{Mount, Source, Tmpfs};
 
 /// The volumes of the document by name; those that are a folder of the host with its path.
@@ -52,7 +52,9 @@ impl Reader<'_> {
                     Source::Path { path, create }
                 }
                 (Some("bind"), None) => {
-                    self.error(node.span, "`source` is missing", "name the file or folder of the host");
+                    if get("source").and_then(text_of).is_none_or(|it| it.is_empty()) {
+                        self.error(node.span, "`source` is missing", "name the file or folder of the host");
+                    }
                     continue;
                 }
                 (Some("volume"), Some(name)) => match volumes.get(&name) {
@@ -125,7 +127,11 @@ impl Reader<'_> {
     fn target(&mut self, target: &str, node: &Node) -> Option<String> {
         if !target.starts_with('/') {
             let message = format!("`{target}` is no place to mount at");
-            self.error(node.span, message, "write an absolute path");
+            let help = match target.contains(':') {
+                true => "write an absolute path; a name of one letter is a drive to compose",
+                false => "write an absolute path",
+            };
+            self.error(node.span, message, help);
             return None;
         }
         Some(cleaned(Path::new(target)).display().to_string())
