@@ -67,6 +67,36 @@ fn projects_are_found_where_compose_finds_them() {
     });
 }
 
+#[test]
+fn every_example_is_a_lab_without_its_engine() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("modes-examples");
+    let mut count = 0;
+    for folder in std::fs::read_dir(examples).unwrap().map(|it| it.unwrap().path()) {
+        let read = |path: &Path| std::fs::read_to_string(path);
+        if !folder.join("compose.yaml").is_file() {
+            continue;
+        }
+        count += 1;
+        let files = Files { exists: &Path::is_file, read: &read };
+        let project = Project::locate(&[], &Env::new(), &folder, files).unwrap();
+        let mut sources = Sources::default();
+        for path in &project.files {
+            sources.add(path.display().to_string(), read(path).unwrap());
+        }
+        let ids: Vec<_> = sources.ids().collect();
+        let context = Context { env: &project.env, dir: &project.dir, profiles: &[], read: &read };
+        let (services, diagnostics) = services(&sources, &ids, context);
+        assert_eq!(diagnostics, [], "{}", folder.display());
+        let (engines, others): (Vec<&Service>, Vec<&Service>) = services.iter().partition(|it| it.is_engine);
+        assert_eq!(engines.len(), 1, "{}", folder.display());
+        assert!(others.iter().all(|it| it.notes.is_empty()), "{others:?}");
+        assert_eq!(engines[0].engine_options().first(), Some(&"--compose-file"));
+        let first = engines[0].engine_options()[1].split(':').next().unwrap();
+        assert_eq!(engines[0].host_path(first), Some(folder.join("compose.yaml")));
+    }
+    assert!(count >= 7, "{count} examples");
+}
+
 /// Compares what `ours` makes of each case with its `answer`; None is for what is refused.
 fn check(cases: &str, ours: impl Fn(&Value) -> Option<Value>) {
     let mut failed = Vec::new();

@@ -354,6 +354,12 @@ impl Reader<'_> {
                 self.note(key.span, text);
             }
         }
+        if let Some(limits) = node.get("deploy").and_then(|it| it.get("resources"))
+            && !is_nothing(limits)
+            && !is_engine
+        {
+            self.note(limits.span, "`deploy.resources` has no effect: nothing is limited");
+        }
         if let Some(node) = node.get("network_mode").filter(|_| !is_engine)
             && let Some(mode) = text_of(node).filter(|it| !matches!(it.as_str(), "none" | ""))
             && !mode.starts_with("service:")

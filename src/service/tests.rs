@@ -393,7 +393,7 @@ fn what_has_no_effect_is_a_note_with_its_place() {
         "services:\n  a:\n    image: x\n    cap_add: [ALL]\n    network_mode: none\n    stop_grace_period: 0s\n    \
          ports: ['80:80']\n    privileged: true\n    read_only: false\n    devices: []\n    \
          sysctls: {kernel.shmmax: 1, net.core.somaxconn: 2}\n    extra_hosts: ['g:host-gateway']\n    \
-         healthcheck: {interval: 1s}\n    configs: [c]\n  b: {network_mode: host, networks: }\n  \
+         healthcheck: {interval: 1s}\n    configs: [c]\n  b: {network_mode: host, networks: , deploy: {resources: {limits: {cpus: '1'}}}}\n  \
          conlink: {image: conlink, ports: ['80:80'], privileged: true}\nconfigs: {c: {content: x}}\n",
     );
     let notes: Vec<String> = services.iter().flat_map(|it| it.notes.clone()).map(|it| it + "\n").collect();
@@ -405,6 +405,7 @@ fn what_has_no_effect_is_a_note_with_its_place() {
         c.yaml:13:18: `healthcheck` names no `test`: that of the image is not known
         c.yaml:14:15: /c is not there: of `configs` only files are mounted
         c.yaml:15:21: `network_mode: host` has no effect: the node has a network of its own
+        c.yaml:15:59: `deploy.resources` has no effect: nothing is limited
         c.yaml:16:29: `ports` publishes nothing: the network of a lab is its own
     "#]]
     .assert_eq(&notes.concat());
