@@ -12,7 +12,7 @@ use crate::container::{Container, ContainerId};
 use crate::daemon::Asked;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, Network};
-use crate::service::{self, Address, Project, Service, Source};
+use crate::service::{self, Address, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
 use crate::tools::conlink::lab::{UpArgs, absolute, current};
@@ -158,14 +158,11 @@ impl Ask {
         let (services, _) = self.services(described, project);
         let mut found = Vec::new();
         for engine in services.iter().filter(|it| it.is_engine) {
-            let Some(files) = files_of(&engine.argv) else { continue };
-            let dir = PathBuf::from(engine.working_dir.as_deref().unwrap_or("/"));
+            let argv: Vec<String> =
+                ["conlink"].into_iter().chain(engine.engine_options()).map(str::to_owned).collect();
+            let Some(files) = files_of(&argv) else { continue };
             for (path, role) in files.list() {
-                let inside = dir.join(path);
-                let on_host = engine.volumes.iter().find_map(|it| match &it.source {
-                    Source::Path { path, .. } => Some(path.join(inside.strip_prefix(&it.target).ok()?)),
-                    Source::Volume(_) | Source::Anonymous => None,
-                });
+                let on_host = path.to_str().and_then(|it| engine.host_path(it));
                 if let (Role::Network, Some(it)) = (role, on_host.filter(|it| it.is_file())) {
                     found.push(it);
                 }
