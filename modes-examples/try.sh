@@ -1,40 +1,68 @@
 #!/usr/bin/env bash
-# Shows an example on this machine, from nothing: installs what it needs, builds, starts, checks, takes down.
-# usage: try.sh [EXAMPLE]      as root on Debian, with cargo
+# Shows an example on this machine, from nothing: builds, starts, checks, takes down.
+# usage: try.sh [EXAMPLE]             in a lab: cargo is all it needs, and no privilege
+#        try.sh --docker [EXAMPLE]    in containers: as root on Debian; installs Docker and compose if they are not there
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-example=${1:-two-hosts}
+docker=
+[ "${1-}" != --docker ] || { docker=1 && shift; }
+example=${1:-router}
 [ -f "$example/compose.yaml" ] || {
     echo "there is no example $example; there are:" */compose.yaml >&2
     exit 2
 }
-# shellcheck source=tests/e2e/setup.sh
-. ../tests/e2e/setup.sh
-finish() {
-    local code=$?
-    docker compose down >/dev/null 2>&1 || true
-    stop_dockerd
-    exit "$code"
+
+in_lab() {
+    echo "building conlink" >&2
+    (cd .. && cargo build --quiet --release)
+    cd "$example"
+    # shellcheck disable=SC2016 # the command's own variables
+    exec ../../target/x86_64-unknown-linux-gnu/release/conlink lab run -- sh -euc '
+        echo
+        "$CONLINK" lab status
+        echo
+        "$CONLINK" lab ping
+        if [ "$1" = router ]; then
+            echo
+            "$CONLINK" lab ping h1 h3
+        fi
+        echo
+        echo "example $1 works; its description: modes-examples/$1/compose.yaml"
+        echo "to keep it: cd modes-examples/$1 && ../../target/x86_64-unknown-linux-gnu/release/conlink lab up"
+    ' try "$example"
 }
-install_packages docker.io busybox-static python3-minimal
-install_compose
-trap finish EXIT
-start_dockerd
-say "building conlink"
-build_binary
-make_node_image
-make_image
-cd "$example"
-say "starting example $example"
-docker compose up -d >"$SETUP_DIR/up.log" 2>&1 || {
-    cat "$SETUP_DIR/up.log" >&2
-    exit 1
+
+in_containers() {
+    # shellcheck source=tests/e2e/setup.sh
+    . ../tests/e2e/setup.sh
+    finish() {
+        local code=$?
+        docker compose down >/dev/null 2>&1 || true
+        stop_dockerd
+        exit "$code"
+    }
+    install_packages docker.io busybox-static python3-minimal
+    install_compose
+    trap finish EXIT
+    start_dockerd
+    say "building conlink"
+    build_binary
+    make_node_image
+    make_image
+    cd "$example"
+    say "starting example $example"
+    docker compose up -d >"$SETUP_DIR/up.log" 2>&1 || {
+        cat "$SETUP_DIR/up.log" >&2
+        exit 1
+    }
+    local code=0
+    bash check.sh || code=1
+    echo
+    docker compose exec -T "$(docker compose ps --services | awk '$0 != "network" && !found++')" ip -o addr show eth0 || code=1
+    echo
+    docker logs "$(docker compose ps -aq network)" 2>&1 | tail -5
+    [ "$code" = 0 ] || exit 1
+    echo "example $example works; its description: modes-examples/$example/compose.yaml"
 }
-code=0
-bash check.sh || code=1
-echo
-docker compose exec -T "$(docker compose ps --services | awk '$0 != "network" && !found++')" ip -o addr show eth0 || code=1
-echo
-docker logs "$(docker compose ps -aq network)" 2>&1 | tail -5
-[ "$code" = 0 ] || exit 1
-echo "example $example works; its description: modes-examples/$example/compose.yaml"
+
+if [ -n "$docker" ]; then in_containers; else in_lab; fi
