@@ -27,7 +27,8 @@ pub(super) struct Checks {
 impl Checks {
     /// Begins them, with the program.
     pub(super) fn begin(&mut self, check: &Healthcheck, now: Instant) {
-        *self = Self { began: Some(now), next: Some(now + self.pause(check, now)), ..Self::default() };
+        *self = Self { began: Some(now), ..Self::default() };
+        self.next = Some(now + self.pause(check, now));
     }
 
     pub(super) fn end(&mut self) {
@@ -118,6 +119,16 @@ mod tests {
         use Health::{Healthy, Unhealthy, Unknown};
         assert_eq!(told, [Unknown, Unknown, Unknown, Unknown, Unknown, Healthy, Healthy, Unhealthy, Healthy]);
         assert_eq!(at - start, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn without_a_time_to_start_the_first_check_comes_after_the_usual_interval() {
+        let start = Instant::now();
+        for (start_period, seconds) in [(0, 10), (30, 5)] {
+            let mut checks = Checks::default();
+            checks.begin(&check(1, start_period), start);
+            assert_eq!(checks.wake_at(), Some(start + Duration::from_secs(seconds)));
+        }
     }
 
     #[test]
