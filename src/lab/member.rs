@@ -406,6 +406,8 @@ impl Member {
             Health::Healthy => "healthy",
             Health::Unhealthy => "unhealthy",
         });
+        // What is told as the error is not told once more.
+        let notes = self.notes.iter().filter(|it| error.as_ref() != Some(*it)).cloned().collect();
         Life {
             state,
             error,
@@ -414,7 +416,7 @@ impl Member {
             restarts: self.restarts,
             health,
             command: self.wanted.setup.argv.clone(),
-            notes: self.notes.clone(),
+            notes,
             log: crate::lab::setup::node_folder(folder, &self.wanted.node.name).join("log"),
             short: self.wanted.node.short.clone(),
         }
