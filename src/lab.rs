@@ -17,7 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -149,6 +149,11 @@ impl Lab {
         self.order.clear();
         self.members.values_mut().for_each(|it| it.doom(now));
         self.sweep();
+    }
+
+    /// How long the end of those that are to end may take.
+    pub fn time_to_end(&self, now: Instant) -> Duration {
+        self.members.values().map(|it| it.time_to_end(now)).max().unwrap_or_default()
     }
 
     /// No node is left.

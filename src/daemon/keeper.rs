@@ -208,7 +208,8 @@ impl Daemon {
             },
             "down" => {
                 self.end_lab();
-                connection.reply(&json!({}));
+                let time = self.keeper.as_ref().map(|it| it.lab.time_to_end(Instant::now()));
+                connection.reply(&json!({"seconds": time.unwrap_or_default().as_secs_f64()}));
             }
             "find" => connection.answer(self.find_nodes(body)),
             "enter" => match self.way_into(body) {

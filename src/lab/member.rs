@@ -207,6 +207,12 @@ impl Member {
         }
     }
 
+    /// How long its end may take.
+    pub(super) fn time_to_end(&self, now: Instant) -> Duration {
+        let left = self.end_by.map(|it| it.saturating_duration_since(now)).unwrap_or_default();
+        left.min(self.wanted.node.service.stop_grace)
+    }
+
     /// Kills what had its time to end.
     pub(super) fn end_if_due(&mut self, now: Instant) {
         if self.end_by.is_some_and(|it| it <= now)

@@ -18,20 +18,25 @@ use crate::reconcile::{About, Job};
 use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::place::Place;
 
-/// The longest that a keeper is waited for after its last sign of life.
+/// The longest that a keeper is waited for beyond the time that its nodes have to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends a lab: its nodes in the time that their services give them, then everything else. What a killed keeper left goes
 /// as well.
 pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
     if let Some(keeper) = place.keeper() {
-        // A keeper that does not answer has no claim to being asked.
         let asked = ask(place, &json!({"request": "down"}), Some(PATIENCE));
-        if let Err(error) = asked {
-            log::debug!("ask the keeper to end: {error:#}");
-            node::signal(keeper.as_fd(), libc::SIGKILL);
-        }
-        if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
+        let time = match asked {
+            Ok(answer) => answer.get("seconds").and_then(Value::as_f64).unwrap_or_default(),
+            // A keeper that does not answer has no claim to being asked.
+            Err(error) => {
+                log::debug!("ask the keeper to end: {error:#}");
+                node::signal(keeper.as_fd(), libc::SIGKILL);
+                0.0
+            }
+        };
+        let limit = Duration::try_from_secs_f64(time).unwrap_or_default() + PATIENCE;
+        if !node::wait_for_end(keeper.as_fd(), limit).context("wait for the lab to end")? {
             node::signal(keeper.as_fd(), libc::SIGKILL);
             if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
                 bail!("lab `{}` does not end, though it was killed", place.name());
