@@ -198,7 +198,7 @@ impl Member {
             return;
         };
         // What has not become its program yet, or would not notice, need not be waited for.
-        if matches!(self.phase, Phase::Running { .. }) && process.catches(signal) {
+        if matches!(self.phase, Phase::Running { .. }) && process.heeds(signal) {
             process.signal(signal);
             self.end_by = Some(now + service.stop_grace);
         } else {

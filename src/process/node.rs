@@ -219,19 +219,21 @@ impl Node {
     /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).
     ///
     /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
-    pub fn catches(&self, signal: i32) -> bool {
-        let status =
-            self.host_pid().and_then(|it| std::fs::read_to_string(format!("/proc/{it}/status")).ok());
-        // Those that it blocks it takes in by other means: sigwaitinfo(2), signalfd(2).
-        let heeded = status.and_then(|it| {
-            let masks = it.lines().filter_map(|line| {
-                let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"))?;
-                u64::from_str_radix(mask.trim(), 16).ok()
-            });
-            masks.reduce(|all, it| all | it)
-        });
+    pub fn heeds(&self, signal: i32) -> bool {
+        let read = |what: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{what}", self.host_pid().unwrap_or_default())).ok()
+        };
         // Who cannot be asked is given the time to answer.
-        heeded.is_none_or(|it| it >> (signal - 1) & 1 == 1)
+        let (Some(status), Some(call)) = (read("status"), read("syscall")) else { return true };
+        // Those that it blocks it takes in by a signalfd(2).
+        let masks = status.lines().filter_map(|line| {
+            let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        });
+        // A process that waits for a signal (sigtimedwait(2)) does not block it meanwhile, nor has it a handler.
+        let call = call.split_whitespace().next().unwrap_or_default();
+        let may_wait = call == "running" || call == libc::SYS_rt_sigtimedwait.to_string();
+        may_wait || masks.fold(0, |all, it| all | it) >> (signal - 1) & 1 == 1
     }
 }
 
