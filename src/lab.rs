@@ -194,10 +194,9 @@ impl Lab {
         let Some(member) = self.members.get(name).filter(|it| it.start_is_due(now)) else { return };
         let owner = match &member.wanted.node.service.shares_network_of {
             None => None,
-            // Until that one is there, this one waits.
             Some(service) => match self.netns_of(service, member.wanted.node.index) {
                 Some(it) => Some(it),
-                None => return,
+                None => return self.wait_for_network(name, now),
             },
         };
         let net = owner.as_ref().map_or(Net::Own, |it| Net::Of(it.as_fd()));
@@ -219,6 +218,22 @@ impl Lab {
                 log::error!("{name}: start the node: {error}");
                 member.failed(format!("start the node: {error}"), now);
             }
+        }
+    }
+
+    /// A node that shares the network of another waits until that is there, or ends if it never will be.
+    fn wait_for_network(&mut self, name: &str, now: Instant) {
+        let Some(member) = self.members.get(name) else { return };
+        let owner = member.wanted.node.service.shares_network_of.clone().unwrap_or_default();
+        let mut owners = self.members.values().filter(|it| it.wanted.node.service.name == owner);
+        let never = owners.all(|it| matches!(it.stage(), Stage::Ended(_) | Stage::Failed));
+        let Some(member) = self.members.get_mut(name) else { return };
+        if never {
+            let why = format!("it shares the network of `{owner}`, which does not run");
+            log::error!("{name}: {why}");
+            member.cannot_start(why);
+        } else {
+            member.wait();
         }
     }
 

@@ -243,6 +243,19 @@ impl Member {
         self.notes = self.wanted.notes.clone();
     }
 
+    /// It is to be started as soon as that is possible, whatever time that is.
+    pub(super) fn wait(&mut self) {
+        if let Phase::Ended { .. } = self.phase {
+            self.restarts += 1;
+            self.phase = Phase::Waiting;
+        }
+    }
+
+    /// It is over before it was started.
+    pub(super) fn cannot_start(&mut self, why: String) {
+        self.phase = Phase::Ended { how: How::Failed(why), again_at: None };
+    }
+
     pub(super) fn ready(&mut self, netns: File) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Making(process) => Phase::Held { process, netns, linked: false },

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::sched::CloneFlags;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
@@ -209,11 +209,9 @@ impl Node {
         })
     }
 
-    /// Sends a signal. That the process is gone is no error.
-    pub fn signal(&self, signal: i32) {
-        if let Ok(signal) = Signal::try_from(signal) {
-            let _ = kill(self.pid, signal);
-        }
+    /// Sends a signal, one of realtime too. That the process is gone is no error.
+    pub fn signal(&self, number: i32) {
+        signal(self.pidfd(), number);
     }
 
     /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).

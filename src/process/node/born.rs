@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
 
@@ -240,10 +240,13 @@ fn idle() -> ! {
 
 /// Goes on as a child; the process itself stays, passes signals on and ends as the child does.
 fn attend() {
-    let passed =
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
-    let mut held = SigSet::from(Signal::SIGCHLD);
-    held.extend(passed);
+    let mut held = SigSet::all();
+    // What the kernel sends to whoever has made a mistake is not for others.
+    for it in
+        [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGSYS]
+    {
+        held.remove(it);
+    }
     let _ = held.thread_block();
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
@@ -261,10 +264,16 @@ fn attend() {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
     }
     loop {
-        match held.wait() {
-            Ok(Signal::SIGCHLD) => {}
-            Ok(it) => drop(kill(child, it)),
-            Err(_) => leave(126),
+        let mut signal = 0;
+        #[expect(unsafe_code, reason = "nix knows no signals of realtime")]
+        // SAFETY: both point to values that outlive the calls; the child is not buried yet.
+        unsafe {
+            if libc::sigwait(held.as_ref(), &raw mut signal) != 0 {
+                leave(126);
+            }
+            if signal != libc::SIGCHLD {
+                libc::kill(child.as_raw(), signal);
+            }
         }
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
