@@ -1,6 +1,8 @@
 //! `conlink lab` from outside: real nodes, each lab in a world of its own, of which nothing may be left at the end.
 
 mod examples;
+mod life;
+mod service;
 mod world;
 
 use std::process::{Child, Command};

@@ -1,0 +1,275 @@
+//! A node's life: when it begins, how it ends, and when it is started again.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, process};
+
+/// What a restarted node must have as before.
+fn network(lab: &Lab, node: &str) -> String {
+    let shown = lab.exec(node, &["ip", "-o", "addr", "show", "eth0"]);
+    let ether = lab.exec(node, &["ip", "-o", "link", "show", "eth0"]);
+    let words = shown.split_whitespace().chain(ether.split_whitespace());
+    let words: Vec<&str> =
+        words.filter(|it| it.contains(['/', '.']) || it.matches(':').count() == 5).collect();
+    words.join(" ")
+}
+
+#[test]
+fn a_killed_program_comes_back_with_the_same_network_where_it_is_always_restarted() {
+    let compose = r#"
+services:
+  a:
+    restart: always
+    command: [sh, -c, "echo begun; exec sleep 1000"]
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24, route: "10.9.0.0/16 via 10.0.0.2"}]}
+  b: {x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
+"#;
+    let Some(lab) = Lab::up_with("restarts", compose) else { return };
+    let (pid, before) = (lab.pid("a"), network(&lab, "a"));
+    assert!(before.contains("10.0.0.1/24"), "{before}");
+    for count in 1..=3 {
+        lab.signal("KILL", lab.pid("a"));
+        lab.until("restarted", |it| {
+            let a = process(it, "a");
+            a["restarts"] == count && a["state"] == "running" && it["state"] == "connected"
+        });
+        assert_ne!(lab.pid("a"), pid);
+        assert_eq!(network(&lab, "a"), before);
+        assert!(lab.exec("a", &["ip", "route"]).contains("10.9.0.0/16 via 10.0.0.2 dev eth0"));
+        assert!(lab.done("ping", &["-c", "1", "b", "a"]).contains("1 received"));
+    }
+    assert_eq!(lab.log("a"), "begun\n".repeat(4));
+    assert_eq!(lab.process("b")["restarts"], 0);
+    // Of what was, nothing is left in the bridge.
+    assert_eq!(lab.exec("--bridges", &["ip", "-o", "link", "show", "master", "lan"]).lines().count(), 2);
+}
+
+#[test]
+fn a_program_that_fails_is_restarted_as_often_as_its_service_says() {
+    let compose = r#"
+services:
+  twice: {restart: "on-failure:2", command: [sh, -c, "echo try; exit 3"]}
+  never: {command: [sh, -c, "echo try; exit 3"]}
+  well: {restart: on-failure, command: [sh, -c, "echo try; exit 0"]}
+  later: {restart: on-failure, command: [sh, -c, "echo try; test -e marker && exit 0; touch marker; exit 1"]}
+  killed: {restart: "on-failure:1", command: [sh, -c, "echo try; kill -9 $$$$"], init: true}
+"#;
+    let Some(lab) = Lab::up_with("restarts of what fails", compose) else { return };
+    for (node, code, restarts) in
+        [("twice", 3, 2), ("never", 3, 0), ("well", 0, 0), ("later", 0, 1), ("killed", 137, 1)]
+    {
+        let process = lab.until_node(node, "exited");
+        assert_eq!((&process["exit_code"], &process["restarts"]), (&code.into(), &restarts.into()), "{node}");
+        assert_eq!(lab.log(node), "try\n".repeat(restarts + 1), "{node}");
+    }
+    let table = lab.done("status", &[]);
+    assert!(table.contains("exited 3"), "{table}");
+}
+
+#[test]
+fn a_service_begins_after_those_that_it_depends_on() {
+    let compose = r#"
+services:
+  last:
+    depends_on:
+      first: {condition: service_completed_successfully}
+      second: {condition: service_started}
+    command: [sh, -c, "cat order; ip -br addr show eth0"]
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}
+  second:
+    depends_on: {first: {condition: service_completed_successfully}}
+    command: [sh, -c, "echo second >>order; exec sleep 1000"]
+  first: {command: [sh, -c, "sleep 0.3; echo first >>order"]}
+"#;
+    let Some(lab) = Lab::up_with("an order", compose) else { return };
+    lab.until_node("last", "exited");
+    let log = lab.log("last");
+    assert!(log.starts_with("first\n") && log.contains("10.0.0.1/24"), "{log}");
+    let status = lab.until("ended", |it| process(it, "first")["state"] == "exited");
+    assert_eq!(status["state"], "connected", "what has ended well is no error: {status:#}");
+}
+
+#[test]
+fn a_failure_of_what_a_service_depends_on_stops_it_and_says_why() {
+    let compose = r#"
+services:
+  fails: {command: [sh, -c, "exit 4"], x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
+  needs:
+    depends_on: {fails: {condition: service_completed_successfully}}
+    command: [sh, -c, "echo never >>ran"]
+  further: {depends_on: [needs], command: [sh, -c, "echo never >>ran"]}
+  optional:
+    depends_on: {fails: {condition: service_completed_successfully, required: false}}
+    command: [sh, -c, "echo it goes on; exec sleep 1000"]
+  apart: {command: [sleep, "1000"]}
+"#;
+    let Some(lab) = Lab::new("a failed dependency", compose) else { return };
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    for line in [
+        "error: container test-needs-1: it depends on `fails`, which has ended with exit code 4",
+        "error: container test-further-1: it depends on `needs`, which could not begin",
+    ] {
+        assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
+    }
+    assert_eq!(lab.process("needs")["state"], "failed");
+    assert_eq!(lab.process("further")["state"], "failed");
+    assert_eq!(lab.process("apart")["state"], "running");
+    lab.until_said("optional", "it goes on");
+    assert_eq!(lab.read("ran"), "");
+    // What was mended is tried again.
+    lab.write("compose.yaml", &compose.replace("exit 4", "exit 0"));
+    lab.up(&[]);
+    lab.until_node("further", "exited");
+    assert_eq!(lab.read("ran"), "never\nnever\n");
+}
+
+#[test]
+fn a_service_waits_for_the_health_of_another() {
+    let compose = r#"
+services:
+  server:
+    command: [sh, -c, "sleep 0.4; touch healthy; exec sleep 1000"]
+    healthcheck: {test: [CMD, test, -e, healthy], interval: 50ms, retries: 100}
+  client:
+    depends_on: {server: {condition: service_healthy}}
+    command: [sh, -c, "test -e healthy && echo it was healthy"]
+  shell:
+    command: sleep 1000
+    healthcheck: {test: "test -e healthy || exit 1", interval: 50ms, retries: 100}
+  unchecked:
+    command: sleep 1000
+    healthcheck: {test: [NONE]}
+"#;
+    let Some(lab) = Lab::new("health", compose) else { return };
+    let start = Instant::now();
+    lab.up(&[]);
+    assert!(start.elapsed() < Duration::from_secs(4), "the first look at it came late");
+    assert_eq!(lab.process("server")["health"], "healthy");
+    lab.until_said("client", "it was healthy");
+    lab.until("healthy", |it| process(it, "shell")["health"] == "healthy");
+    assert_eq!(lab.process("unchecked")["health"], serde_json::Value::Null);
+    // And it does not stay so by itself; how it is checked may change while it runs.
+    let pid = lab.pid("server");
+    lab.write("compose.yaml", &compose.replace("retries: 100", "retries: 2"));
+    lab.up(&[]);
+    std::fs::remove_file(lab.world.path("healthy")).unwrap();
+    lab.until("unhealthy", |it| process(it, "server")["health"] == "unhealthy");
+    assert_eq!(lab.pid("server"), pid);
+}
+
+#[test]
+fn a_service_that_is_not_healthy_stops_what_waits_for_its_health() {
+    let compose = r#"
+services:
+  server:
+    command: sleep 1000
+    healthcheck: {test: [CMD, "false"], interval: 20ms, retries: 3}
+  hangs:
+    command: sleep 1000
+    healthcheck: {test: [CMD, sleep, "1000"], interval: 20ms, timeout: 100ms, retries: 1}
+  client: {depends_on: {server: {condition: service_healthy}}, command: [sh, -c, "echo never"]}
+  other: {depends_on: {hangs: {condition: service_healthy}}, command: [sh, -c, "echo never"]}
+"#;
+    let Some(lab) = Lab::new("no health", compose) else { return };
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    for line in [
+        "error: container test-client-1: it depends on `server`, which is not healthy",
+        "error: container test-other-1: it depends on `hangs`, which is not healthy",
+    ] {
+        assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
+    }
+    assert_eq!(lab.process("server")["health"], "unhealthy");
+    assert_eq!(lab.log("client"), "");
+}
+
+#[test]
+fn a_program_that_heeds_its_signal_is_given_its_time() {
+    let trap = |signal: &str, name: &str| {
+        format!(
+            "trap 'sleep 0.4; echo in time >{name}; exit 9' {signal}; echo ready; while :; do sleep 0.02; done"
+        )
+    };
+    let compose = format!(
+        r#"
+services:
+  term: {{command: [sh, -c, "{}"]}}
+  int: {{command: [sh, -c, "{}"], stop_signal: SIGINT}}
+  number: {{command: [sh, -c, "{}"], stop_signal: "10", stop_grace_period: 1m}}
+  init: {{command: [sh, -c, "{}"], init: true}}
+  realtime: {{command: [sh, -c, "{}"], init: true, stop_signal: SIGRTMIN+3}}
+"#,
+        trap("TERM", "term"),
+        trap("INT", "int"),
+        trap("USR1", "number"),
+        trap("TERM", "init"),
+        trap("37", "realtime"),
+    );
+    let Some(lab) = Lab::up_with("signals to stop", &compose) else { return };
+    let nodes = ["term", "int", "number", "init", "realtime"];
+    nodes.iter().for_each(|it| lab.until_said(it, "ready"));
+    let start = Instant::now();
+    lab.down();
+    // All at the same time.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    for it in nodes {
+        assert_eq!(lab.read(it), "in time\n", "{it}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_end_is_killed_when_its_time_is_over() {
+    let compose = r#"
+services:
+  hears: {command: [sh, -c, "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done"], stop_grace_period: 500ms}
+  deaf: {command: [sh, -c, "trap '' TERM; echo ready; while :; do sleep 0.02; done"], stop_grace_period: 1m}
+  plain: {command: [sleep, "1000"], stop_grace_period: 1m}
+  idle: {stop_grace_period: 1m}
+"#;
+    let Some(lab) = Lab::up_with("no end", compose) else { return };
+    ["hears", "deaf"].iter().for_each(|it| lab.until_said(it, "ready"));
+    let start = Instant::now();
+    lab.down();
+    let took = start.elapsed();
+    assert!((Duration::from_millis(500)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn the_time_that_a_program_is_given_may_be_longer_than_what_clients_wait_for_an_answer() {
+    let compose = r#"
+services:
+  slow:
+    command: [sh, -c, "trap 'sleep 11; echo in time >slow; exit' TERM; echo ready; while :; do sleep 0.02; done"]
+    stop_grace_period: 1m
+"#;
+    let Some(lab) = Lab::up_with("a long time to stop", compose) else { return };
+    lab.until_said("slow", "ready");
+    lab.down();
+    assert_eq!(lab.read("slow"), "in time\n");
+}
+
+#[test]
+fn a_restarted_node_takes_those_along_that_share_its_network() {
+    let compose = r#"
+services:
+  main:
+    restart: always
+    command: sleep 1000
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}
+  sidecar: {network_mode: "service:main", command: sleep 1000, restart: always}
+"#;
+    let Some(lab) = Lab::up_with("a shared network that ends", compose) else { return };
+    lab.signal("KILL", lab.pid("main"));
+    lab.until("restarted", |it| {
+        process(it, "main")["restarts"] == 1 && process(it, "main")["state"] == "running"
+    });
+    lab.until("connected", |it| it["state"] == "connected");
+    let netns = |node: &str| lab.exec(node, &["readlink", "/proc/self/ns/net"]);
+    // As in docker, who shares a network that is gone is to be restarted too.
+    lab.signal("KILL", lab.pid("sidecar"));
+    lab.until("restarted", |it| {
+        process(it, "sidecar")["restarts"] == 1 && process(it, "sidecar")["state"] == "running"
+    });
+    assert_eq!(netns("sidecar"), netns("main"));
+}
