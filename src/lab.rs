@@ -196,7 +196,7 @@ impl Lab {
             None => None,
             Some(service) => match self.netns_of(service, member.wanted.node.index) {
                 Some(it) => Some(it),
-                None => return self.wait_for_network(name, now),
+                None => return self.wait_for_network(name),
             },
         };
         let net = owner.as_ref().map_or(Net::Own, |it| Net::Of(it.as_fd()));
@@ -222,7 +222,7 @@ impl Lab {
     }
 
     /// A node that shares the network of another waits until that is there, or ends if it never will be.
-    fn wait_for_network(&mut self, name: &str, now: Instant) {
+    fn wait_for_network(&mut self, name: &str) {
         let Some(member) = self.members.get(name) else { return };
         let owner = member.wanted.node.service.shares_network_of.clone().unwrap_or_default();
         let mut owners = self.members.values().filter(|it| it.wanted.node.service.name == owner);
