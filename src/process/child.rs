@@ -153,7 +153,12 @@ impl Signals {
             match i32::try_from(info.ssi_signo) {
                 Ok(libc::SIGIO) => came.io = true,
                 Ok(libc::SIGCHLD) => reap(ours),
-                _ => came.ending = came.ending.or(u8::try_from(info.ssi_signo).ok()),
+                _ if came.ending.is_none() => {
+                    came.ending = u8::try_from(info.ssi_signo).ok();
+                    // What the kernel itself sends has another code (sigaction(2)).
+                    came.from_process = info.ssi_code <= 0;
+                }
+                _ => {}
             }
         }
         Ok(came)
@@ -174,6 +179,8 @@ impl Signals {
 pub struct Came {
     /// The number of one that ends us.
     pub ending: Option<u8>,
+    /// That one was sent by a process; else it comes from the terminal.
+    pub from_process: bool,
     /// SIGIO came.
     pub io: bool,
 }

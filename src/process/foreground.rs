@@ -2,11 +2,11 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process::Signals;
@@ -15,7 +15,7 @@ use crate::process::node::Ended;
 /// A program with our standard streams, in our process group: what the terminal sends reaches both.
 #[derive(Debug)]
 pub struct Foreground {
-    child: Child,
+    pid: Pid,
     signals: Signals,
 }
 
@@ -29,27 +29,34 @@ impl Foreground {
         };
         let signals = Signals::hold()?;
         let child = Command::new(program).args(args).envs(vars.iter().copied()).spawn()?;
-        Ok(Self { child, signals })
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        Ok(Self { pid: Pid::from_raw(pid), signals })
     }
 
-    /// Waits for its end. SIGTERM and SIGHUP are passed on; what the terminal sends it has got itself.
+    /// A child of ours that runs already; its signals have been held back since before its birth.
+    pub(super) fn of(pid: Pid, signals: Signals) -> Self {
+        Self { pid, signals }
+    }
+
+    /// Waits for its end. Signals are passed on; what the terminal sends to all of its processes it has got itself.
     pub fn wait(&mut self) -> io::Result<Ended> {
-        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(match status.signal() {
-                    Some(signal) => Ended::Signal(signal),
-                    None => Ended::Code(status.code().unwrap_or(1)),
-                });
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => return Ok(Ended::Code(code)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(error.into()),
             }
             match poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let came = self.signals.next(&[self.child.id()])?.ending;
-            let signal = came.and_then(|it| Signal::try_from(i32::from(it)).ok());
-            if let Some(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = signal {
-                let _ = kill(Pid::from_raw(pid), signal);
+            let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
+            let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
+            if let Some(signal) = signal
+                && (came.from_process || matches!(signal, Signal::SIGTERM | Signal::SIGHUP))
+            {
+                let _ = kill(self.pid, signal);
             }
         }
     }

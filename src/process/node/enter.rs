@@ -4,11 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 use crate::process::node::born::{Program, change_user};
 use crate::process::node::{Ended, Setup, alone, leave};
+use crate::process::{Foreground, Signals};
 
 /// Into which of a process's namespaces to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,31 +36,22 @@ impl Entry {
 }
 
 /// Moves this process into namespaces of the process behind a pidfd (Linux 5.8). Of the setup count program, environment,
-/// folder and user; the program runs as a child with our standard streams, and its end is answered. This process stays
-/// where it is then: there is no way back.
+/// folder and user; the program runs as a child with our standard streams, gets the signals that we get, and its end is
+/// answered. This process stays where it is then: there is no way back.
 pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
     alone()?;
     join(pidfd.as_fd(), entry.flags())?;
+    let signals = Signals::hold()?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }? {
         ForkResult::Parent { child } => child,
-        ForkResult::Child => replace(setup),
-    };
-    // Ctrl-C at the terminal is for the program alone; our own end must not leave it behind unnoticed.
-    for it in [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGQUIT] {
-        #[expect(unsafe_code, reason = "no crate offers a safe way")]
-        // SAFETY: no code of ours runs on that signal.
-        let _ = unsafe { nix::sys::signal::signal(it, nix::sys::signal::SigHandler::SigIgn) };
-    }
-    loop {
-        match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, code)) => return Ok(Ended::Code(code)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
+        ForkResult::Child => {
+            let _ = signals.release();
+            replace(setup)
         }
-    }
+    };
+    Foreground::of(child, signals).wait()
 }
 
 /// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
@@ -130,6 +121,8 @@ fn replace(setup: &Setup) -> ! {
         say(&why);
         leave(126);
     }
+    // Who started it is not to leave it behind, even by being killed.
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     match program.exec(setup) {
         Ok(it) => match it {},
         Err(why) => {
