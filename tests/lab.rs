@@ -1,8 +1,10 @@
 //! `conlink lab` from outside: real nodes, each lab in a world of its own, of which nothing may be left at the end.
 
 mod examples;
+mod isolation;
 mod life;
 mod service;
+mod up;
 mod world;
 
 use std::process::{Child, Command};
