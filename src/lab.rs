@@ -171,7 +171,7 @@ impl Lab {
         }
         for member in self.members.values_mut() {
             member.end_if_due(now);
-            if let Some(pid) = member.check_if_due(now, &self.folder) {
+            if let Some(pid) = member.check_if_due(now) {
                 self.jobs.insert(pid, Job::Check { node: member.wanted.node.name.clone() });
             }
         }
@@ -294,8 +294,21 @@ impl Lab {
             return;
         };
         loop {
-            let heard = member.process().map_or(Ok(Heard::Began), node::Node::hear);
-            match heard.unwrap_or_else(|it| Heard::Failed(it.to_string())) {
+            let heard = match member.process().map_or(Ok(Heard::Began), node::Node::hear) {
+                Ok(it) => it,
+                // Too many open files, say: what it will be waiting for cannot be told to it.
+                Err(error) => {
+                    log::error!("{name}: hear from the node: {error}");
+                    member.failed(format!("hear from the node: {error}"), now);
+                    if let Some(process) = member.process() {
+                        let _ = self.epoll.delete(process.talk());
+                        process.signal(libc::SIGKILL);
+                    }
+                    self.talking.remove(&generation);
+                    return;
+                }
+            };
+            match heard {
                 Heard::Nothing => return,
                 Heard::Note(text) => {
                     log::info!("{name}: {text}");

@@ -174,6 +174,9 @@ impl Daemon {
         if let Some(keeper) = &mut self.keeper {
             keeper.lab.stop(Instant::now());
             keeper.ending = true;
+            for it in std::mem::take(&mut keeper.waiting) {
+                it.refuse("the lab was ended meanwhile");
+            }
         }
     }
 

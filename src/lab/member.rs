@@ -177,7 +177,11 @@ impl Member {
             }
             return;
         }
+        let other_check = self.wanted.node.service.healthcheck != wanted.node.service.healthcheck;
         self.wanted = wanted;
+        if other_check {
+            self.begin_checks(now);
+        }
         if self.end_by.is_some() {
             // It is on its way out already, and comes back.
             self.next = Some(self.wanted.clone());
@@ -241,6 +245,7 @@ impl Member {
         self.phase = Phase::Making(process);
         self.generation = generation;
         self.notes = self.wanted.notes.clone();
+        self.why = None;
     }
 
     /// It is to be started as soon as that is possible, whatever time that is.
@@ -281,9 +286,16 @@ impl Member {
 
     pub(super) fn began(&mut self, now: Instant) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Beginning { process, netns } => Phase::Running { process, netns, since: now },
+            Phase::Beginning { process, netns } if self.why.is_none() => {
+                Phase::Running { process, netns, since: now }
+            }
             other => other,
         };
+        self.begin_checks(now);
+    }
+
+    fn begin_checks(&mut self, now: Instant) {
+        self.checks.end();
         if let (Phase::Running { .. }, Some(check)) = (&self.phase, &self.wanted.node.service.healthcheck) {
             self.checks.begin(check, now);
         }
@@ -378,8 +390,8 @@ impl Member {
     }
 
     /// Starts a look at the node's health; answers the process id.
-    pub(super) fn check_if_due(&mut self, now: Instant, folder: &Path) -> Option<i32> {
-        let check = self.wanted.node.service.healthcheck.as_ref()?;
+    pub(super) fn check_if_due(&mut self, now: Instant) -> Option<i32> {
+        let check = self.wanted.node.service.healthcheck.clone()?;
         if !matches!(self.phase, Phase::Running { .. }) || !self.checks.is_due(now) {
             return None;
         }
@@ -391,12 +403,14 @@ impl Member {
         };
         match run() {
             Ok(pid) => {
-                self.checks.runs(pid, &check.clone(), now);
+                self.checks.runs(pid, &check, now);
                 Some(pid)
             }
             Err(error) => {
-                log::warn!("{}: check its health: {error} ({})", self.wanted.node.name, folder.display());
-                self.checks.end();
+                log::warn!("{}: check its health: {error}", self.wanted.node.name);
+                // As one that said no: the next one comes in time.
+                self.checks.runs(0, &check, now);
+                self.checks.ran(0, Ended::Code(126), &check, now);
                 None
             }
         }
