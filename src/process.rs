@@ -3,10 +3,12 @@
 mod child;
 mod exec;
 mod foreground;
+mod handed_on;
 pub mod node;
 mod program;
 
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;
 pub use foreground::Foreground;
+pub use handed_on::raise_file_limit;
 pub use program::{Error, Program, SYSTEM_PATH, find};

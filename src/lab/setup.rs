@@ -89,6 +89,8 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
         }
         binds.push(Bind { source, target: it.target.clone().into(), read_only: it.read_only });
     }
+    // What is mounted at an outer place would hide what is further in.
+    binds.sort_by_key(|it| it.target.components().count());
     let setup = Setup {
         hostname: node.hostname.clone(),
         domainname: service.domainname.clone(),

@@ -24,8 +24,10 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
 };
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, fork};
+
+use crate::process::handed_on::close_files_but;
 
 pub use enter::{Entry, enter, enter_user, run_inside};
 
@@ -251,14 +253,24 @@ fn own_file(fd: RawFd) -> File {
 /// Children of ours that have ended, by process id: nodes, and orphans that came to us as process 1.
 pub fn buried() -> Vec<(i32, Ended)> {
     let mut found = Vec::new();
+    while let Some(it) = next_ended() {
+        found.push(it);
+    }
+    found
+}
+
+/// The next child that has ended. The crate's `waitpid` fails where a real-time signal was the end, which nobody would
+/// hear of then.
+#[expect(unsafe_code, reason = "no crate offers it for every signal")]
+fn next_ended() -> Option<(i32, Ended)> {
+    let mut status = 0;
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => found.push((pid.as_raw(), Ended::Code(code))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                found.push((pid.as_raw(), Ended::Signal(signal as i32)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return found,
-            Ok(_) => {}
+        // SAFETY: the kernel writes to where `status` is.
+        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+            -1 if nix::Error::last() == nix::Error::EINTR => {}
+            ..=0 => return None,
+            pid if libc::WIFSIGNALED(status) => return Some((pid, Ended::Signal(libc::WTERMSIG(status)))),
+            pid => return Some((pid, Ended::Code(libc::WEXITSTATUS(status)))),
         }
     }
 }
@@ -315,8 +327,9 @@ pub enum Rights {
 }
 
 /// Starts a process in a session, and in network, mount and process namespaces, of its own, and goes on as it in `main`,
-/// which answers its exit code. Answers its process id in our namespace; its parent is whoever takes orphans.
-pub fn detach(rights: Rights, main: impl FnOnce() -> i32) -> io::Result<i32> {
+/// which answers its exit code. Of open files it has the standard streams and `kept` alone. Answers its process id in our
+/// namespace; its parent is whoever takes orphans.
+pub fn detach(rights: Rights, kept: &[RawFd], main: impl FnOnce() -> i32) -> io::Result<i32> {
     alone()?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
@@ -327,7 +340,7 @@ pub fn detach(rights: Rights, main: impl FnOnce() -> i32) -> io::Result<i32> {
             drop(ours);
             let result = detached(rights);
             if let Ok(Cloned::Child) = result {
-                drop(theirs);
+                close_files_but(kept);
                 leave(main());
             }
             let text = match result {

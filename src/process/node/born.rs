@@ -4,17 +4,17 @@ use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
 
+use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::enter::join;
-use crate::process::node::{Net, Setup, User, leave, mounts, say};
+use crate::process::node::{Net, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
 
 /// What is wrong with a node so that it cannot be.
@@ -39,6 +39,13 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
         move |it: nix::Error| format!("{what}: {}", it.desc())
     };
     reset_signals();
+    restore_file_limit();
+    // What is the keeper's: held open here, clients and other nodes' networks would not end when it lets go of them.
+    let of = match net {
+        Net::Own => None,
+        Net::Of(of) => Some(of.as_raw_fd()),
+    };
+    close_files_but(&[Some(talk.as_raw_fd()), of].into_iter().flatten().collect::<Vec<_>>());
     nix::unistd::setsid().map_err(because("begin a session"))?;
     if let Net::Of(of) = net {
         join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
@@ -49,13 +56,18 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
     let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
     let root = setup.layer.as_deref().map(mounts::cover_root).transpose().map_err(own_root)?;
-    for it in &setup.binds {
-        if let Err(error) = mounts::bind(it, root.as_deref()) {
-            say(talk, b'n', &bind_note(setup, it, &error), None);
+    // What is mounted is the host's, and where it is mounted the node's.
+    let sources: Vec<_> = setup.binds.iter().map(|it| (it, mounts::source(&it.source))).collect();
+    let bind_all = || {
+        for (it, source) in sources {
+            if let Err(error) = source.and_then(|source| mounts::bind(&source, it, setup.layer.is_some())) {
+                say(talk, b'n', &bind_note(setup, it, &error), None);
+            }
         }
-    }
-    if let Some(root) = &root {
-        mounts::enter_root(root).map_err(own_root)?;
+    };
+    match &root {
+        Some(root) => mounts::enter_root(root, bind_all).map_err(own_root)?,
+        None => bind_all(),
     }
     for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
         say(talk, b'n', &format!("{missing} is the host's: the kernel refuses another one here"), None);
@@ -113,7 +125,7 @@ fn set_domainname(name: &str) -> io::Result<()> {
 }
 
 /// Handlers and masks are of the process that this one is a copy of.
-fn reset_signals() {
+pub(super) fn reset_signals() {
     let _ = SigSet::empty().thread_set_mask();
     for it in Signal::iterator() {
         #[expect(unsafe_code, reason = "no crate offers a safe way")]
@@ -226,11 +238,11 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
 /// Does nothing until it is killed, with nothing open that is the keeper's. Orphans vanish by themselves.
 fn idle() -> ! {
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: no code of ours runs when a child ends; nothing that is closed is used below.
+    // SAFETY: no code of ours runs when a child ends.
     unsafe {
         let _ = signal(Signal::SIGCHLD, SigHandler::SigIgn);
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
     }
+    close_files_but(&[]);
     let _ = chdir("/");
     let _ = nix::sys::prctl::set_name(c"conlink: idle");
     loop {
@@ -258,11 +270,8 @@ fn attend() {
         }
         Err(_) => leave(126),
     };
-    #[expect(unsafe_code, reason = "no crate offers it")]
-    // SAFETY: nothing that is closed is used below: the program alone tells that it runs.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
-    }
+    // The program alone tells that it runs.
+    close_files_but(&[]);
     loop {
         let mut signal = 0;
         #[expect(unsafe_code, reason = "nix knows no signals of realtime")]
@@ -275,12 +284,9 @@ fn attend() {
                 libc::kill(child.as_raw(), signal);
             }
         }
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == child => leave(code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => leave(128 + signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(_) => break,
-                Ok(_) => {}
+        while let Some((pid, ended)) = next_ended() {
+            if pid == child.as_raw() {
+                leave(ended.code());
             }
         }
     }

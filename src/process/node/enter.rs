@@ -4,9 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
-use crate::process::node::born::{Program, change_user};
+use crate::process::handed_on::{close_files_but, restore_file_limit};
+use crate::process::node::born::{Program, change_user, reset_signals};
 use crate::process::node::{Ended, Setup, alone, leave};
 use crate::process::{Foreground, Signals};
 
@@ -76,12 +78,14 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
         ForkResult::Parent { child } => Ok(child.as_raw()),
         ForkResult::Child => {
             let _ = nix::unistd::setsid();
-            let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+            reset_signals();
+            restore_file_limit();
             let ended = std::fs::File::open("/dev/null")
                 .and_then(|null| Ok(dup2_stdin(null).and(dup2_stdout(&output)).and(dup2_stderr(&output))?))
                 .and_then(|()| {
                     debug_assert!(output.as_raw_fd() > 2);
-                    drop(output);
+                    // It stays for as long as the program runs, and must not hold what is the keeper's.
+                    close_files_but(&[pidfd.as_raw_fd()]);
                     enter(pidfd, Entry::Node { user: false }, setup)
                 });
             match ended {
@@ -121,8 +125,8 @@ fn replace(setup: &Setup) -> ! {
         say(&why);
         leave(126);
     }
-    // Who started it is not to leave it behind, even by being killed.
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    // Were we killed without notice, nobody would be left to end it. A change of user would undo it.
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     match program.exec(setup) {
         Ok(it) => match it {},
         Err(why) => {

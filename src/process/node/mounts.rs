@@ -1,7 +1,9 @@
 //! The mounts of a node.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -103,10 +105,12 @@ fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
 }
 
-/// Makes a folder that is a mount the root file system.
-pub(super) fn enter_root(root: &Path) -> io::Result<()> {
+/// Makes a folder that is a mount the root file system; `between`, paths are those of the new one, while what was opened
+/// in the old one can still be mounted.
+pub(super) fn enter_root(root: &Path, between: impl FnOnce()) -> io::Result<()> {
     chdir(root)?;
     pivot_root(".", ".")?;
+    between();
     // The old root is now on top of the new one.
     umount2(".", MntFlags::MNT_DETACH)?;
     Ok(chdir("/")?)
@@ -142,25 +146,28 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Puts a file or folder at its place below `root`. Where that is missing it is made if the file system is a node's own.
-pub(super) fn bind(it: &Bind, root: Option<&Path>) -> io::Result<()> {
-    let is_folder = it.source.metadata()?.is_dir();
-    let target = root.map_or_else(
-        || it.target.clone(),
-        |root| root.join(it.target.strip_prefix("/").unwrap_or(&it.target)),
-    );
-    if root.is_some() && !target.exists() {
+/// Takes hold of what is to be mounted.
+pub(super) fn source(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
+}
+
+/// Puts a file or folder at its place. Where that is missing it is made if it may be.
+pub(super) fn bind(source: &File, it: &Bind, may_make: bool) -> io::Result<()> {
+    let is_folder = source.metadata()?.is_dir();
+    let target = &it.target;
+    if may_make && !target.exists() {
         if is_folder {
-            fs::create_dir_all(&target)?;
+            fs::create_dir_all(target)?;
         } else {
             target.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::File::create(&target)?;
+            File::create(target)?;
         }
     }
-    bind_all(&it.source, &target)?;
+    let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
+    bind_all(&source, target)?;
     if it.read_only {
         // Flags that a user namespace found on the mount are not its own to take away (mount_namespaces(7)).
-        let now = statvfs(&target)?.flags();
+        let now = statvfs(target)?.flags();
         let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         for (has, flag) in [
             (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
@@ -171,7 +178,7 @@ pub(super) fn bind(it: &Bind, root: Option<&Path>) -> io::Result<()> {
                 flags |= flag;
             }
         }
-        mount(NONE, &target, NONE, flags, NONE)?;
+        mount(NONE, target, NONE, flags, NONE)?;
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg};
 use serde_json::Value;
 
+use crate::tools::conlink::lab;
+
 /// How long an answer may take: the loop that gives it may be amid the wiring of hundreds of links.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,18 +71,7 @@ pub(super) fn servers() -> Vec<Server> {
             engines.push(Server { kind: Kind::Engine, name: name.to_owned(), socket });
         }
     }
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty());
-    let own = own.map(|it| Path::new(&it).join("conlink"));
-    let mut labs: Vec<Server> = Vec::new();
-    for folder in
-        [Some(PathBuf::from(RUN)), own].into_iter().flatten().flat_map(|it| entries(&it.join("lab")))
-    {
-        let socket = folder.join("socket");
-        let is_socket = fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
-        if let (true, Some(name)) = (is_socket, folder.file_name().and_then(|it| it.to_str())) {
-            labs.push(Server { kind: Kind::Lab, name: name.to_owned(), socket });
-        }
-    }
+    let mut labs = lab::servers();
     engines.sort_by(|a, b| a.name.cmp(&b.name));
     labs.sort_by(|a, b| a.name.cmp(&b.name));
     engines.into_iter().chain(labs).collect()

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use crate::daemon::{self, Mode, Setup};
 use crate::docker::{Engine, own_container_id};
 use crate::kernel::{Datapath, Kernel, netns, probe};
+use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::client;
@@ -44,6 +45,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     if options.show_config {
         return out(&format!("{}\n", serde_json::to_string_pretty(&described.network.show())?)).map(|()| 0);
     }
+    // A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
     raise_file_limit();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
@@ -212,12 +214,4 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
 
 fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|it| !it.is_empty())
-}
-
-/// A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
-pub(in crate::tools) fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
 }

@@ -9,6 +9,7 @@ mod ping;
 mod place;
 mod up;
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::tools::conlink::client::Client;
+use crate::tools::conlink::client::{Client, Server};
 use crate::tools::conlink::{Files, status};
 use crate::tools::logger::{self, LogFormat};
 
@@ -146,13 +147,20 @@ fn current() -> Option<String> {
     std::env::var("CONLINK_LAB").ok().filter(|it| !it.is_empty())
 }
 
+/// Labs that have a socket.
+pub(super) fn servers() -> Vec<Server> {
+    let all = Place::all().into_iter().map(|it| it.server());
+    all.filter(|it| std::fs::symlink_metadata(&it.socket).is_ok_and(|it| it.file_type().is_socket()))
+        .collect()
+}
+
 /// What a lab's keeper answers to a request; without a limit it may take as long as it likes.
 fn ask(place: &Place, request: &Value, limit: Option<Duration>) -> anyhow::Result<Value> {
     asked(place, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", place.name()))
 }
 
 fn asked(place: &Place, request: &Value) -> anyhow::Result<Client> {
-    if place.keeper().is_none() {
+    if !place.is_kept() {
         bail!("lab `{}` does not run: `conlink lab up` starts it", place.name());
     }
     Client::ask(&place.server(), request)

@@ -44,7 +44,7 @@ pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
         }
     }
     let _claim = place.claim()?;
-    if place.keeper().is_some() {
+    if place.is_kept() {
         bail!("lab `{}` was started anew meanwhile", place.name());
     }
     clear(place)?;
@@ -88,7 +88,7 @@ fn clear_host(place: &Place) -> anyhow::Result<()> {
 pub(super) fn list(as_json: bool) -> anyhow::Result<u8> {
     let mut rows = Vec::new();
     for place in Place::all() {
-        let lives = place.keeper().is_some();
+        let lives = place.is_kept();
         let status = ask(&place, &json!({"request": "status"}), Some(PATIENCE)).unwrap_or(Value::Null);
         let nodes = status.get("nodes").and_then(Value::as_array).map_or(0, Vec::len);
         let state = match status.get("state").and_then(Value::as_str) {

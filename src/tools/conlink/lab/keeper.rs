@@ -14,8 +14,8 @@ use crate::lab::Lab;
 use crate::network::Defaults;
 use crate::plan::Ns;
 use crate::process::node::{Rights, detach};
+use crate::process::raise_file_limit;
 use crate::reconcile::Own;
-use crate::tools::conlink::engine::raise_file_limit;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::place::{Claim, Place};
@@ -23,21 +23,17 @@ use crate::{err, out};
 
 /// Starts the keeper of a lab that has none, and waits until it listens. With `tie`, the lab ends when the other end of
 /// that is closed.
-pub(super) fn start(
-    place: &Place,
-    claim: &Claim,
-    tie: Option<(PipeReader, &PipeWriter)>,
-) -> anyhow::Result<()> {
+pub(super) fn start(place: &Place, _claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
     let (mut said, tell) = std::io::pipe().context("make a pipe")?;
     let host = netns::own().context("open the network namespace")?;
     let rights = if may_make_namespaces() { Rights::Ours } else { Rights::OwnUser };
-    // What is the parent's alone: kept open here it would outlive the parent.
-    let theirs = [claim.as_raw_fd(), said.as_raw_fd()].into_iter();
-    let theirs: Vec<i32> = theirs.chain(tie.iter().map(|(_, it)| it.as_raw_fd())).collect();
-    let tie = tie.map(|(it, _)| OwnedFd::from(it));
+    // Whatever else is open here is the caller's alone: kept open by the keeper it would outlive that.
+    let kept = [tell.as_raw_fd(), host.as_raw_fd()].into_iter();
+    let kept: Vec<i32> = kept.chain(tie.iter().map(AsRawFd::as_raw_fd)).collect();
+    let tie = tie.map(OwnedFd::from);
     let main = || {
         let mut tell = Some(tell);
-        match keep(place, rights, host, tie, theirs, &mut tell) {
+        match keep(place, rights, host, tie, &mut tell) {
             Ok(code) => i32::from(code),
             Err(error) => {
                 let text = format!("{error:#}");
@@ -49,7 +45,7 @@ pub(super) fn start(
             }
         }
     };
-    detach(rights, main).with_context(|| match rights {
+    detach(rights, &kept, main).with_context(|| match rights {
         Rights::Ours => "start the lab".to_owned(),
         Rights::OwnUser => "start the lab as an ordinary user: this needs user namespaces".to_owned(),
     })?;
@@ -58,7 +54,10 @@ pub(super) fn start(
     match text.strip_prefix("ok") {
         Some(_) => Ok(()),
         None if text.is_empty() => {
-            bail!("the lab's keeper was killed; its log: {}", place.folder().join("log").display())
+            bail!(
+                "the lab's keeper ended before it listened; its log: {}",
+                place.folder().join("log").display()
+            )
         }
         None => bail!("start the lab: {text}"),
     }
@@ -80,13 +79,9 @@ fn keep(
     rights: Rights,
     host: File,
     tie: Option<OwnedFd>,
-    theirs: Vec<i32>,
     tell: &mut Option<PipeWriter>,
 ) -> anyhow::Result<u8> {
     let _lock = place.keep()?;
-    for it in theirs {
-        let _ = nix::unistd::close(it);
-    }
     let log = OpenOptions::new().create(true).append(true).open(place.folder().join("log"));
     let log = log.context("open the lab's log")?;
     let null = File::open("/dev/null").context("open /dev/null")?;
@@ -95,6 +90,8 @@ fn keep(
     nix::unistd::dup2_stderr(&log)?;
     drop(log);
     nix::unistd::chdir("/")?;
+    // As engines have it: what nodes share is to be readable for each other's users.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     if let Ok(name) = std::ffi::CString::new(format!("conlink: {}", place.name())) {
         let _ = nix::sys::prctl::set_name(&name);
     }

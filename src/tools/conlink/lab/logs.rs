@@ -63,13 +63,12 @@ pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
         tails.push(Tail { name, file, rest: Vec::new() });
     }
     loop {
+        // Asked before: what is printed last is read then.
+        let is_last = !args.follow || !place.is_kept();
         for tail in &mut tails {
-            tail.print(!args.follow)?;
+            tail.print(is_last)?;
         }
-        if !args.follow {
-            return Ok(0);
-        }
-        if place.keeper().is_none() {
+        if is_last {
             return Ok(0);
         }
         std::thread::sleep(PAUSE);

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::kernel::ping::{Answer, Failure, Options, Pair, Ping, all};
 use crate::process::node::enter_user;
+use crate::process::raise_file_limit;
 use crate::tools::conlink::client::PATIENCE;
-use crate::tools::conlink::engine::raise_file_limit;
 use crate::tools::conlink::lab::exec::{Way, way};
 use crate::tools::conlink::lab::place::Place;
 use crate::tools::conlink::lab::{NameArgs, ask};

@@ -3,9 +3,10 @@
 //! The folder is `/run/conlink/lab/NAME`, or one in the user's runtime folder. Its keeper holds a lock in it, which ends
 //! with the process, however that ends: the lock alone tells whether the lab lives.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,6 @@ use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
 use crate::tools::conlink::client::{Kind, Server};
-
-const SYSTEM: &str = "/run/conlink/lab";
 
 /// A lab's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,20 +23,18 @@ pub(super) struct Place {
 
 /// Nobody else starts or ends the lab while this is held.
 #[derive(Debug)]
-pub(super) struct Claim(Flock<File>);
-
-impl Claim {
-    pub(super) fn as_raw_fd(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
+pub(super) struct Claim {
+    _folder: Flock<File>,
 }
 
 impl Place {
     /// The lab of that name, which need not live.
     pub(super) fn find(name: &str) -> anyhow::Result<Self> {
-        let places = roots().into_iter().map(|it| Self { folder: it.join(name) });
-        if let Some(place) = places.into_iter().find(|it| is_plain(name) && it.folder.is_dir()) {
-            return Ok(place);
+        let mut found = roots().into_iter().filter_map(|it| it.lab(name.as_ref()));
+        if is_plain(name)
+            && let Some(folder) = found.next()
+        {
+            return Ok(Self { folder });
         }
         let all = Self::all();
         match all.is_empty() {
@@ -59,10 +56,10 @@ impl Place {
         }
         let mut refusal = None;
         for root in roots() {
-            let folder = root.join(name);
+            let folder = root.folder().join(name);
             match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
                 // A folder in /tmp may have been made by somebody else before.
-                Ok(()) if is_ours(&folder) => return Ok(Self { folder }),
+                Ok(()) if root.is_ours(&folder) => return Ok(Self { folder }),
                 Ok(()) => {
                     refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", folder.display()));
                 }
@@ -80,8 +77,8 @@ impl Place {
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for root in roots() {
-            let entries = fs::read_dir(root).into_iter().flatten().flatten();
-            all.extend(entries.map(|it| Self { folder: it.path() }).filter(|it| it.folder.is_dir()));
+            let entries = fs::read_dir(root.folder()).into_iter().flatten().flatten();
+            all.extend(entries.filter_map(|it| Some(Self { folder: root.lab(&it.file_name())? })));
         }
         all.sort_by(|a, b| a.folder.cmp(&b.folder));
         all
@@ -124,7 +121,14 @@ impl Place {
                 locked.metadata().is_ok_and(|ours| (it.dev(), it.ino()) == (ours.dev(), ours.ino()))
             });
             if same {
-                return Ok(Claim(locked));
+                if self.is_kept() && self.keeper().is_none() {
+                    bail!(
+                        "lab `{}` is kept by a process that cannot be seen from here: is this the inside of a node, or \
+                         of a container?",
+                        self.name()
+                    );
+                }
+                return Ok(Claim { _folder: locked });
             }
         }
     }
@@ -139,19 +143,26 @@ impl Place {
         Ok(file)
     }
 
-    /// The process that keeps the lab, if it lives. The kernel names the holder of the lock as we number processes
+    /// Does a process keep the lab?
+    pub(super) fn is_kept(&self) -> bool {
+        self.holder().is_some()
+    }
+
+    /// The number of the process that holds the lock, as we number processes; 0 where we do not see it.
+    fn holder(&self) -> Option<i32> {
+        let file = OpenOptions::new().write(true).open(self.lock_path()).ok()?;
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+        (i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid)
+    }
+
+    /// The process that keeps the lab, if it lives, and is one that we see. The kernel names the holder of the lock as we number processes
     /// (`fcntl_locking(2)`).
     pub(super) fn keeper(&self) -> Option<OwnedFd> {
-        let file = OpenOptions::new().write(true).open(self.lock_path()).ok()?;
-        let holder = || {
-            let mut lock = whole_file();
-            fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
-            (i32::from(lock.l_type) != libc::F_UNLCK && lock.l_pid > 0).then_some(lock.l_pid)
-        };
-        let pid = holder()?;
+        let pid = self.holder().filter(|it| *it > 0)?;
         let process = crate::process::node::pidfd(pid).ok()?;
         // Were the number another process's by now, the lock would not be that one's.
-        (holder()? == pid).then_some(process)
+        (self.holder()? == pid).then_some(process)
     }
 
     /// Removes the folder with all that is in it.
@@ -173,28 +184,58 @@ fn whole_file() -> libc::flock {
     }
 }
 
-/// Are the folder and those above it, up to one for everybody's temporary files, ours alone to write in?
-fn is_ours(folder: &Path) -> bool {
-    let us = nix::unistd::getuid().as_raw();
-    folder.ancestors().take_while(|it| *it != Path::new("/tmp") && *it != Path::new("/run")).all(|it| {
-        let theirs = fs::symlink_metadata(it);
-        theirs.is_ok_and(|it| it.is_dir() && (it.uid() == us || it.uid() == 0) && it.mode() & 0o022 == 0)
-    })
-}
-
 /// Good for the name of a folder, and of a compose project.
 fn is_plain(name: &str) -> bool {
     let fits = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(fits)
 }
 
+/// Where labs have their folders.
+struct Root {
+    /// Nobody but us, or root, can put something of another name in its place. In it may be what others made.
+    base: PathBuf,
+    below: PathBuf,
+}
+
+impl Root {
+    fn folder(&self) -> PathBuf {
+        self.base.join(&self.below)
+    }
+
+    /// The folder of the lab of that name, where there is one. One that somebody else made, in /tmp say, is none: its
+    /// owner could have us write anywhere, and enter namespaces with programs of his.
+    fn lab(&self, name: &OsStr) -> Option<PathBuf> {
+        let folder = self.folder().join(name);
+        self.is_ours(&folder).then_some(folder)
+    }
+
+    /// Is it a folder, and ours alone to write in, and those above it too?
+    fn is_ours(&self, folder: &Path) -> bool {
+        let us = nix::unistd::getuid().as_raw();
+        folder.ancestors().take_while(|it| *it != self.base).all(|it| {
+            let theirs = fs::symlink_metadata(it);
+            theirs.is_ok_and(|it| it.is_dir() && (it.uid() == us || it.uid() == 0) && it.mode() & 0o022 == 0)
+        })
+    }
+}
+
 /// Folders of labs: the system's first where we are root, then our own.
-fn roots() -> Vec<PathBuf> {
+fn roots() -> Vec<Root> {
     let uid = nix::unistd::getuid();
+    let root = |base: PathBuf, below: &str| Root { base, below: below.into() };
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()).map(PathBuf::from);
-    let own = runtime.unwrap_or_else(|| PathBuf::from(format!("/tmp/conlink-{uid}"))).join("conlink/lab");
+    // sudo may have left us that of another user.
+    let runtime = runtime.filter(|it| fs::metadata(it).is_ok_and(|it| it.uid() == uid.as_raw()));
+    let own = match runtime {
+        Some(it) => root(it, "conlink/lab"),
+        None => root("/tmp".into(), &format!("conlink-{uid}/conlink/lab")),
+    };
     // Root of a user namespace alone may not write there, and has a runtime folder.
-    if uid.is_root() && may_write(Path::new("/run")) { vec![SYSTEM.into(), own] } else { vec![own] }
+    if uid.is_root() && may_write(Path::new("/run")) {
+        vec![root("/run".into(), "conlink/lab"), own]
+    } else {
+        vec![own]
+    }
 }
 
 fn may_write(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! `lab up` and `lab run`.
 
-use std::io::PipeWriter;
+use std::io::PipeReader;
 
 use anyhow::Context;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::process::Foreground;
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
-use crate::tools::conlink::lab::place::Place;
+use crate::tools::conlink::lab::place::{Claim, Place};
 use crate::tools::conlink::lab::{UpArgs, down, keeper};
 use crate::tools::conlink::report;
 use crate::tools::conlink::status::{count, errors};
@@ -18,7 +18,8 @@ pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
     let place = Place::make(&reading.name)?;
-    start(&place, &ask, None)
+    let claim = place.claim()?;
+    start(&place, claim, &ask, None)
 }
 
 /// Runs a command beside a lab that lives as long as this does, however it ends.
@@ -26,7 +27,9 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
     let place = Place::make(&reading.name)?;
-    if place.keeper().is_some() {
+    // Before the question, so that nobody starts it in between.
+    let claim = place.claim()?;
+    if place.is_kept() {
         anyhow::bail!(
             "lab `{0}` is up already: end it (`conlink lab down -n {0}`), or give this one another --name",
             place.name()
@@ -34,7 +37,7 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     }
     // Held here; the keeper ends the lab when it is closed, be it by our end.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
-    let code = match start(&place, &ask, Some((theirs, &ours))) {
+    let code = match start(&place, claim, &ask, Some(theirs)) {
         Ok(0) => in_front(&place, command),
         other => other,
     };
@@ -54,9 +57,8 @@ fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
     Ok(None)
 }
 
-fn start(place: &Place, ask: &Ask, tie: Option<(std::io::PipeReader, &PipeWriter)>) -> anyhow::Result<u8> {
-    let claim = place.claim()?;
-    if place.keeper().is_none() {
+fn start(place: &Place, claim: Claim, ask: &Ask, tie: Option<PipeReader>) -> anyhow::Result<u8> {
+    if !place.is_kept() {
         // Of a lab whose keeper was killed.
         down::clear(place)?;
         keeper::start(place, &claim, tie)?;
