@@ -397,22 +397,30 @@ fn a_program_that_is_not_here_idles_and_is_told_of() {
 services:
   a: {command: no-such-program --flag, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
   b: {command: [/no/such/file], x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
-  c: {command: [./not-executable]}
 "#;
     let Some(lab) = Lab::new("programs that are not here", compose) else { return };
-    lab.write("not-executable", "text");
     let run = lab.up(&[]);
-    assert!(run.stdout.contains("3 nodes, 2 links; all links connected"), "{run:?}");
+    assert!(run.stdout.contains("2 nodes, 2 links; all links connected"), "{run:?}");
     for line in [
         "note: a: there is no program `no-such-program` here: the node idles",
         "note: b: there is no program `/no/such/file` here: the node idles",
-        "note: c: run `./not-executable`: Permission denied",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }
     assert_eq!(lab.process("a")["state"], "running");
-    assert_eq!(lab.until_node("c", "exited")["exit_code"], 126);
     assert!(lab.done("ping", &["-c", "1", "a", "b"]).contains("1 received"));
+}
+
+#[test]
+fn a_program_that_cannot_be_run_is_an_error_and_stops_no_other_node() {
+    let compose = "services: {a: {command: [./not-executable]}, b: {command: [sleep, \"1000\"]}}";
+    let Some(lab) = Lab::new("programs that cannot be run", compose) else { return };
+    lab.write("not-executable", "text");
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("run `./not-executable`: Permission denied"), "{run:?}");
+    assert_eq!(lab.process("a")["state"], "failed");
+    assert_eq!(lab.process("b")["state"], "running");
 }
 
 #[test]
