@@ -47,7 +47,7 @@ impl Child {
             if stdout == ChildOutput::Error {
                 command.stdout(io::stderr().as_fd().try_clone_to_owned()?);
             }
-            command.spawn()
+            spawn(&mut command)
         };
         // An image that holds nothing may lack /dev/null too.
         let child = match std::fs::File::open("/dev/null") {
@@ -83,6 +83,16 @@ impl Child {
         self.signal(ChildSignal::Kill);
         let _ = self.child.wait();
     }
+}
+
+/// Starts a program to which every signal comes: those that are held back are so for us alone.
+pub(super) fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
+    #[expect(unsafe_code, reason = "the standard library has no other way")]
+    // SAFETY: between fork and exec there is but one system call.
+    unsafe {
+        command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?))
+    };
+    command.spawn()
 }
 
 /// Where the standard output of a [`Child`] goes.

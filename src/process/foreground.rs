@@ -10,6 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::process::Signals;
+use crate::process::child::spawn;
 use crate::process::node::Ended;
 
 /// A program with our standard streams, in our process group: what the terminal sends reaches both.
@@ -28,7 +29,7 @@ impl Foreground {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let signals = Signals::hold()?;
-        let child = Command::new(program).args(args).envs(vars.iter().copied()).spawn()?;
+        let child = spawn(Command::new(program).args(args).envs(vars.iter().copied()))?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         Ok(Self { pid: Pid::from_raw(pid), signals })
     }

@@ -216,3 +216,10 @@ fn names_resolve_to_any_address_or_to_one() {
     );
     assert!(!ended.stderr.contains("failed to lookup"), "{}", ended.stderr);
 }
+
+#[test]
+fn signals_reach_a_command_that_is_tried() {
+    let line = "test $(sed -n 's/^SigBlk:\t//p' /proc/self/status) = 0000000000000000";
+    let ended = run(wait(&["-T", "2", "-c", line]));
+    assert_eq!(ended.code, 0, "{ended:?}");
+}

@@ -104,7 +104,14 @@ fn in_front(place: &Place, command: &[String]) -> anyhow::Result<u8> {
     let own = std::env::current_exe().unwrap_or_default();
     let vars = [("CONLINK_LAB", place.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
     let shown = command.join(" ");
-    let mut child = Foreground::start(command, &vars).with_context(|| format!("run `{shown}`"))?;
+    let mut child = match Foreground::start(command, &vars) {
+        Ok(it) => it,
+        Err(error) => {
+            err(&format!("error: run `{shown}`: {error}\n"));
+            // As shells have it.
+            return Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 });
+        }
+    };
     let ended = child.wait().with_context(|| format!("wait for `{shown}`"))?;
     Ok(u8::try_from(ended.code()).unwrap_or(1))
 }
