@@ -3,10 +3,15 @@
 mod examples;
 mod isolation;
 mod life;
+mod root;
+mod run;
 mod service;
+mod told;
 mod up;
 mod world;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -50,7 +55,7 @@ impl Lab {
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.world.path(name)).unwrap_or_default()
+        fs::read_to_string(self.world.path(name)).unwrap_or_default()
     }
 
     /// `conlink lab SUBCOMMAND -n NAME ARGS`
@@ -155,7 +160,26 @@ impl Lab {
     }
 
     fn keepers_log(&self) -> String {
-        std::fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+        fs::read_to_string(self.folder().join("log")).unwrap_or_default()
+    }
+
+    /// The process id of its keeper, which holds the lock; none where that is dead.
+    fn keeper(&self) -> Option<u64> {
+        let lock = self.folder().join("lock");
+        let ours = fs::metadata(lock).ok()?.ino();
+        let locks = self.world.sh("cat /proc/locks");
+        let held = locks.lines().find(|it| it.contains("POSIX") && it.contains(&format!(":{ours} ")))?;
+        held.split_whitespace().nth(4)?.parse().ok()
+    }
+
+    /// Waits until the keeper is dead.
+    #[track_caller]
+    fn until_dead(&self) {
+        let end = Instant::now() + LIMIT;
+        while self.keeper().is_some() {
+            assert!(Instant::now() < end, "the keeper lives");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn signal(&self, signal: &str, pid: u64) {

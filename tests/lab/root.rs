@@ -1,0 +1,143 @@
+//! Nodes with a root file system of their own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::lab::Lab;
+use crate::support::skip;
+
+/// A lab of nodes with roots of their own. None, which is reported, where the kernel has no overlay.
+fn private(what: &str, compose: &str, files: &[(&str, &str)]) -> Option<Lab> {
+    let lab = Lab::new(what, compose)?;
+    if !fs::read_to_string("/proc/filesystems").unwrap().contains("overlay") {
+        skip(what, "the kernel has no overlay");
+        return None;
+    }
+    files.iter().for_each(|(name, text)| lab.write(name, text));
+    let run = lab.up(&["--private-root"]);
+    assert_eq!(run.stderr, "", "{what}");
+    Some(lab)
+}
+
+#[test]
+fn writes_of_a_node_reach_neither_the_host_nor_other_nodes() {
+    let compose = "
+services:
+  a: {x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
+  b: {x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
+";
+    let Some(lab) = private("roots of their own", compose, &[("file", "of the host\n")]) else { return };
+    let file = lab.world.path("file");
+    let file = file.to_str().unwrap();
+    let host = lab.world.sh("ls -A / /etc /usr /var; cat /etc/passwd");
+    lab.sh(
+        "a",
+        &format!("echo of a >{file}; mkdir /made; echo x >/usr/made; rm /etc/passwd; rm -r /var/lib"),
+    );
+    assert_eq!(
+        lab.sh("a", &format!("cat {file}; ls -d /made /usr/made; ls /etc/passwd 2>&1 || true"))
+            .lines()
+            .count(),
+        4
+    );
+    assert_eq!(
+        lab.sh("b", &format!("cat {file}; ls -d /made /usr/made 2>/dev/null || true")),
+        "of the host\n"
+    );
+    assert_eq!(lab.world.sh("ls -A / /etc /usr /var; cat /etc/passwd"), host);
+    assert_eq!(lab.read("file"), "of the host\n");
+    // What is mounted below is there too: devices, /proc, /sys, /tmp.
+    assert_eq!(
+        lab.sh("a", "echo x >/dev/null; ls /sys/class/net | grep -v bonding; cat /proc/sys/kernel/hostname"),
+        "eth0\nlo\na\n"
+    );
+    assert!(lab.done("ping", &[]).ends_with("2 of 2 answered\n"));
+    assert_eq!(lab.sh("a", "getent hosts b").split_whitespace().next(), Some("10.0.0.2"));
+    // It goes with the node.
+    lab.signal("KILL", lab.pid("a"));
+    lab.until_node("a", "exited");
+    lab.up(&["--private-root"]);
+    assert_eq!(lab.sh("a", &format!("cat {file}")), "of the host\n");
+}
+
+#[test]
+fn volumes_and_folders_in_memory_may_be_where_the_host_has_no_place() {
+    let compose = r#"
+services:
+  a:
+    volumes: ["data:/made/for/data", "./one:/made/one:ro", "./one/file:/made/file", "/made/own"]
+    tmpfs: /made/tmp
+  b:
+    volumes: ["data:/other"]
+volumes: {data: {}}
+"#;
+    let Some(lab) = private("volumes anywhere", compose, &[("one/file", "text\n")]) else { return };
+    lab.sh("a", "echo shared >/made/for/data/file; echo x >/made/own/x; echo y >/made/tmp/y");
+    assert_eq!(lab.exec("b", &["cat", "/other/file"]), "shared\n");
+    assert_eq!(
+        lab.sh("a", "cat /made/one/file /made/file; ls /made/own /made/tmp"),
+        "text\ntext\n/made/own:\nx\n\n/made/tmp:\ny\n"
+    );
+    assert_ne!(lab.run("exec", &["a", "sh", "-c", "echo no >/made/one/file"]).code, 0);
+    lab.sh("a", "echo back >/made/file");
+    assert_eq!(lab.read("one/file"), "back\n", "a volume is the host's");
+    assert_eq!(lab.world.sh("ls -d /made /other 2>/dev/null || true"), "");
+}
+
+#[test]
+fn our_own_tools_work_there_by_name() {
+    let compose = r#"
+services:
+  a:
+    environment: {NAME: world}
+    command: [copy, -T, ./files, /, --, cat, /made/by-copy, /etc/hosts]
+  b:
+    depends_on: {a: {condition: service_completed_successfully}}
+    command: [/utils/wait.sh, -I, eth0, --, echo, it is wired]
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}
+"#;
+    let files = [("files/made/by-copy", "hello {{NAME}}\n"), ("files/etc/hosts", "10.0.0.9 by-copy\n")];
+    let Some(lab) = private("copy in a node", compose, &files) else { return };
+    let log = lab.log("a");
+    assert_eq!(lab.until_node("a", "exited")["exit_code"], 0, "{log}");
+    assert!(log.contains("\nhello world\n10.0.0.9 by-copy\n"), "{log}");
+    lab.until_said("b", "it is wired");
+    assert!(!lab.world.sh("cat /etc/hosts").contains("by-copy"));
+    assert!(!Path::new("/made").exists());
+}
+
+#[test]
+fn a_program_of_a_volume_runs() {
+    let compose = r#"
+services:
+  a: {command: [/opt/tools/say, word], volumes: ["./tools:/opt/tools:ro"]}
+"#;
+    let lab = Lab::new("a program of a volume", compose);
+    let Some(lab) = lab else { return };
+    lab.write("tools/say", "#!/bin/sh\necho it says $1\n");
+    fs::set_permissions(lab.world.path("tools/say"), fs::Permissions::from_mode(0o755)).unwrap();
+    lab.up(&["--private-root"]);
+    lab.until_said("a", "it says word");
+}
+
+#[test]
+fn the_example_of_the_tools_works_without_its_images() {
+    let Some(lab) = Lab::empty("the example web") else { return };
+    for program in ["busybox", "wget"] {
+        if lab.world.sh(&format!("command -v {program} || true")).is_empty() {
+            return skip("the example web", &format!("{program} is not installed"));
+        }
+    }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("modes-examples/web");
+    lab.world.sh(&format!("cp -r {}/. .", example.display()));
+    lab.up(&["--private-root"]);
+    let end = std::time::Instant::now() + crate::lab::LIMIT;
+    while lab.run("exec", &["client", "test", "-s", "/tmp/page"]).code != 0 {
+        assert!(std::time::Instant::now() < end, "{}", lab.done("logs", &[]));
+    }
+    let page = lab.exec("client", &["cat", "/tmp/page"]);
+    assert!(page.contains("a templated page, served at 10.0.1.1; {{THIS}} is no variable"), "{page}");
+    assert!(lab.sh("web", "tr '\\0' ' ' </proc/1/cmdline").starts_with("busybox httpd"));
+    assert_eq!(lab.world.sh("ls -d /www /utils /tmp/page 2>/dev/null || true"), "");
+}
