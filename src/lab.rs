@@ -180,6 +180,10 @@ impl Lab {
 
     /// Removes nodes that have ended for good.
     fn sweep(&mut self) {
+        // Each that is wanted is there.
+        if self.members.len() == self.order.len() {
+            return;
+        }
         let (folder, order) = (self.folder.clone(), &self.order);
         self.members.retain(|name, member| {
             let keep = order.contains(name) || !member.has_ended();
