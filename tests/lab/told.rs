@@ -121,9 +121,9 @@ services:
         "\
 lab test: connected, 2 nodes, 1 link
 bridges: lan (linux, 1 port)
-NODE      PROCESS   LINK  JOINED TO  ADDRESSES    STATE
-test-a-1  running   eth0  lan        10.0.0.1/24  up
-test-b-1  exited 3  -     -                       stopped
+NODE  PROCESS   LINK  JOINED TO  ADDRESSES    STATE
+a     running   eth0  lan        10.0.0.1/24  up
+b     exited 3  -     -                       stopped
 "
     );
     // As `conlink status` tells it.
