@@ -56,7 +56,6 @@ pub struct Lab {
     pids: BTreeMap<i32, String>,
     /// Programs that run in nodes beside their own, by process id.
     jobs: BTreeMap<i32, Job>,
-    stopping: bool,
 }
 
 /// A program that runs in a node beside its own.
@@ -94,7 +93,6 @@ impl Lab {
             talking: BTreeMap::new(),
             pids: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            stopping: false,
         })
     }
 
@@ -145,7 +143,6 @@ impl Lab {
 
     /// Ends every node. [`Lab::is_empty`] tells when it is done.
     pub fn stop(&mut self, now: Instant) {
-        self.stopping = true;
         self.order.clear();
         self.members.values_mut().for_each(|it| it.doom(now));
         self.sweep();
@@ -165,10 +162,13 @@ impl Lab {
     /// to end by themselves.
     pub fn act(&mut self, now: Instant) {
         self.sweep();
-        for name in self.order.clone() {
-            self.start_if_due(&name, now);
-            self.begin_if_due(&name, now);
+        let order = std::mem::take(&mut self.order);
+        order.iter().for_each(|it| self.start_if_due(it, now));
+        // Who begins finds every other node's links there.
+        if !self.members.values().any(Member::lacks_links) {
+            order.iter().for_each(|it| self.begin_if_due(it, now));
         }
+        self.order = order;
         for member in self.members.values_mut() {
             member.end_if_due(now);
             if let Some(pid) = member.check_if_due(now) {
@@ -324,7 +324,7 @@ impl Lab {
                 }
                 Heard::Ready(netns) => {
                     member.ready(netns);
-                    changed.push(Changed(member.id()));
+                    changed.push(Changed(member.id.clone()));
                 }
                 Heard::Began => {
                     if let Some(process) = member.process() {
@@ -351,7 +351,7 @@ impl Lab {
                     self.hear_one(generation, now, &mut changed);
                     self.talking.remove(&generation);
                     if let Some(member) = self.members.get_mut(&name) {
-                        buried.changed.push(Changed(member.id()));
+                        buried.changed.push(Changed(member.id.clone()));
                         member.ended(ended, now);
                     }
                 }
@@ -391,7 +391,7 @@ impl Lab {
 
     /// A node that has a network, with a handle to that.
     pub fn find(&self, id: &ContainerId) -> Option<(Container, File)> {
-        let member = self.members.get(name_of(id)).filter(|it| it.id() == *id && it.has_network())?;
+        let member = self.members.get(name_of(id)).filter(|it| it.id == *id && it.has_network())?;
         Some((member.container(&self.name), member.netns()?))
     }
 
@@ -399,8 +399,7 @@ impl Lab {
     pub fn link(&mut self, is_tried: impl Fn(&ContainerId) -> bool) {
         for member in self.members.values_mut() {
             if let Phase::Held { linked: linked @ false, .. } = &mut member.phase {
-                let id = ContainerId::new(format!("{}@{}", member.wanted.node.name, member.generation));
-                *linked = is_tried(&id);
+                *linked = is_tried(&member.id);
             }
         }
     }
@@ -443,7 +442,7 @@ impl Lab {
     /// end. An error is one that nothing was started for.
     pub fn run(&mut self, id: &ContainerId, argv: Vec<String>, shown: String) -> io::Result<()> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the node has ended");
-        let member = self.members.get(name_of(id)).filter(|it| it.id() == *id).ok_or_else(gone)?;
+        let member = self.members.get(name_of(id)).filter(|it| it.id == *id).ok_or_else(gone)?;
         let setup = node::Setup { argv, ..member.wanted.setup.clone() };
         let log = OpenOptions::new().create(true).append(true).open(&setup.log)?;
         let pidfd = member.pidfd().ok_or_else(gone)?.try_clone_to_owned()?;

@@ -24,6 +24,8 @@ pub(super) struct Member {
     /// What it is to be after its end.
     next: Option<Wanted>,
     pub(super) phase: Phase,
+    /// What it is called among containers: each start is another one.
+    pub(super) id: ContainerId,
     pub(super) generation: u64,
     restarts: u32,
     /// Restarts since it last ran well.
@@ -97,11 +99,13 @@ pub struct Life {
 
 impl Member {
     pub(super) fn new(wanted: Wanted) -> Self {
+        let id = id(&wanted.node.name, 0);
         let notes = wanted.notes.clone();
         Self {
             wanted,
             next: None,
             phase: Phase::Waiting,
+            id,
             generation: 0,
             restarts: 0,
             quick: 0,
@@ -112,14 +116,9 @@ impl Member {
         }
     }
 
-    /// What it is called among containers: each start is another one.
-    pub(super) fn id(&self) -> ContainerId {
-        ContainerId::new(format!("{}@{}", self.wanted.node.name, self.generation))
-    }
-
     pub(super) fn container(&self, project: &str) -> Container {
         Container {
-            id: self.id(),
+            id: self.id.clone(),
             name: self.wanted.node.name.clone(),
             project: Some(project.to_owned()),
             working_dir: None,
@@ -243,6 +242,7 @@ impl Member {
             self.restarts += 1;
         }
         self.phase = Phase::Making(process);
+        self.id = id(&self.wanted.node.name, generation);
         self.generation = generation;
         self.notes = self.wanted.notes.clone();
         self.why = None;
@@ -266,6 +266,17 @@ impl Member {
             Phase::Making(process) => Phase::Held { process, netns, linked: false },
             other => other,
         };
+    }
+
+    /// Its links are still to be made; but for who shares another's network, and waits for that.
+    pub(super) fn lacks_links(&self) -> bool {
+        match self.phase {
+            Phase::Waiting => self.wanted.node.service.shares_network_of.is_none(),
+            Phase::Making(_) | Phase::Held { linked: false, .. } => true,
+            Phase::Held { .. } | Phase::Beginning { .. } | Phase::Running { .. } | Phase::Ended { .. } => {
+                false
+            }
+        }
     }
 
     pub(super) fn waits_to_begin(&self) -> bool {
@@ -454,4 +465,8 @@ impl Member {
             short: self.wanted.node.short.clone(),
         }
     }
+}
+
+fn id(name: &str, generation: u64) -> ContainerId {
+    ContainerId::new(format!("{name}@{generation}"))
 }
