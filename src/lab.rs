@@ -203,7 +203,7 @@ impl Lab {
                 None => return self.wait_for_network(name),
             },
         };
-        let net = owner.as_ref().map_or(Net::Own, |it| Net::Of(it.as_fd()));
+        let net = owner.as_ref().map_or(Net::Own, |(_, it)| Net::Of(it.as_fd()));
         let started = node::Node::start(&member.wanted.setup, net);
         self.generation += 1;
         let generation = self.generation;
@@ -216,7 +216,10 @@ impl Lab {
                 }
                 self.talking.insert(generation, name.to_owned());
                 self.pids.insert(process.pid(), name.to_owned());
-                member.started(process, generation);
+                member.started(process, generation, owner.map(|(name, _)| name));
+                // The network that they share is that of its last life, which leads nowhere any more.
+                let sharing = self.members.values_mut().filter(|it| it.shares.as_deref() == Some(name));
+                sharing.for_each(|it| it.again(now));
             }
             Err(error) => {
                 log::error!("{name}: start the node: {error}");
@@ -241,12 +244,15 @@ impl Lab {
         }
     }
 
-    /// The network namespace of the replica of that number, else of the first.
-    fn netns_of(&self, service: &str, index: u32) -> Option<OwnedFd> {
+    /// The network namespace of the replica of that number, else of the first, and which node that is.
+    fn netns_of(&self, service: &str, index: u32) -> Option<(String, OwnedFd)> {
         let mut replicas: Vec<&Member> =
             self.members.values().filter(|it| it.wanted.node.service.name == service).collect();
         replicas.sort_by_key(|it| (it.wanted.node.index != index, it.wanted.node.index));
-        replicas.into_iter().find_map(|it| it.pidfd()?.try_clone_to_owned().ok())
+        replicas.into_iter().find_map(|it| {
+            let pidfd = it.pidfd()?.try_clone_to_owned().ok()?;
+            Some((it.wanted.node.name.clone(), pidfd))
+        })
     }
 
     fn begin_if_due(&mut self, name: &str, now: Instant) {

@@ -28,6 +28,7 @@ use crate::config::{Diagnostic, Env, FileId, Sources, tidy};
 pub use hosts::{Address, hosts};
 pub use node::{Node, NotFound, find, nodes};
 pub use project::{Files, Project, is_project_name};
+pub use read::MAX_REPLICAS;
 
 /// A service that is to run: a command and what it finds around it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -190,7 +190,8 @@ impl Daemon {
         }
         keeper.lab.set(asked.nodes, Instant::now())?;
         let own = self.reconciler.own().clone();
-        self.reconciler = Reconciler::new(asked.network, own, &[EngineId::Lab], false);
+        self.reconciler =
+            Reconciler::new(asked.network, own, &[EngineId::Lab], false).after(&self.reconciler);
         self.wake_at = None;
         let containers = keeper.lab.containers();
         let mut events = VecDeque::from([Event::Listed { engine: EngineId::Lab, containers }]);

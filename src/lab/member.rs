@@ -36,6 +36,8 @@ pub(super) struct Member {
     /// It is to end, at the latest by then.
     end_by: Option<Instant>,
     checks: Checks,
+    /// The node whose network it shares.
+    pub(super) shares: Option<String>,
 }
 
 /// How far a node is.
@@ -113,6 +115,7 @@ impl Member {
             why: None,
             end_by: None,
             checks: Checks::default(),
+            shares: None,
         }
     }
 
@@ -189,6 +192,14 @@ impl Member {
         }
     }
 
+    /// Asks it to end and to be started anew, if it runs.
+    pub(super) fn again(&mut self, now: Instant) {
+        if self.process().is_some() && self.end_by.is_none() {
+            self.next = Some(self.wanted.clone());
+            self.doom(now);
+        }
+    }
+
     /// Asks it to end, in the time that its service gives it.
     pub(super) fn doom(&mut self, now: Instant) {
         if self.end_by.is_some() {
@@ -237,7 +248,7 @@ impl Member {
         }
     }
 
-    pub(super) fn started(&mut self, process: Node, generation: u64) {
+    pub(super) fn started(&mut self, process: Node, generation: u64, shares: Option<String>) {
         if let Phase::Ended { .. } = self.phase {
             self.restarts += 1;
         }
@@ -245,6 +256,7 @@ impl Member {
         self.id = id(&self.wanted.node.name, generation);
         self.generation = generation;
         self.notes = self.wanted.notes.clone();
+        self.shares = shares;
         self.why = None;
     }
 

@@ -10,7 +10,7 @@ use log::Level;
 
 use crate::addr::IfName;
 use crate::container::{Container, ContainerId};
-use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Place};
+use crate::network::{Attach, BridgeMode, Command, Instance, Link, LinkKind, Network, Place};
 use crate::plan::Subject;
 use crate::reconcile::state::job::{outers, patches};
 use crate::reconcile::{
@@ -35,6 +35,8 @@ pub struct Reconciler {
     /// Something was done since everything was last said to be connected.
     news: bool,
     running_commands: BTreeSet<ContainerId>,
+    /// Commands that containers have had already, from one before us.
+    had: BTreeMap<ContainerId, Vec<Command>>,
     /// Inspections under way: of several about one container the last asked for counts.
     asked: BTreeMap<ContainerId, (EngineId, u64)>,
     ticket: u64,
@@ -78,10 +80,21 @@ impl Reconciler {
             base: Standing::default(),
             news: true,
             running_commands: BTreeSet::new(),
+            had: BTreeMap::new(),
             asked: BTreeMap::new(),
             ticket: 0,
             stopping: false,
         }
+    }
+
+    /// Takes another one's place: commands that containers have had by that one are not run again. Those that have
+    /// become others are.
+    #[must_use]
+    pub fn after(mut self, other: &Self) -> Self {
+        let ran = other.containers.iter().filter(|(_, it)| it.commands_ran);
+        self.had.clone_from(&other.had);
+        self.had.extend(ran.map(|(id, it)| (id.clone(), it.instance.commands.clone())));
+        self
     }
 
     /// What it was made with.
@@ -361,7 +374,8 @@ impl Reconciler {
             let links = if count == 1 { "1 link".to_owned() } else { format!("{count} links") };
             effects.push(Effect::Log(Level::Info, format!("{name}: {links} up")));
         }
-        if !it.commands_ran && !it.instance.commands.is_empty() {
+        let had = self.had.remove(&id).is_some_and(|had| had == it.instance.commands);
+        if !it.commands_ran && !had && !it.instance.commands.is_empty() {
             self.running_commands.insert(id.clone());
             effects.push(Effect::Exec {
                 engine: it.engine,

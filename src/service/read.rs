@@ -14,7 +14,7 @@ use crate::service::{Condition, Dependency, Restart, Service, duration, engine, 
 use crate::words::near;
 
 /// More than a machine runs, and no danger to memory.
-const MAX_REPLICAS: u32 = 10_000;
+pub const MAX_REPLICAS: u32 = 10_000;
 
 /// How long compose waits for a service to end.
 const STOP_GRACE: Duration = Duration::from_secs(10);

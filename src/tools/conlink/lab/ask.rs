@@ -12,7 +12,7 @@ use crate::container::{Container, ContainerId};
 use crate::daemon::Asked;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, Network};
-use crate::service::{self, Address, Project, Service};
+use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
 use crate::tools::conlink::lab::{UpArgs, absolute, current};
@@ -134,6 +134,12 @@ impl Ask {
         tidy(&mut described.diagnostics);
         for (service, count) in &self.scale {
             match services.iter_mut().find(|it| it.name == *service) {
+                Some(_) if *count > MAX_REPLICAS => {
+                    bail!("--scale {service}={count}: there can be {MAX_REPLICAS} at most");
+                }
+                Some(it) if *count > 1 && it.container_name.is_some() => {
+                    bail!("--scale {service}={count}: with a `container_name` there can be one alone");
+                }
                 Some(it) => it.replicas = *count,
                 None => bail!("--scale {service}={count}: there is no such service"),
             }
