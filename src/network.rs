@@ -221,6 +221,19 @@ impl LinkKind {
             Self::Ipvtap { .. } => "ipvtap",
         }
     }
+
+    /// Where its other end, or its parent, is; None where it has none.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::Veth { place, .. }
+            | Self::Vlan { place, .. }
+            | Self::Macvlan { place, .. }
+            | Self::Macvtap { place, .. }
+            | Self::Ipvlan { place, .. }
+            | Self::Ipvtap { place, .. } => Some(*place),
+            Self::Dummy => None,
+        }
+    }
 }
 
 /// What the outer end of a veth is joined to.

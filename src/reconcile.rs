@@ -55,6 +55,8 @@ pub struct Own {
     pub bridges_apart: bool,
     /// The engine runs in no container, which could have published ports.
     pub on_host: bool,
+    /// We may not act in the host's network namespace.
+    pub no_host: bool,
 }
 
 /// What happened.

@@ -128,16 +128,7 @@ impl Network {
 
     /// Where interfaces of ours may be, outside of containers.
     pub fn places(&self) -> BTreeSet<Place> {
-        let of = |link: &Link| match &link.kind {
-            LinkKind::Veth { place, .. }
-            | LinkKind::Vlan { place, .. }
-            | LinkKind::Macvlan { place, .. }
-            | LinkKind::Macvtap { place, .. }
-            | LinkKind::Ipvlan { place, .. }
-            | LinkKind::Ipvtap { place, .. } => Some(*place),
-            LinkKind::Dummy => None,
-        };
-        self.links.iter().filter_map(|it| of(&it.sample)).chain([Place::Engine]).collect()
+        self.links.iter().filter_map(|it| it.sample.kind.place()).chain([Place::Engine]).collect()
     }
 
     /// Nothing of the host is needed: neither its interfaces nor, for tunnels, its routes.

@@ -34,7 +34,9 @@ impl Reconciler {
     /// Where interfaces of ours may be, outside of containers. Tunnels are made where their packets go.
     fn places(&self) -> BTreeSet<Place> {
         let mut places = self.network.places();
-        if self.own.bridges_apart && !self.network.tunnels.is_empty() {
+        if self.own.no_host {
+            places.remove(&Place::Host);
+        } else if self.own.bridges_apart && !self.network.tunnels.is_empty() {
             places.insert(Place::Host);
         }
         places
@@ -49,8 +51,23 @@ impl Reconciler {
                 patches: self.tunnel_patches(),
                 ..self.nothing(Scope::Containers { names: BTreeSet::new(), outers: BTreeSet::new() })
             },
-            refused: Vec::new(),
+            refused: self.tunnels_without_host(),
         }
+    }
+
+    /// May interfaces there be ours?
+    fn may_act(&self, place: Place) -> bool {
+        !self.own.no_host || place != Place::Host
+    }
+
+    /// A tunnel's packets take the host's routes.
+    fn tunnels_without_host(&self) -> Vec<Failure> {
+        let refused = self.network.tunnels.iter().filter(|_| self.own.bridges_apart && self.own.no_host);
+        let failure = |it: &Tunnel| {
+            let origin = Some(it.origin.clone());
+            Failure { origin, ..without_host(Subject::Tunnel(it.name.clone())) }
+        };
+        refused.map(failure).collect()
     }
 
     pub(super) fn teardown(&self) -> Job {
@@ -81,7 +98,8 @@ impl Reconciler {
             // Replicas come and go: a name that another container has by now is that one's.
             let taken: BTreeSet<_> =
                 self.containers.values().flat_map(|it| self::outers(&it.instance.links)).collect();
-            outers.extend(left.outers.into_iter().filter(|it| !taken.contains(it)));
+            let gone = left.outers.into_iter().filter(|it| self.may_act(it.0) && !taken.contains(it));
+            outers.extend(gone);
         }
         let known: BTreeSet<String> = job.desired.patches.iter().map(|it| it.name.clone()).collect();
         for patch in left.patches.difference(&known) {
@@ -105,7 +123,8 @@ impl Reconciler {
         let here: BTreeMap<&ContainerId, &Tracked> =
             self.containers.iter().filter(|(_, it)| it.netns == Some(netns)).collect();
         let names = here.values().map(|it| it.container.name.clone()).collect();
-        let outers = here.values().flat_map(|it| outers(&it.instance.links)).collect();
+        let outers = here.values().flat_map(|it| outers(&it.instance.links));
+        let outers = outers.filter(|it| self.may_act(it.0)).collect();
         let problems = here.values().flat_map(|it| it.instance.problems.iter().cloned());
         let mut refused: Vec<Failure> = problems.map(Failure::from).collect();
         let mut desired = self.nothing(Scope::Containers { names, outers });
@@ -133,8 +152,12 @@ impl Reconciler {
         if let Some(first) = here.keys().next() {
             desired.inside.insert((*first).clone());
             let links = here.values().flat_map(|it| &it.instance.links);
-            let mine =
-                links.filter(|it| !matches!(&it.kind, LinkKind::Veth { outer, .. } if third.contains(outer)));
+            let (links, away): (Vec<_>, Vec<_>) =
+                links.partition(|it| it.kind.place().is_none_or(|it| self.may_act(it)));
+            refused.extend(away.iter().map(|it| without_host(Subject::Link(it.id.clone()))));
+            let mine = links
+                .into_iter()
+                .filter(|it| !matches!(&it.kind, LinkKind::Veth { outer, .. } if third.contains(outer)));
             desired.links = mine.map(|it| ((*first).clone(), it.clone())).collect();
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
@@ -206,7 +229,8 @@ impl Reconciler {
                 netem: it.netem.clone(),
             })
         };
-        self.network.tunnels.iter().filter_map(spec).collect()
+        let tunnels = self.network.tunnels.iter();
+        tunnels.filter(|_| !self.own.bridges_apart || !self.own.no_host).filter_map(spec).collect()
     }
 
     /// Every forwarded port, of those who were there first; and why others cannot have theirs.
@@ -309,11 +333,23 @@ impl Reconciler {
                 bridges.insert((it.place, name), spec);
             }
         }
+        bridges.retain(|(place, _), _| self.may_act(*place));
         bridges
     }
 
     fn nothing(&self, scope: Scope) -> Desired {
         Desired::nothing(self.project().to_owned(), scope)
+    }
+}
+
+/// Why what is on the host cannot be had without it.
+fn without_host(subject: Subject) -> Failure {
+    Failure {
+        subject,
+        message: "it needs the host's own network, which an ordinary user may not change".to_owned(),
+        help: Some("run the lab as root".to_owned()),
+        origin: None,
+        is_final: true,
     }
 }
 

@@ -109,6 +109,7 @@ fn keep(
             project: Some(place.name().to_owned()),
             marked_as: Some(format!("{}.lab", place.name())),
             bridges_apart: true,
+            no_host: rights != Rights::Ours,
             ..Own::default()
         },
         engines: BTreeMap::new(),
