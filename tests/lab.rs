@@ -2,8 +2,10 @@
 
 mod examples;
 mod isolation;
+mod left;
 mod life;
 mod root;
+mod rootless;
 mod run;
 mod service;
 mod told;

@@ -99,6 +99,22 @@ impl World {
         }
     }
 
+    /// From now on it is another user, who has no runtime folder.
+    pub(super) fn become_other(&mut self, uid: u32) {
+        self.user = Some(uid);
+        self.env.remove("XDG_RUNTIME_DIR");
+        Self::open_to_all(self.dir());
+    }
+
+    pub(super) fn open_to_all(path: &Path) {
+        for entry in fs::read_dir(path).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                Self::open_to_all(&entry.path());
+            }
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+
     pub(super) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -1,0 +1,210 @@
+//! Labs of ordinary users.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::lab::Lab;
+use crate::lab::world::World;
+use crate::support::{Run, skip};
+
+/// A number that no account of the machine is likely to have.
+const UID: u32 = 61_234;
+
+const TWO: &str = "
+services:
+  h1: {command: [sh, -c, 'id -u; exec sleep 1000'], x-network: {links: [{bridge: lan, ip: 10.0.1.1/24}]}}
+  h2: {x-network: {links: [{bridge: lan, ip: 10.0.1.2/24}]}}
+";
+
+/// The lab of an ordinary user. None, which is reported, where the machine allows such users no namespaces.
+fn users(what: &str, compose: &str) -> Option<Lab> {
+    let mut lab = Lab::new(what, compose)?;
+    lab.world.become_user(UID);
+    chown(lab.world.path("compose.yaml"), Some(UID), Some(UID)).unwrap();
+    let mut probe = Command::new("unshare");
+    probe.args(["-U", "-r", "-n", "true"]);
+    let run = lab.world.run(probe);
+    if run.code != 0 {
+        skip(what, &format!("ordinary users make no namespaces here: {}", run.stderr.trim()));
+        return None;
+    }
+    lab.before = lab.world.machine();
+    Some(lab)
+}
+
+#[test]
+fn an_ordinary_user_has_labs_of_its_own() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("modes-examples/router/compose.yaml");
+    let Some(lab) = users("labs of ordinary users", &fs::read_to_string(example).unwrap()) else { return };
+    let run = lab.up(&[]);
+    assert_eq!(
+        (run.stdout.as_str(), run.stderr.as_str()),
+        ("lab test is up: 4 nodes, 6 links; all links connected\n", "")
+    );
+    assert!(lab.done("ping", &[]).ends_with("12 of 12 answered\n"));
+    assert!(lab.done("ping", &["-c", "1", "h1", "h3"]).contains("ttl=63"));
+    assert_eq!(lab.exec("h1", &["id", "-u"]), "0\n", "it is root there, and nowhere else");
+    assert!(lab.exec("h1", &["ip", "-br", "addr", "show", "eth0"]).contains("10.1.0.10/24"));
+    assert!(lab.exec("--bridges", &["ip", "-br", "link"]).contains("red"));
+    assert_eq!(lab.exec("r", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
+    assert!(lab.exec("h1", &["cat", "/etc/hosts"]).contains("10.3.0.10"));
+    // A node may change its own network.
+    lab.exec("h1", &["ip", "link", "set", "eth0", "down"]);
+    assert_eq!(lab.status()["state"], "connected");
+    assert!(lab.done("status", &[]).starts_with("lab test: connected, 4 nodes, 6 links\n"));
+    let listed = lab.world.run(lab.world.conlink(&["lab", "list"]));
+    assert_eq!(listed.stdout, "NAME  STATE      NODES\ntest  connected  4\n");
+    let folder = fs::metadata(lab.folder()).unwrap();
+    assert_eq!((folder.uid(), folder.mode() & 0o777), (UID, 0o700));
+}
+
+#[test]
+fn services_of_an_ordinary_user_have_files_of_their_own_too() {
+    let compose = r#"
+services:
+  a:
+    hostname: mine
+    command: [sh, -c, "cat /etc/hostname; cat /mnt/file; echo x >made; exec sleep 1000"]
+    user: daemon
+    sysctls: {net.ipv4.ip_forward: 1}
+    tmpfs: /srv
+    volumes: ["./data:/mnt:ro"]
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}
+"#;
+    let Some(lab) = users("files of ordinary users", compose) else { return };
+    lab.write("data/file", "of the volume\n");
+    let run = lab.up(&[]);
+    assert_eq!(run.stderr, "note: a: user: a lab of an ordinary user has no other users\n");
+    lab.until_said("a", "of the volume");
+    assert_eq!(lab.log("a"), "mine\nof the volume\n");
+    assert_eq!(lab.exec("a", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
+    lab.sh("a", "echo y >/srv/file");
+    assert_ne!(lab.run("exec", &["a", "sh", "-c", "echo z >/mnt/file"]).code, 0);
+    assert_eq!(fs::metadata(lab.world.path("made")).unwrap().uid(), UID);
+}
+
+#[test]
+fn roots_of_their_own_are_for_ordinary_users_too() {
+    let Some(lab) = users("private roots of ordinary users", TWO) else { return };
+    let run = lab.run("up", &["--private-root"]);
+    if run.stderr.contains("make a root file system of its own") {
+        return skip("private roots of ordinary users", run.stderr.trim());
+    }
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    lab.sh("h1", "mkdir /made && echo x >/made/file && echo x >/etc/made");
+    assert_eq!(lab.sh("h2", "ls -d /made /etc/made 2>/dev/null || true"), "");
+    assert!(!Path::new("/made").exists() && !Path::new("/etc/made").exists());
+    assert!(lab.done("ping", &[]).ends_with("2 of 2 answered\n"));
+}
+
+#[test]
+fn a_link_of_the_hosts_is_refused_to_an_ordinary_user_in_plain_words() {
+    let compose = "\
+services:
+  a:
+    x-network:
+      links:
+        - {bridge: lan, ip: 10.0.0.1/24}
+        - {type: macvlan, outer-dev: eth0, dev: eth1, ip: 10.9.0.1/24}
+        - {base: host, bridge: docker0, dev: eth2, ip: 10.8.0.1/24}
+  b: {x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}], tunnels: [{type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}]}}
+";
+    let Some(lab) = users("the host's interfaces and ordinary users", compose) else { return };
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    let errors: Vec<&str> = run.stderr.lines().filter(|it| it.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 3, "{}", run.stderr);
+    for (start, place) in
+        [("tunnel vxlan-7: ", "8:70"), ("link test-a-1:eth1: ", "6:11"), ("link test-a-1:eth2: ", "7:11")]
+    {
+        let found = errors.iter().find(|it| it.starts_with(&format!("error: {start}")));
+        let end = format!("compose.yaml:{place})");
+        let said = "it needs the host's own network, which an ordinary user may not change (";
+        assert!(found.is_some_and(|it| it.contains(said) && it.ends_with(&end)), "{start}: {errors:?}");
+    }
+    assert!(run.stderr.contains("hint: run the lab as root\n"), "{}", run.stderr);
+    assert!(lab.done("ping", &["-c", "1", "a", "b"]).contains("1 received"));
+}
+
+#[test]
+fn a_killed_keeper_of_an_ordinary_user_leaves_nothing() {
+    let Some(lab) = users("killed keepers of ordinary users", TWO) else { return };
+    for _ in 0..5 {
+        lab.up(&[]);
+        lab.signal("KILL", lab.keeper().unwrap());
+        lab.until_dead();
+    }
+    lab.up(&[]);
+    assert!(lab.done("ping", &[]).ends_with("2 of 2 answered\n"));
+    let run = lab.run("run", &["-n", "other", "--", "true"]);
+    assert_eq!(run.code, 2, "a name is given once: {run:?}");
+}
+
+#[test]
+fn without_a_runtime_folder_there_is_one_in_tmp() {
+    let Some(mut lab) = users("no runtime folder", TWO) else { return };
+    lab.world.env.remove("XDG_RUNTIME_DIR");
+    let folder = PathBuf::from(format!("/tmp/conlink-{UID}"));
+    let _ = fs::remove_dir_all(&folder);
+    let lab_run = |subcommand: &str, args: &[&str]| -> Run { lab.run(subcommand, args) };
+    let up = lab_run("up", &[]);
+    let ping = lab_run("ping", &[]);
+    let made = fs::metadata(folder.join("conlink/lab/test")).map(|it| (it.uid(), it.mode() & 0o777));
+    let status = lab.world.run(lab.world.conlink(&["status", "test"]));
+    let list = lab.world.run(lab.world.conlink(&["lab", "list"]));
+    let down = lab_run("down", &[]);
+    let left = folder.join("conlink/lab/test").exists();
+    let outer = fs::metadata(&folder).map(|it| it.mode() & 0o777);
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(up.code, 0, "{up:?}");
+    assert!(ping.stdout.ends_with("2 of 2 answered\n"), "{ping:?}");
+    assert_eq!(made.unwrap(), (UID, 0o700));
+    assert_eq!(outer.unwrap(), 0o700);
+    assert!(status.stdout.starts_with("lab test: connected"), "{status:?}");
+    assert!(list.stdout.contains("test  connected  2"), "{list:?}");
+    assert_eq!((down.code, left), (0, false), "{down:?}");
+    lab.world.expect(&lab.before);
+}
+
+#[test]
+fn a_folder_in_tmp_that_somebody_else_has_made_is_not_trusted() {
+    let Some(mut lab) = users("somebody else's folder", TWO) else { return };
+    // Another user than the one of the test above.
+    lab.world.become_other(UID + 1);
+    let folder = PathBuf::from(format!("/tmp/conlink-{}", UID + 1));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(folder.join("conlink/lab")).unwrap();
+    World::open_to_all(&folder);
+    let run = lab.run("up", &[]);
+    let made = folder.join("conlink/lab/test").exists();
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!((run.code, made), (1, false), "{run:?}");
+    let said = format!("/tmp/conlink-{}", UID + 1);
+    assert!(run.stderr.starts_with("error: ") && run.stderr.contains(&said), "{run:?}");
+    lab.world.expect(&lab.before);
+}
+
+#[test]
+fn root_of_a_user_namespace_has_labs_as_users_do() {
+    let Some(lab) = users("labs within a user namespace", TWO) else { return };
+    let conlink = lab.world.binary.display().to_string();
+    let script = format!(
+        "set -e; c='{conlink}'; $c lab up -n inner; $c lab ping -n inner | tail -1; \
+         $c lab exec -n inner h1 -- hostname; $c lab status -n inner | head -1; $c lab down -n inner; $c lab list"
+    );
+    for options in [&["-U", "-r", "-n"][..], &["-U", "-r", "-n", "-m", "-p", "-f", "--mount-proc"]] {
+        let mut command = Command::new("unshare");
+        command.args(options).args(["sh", "-c", &script]);
+        let run = lab.world.run(command);
+        assert_eq!(
+            run.stdout,
+            "lab inner is up: 2 nodes, 2 links; all links connected\n2 of 2 answered\nh1\n\
+             lab inner: connected, 2 nodes, 2 links\nNAME  STATE      NODES\n",
+            "{options:?}: {run:?}"
+        );
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{options:?}");
+        lab.world.expect(&lab.before);
+    }
+}
