@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! config FILE                  an engine starts with this network file (a running one was killed)
+//! replace FILE                 the same engine goes on with this network file, as a lab does
 //! run NAME NETNS [SERVICE N]   a container is there from now on, in the namespace of that number
 //! gone NAME                    it is not, and its namespace goes unless another container uses it
 //! list | start NAME | die NAME what the engine tells
@@ -89,6 +90,11 @@ impl<'a> Play<'a> {
         };
         match *words {
             ["config", file] => self.start(file),
+            ["replace", file] => {
+                let before = self.reconciler.take().unwrap();
+                self.start(file);
+                self.reconciler = self.reconciler.take().map(|it| it.after(&before));
+            }
             ["run", name, netns, ref service @ ..] => {
                 let container = Container {
                     id: ContainerId::new(format!("{name:0<64}")),

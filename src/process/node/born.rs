@@ -177,6 +177,9 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
         attend();
     }
     if let Some(user) = &setup.user {
+        // What writes to `/dev/stdout` opens the file anew.
+        let _ =
+            nix::unistd::fchown(io::stdout(), Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
         change_user(user)?;
     }
     program.exec(setup)
