@@ -374,7 +374,7 @@ impl Reconciler {
             let links = if count == 1 { "1 link".to_owned() } else { format!("{count} links") };
             effects.push(Effect::Log(Level::Info, format!("{name}: {links} up")));
         }
-        let had = self.had.remove(&id).is_some_and(|had| had == it.instance.commands);
+        let had = self.had.remove(id).is_some_and(|had| had == it.instance.commands);
         if !it.commands_ran && !had && !it.instance.commands.is_empty() {
             self.running_commands.insert(id.clone());
             effects.push(Effect::Exec {

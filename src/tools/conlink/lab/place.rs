@@ -225,7 +225,8 @@ fn roots() -> Vec<Root> {
     let root = |base: PathBuf, below: &str| Root { base, below: below.into() };
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()).map(PathBuf::from);
     // sudo may have left us that of another user.
-    let runtime = runtime.filter(|it| fs::metadata(it).is_ok_and(|it| it.uid() == uid.as_raw()));
+    let trusted = [uid.as_raw(), 0];
+    let runtime = runtime.filter(|it| fs::metadata(it).is_ok_and(|it| trusted.contains(&it.uid())));
     let own = match runtime {
         Some(it) => root(it, "conlink/lab"),
         None => root("/tmp".into(), &format!("conlink-{uid}/conlink/lab")),
@@ -240,4 +241,39 @@ fn roots() -> Vec<Root> {
 
 fn may_write(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_may_have_made_is_no_lab() {
+        let base = tempfile::tempdir().unwrap();
+        let root = Root { base: base.path().to_owned(), below: "conlink/lab".into() };
+        for name in ["good", "writable"] {
+            fs::create_dir_all(root.folder().join(name)).unwrap();
+        }
+        symlink(root.folder().join("good"), root.folder().join("link")).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let found = |name: &str| root.lab(name.as_ref()).is_some();
+        mode(&base.path().join("conlink"), 0o755);
+        mode(&root.folder(), 0o755);
+        mode(&root.folder().join("good"), 0o755);
+        mode(&root.folder().join("writable"), 0o777);
+        assert!(found("good"));
+        for name in ["writable", "link", "missing"] {
+            assert!(!found(name), "{name}");
+        }
+        // Whoever may write above may put another one in its place.
+        mode(&base.path().join("conlink"), 0o775);
+        assert!(!found("good"));
+        if nix::unistd::geteuid().is_root() {
+            mode(&base.path().join("conlink"), 0o755);
+            nix::unistd::chown(&root.folder().join("good"), Some(65534.into()), None).unwrap();
+            assert!(!found("good"), "of somebody else");
+        }
+    }
 }
