@@ -57,8 +57,14 @@ impl Place {
         let mut refusal = None;
         for root in roots() {
             let folder = root.folder().join(name);
+            // A folder in /tmp may have been made by somebody else before.
+            let there = folder.ancestors().find(|it| it.exists()).unwrap_or(Path::new("/"));
+            if there.starts_with(&root.base) && !root.is_ours(there) {
+                refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", there.display()));
+                continue;
+            }
             match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
-                // A folder in /tmp may have been made by somebody else before.
+                // It may have been made in that very moment.
                 Ok(()) if root.is_ours(&folder) => return Ok(Self { folder }),
                 Ok(()) => {
                     refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", folder.display()));
