@@ -205,6 +205,8 @@ impl Daemon {
             "apply" => match self.reshape(body) {
                 Ok(()) => {
                     if let Some(keeper) = &mut self.keeper {
+                        // Whoever went away makes room.
+                        keeper.waiting.retain(Connection::is_open);
                         keeper.waiting.push(connection);
                     }
                 }

@@ -179,6 +179,11 @@ impl Connection {
         });
     }
 
+    /// Is there still somebody to be answered?
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.stream.try_read(&mut [0; 64]), Ok(0))
+    }
+
     /// Answers with one line, be it an error.
     pub(super) fn answer(self, answer: anyhow::Result<Value>) {
         match answer {

@@ -35,6 +35,9 @@ pub struct Surroundings {
     pub rootless: bool,
 }
 
+/// The first port that anybody may listen on.
+const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
+
 /// Where a node has its log and its files.
 pub(super) fn node_folder(lab: &Path, name: &str) -> PathBuf {
     lab.join("nodes").join(name)
@@ -53,7 +56,6 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     let folder = node_folder(&around.folder, &node.name);
     let mut env: BTreeMap<String, String> = around.env.iter().cloned().collect();
     env.insert("HOSTNAME".to_owned(), node.hostname.clone());
-    env.extend(service.env.iter().cloned());
     let user = service.user.as_deref().filter(|it| !["0", "root", "0:0", "root:root"].contains(it));
     let user = match user.map(|it| users.find(it)) {
         None => None,
@@ -68,8 +70,12 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
             ));
             None
         }
-        Some(found) => found,
+        Some(Some((user, home))) => {
+            env.extend(home.map(|it| ("HOME".to_owned(), it)));
+            Some(user)
+        }
     };
+    env.extend(service.env.iter().cloned());
     let mut binds = vec![
         Bind { source: folder.join("hosts"), target: "/etc/hosts".into(), read_only: false },
         Bind { source: folder.join("hostname"), target: "/etc/hostname".into(), read_only: false },
@@ -91,13 +97,18 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     }
     // What is mounted at an outer place would hide what is further in.
     binds.sort_by_key(|it| it.target.components().count());
+    let mut sysctls = service.sysctls.clone();
+    if user.is_some() && !sysctls.iter().any(|(key, _)| key == LOW_PORTS) {
+        // As in a container: who is not root may listen on any port of the node.
+        sysctls.push((LOW_PORTS.to_owned(), "0".to_owned()));
+    }
     let setup = Setup {
         hostname: node.hostname.clone(),
         domainname: service.domainname.clone(),
         layer: around.private_root.then(|| folder.join("layer")),
         binds,
         tmpfs: service.tmpfs.iter().map(|it| (it.target.clone(), it.options.clone())).collect(),
-        sysctls: service.sysctls.clone(),
+        sysctls,
         argv: service.argv.clone(),
         env: env.into_iter().collect(),
         folder: service.working_dir.as_ref().map_or_else(|| around.working_dir.clone(), PathBuf::from),
@@ -117,8 +128,8 @@ struct Users {
 }
 
 impl Users {
-    /// `USER[:GROUP]`, by names or numbers.
-    fn find(&mut self, text: &str) -> Option<User> {
+    /// `USER[:GROUP]`, by names or numbers; with the home of the user, if there is one.
+    fn find(&mut self, text: &str) -> Option<(User, Option<String>)> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let passwd = self.passwd.get_or_insert_with(|| read("/etc/passwd"));
         let group = self.group.get_or_insert_with(|| read("/etc/group"));
@@ -126,7 +137,7 @@ impl Users {
     }
 }
 
-fn find_user(text: &str, passwd: &str, group: &str) -> Option<User> {
+fn find_user(text: &str, passwd: &str, group: &str) -> Option<(User, Option<String>)> {
     let (user, wanted_group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
     let rows = |text: &str| -> Vec<Vec<String>> {
         text.lines().map(|it| it.split(':').map(str::to_owned).collect()).collect()
@@ -151,7 +162,8 @@ fn find_user(text: &str, passwd: &str, group: &str) -> Option<User> {
         row.get(3).is_some_and(|it| !name.is_empty() && it.split(',').any(|it| it == name))
     };
     let further = groups.iter().filter(member).filter_map(|it| number(it, 2));
-    Some(User { uid, gid, groups: further.collect() })
+    let home = found.and_then(|it| it.get(5)).filter(|it| !it.is_empty()).cloned();
+    Some((User { uid, gid, groups: further.collect() }, home))
 }
 
 #[cfg(test)]
@@ -162,7 +174,7 @@ mod tests {
     fn users_are_found_by_names_and_numbers() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nfrr:x:92:93::/:/bin/false\n";
         let group = "root:x:0:\nfrr:x:93:\nfrrvty:x:94:frr,root\n";
-        let found = |text: &str| find_user(text, passwd, group).map(|it| (it.uid, it.gid, it.groups));
+        let found = |text: &str| find_user(text, passwd, group).map(|(it, _)| (it.uid, it.gid, it.groups));
         for (text, expected) in [
             ("frr", Some((92, 93, vec![94]))),
             ("92", Some((92, 93, vec![94]))),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::lab::Lab;
 
 /// Up, everything connected, down; as many namespaces and processes as nodes meanwhile, and none afterwards.
+#[expect(clippy::print_stderr, reason = "how long it took is worth telling")]
 fn comes_and_goes(count: usize, limit: Duration) {
     let compose = format!(
         "services: {{n: {{scale: {count}, x-network: {{links: [{{bridge: lan, ip: 10.0.0.1/16}}]}}}}}}"

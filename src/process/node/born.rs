@@ -14,7 +14,7 @@ use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_std
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::enter::join;
-use crate::process::node::{Net, Setup, User, leave, mounts, next_ended, say};
+use crate::process::node::{Bind, Net, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
 
 /// What is wrong with a node so that it cannot be.
@@ -57,25 +57,23 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
     let root = setup.layer.as_deref().map(mounts::cover_root).transpose().map_err(own_root)?;
     // What is mounted is the host's, and where it is mounted the node's.
-    let sources: Vec<_> = setup.binds.iter().map(|it| (it, mounts::source(&it.source))).collect();
-    let bind_all = || {
-        for (it, source) in sources {
-            if let Err(error) = source.and_then(|source| mounts::bind(&source, it, setup.layer.is_some())) {
-                say(talk, b'n', &bind_note(setup, it, &error), None);
-            }
+    let binds =
+        setup.binds.iter().map(|it| (it.target.as_path(), What::Bind(it, mounts::source(&it.source))));
+    let tmpfs = setup.tmpfs.iter().map(|(path, options)| (Path::new(path), What::Tmpfs(options)));
+    let mut all: Vec<(&Path, What<'_>)> = binds.chain(tmpfs).collect();
+    // Outer ones first: they would hide the others.
+    all.sort_by_key(|(target, _)| *target);
+    let mount_all = || {
+        for (target, what) in all {
+            mount(setup, target, what).unwrap_or_else(|note| say(talk, b'n', &note, None));
         }
     };
     match &root {
-        Some(root) => mounts::enter_root(root, bind_all).map_err(own_root)?,
-        None => bind_all(),
+        Some(root) => mounts::enter_root(root, mount_all).map_err(own_root)?,
+        None => mount_all(),
     }
     for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
         say(talk, b'n', &format!("{missing} is the host's: the kernel refuses another one here"), None);
-    }
-    for (path, options) in &setup.tmpfs {
-        if let Err(error) = mounts::tmpfs(Path::new(path), options, root.is_some()) {
-            say(talk, b'n', &format!("tmpfs {path}: {error}"), None);
-        }
     }
     nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
     if let Some(domain) = &setup.domainname {
@@ -95,7 +93,26 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     Ok(())
 }
 
-fn bind_note(setup: &Setup, it: &super::Bind, error: &io::Error) -> String {
+/// Something to be mounted.
+enum What<'a> {
+    Bind(&'a Bind, io::Result<File>),
+    /// An empty file system with these options.
+    Tmpfs(&'a str),
+}
+
+/// The error is a note for the user.
+fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
+    let may_make = setup.layer.is_some();
+    match what {
+        What::Bind(it, source) => source
+            .and_then(|source| mounts::bind(&source, it, may_make))
+            .map_err(|error| bind_note(setup, it, &error)),
+        What::Tmpfs(options) => mounts::tmpfs(target, options, may_make)
+            .map_err(|error| format!("tmpfs {}: {error}", target.display())),
+    }
+}
+
+fn bind_note(setup: &Setup, it: &Bind, error: &io::Error) -> String {
     let (source, target) = (it.source.display(), it.target.display());
     if setup.layer.is_none() && !it.target.exists() {
         return format!("volume {target} is left out: there is no {target} here (--private-root makes it)");

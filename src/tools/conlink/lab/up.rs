@@ -1,11 +1,13 @@
 //! `lab up` and `lab run`.
 
 use std::io::PipeReader;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::process::Foreground;
+use crate::process::{Foreground, node};
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
 use crate::tools::conlink::lab::place::{Claim, Place};
@@ -58,16 +60,34 @@ fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
 }
 
 fn start(place: &Place, claim: Claim, ask: &Ask, tie: Option<PipeReader>) -> anyhow::Result<u8> {
+    let mut claim = claim;
+    if let Some(keeper) = place.keeper() {
+        match applied(place, claim, ask) {
+            // One that was about to end when we asked makes room for another.
+            Err(error) if node::wait_for_end(keeper.as_fd(), ENDING)? => {
+                log::debug!("ask the lab: {error:#}")
+            }
+            answer => return tell(place, &answer?),
+        }
+        claim = place.claim()?;
+    }
     if !place.is_kept() {
         // Of a lab whose keeper was killed.
         down::clear(place)?;
         keeper::start(place, &claim, tie)?;
     }
+    tell(place, &applied(place, claim, ask)?)
+}
+
+/// Has the lab made what is asked for; answers how it is then.
+fn applied(place: &Place, claim: Claim, ask: &Ask) -> anyhow::Result<Value> {
     let mut answer = Client::ask(&place.server(), &ask.to_json())?;
     drop(claim);
-    let status = answer.next(None)?;
-    tell(place, &status.with_context(|| format!("lab `{}` has ended meanwhile", place.name()))?)
+    answer.next(None)?.with_context(|| format!("lab `{}` has ended meanwhile", place.name()))
 }
+
+/// How long a keeper that refuses may take to its end.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// Says how the lab is; the exit code is 0 where everything is as described.
 fn tell(place: &Place, status: &Value) -> anyhow::Result<u8> {
