@@ -26,7 +26,7 @@ use crate::network::{Command, Network};
 use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler, Unreachable};
 
 pub use converge::{Mode, converge};
-pub use keeper::{Asked, Keeping, Read};
+pub use keeper::{Asked, Keeping, LAB_ENDS, Read};
 
 use keeper::{Keeper, Stir, Stirs};
 

@@ -32,9 +32,12 @@ pub struct Keeping {
     pub read: Read,
     /// Readable once the other end is closed: then everything is to end.
     pub tie: Option<OwnedFd>,
-    /// Is told `ok` once requests are answered.
-    pub ready: Option<PipeWriter>,
+    /// Is told `ok` once requests are answered; what comes with it is closed then.
+    pub ready: Option<(PipeWriter, OwnedFd)>,
 }
+
+/// Why a lab on its way down takes no requests to be of another shape.
+pub const LAB_ENDS: &str = "the lab is ending";
 
 /// Turns a request into what there is to be; the error is for whoever asks.
 pub type Read = fn(&serde_json::Value, &Lab) -> anyhow::Result<Asked>;
@@ -115,8 +118,11 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(keeping: Keeping) -> anyhow::Result<Self> {
-        if let Some(mut ready) = keeping.ready {
-            ready.write_all(b"ok").context("tell that the lab listens")?;
+        if let Some((mut ready, _claim)) = keeping.ready
+            && let Err(error) = ready.write_all(b"ok")
+        {
+            // A lab without nodes is as good as any to whoever comes next.
+            log::warn!("who started the lab is gone: {error}");
         }
         Ok(Self { lab: keeping.lab, read: keeping.read, ending: false, waiting: Vec::new() })
     }
@@ -183,7 +189,7 @@ impl Daemon {
     /// Makes the lab what a request asks for. The error is for whoever asks; then nothing has changed.
     pub(super) fn reshape(&mut self, request: &serde_json::Value) -> anyhow::Result<()> {
         let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is no lab") };
-        anyhow::ensure!(!keeper.ending, "the lab is ending");
+        anyhow::ensure!(!keeper.ending, LAB_ENDS);
         let asked = (keeper.read)(request, &keeper.lab)?;
         if !asked.network.stays_inside() {
             keeper.lab.set_uses_host()?;
@@ -204,6 +210,7 @@ impl Daemon {
         match name {
             "apply" => match self.reshape(body) {
                 Ok(()) => {
+                    connection.announce(&json!({"accepted": true}));
                     if let Some(keeper) = &mut self.keeper {
                         // Whoever went away makes room.
                         keeper.waiting.retain(Connection::is_open);

@@ -184,6 +184,13 @@ impl Connection {
         !matches!(self.stream.try_read(&mut [0; 64]), Ok(0))
     }
 
+    /// Sends a short line ahead of the answer: nothing waits on a new connection.
+    pub(super) fn announce(&self, line: &Value) {
+        if let Err(error) = self.stream.try_write(&self::line(line)) {
+            log::debug!("answer a request: {error}");
+        }
+    }
+
     /// Answers with one line, be it an error.
     pub(super) fn answer(self, answer: anyhow::Result<Value>) {
         match answer {

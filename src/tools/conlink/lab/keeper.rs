@@ -23,17 +23,19 @@ use crate::{err, out};
 
 /// Starts the keeper of a lab that has none, and waits until it listens. With `tie`, the lab ends when the other end of
 /// that is closed.
-pub(super) fn start(place: &Place, _claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
+pub(super) fn start(place: &Place, claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
     let (mut said, tell) = std::io::pipe().context("make a pipe")?;
     let host = netns::own().context("open the network namespace")?;
     let rights = if may_make_namespaces() { Rights::Ours } else { Rights::OwnUser };
+    // Nobody else is to talk to a keeper that does not listen yet, whatever becomes of who starts it.
+    let claim = claim.share().context("share the claim")?;
     // Whatever else is open here is the caller's alone: kept open by the keeper it would outlive that.
-    let kept = [tell.as_raw_fd(), host.as_raw_fd()].into_iter();
+    let kept = [tell.as_raw_fd(), host.as_raw_fd(), claim.as_raw_fd()].into_iter();
     let kept: Vec<i32> = kept.chain(tie.iter().map(AsRawFd::as_raw_fd)).collect();
     let tie = tie.map(OwnedFd::from);
     let main = || {
         let mut tell = Some(tell);
-        match keep(place, rights, host, tie, &mut tell) {
+        match keep(place, rights, host, tie, claim, &mut tell) {
             Ok(code) => i32::from(code),
             Err(error) => {
                 let text = format!("{error:#}");
@@ -79,6 +81,7 @@ fn keep(
     rights: Rights,
     host: File,
     tie: Option<OwnedFd>,
+    claim: OwnedFd,
     tell: &mut Option<PipeWriter>,
 ) -> anyhow::Result<u8> {
     let _lock = place.keep()?;
@@ -121,13 +124,13 @@ fn keep(
             lab: Lab::new(place.name().to_owned(), place.folder().to_owned()).context("start the lab")?,
             read: ask::read,
             tie,
-            ready: tell.take(),
+            ready: tell.take().map(|it| (it, claim)),
         }),
     };
     let local = tokio::task::LocalSet::new();
     let code = local.block_on(&runtime, daemon::run(setup))?;
     if code == 0 {
-        place.remove()?;
+        place.remove_unclaimed()?;
     }
     Ok(code)
 }

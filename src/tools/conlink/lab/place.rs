@@ -23,8 +23,13 @@ pub(super) struct Place {
 
 /// Nobody else starts or ends the lab while this is held.
 #[derive(Debug)]
-pub(super) struct Claim {
-    _folder: Flock<File>,
+pub(super) struct Claim(Flock<File>);
+
+impl Claim {
+    /// A file that keeps it for as long as it is open, unless the claim itself is given up.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
 }
 
 impl Place {
@@ -134,7 +139,7 @@ impl Place {
                         self.name()
                     );
                 }
-                return Ok(Claim { _folder: locked });
+                return Ok(Claim(locked));
             }
         }
     }
@@ -172,10 +177,19 @@ impl Place {
     }
 
     /// Removes the folder with all that is in it.
-    pub(super) fn remove(&self) -> anyhow::Result<()> {
+    pub(super) fn remove(&self, _claim: &Claim) -> anyhow::Result<()> {
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.with_context(|| format!("remove {}", self.folder.display())),
+        }
+    }
+
+    /// The same by the lab's keeper at its end. Who has a claim already waits for that end, and does it then.
+    pub(super) fn remove_unclaimed(&self) -> anyhow::Result<()> {
+        let folder = File::open(&self.folder).with_context(|| format!("open {}", self.folder.display()))?;
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(it) => self.remove(&Claim(it)),
+            Err(_) => Ok(()),
         }
     }
 }

@@ -7,21 +7,25 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::process::{Foreground, node};
+use crate::daemon::LAB_ENDS;
+use crate::process::Foreground;
+use crate::process::node::wait_for_end;
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
-use crate::tools::conlink::lab::place::{Claim, Place};
+use crate::tools::conlink::lab::place::Place;
 use crate::tools::conlink::lab::{UpArgs, down, keeper};
 use crate::tools::conlink::report;
 use crate::tools::conlink::status::{count, errors};
 use crate::{err, out};
 
+/// How long the end of a lab takes whose nodes take none.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
     let place = Place::make(&reading.name)?;
-    let claim = place.claim()?;
-    start(&place, claim, &ask, None)
+    start(&place, &ask, &mut None)
 }
 
 /// Runs a command beside a lab that lives as long as this does, however it ends.
@@ -29,20 +33,17 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
     let place = Place::make(&reading.name)?;
-    // Before the question, so that nobody starts it in between.
-    let claim = place.claim()?;
-    if place.is_kept() {
-        anyhow::bail!(
-            "lab `{0}` is up already: end it (`conlink lab down -n {0}`), or give this one another --name",
-            place.name()
-        );
-    }
     // Held here; the keeper ends the lab when it is closed, be it by our end.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
-    let code = match start(&place, claim, &ask, Some(theirs)) {
+    let mut tie = Some(theirs);
+    let code = match start(&place, &ask, &mut tie) {
         Ok(0) => in_front(&place, command),
         other => other,
     };
+    if tie.is_some() {
+        // The lab is another's.
+        return code;
+    }
     let ended = down::down(&place).map(|_| ());
     drop(ours);
     let code = code?;
@@ -59,35 +60,54 @@ fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
     Ok(None)
 }
 
-fn start(place: &Place, claim: Claim, ask: &Ask, tie: Option<PipeReader>) -> anyhow::Result<u8> {
-    let mut claim = claim;
-    if let Some(keeper) = place.keeper() {
-        match applied(place, claim, ask) {
-            // One that was about to end when we asked makes room for another.
-            Err(error) if node::wait_for_end(keeper.as_fd(), ENDING)? => {
-                log::debug!("ask the lab: {error:#}")
+/// Makes the lab what is asked for, with a keeper where it has none. With `tie` it must have none.
+fn start(place: &Place, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
+    for _ in 0..10 {
+        let claim = place.claim()?;
+        match place.keeper() {
+            // What is left is of one whose keeper was killed.
+            None => {
+                down::clear(place)?;
+                keeper::start(place, &claim, tie.take())?;
             }
-            answer => return tell(place, &answer?),
+            Some(keeper) if tie.is_some() => {
+                drop(claim);
+                if wait_for_end(keeper.as_fd(), A_MOMENT).context("wait for the lab to end")? {
+                    continue;
+                }
+                anyhow::bail!(
+                    "lab `{0}` is up already: end it (`conlink lab down -n {0}`), or give this one another --name",
+                    place.name()
+                );
+            }
+            Some(_) => {}
         }
-        claim = place.claim()?;
+        let asked = Client::ask(&place.server(), &ask.to_json());
+        drop(claim);
+        // It has listened, so where it does no more it is about to end.
+        let Ok(mut client) = asked else {
+            down::end(place)?;
+            continue;
+        };
+        match client.next(None) {
+            Ok(Some(_accepted)) => {}
+            Err(error) if error.to_string() != LAB_ENDS && !is_cut(&error) => return Err(error),
+            Ok(None) | Err(_) => {
+                down::end(place)?;
+                continue;
+            }
+        }
+        let ended = || format!("lab `{}` has ended meanwhile", place.name());
+        let status = client.next(None).with_context(ended)?.with_context(ended)?;
+        return tell(place, &status);
     }
-    if !place.is_kept() {
-        // Of a lab whose keeper was killed.
-        down::clear(place)?;
-        keeper::start(place, &claim, tie)?;
-    }
-    tell(place, &applied(place, claim, ask)?)
+    anyhow::bail!("lab `{}` is ended again and again", place.name());
 }
 
-/// Has the lab made what is asked for; answers how it is then.
-fn applied(place: &Place, claim: Claim, ask: &Ask) -> anyhow::Result<Value> {
-    let mut answer = Client::ask(&place.server(), &ask.to_json())?;
-    drop(claim);
-    answer.next(None)?.with_context(|| format!("lab `{}` has ended meanwhile", place.name()))
+/// Is it about the connection, and not something that the keeper has to say?
+fn is_cut(error: &anyhow::Error) -> bool {
+    error.chain().any(|it| it.is::<std::io::Error>())
 }
-
-/// How long a keeper that refuses may take to its end.
-const ENDING: Duration = Duration::from_millis(500);
 
 /// Says how the lab is; the exit code is 0 where everything is as described.
 fn tell(place: &Place, status: &Value) -> anyhow::Result<u8> {
