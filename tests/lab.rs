@@ -2,6 +2,7 @@
 
 mod examples;
 mod isolation;
+mod killed;
 mod left;
 mod life;
 mod root;

@@ -1,0 +1,298 @@
+//! Whatever is killed, and whenever: nothing is left that `lab down`, or the next `lab up`, does not remove.
+
+use std::hash::{BuildHasher, Hasher};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, end};
+
+/// A lab whose every part takes some time to make: nodes that share, wait for others, have several links.
+const SOME: &str = r#"
+services:
+  r:
+    command: [sh, -c, "exec sleep 1000"]
+    x-network: {links: [{bridge: red, ip: 10.1.0.1/24}, {bridge: blue, dev: eth1, ip: 10.2.0.1/24}]}
+  h:
+    scale: 3
+    command: sleep 1000
+    restart: always
+    depends_on: [r]
+    x-network: {links: [{bridge: red, ip: 10.1.0.10/24}]}
+  s: {network_mode: "service:r", command: sleep 1000}
+"#;
+
+/// So often each.
+const TIMES: usize = 50;
+
+/// Moments that differ from run to run; what they were is in the message of a failure.
+struct Moments {
+    seed: u64,
+    longest: Duration,
+}
+
+impl Moments {
+    /// None of them is later than `longest`.
+    fn within(longest: Duration) -> Self {
+        Self { seed: std::hash::RandomState::new().build_hasher().finish() | 1, longest }
+    }
+
+    fn number(&mut self) -> u64 {
+        // xorshift64
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed
+    }
+
+    /// Sleeps until the next one; answers how long.
+    fn wait(&mut self) -> Duration {
+        let micros = u64::try_from(self.longest.as_micros()).unwrap();
+        let moment = Duration::from_micros(self.number() % micros);
+        std::thread::sleep(moment);
+        moment
+    }
+}
+
+/// How long it takes to come up, with nobody in the way.
+fn time_to_come_up(lab: &Lab) -> Duration {
+    let start = Instant::now();
+    lab.up(&[]);
+    let took = start.elapsed();
+    lab.done("down", &[]);
+    took
+}
+
+/// The processes that the keeper has made, as numbers within the world.
+fn children(lab: &Lab) -> Vec<u64> {
+    let Some(keeper) = lab.keeper() else { return Vec::new() };
+    let listed = lab.world.sh(&format!("cat /proc/{keeper}/task/{keeper}/children 2>/dev/null || true"));
+    listed.split_whitespace().map(|it| it.parse().unwrap()).collect()
+}
+
+/// Kills a process of the world, if it is still there.
+fn kill(lab: &Lab, pid: Option<u64>) {
+    if let Some(pid) = pid {
+        lab.world.sh(&format!("kill -9 {pid} 2>/dev/null || true"));
+    }
+}
+
+/// What a command comes to that was hit, or whose lab was: any end will do but a panic.
+fn ends(child: Child, what: &str) {
+    let run = end(child, what);
+    assert!(!run.stderr.contains("panicked"), "{what}: {run:?}");
+}
+
+/// Cleans up, one time over a fresh start, and looks for what is left.
+fn cleans_up(lab: &Lab, round: usize, what: &str) {
+    if round % 2 == 1 {
+        let run = lab.run("up", &[]);
+        assert_eq!(run.code, 0, "{what}: {run:?}\n{}", lab.keepers_log());
+        assert!(run.stdout.ends_with("all links connected\n"), "{what}: {run:?}");
+    }
+    if lab.folder().exists() {
+        let run = lab.run("down", &[]);
+        // It may have ended by itself meanwhile.
+        let gone = run.stderr.starts_with("error: there is no lab `test`");
+        assert!(run.code == 0 || gone, "{what}: {run:?}\n{}", lab.keepers_log());
+    }
+    assert!(!lab.folder().exists(), "{what}: {}", lab.world.sh("ls -lR /run/conlink; ps ax"));
+    lab.world.expect(&lab.before);
+}
+
+#[test]
+fn who_brings_a_lab_up_may_be_killed_at_any_moment() {
+    let Some(lab) = Lab::new("killed clients", SOME) else { return };
+    let mut moments = Moments::within(time_to_come_up(&lab) * 5 / 4);
+    for round in 0..TIMES {
+        let mut child = lab.start("up", &[]);
+        let moment = moments.wait();
+        let _ = child.kill();
+        ends(child, "up");
+        cleans_up(&lab, round, &format!("up killed after {moment:?}"));
+    }
+}
+
+#[test]
+fn who_runs_a_lab_may_be_killed_at_any_moment() {
+    let Some(lab) = Lab::new("killed runners", SOME) else { return };
+    let mut moments = Moments::within(time_to_come_up(&lab) * 3 / 2);
+    for round in 0..TIMES {
+        let mut child = lab.start("run", &["--", "cat"]);
+        let moment = moments.wait();
+        let _ = child.kill();
+        ends(child, "run");
+        cleans_up(&lab, round, &format!("run killed after {moment:?}"));
+    }
+}
+
+#[test]
+fn keepers_may_be_killed_at_any_moment() {
+    let Some(lab) = Lab::new("killed keepers", SOME) else { return };
+    let mut moments = Moments::within(time_to_come_up(&lab) * 5 / 4);
+    for round in 0..TIMES {
+        let child = lab.start("up", &[]);
+        let mut moment = moments.wait();
+        if round % 3 == 2 {
+            // On its way down.
+            ends(child, "up");
+            let child = lab.start("down", &[]);
+            moment = Duration::from_millis(moments.number() % 30);
+            std::thread::sleep(moment);
+            kill(&lab, lab.keeper());
+            ends(child, "down");
+        } else {
+            kill(&lab, lab.keeper());
+            ends(child, "up");
+        }
+        cleans_up(&lab, round, &format!("keeper killed after {moment:?}, round {round}"));
+    }
+}
+
+#[test]
+fn nodes_may_be_killed_at_any_moment() {
+    let Some(lab) = Lab::new("killed nodes", SOME) else { return };
+    let mut moments = Moments::within(time_to_come_up(&lab) * 5 / 4);
+    for round in 0..TIMES {
+        let child = lab.start("up", &[]);
+        let moment = moments.wait();
+        for _ in 0..3 {
+            let children = children(&lab);
+            let which = usize::try_from(moments.number()).unwrap().checked_rem(children.len()).unwrap_or(0);
+            kill(&lab, children.get(which).copied());
+        }
+        // It ends, whatever has become of nodes: those that are not restarted are told of.
+        ends(child, "up");
+        if round % 5 == 4 {
+            lab.up(&[]);
+            lab.until("connected", |it| it["state"] == "connected");
+        }
+        cleans_up(&lab, round, &format!("nodes killed after {moment:?}"));
+    }
+}
+
+#[test]
+fn who_ends_a_lab_may_be_killed_at_any_moment() {
+    let Some(lab) = Lab::new("killed ends", SOME) else { return };
+    let mut moments = Moments::within(Duration::from_millis(40));
+    for round in 0..TIMES / 2 {
+        lab.up(&[]);
+        let mut child = lab.start("down", &[]);
+        let moment = moments.wait();
+        let _ = child.kill();
+        ends(child, "down");
+        cleans_up(&lab, round, &format!("down killed after {moment:?}"));
+    }
+}
+
+#[test]
+fn a_keeper_ends_everything_when_it_is_told_to_by_a_signal() {
+    let Some(lab) = Lab::new("a signal to the keeper", SOME) else { return };
+    for signal in ["TERM", "INT"] {
+        lab.up(&[]);
+        lab.signal(signal, lab.keeper().unwrap());
+        let end = Instant::now() + Duration::from_secs(10);
+        while lab.folder().exists() {
+            assert!(Instant::now() < end, "{}", lab.keepers_log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        lab.world.expect(&lab.before);
+    }
+}
+
+#[test]
+fn a_keeper_that_hangs_is_killed() {
+    let Some(lab) = Lab::up_with("a keeper that hangs", SOME) else { return };
+    lab.signal("STOP", lab.keeper().unwrap());
+    let start = Instant::now();
+    lab.down();
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn what_a_dead_lab_left_in_its_folder_is_in_nobodys_way() {
+    let Some(lab) = Lab::new("half-written folders", SOME) else { return };
+    let folder = "/run/conlink/lab/test";
+    for (number, junk) in [
+        "true",
+        "touch lock",
+        "touch lock socket log",
+        "mkdir lock",
+        "mkdir -p socket/x nodes/test-r-1/log",
+        "mkdir -p nodes/test-r-1/layer nodes/gone volumes/x; ln -s /etc nodes/link; touch uses-host",
+        "ln -s /no/such/file log; ln -s / volumes",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for subcommand in ["up", "down"] {
+            lab.world.sh(&format!("mkdir -p {folder} && cd {folder} && {junk}"));
+            let listed = lab.world.run(lab.world.conlink(&["lab", "list"])).stdout;
+            assert!(listed.contains("test  dead       0"), "{junk}: {listed}");
+            let run = lab.run(subcommand, &[]);
+            assert_eq!(run.code, 0, "{subcommand} over `{junk}`: {run:?}");
+            cleans_up(&lab, 0, &format!("{subcommand} over {junk}, {number}"));
+        }
+    }
+    // Links lead nowhere, and nothing beyond them was removed.
+    assert_eq!(lab.world.sh("test -e /etc/passwd && echo there"), "there\n");
+}
+
+#[test]
+fn a_killed_keeper_leaves_what_is_on_the_host_to_who_cleans_up() {
+    let compose = r#"
+services:
+  a:
+    x-network:
+      links:
+        - {base: host, bridge: made, ip: 10.0.0.1/24}
+        - {base: host, bridge: foreign, dev: eth1, ip: 10.7.0.2/24}
+        - {type: macvlan, outer-dev: up0, dev: eth2, ip: 10.8.0.1/24}
+  b: {x-network: {links: [{base: host, bridge: made, ip: 10.0.0.2/24}]}}
+"#;
+    let Some(mut lab) = Lab::new("the host's interfaces", compose) else { return };
+    lab.world.sh(
+        "ip link add foreign address 02:00:00:00:00:01 type bridge && ip addr add 10.7.0.1/24 dev foreign \
+         && ip link add p0 type veth peer name p1 && ip link set p0 master foreign \
+         && ip link add up0 type veth peer name up1 \
+         && for it in foreign p0 p1 up0 up1; do ip link set $it up; done; sleep 0.2",
+    );
+    lab.before = lab.world.machine();
+    let names = |lab: &Lab| {
+        let listed = lab.world.sh("ip -br link");
+        listed
+            .lines()
+            .filter_map(|it| it.split_whitespace().next())
+            .fold(String::new(), |all, it| all + " " + it)
+    };
+    let before = names(&lab);
+    let start = Instant::now();
+    lab.up(&[]);
+    let took = start.elapsed();
+    assert!(names(&lab).contains(" made"), "{}", names(&lab));
+    assert!(lab.done("ping", &["-c", "1", "a", "b"]).contains("1 received"));
+    assert!(lab.done("ping", &["-c", "1", "a", "10.7.0.1"]).contains("1 received"));
+    kill(&lab, lab.keeper());
+    lab.until_dead();
+    assert!(names(&lab).contains(" made"), "the kernel keeps what is in a namespace that lives");
+    lab.done("down", &[]);
+    assert_eq!(names(&lab), before);
+    let mut moments = Moments::within(took * 5 / 4);
+    for round in 0..15 {
+        let child = lab.start("up", &[]);
+        let moment = moments.wait();
+        kill(&lab, lab.keeper());
+        ends(child, "up");
+        if round % 2 == 1 {
+            lab.up(&[]);
+        }
+        if lab.folder().exists() {
+            lab.done("down", &[]);
+        }
+        assert_eq!(names(&lab), before, "keeper killed after {moment:?}");
+    }
+    // In peace too.
+    lab.up(&[]);
+    lab.done("down", &[]);
+    assert_eq!(names(&lab), before);
+    assert!(lab.world.sh("ip -br addr show foreign").contains("10.7.0.1/24"));
+}
