@@ -250,26 +250,57 @@ services:
 }
 
 #[test]
-fn a_restarted_node_takes_those_along_that_share_its_network() {
+fn a_node_that_starts_again_takes_those_along_that_share_its_network() {
     let compose = r#"
 services:
   main:
     restart: always
     command: sleep 1000
     x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}
-  sidecar: {network_mode: "service:main", command: sleep 1000, restart: always}
+  sidecar: {network_mode: "service:main", command: sleep 1000}
+  once: {network_mode: "service:main", command: [sh, -c, echo once]}
+  other: {x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
 "#;
     let Some(lab) = Lab::up_with("a shared network that ends", compose) else { return };
-    lab.signal("KILL", lab.pid("main"));
-    lab.until("restarted", |it| {
-        process(it, "main")["restarts"] == 1 && process(it, "main")["state"] == "running"
-    });
-    lab.until("connected", |it| it["state"] == "connected");
+    lab.until_node("once", "exited");
+    let (before, other) = (lab.pid("sidecar"), lab.pid("other"));
     let netns = |node: &str| lab.exec(node, &["readlink", "/proc/self/ns/net"]);
-    // As in docker, who shares a network that is gone is to be restarted too.
-    lab.signal("KILL", lab.pid("sidecar"));
-    lab.until("restarted", |it| {
-        process(it, "sidecar")["restarts"] == 1 && process(it, "sidecar")["state"] == "running"
-    });
+    let is_anew = |it: &serde_json::Value| {
+        let sidecar = process(it, "sidecar");
+        sidecar["state"] == "running" && sidecar["pid"] != before && it["state"] == "connected"
+    };
+    lab.signal("KILL", lab.pid("main"));
+    lab.until("anew", |it| process(it, "main")["restarts"] == 1 && is_anew(it));
     assert_eq!(netns("sidecar"), netns("main"));
+    assert!(lab.done("ping", &["-c", "1", "sidecar", "other"]).contains("1 received"));
+    // By another `up` too.
+    lab.write(
+        "compose.yaml",
+        &compose.replace("command: sleep 1000\n    x-network", "command: sleep 1001\n    x-network"),
+    );
+    lab.up(&[]);
+    lab.until("anew", is_anew);
+    assert_eq!(lab.sh("main", "tr '\\0' ' ' </proc/1/cmdline"), "sleep 1001 ");
+    assert_eq!(netns("sidecar"), netns("main"));
+    assert_eq!(lab.pid("other"), other);
+}
+
+#[test]
+fn a_network_that_is_not_there_cannot_be_shared() {
+    let compose = r#"
+services:
+  none: {scale: 0}
+  alone: {network_mode: "service:none"}
+  ends: {command: "true"}
+  late: {network_mode: "service:ends", command: [sh, -c, "sleep 0.1; kill -9 $$$$"], init: true, restart: "on-failure:1"}
+"#;
+    let Some(lab) = Lab::new("nothing to share", compose) else { return };
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1);
+    let said = "error: container test-alone-1: it shares the network of `none`, which has no node\n";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
+    let late = lab.until_node("late", "failed");
+    assert_eq!(late["restarts"], 1, "{late}");
+    let status = lab.status();
+    assert!(status.to_string().contains("it shares the network of `ends`, which does not run"), "{status:#}");
 }
