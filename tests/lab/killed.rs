@@ -21,7 +21,7 @@ services:
   s: {network_mode: "service:r", command: sleep 1000}
 "#;
 
-/// So often each.
+/// So often keepers, nodes, and those who start either.
 const TIMES: usize = 50;
 
 /// Moments that differ from run to run; what they were is in the message of a failure.
@@ -103,7 +103,7 @@ fn cleans_up(lab: &Lab, round: usize, what: &str) {
 fn who_brings_a_lab_up_may_be_killed_at_any_moment() {
     let Some(lab) = Lab::new("killed clients", SOME) else { return };
     let mut moments = Moments::within(time_to_come_up(&lab) * 5 / 4);
-    for round in 0..TIMES {
+    for round in 0..TIMES / 2 {
         let mut child = lab.start("up", &[]);
         let moment = moments.wait();
         let _ = child.kill();
@@ -116,7 +116,7 @@ fn who_brings_a_lab_up_may_be_killed_at_any_moment() {
 fn who_runs_a_lab_may_be_killed_at_any_moment() {
     let Some(lab) = Lab::new("killed runners", SOME) else { return };
     let mut moments = Moments::within(time_to_come_up(&lab) * 3 / 2);
-    for round in 0..TIMES {
+    for round in 0..TIMES / 2 {
         let mut child = lab.start("run", &["--", "cat"]);
         let moment = moments.wait();
         let _ = child.kill();
@@ -174,7 +174,7 @@ fn nodes_may_be_killed_at_any_moment() {
 fn who_ends_a_lab_may_be_killed_at_any_moment() {
     let Some(lab) = Lab::new("killed ends", SOME) else { return };
     let mut moments = Moments::within(Duration::from_millis(40));
-    for round in 0..TIMES / 2 {
+    for round in 0..TIMES / 3 {
         lab.up(&[]);
         let mut child = lab.start("down", &[]);
         let moment = moments.wait();
@@ -200,12 +200,26 @@ fn a_keeper_ends_everything_when_it_is_told_to_by_a_signal() {
 }
 
 #[test]
-fn a_keeper_that_hangs_is_killed() {
-    let Some(lab) = Lab::up_with("a keeper that hangs", SOME) else { return };
-    lab.signal("STOP", lab.keeper().unwrap());
+fn a_keeper_that_hangs_is_killed_and_one_that_waits_for_its_nodes_is_not() {
+    let compose = r#"
+services:
+  slow:
+    command: [sh, -c, "trap 'sleep 11; echo in time >slow; exit' TERM; echo ready; while :; do sleep 0.02; done"]
+    stop_grace_period: 1m
+"#;
+    let Some(hung) = Lab::up_with("a keeper that hangs", SOME) else { return };
+    let Some(slow) = Lab::up_with("a keeper that waits", compose) else { return };
+    hung.signal("STOP", hung.keeper().unwrap());
+    slow.until_said("slow", "ready");
     let start = Instant::now();
-    lab.down();
-    assert!(start.elapsed() < Duration::from_secs(20));
+    let downs = [&hung, &slow].map(|it| it.start("down", &[]));
+    for child in downs {
+        let run = end(child, "down");
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    }
+    assert!(start.elapsed() < Duration::from_secs(25));
+    assert_eq!(slow.read("slow"), "in time\n", "longer than any answer is waited for");
+    assert!(!hung.folder().exists() && !slow.folder().exists());
 }
 
 #[test]

@@ -236,20 +236,6 @@ services:
 }
 
 #[test]
-fn the_time_that_a_program_is_given_may_be_longer_than_what_clients_wait_for_an_answer() {
-    let compose = r#"
-services:
-  slow:
-    command: [sh, -c, "trap 'sleep 11; echo in time >slow; exit' TERM; echo ready; while :; do sleep 0.02; done"]
-    stop_grace_period: 1m
-"#;
-    let Some(lab) = Lab::up_with("a long time to stop", compose) else { return };
-    lab.until_said("slow", "ready");
-    lab.down();
-    assert_eq!(lab.read("slow"), "in time\n");
-}
-
-#[test]
 fn a_node_that_starts_again_takes_those_along_that_share_its_network() {
     let compose = r#"
 services:
