@@ -8,10 +8,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::addr::IfName;
 use crate::kernel::link;
 use crate::kernel::netlink::Netlink;
 
@@ -65,6 +67,27 @@ pub fn anonymous() -> io::Result<File> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         own()
     })
+}
+
+/// Waits until namespaces that have ended are gone, with the interfaces in them: the kernel takes them apart some time
+/// later, in the order of their ends (`cleanup_net()` in net/core/net_namespace.c). False when that takes too long.
+pub fn settle(limit: Duration) -> io::Result<bool> {
+    let end = Instant::now() + limit;
+    // The last to end is one of ours; what the other end of its link sees tells that it is gone.
+    let (stays, ends) = (anonymous()?, anonymous()?);
+    let mut netlink = inside(&stays, Netlink::open)?;
+    let name: IfName = "end".parse().map_err(io::Error::other)?;
+    let message = || link::message(&name, 0, None, None);
+    link::add_veth(&mut netlink, message(), message(), false, &ends, || "add veth end".to_owned())
+        .map_err(io::Error::other)?;
+    drop(ends);
+    while link::get(&mut netlink, &name).map_err(io::Error::other)?.is_some() {
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(true)
 }
 
 /// Opens the namespace that `ip netns add NAME` makes, and makes it, with `lo` up, when it is not there.

@@ -102,3 +102,23 @@ fn work_in_a_namespace_leaves_the_caller_where_it_was() {
     assert_eq!(netns::inside(&other, || Ok(inode(netns::own()))).unwrap(), inode(Ok(other)));
     assert_eq!(inode(netns::own()), before);
 }
+
+#[test]
+fn what_was_in_namespaces_that_ended_is_gone_once_they_are_waited_for() {
+    let Some(lab) = Lab::new("namespaces that end", &[]) else { return };
+    for round in 0..20 {
+        let ended: Vec<File> = (0..5).map(|_| netns::anonymous().unwrap()).collect();
+        for (number, it) in ended.iter().enumerate() {
+            let names = std::process::id();
+            let fd = std::os::fd::AsRawFd::as_raw_fd(it);
+            ip(
+                &lab.bridges,
+                &format!("link add e{number} type veth peer name p netns /proc/{names}/fd/{fd}"),
+            );
+        }
+        drop(ended);
+        assert!(netns::settle(Duration::from_secs(10)).unwrap());
+        let left = ip(&lab.bridges, "-br link");
+        assert_eq!(left.lines().count(), 1, "round {round}: {left}");
+    }
+}

@@ -26,7 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
     // Who starts it at the same time comes first, or after all.
     for _ in 0..10 {
+        let uses_host = uses_host(place);
         end(place)?;
+        if uses_host {
+            // What is theirs on the host, say a MAC address, is free only then.
+            settle()?;
+        }
         let claim = place.claim()?;
         if place.keeper().is_none() {
             clear(place)?;
@@ -62,7 +67,8 @@ pub(super) fn end(place: &Place) -> anyhow::Result<()> {
 
 /// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
 pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
-    if place.folder().join(USES_HOST).exists() {
+    if uses_host(place) {
+        settle()?;
         clear_host(place)?;
     }
     for entry in std::fs::read_dir(place.folder()).context("read the lab's folder")? {
@@ -73,6 +79,18 @@ pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
             std::fs::remove_file(&path)
         };
         removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn uses_host(place: &Place) -> bool {
+    place.folder().join(USES_HOST).exists()
+}
+
+/// Waits for the kernel to take the namespaces of nodes that have ended apart.
+fn settle() -> anyhow::Result<()> {
+    if !netns::settle(PATIENCE).context("wait for namespaces to go")? {
+        log::warn!("the kernel is still taking namespaces apart");
     }
     Ok(())
 }
