@@ -62,6 +62,40 @@ services:
 }
 
 #[test]
+fn what_the_host_has_mounted_is_no_way_to_its_files() {
+    let compose = "services: {a: {volumes: ['./shared:/shared']}, b: {}}";
+    let Some(mut lab) = Lab::new("mounts under roots of their own", compose) else { return };
+    for folder in ["memory/deep", "bound/inner", "shared"] {
+        fs::create_dir_all(lab.world.path(folder)).unwrap();
+    }
+    lab.write("file", "of the host\n");
+    lab.write("other", "of the other\n");
+    // In memory, one within the other, one with a name that options have to be told apart from, and a single file.
+    lab.world.sh(
+        "mount -n -t tmpfs none memory && mkdir 'memory/a,b:c' && mount -n -t tmpfs none 'memory/a,b:c' \
+         && echo host >memory/file && echo host >'memory/a,b:c/file' && chown 1234:5678 memory \
+         && mount -n --bind bound bound && mount -n --bind other file && echo host >/run/file && rm -rf /run/mount",
+    );
+    lab.before = lab.world.machine();
+    let run = lab.up(&["--private-root"]);
+    assert_eq!(run.stderr, "");
+    let read = "cat memory/file 'memory/a,b:c/file' file /run/file; ls bound; stat -c %u:%g memory";
+    let host = lab.world.sh(read);
+    assert_eq!(host, "host\nhost\nof the other\nhost\ninner\n1234:5678\n");
+    assert_eq!(lab.sh("a", read), host);
+    lab.sh("a", "for it in memory/file 'memory/a,b:c/file' file /run/file; do echo of a >\"$it\"; done; rmdir bound/*");
+    assert_eq!(lab.sh("a", read), "of a\nof a\nof a\nof a\n1234:5678\n");
+    assert_eq!(lab.sh("b", read), host);
+    assert_eq!(lab.world.sh(read), host);
+    // But for what it is given.
+    lab.sh("a", "echo of a >/shared/file");
+    assert_eq!(lab.read("shared/file"), "of a\n");
+    lab.down();
+    lab.world.sh("umount -n memory/a,b:c memory bound file && rm -rf /run/mount /run/file");
+    lab.before = lab.world.machine();
+}
+
+#[test]
 fn volumes_and_folders_in_memory_may_be_where_the_host_has_no_place() {
     let compose = r#"
 services:
