@@ -7,6 +7,7 @@
 //! [`clone(2)`]: https://man7.org/linux/man-pages/man2/clone.2.html
 
 mod born;
+mod cover;
 mod enter;
 mod mounts;
 

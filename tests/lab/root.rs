@@ -30,22 +30,16 @@ services:
     let Some(lab) = private("roots of their own", compose, &[("file", "of the host\n")]) else { return };
     let file = lab.world.path("file");
     let file = file.to_str().unwrap();
-    let host = lab.world.sh("ls -A / /etc /usr /var; cat /etc/passwd");
-    lab.sh(
-        "a",
-        &format!("echo of a >{file}; mkdir /made; echo x >/usr/made; rm /etc/passwd; rm -r /var/lib"),
-    );
-    assert_eq!(
-        lab.sh("a", &format!("cat {file}; ls -d /made /usr/made; ls /etc/passwd 2>&1 || true"))
-            .lines()
-            .count(),
-        4
-    );
+    let host = lab.world.sh("ls -A / /usr; cat /etc/passwd");
+    // Nothing is removed that could be a mount of the host's.
+    lab.sh("a", &format!("echo of a >{file}; mkdir /made; echo x >/usr/made; rm /etc/passwd"));
+    let said = lab.sh("a", &format!("cat {file}; ls -d /made /usr/made; ls /etc/passwd 2>/dev/null || true"));
+    assert_eq!(said, "of a\n/made\n/usr/made\n");
     assert_eq!(
         lab.sh("b", &format!("cat {file}; ls -d /made /usr/made 2>/dev/null || true")),
         "of the host\n"
     );
-    assert_eq!(lab.world.sh("ls -A / /etc /usr /var; cat /etc/passwd"), host);
+    assert_eq!(lab.world.sh("ls -A / /usr; cat /etc/passwd"), host);
     assert_eq!(lab.read("file"), "of the host\n");
     // What is mounted below is there too: devices, /proc, /sys, /tmp.
     assert_eq!(

@@ -13,6 +13,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
+use crate::process::node::cover::cover_root;
 use crate::process::node::enter::join;
 use crate::process::node::{Bind, Net, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
@@ -55,7 +56,9 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let log = log.map_err(|it| format!("open {}: {it}", setup.log.display()))?;
     let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
     let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
-    let root = setup.layer.as_deref().map(mounts::cover_root).transpose().map_err(own_root)?;
+    let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
+    covered.iter().flat_map(|it| &it.notes).for_each(|it| say(talk, b'n', it, None));
+    let root = covered.map(|it| it.root);
     // What is mounted is the host's, and where it is mounted the node's.
     let binds =
         setup.binds.iter().map(|it| (it.target.as_path(), What::Bind(it, mounts::source(&it.source))));

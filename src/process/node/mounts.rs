@@ -12,7 +12,7 @@ use nix::unistd::{chdir, pivot_root};
 
 use crate::process::node::Bind;
 
-const NONE: Option<&str> = None;
+pub(super) const NONE: Option<&str> = None;
 
 /// What we mount stays in our mount namespace; what the host mounts later comes to us.
 pub(super) fn keep_to_ourselves() -> io::Result<()> {
@@ -33,75 +33,7 @@ pub(super) fn mount_kernel_views(own_network: bool) -> Vec<&'static str> {
     refused
 }
 
-/// Makes a layer in memory over the host's files: what is written there goes with the namespace. Answers where it is, for
-/// [`enter_root`].
-pub(super) fn cover_root(layer: &Path) -> io::Result<PathBuf> {
-    let under = mounted()?;
-    fs::create_dir_all(layer)?;
-    mount(Some("tmpfs"), layer, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
-    let [root, upper, work] = ["root", "upper", "work"].map(|it| layer.join(it));
-    for folder in [&root, &upper, &work] {
-        fs::create_dir(folder)?;
-    }
-    let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
-    if mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str())).is_err() {
-        // The attempt may have left something in its folders.
-        let [upper, work] = ["uppers", "works"].map(|it| layer.join(it));
-        fs::create_dir(&upper)?;
-        fs::create_dir(&work)?;
-        cover_parts(&root, &upper, &work)?;
-        return Ok(root);
-    }
-    let mut done: Vec<PathBuf> = Vec::new();
-    for path in under {
-        if path == Path::new("/") || done.iter().any(|it| path.starts_with(it)) {
-            continue;
-        }
-        let target = root.join(path.strip_prefix("/").unwrap_or(&path));
-        // What a mount hides cannot be reached, and is not missed.
-        if target.exists() {
-            bind_all(&path, &target)?;
-        }
-        done.push(path);
-    }
-    Ok(root)
-}
-
-/// A layer over each folder of the root. To a user namespace the kernel lends no folder that has mounts below it, since
-/// it could look behind them (`mount_namespaces(7)`): such folders are the host's own.
-fn cover_parts(root: &Path, upper: &Path, work: &Path) -> io::Result<()> {
-    bind_all(root, root)?;
-    for entry in fs::read_dir("/")? {
-        let entry = entry?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let target = root.join(&name);
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&path)?, &target)?;
-        } else if kind.is_dir() {
-            let (upper, work) = (upper.join(&name), work.join(&name));
-            for folder in [&target, &upper, &work] {
-                fs::create_dir(folder)?;
-            }
-            // In a user namespace the attributes that it keeps its books in have to be those of users.
-            let options = format!(
-                "lowerdir={},upperdir={},workdir={},userxattr",
-                path.display(),
-                upper.display(),
-                work.display()
-            );
-            mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-                .map_err(io::Error::from)
-                .or_else(|_| bind_all(&path, &target))?;
-        } else {
-            fs::File::create(&target)?;
-            bind_all(&path, &target)?;
-        }
-    }
-    Ok(())
-}
-
-fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
 }
 
@@ -117,7 +49,7 @@ pub(super) fn enter_root(root: &Path, between: impl FnOnce()) -> io::Result<()> 
 }
 
 /// Where file systems are mounted, outer ones first.
-fn mounted() -> io::Result<Vec<PathBuf>> {
+pub(super) fn mounted() -> io::Result<Vec<PathBuf>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     let mut paths: Vec<PathBuf> =
         text.lines().filter_map(|it| it.split(' ').nth(4)).map(|it| PathBuf::from(unescaped(it))).collect();

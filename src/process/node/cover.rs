@@ -1,0 +1,166 @@
+//! A root file system of a node's own: layers in memory over the host's mounts, which go with the namespace.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::process::node::mounts::{NONE, bind_all, mounted};
+
+/// Where the kernel shows itself: what is written there is no file.
+const VIEWS: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// The longest file, in bytes, that is copied.
+const LONGEST: u64 = 1 << 20;
+
+/// A root file system to enter.
+#[derive(Debug)]
+pub(super) struct Covered {
+    pub(super) root: PathBuf,
+    /// What of it is the host's all the same.
+    pub(super) notes: Vec<String>,
+}
+
+/// Covers all of the host's files by a layer for each mount, at `layer`.
+pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
+    let under = mounted()?;
+    fs::create_dir_all(layer)?;
+    mount(Some("tmpfs"), layer, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+    let root = layer.join("root");
+    fs::create_dir(&root)?;
+    let mut cover = Cover { layer, under: &under, count: 0 };
+    cover.folder(Path::new("/"), &root)?;
+    let mut notes = Vec::new();
+    let mut whole: Vec<&Path> = Vec::new();
+    for path in under.iter().filter(|it| *it != Path::new("/")) {
+        let target = below(&root, path);
+        // What a mount hides cannot be reached, and is not missed.
+        if whole.iter().any(|it| path.starts_with(it)) || !target.exists() {
+            continue;
+        }
+        if !VIEWS.iter().any(|it| path.starts_with(it)) {
+            match cover.any(path, &target) {
+                Ok(()) => continue,
+                Err(error) => notes.push(format!(
+                    "{}: what is written there is written to the host's files: {error}",
+                    path.display()
+                )),
+            }
+        }
+        bind_all(path, &target)?;
+        whole.push(path);
+    }
+    Ok(Covered { root, notes })
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A file system in memory to take what is written.
+struct Cover<'a> {
+    layer: &'a Path,
+    /// Where the host has mounts.
+    under: &'a [PathBuf],
+    /// Folders in the layer, which have numbers for names.
+    count: u32,
+}
+
+impl Cover<'_> {
+    /// A new path in the layer.
+    fn next(&mut self) -> PathBuf {
+        self.count += 1;
+        self.layer.join(self.count.to_string())
+    }
+
+    fn any(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        if fs::metadata(path)?.is_dir() { self.folder(path, target) } else { self.file(path, target) }
+    }
+
+    /// Mounts a folder of the host, and what is going to be written there, at `target`.
+    fn folder(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        match self.overlay(path, target) {
+            // In a user namespace the host's mounts are not to be taken off what is below them: then each folder
+            // without any is covered by itself.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), NONE)?;
+                like(path, target)?;
+                self.parts(path, target)
+            }
+            result => result,
+        }
+    }
+
+    fn overlay(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        let folder = self.next();
+        let (upper, work) = (folder.join("upper"), folder.join("work"));
+        fs::create_dir_all(&upper)?;
+        fs::create_dir(&work)?;
+        like(path, &upper)?;
+        let [lower, upper, work] = [path, &upper, &work].map(option);
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let overlay =
+            |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
+        // In a user namespace the attributes that it keeps its books in have to be those of users.
+        Ok(overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?)
+    }
+
+    /// Makes what is in a folder in another one, part by part.
+    fn parts(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let (kind, path, target) = (entry.file_type()?, entry.path(), target.join(entry.file_name()));
+            if kind.is_symlink() {
+                symlink(fs::read_link(&path)?, &target)?;
+                continue;
+            }
+            if !kind.is_dir() {
+                fs::File::create(&target)?;
+                self.file(&path, &target).or_else(|_| bind_all(&path, &target))?;
+                continue;
+            }
+            fs::create_dir(&target)?;
+            if self.under.contains(&path) {
+                continue;
+            }
+            if self.under.iter().any(|it| it.starts_with(&path)) {
+                like(&path, &target)?;
+                self.parts(&path, &target)?;
+            } else {
+                self.overlay(&path, &target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a copy of a file at its place, where there is one already; what is no plain file, itself.
+    fn file(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() {
+            return bind_all(path, target);
+        }
+        if metadata.len() > LONGEST {
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        }
+        let copy = self.next();
+        fs::copy(path, &copy)?;
+        like(path, &copy)?;
+        bind_all(&copy, target)
+    }
+}
+
+/// Gives a file the mode and, as far as may be, the owner of another.
+fn like(path: &Path, new: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    // A user namespace has no numbers for others than its own user.
+    let _ = chown(new, Some(metadata.uid()), Some(metadata.gid()));
+    fs::set_permissions(new, metadata.permissions())
+}
+
+/// A path as a value of mount options.
+fn option(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.chars().flat_map(|it| "\\:,".contains(it).then_some('\\').into_iter().chain([it])).collect()
+}
