@@ -191,7 +191,7 @@ impl Daemon {
         let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is no lab") };
         anyhow::ensure!(!keeper.ending, LAB_ENDS);
         let asked = (keeper.read)(request, &keeper.lab)?;
-        if !asked.network.stays_inside() {
+        if !asked.network.stays_inside() && !self.reconciler.own().no_host {
             keeper.lab.set_uses_host()?;
         }
         keeper.lab.set(asked.nodes, Instant::now())?;

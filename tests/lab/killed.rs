@@ -95,7 +95,7 @@ fn cleans_up(lab: &Lab, round: usize, what: &str) {
         let gone = run.stderr.starts_with("error: there is no lab `test`");
         assert!(run.code == 0 || gone, "{what}: {run:?}\n{}", lab.keepers_log());
     }
-    assert!(!lab.folder().exists(), "{what}: {}", lab.world.sh("ls -lR /run/conlink; ps ax"));
+    assert!(!lab.folder().exists(), "{what}: {}", lab.world.sh("ls -lR /run/conlink; cat /proc/[0-9]*/comm"));
     lab.world.expect(&lab.before);
 }
 

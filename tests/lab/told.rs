@@ -55,7 +55,7 @@ services:
 }
 
 #[test]
-fn followed_logs_show_what_a_restarted_or_new_node_prints() {
+fn followed_logs_show_what_a_restarted_node_prints() {
     let compose = r#"
 services:
   a: {restart: always, command: [sh, -c, "echo begun; exec sleep 1000"]}

@@ -30,7 +30,7 @@ pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
         end(place)?;
         if uses_host {
             // What is theirs on the host, say a MAC address, is free only then.
-            settle()?;
+            settle();
         }
         let claim = place.claim()?;
         if place.keeper().is_none() {
@@ -68,7 +68,7 @@ pub(super) fn end(place: &Place) -> anyhow::Result<()> {
 /// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
 pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
     if uses_host(place) {
-        settle()?;
+        settle();
         clear_host(place)?;
     }
     for entry in std::fs::read_dir(place.folder()).context("read the lab's folder")? {
@@ -88,11 +88,12 @@ fn uses_host(place: &Place) -> bool {
 }
 
 /// Waits for the kernel to take the namespaces of nodes that have ended apart.
-fn settle() -> anyhow::Result<()> {
-    if !netns::settle(PATIENCE).context("wait for namespaces to go")? {
-        log::warn!("the kernel is still taking namespaces apart");
+fn settle() {
+    match netns::settle(PATIENCE) {
+        Ok(true) => {}
+        Ok(false) => log::warn!("the kernel is still taking namespaces apart"),
+        Err(error) => log::warn!("wait for namespaces to go: {error}"),
     }
-    Ok(())
 }
 
 /// The same plan as for everything else: nothing is desired any more.
