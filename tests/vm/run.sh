@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 DIR=$SETUP_DIR/vm
 GUEST=$DIR/guest
 # Seconds; emulated code takes 10 to 20 times as long as the machine's own.
-LIMIT=${CONLINK_VM_LIMIT:-280}
+LIMIT=${CONLINK_VM_LIMIT:-600}
 FILTERS=("$@")
 # Of the library those that a kernel with everything makes a difference for.
 LIBRARY=("$@")
