@@ -330,7 +330,10 @@ fn name() -> impl Strategy<Value = String> {
         4 => "[a-z][a-z0-9_.-]{0,9}",
         1 => proptest::sample::select(HOSTILE.iter().filter(|it| !it.contains('\0')).map(|it| (*it).to_owned()).collect::<Vec<_>>()),
         // Placeholders are another matter.
-        1 => "\\PC{1,12}".prop_map(|it| it.replace("{{", "{").trim().to_owned()).prop_filter("empty", |it| !it.is_empty()),
+        1 => "\\PC{1,12}".prop_map(|it| it.replace("{{", "{").trim().to_owned()).prop_filter(
+            "empty, or shown by an escape",
+            |it| !it.is_empty() && !it.contains(['\u{2028}', '\u{2029}']),
+        ),
     ]
 }
 
