@@ -127,16 +127,18 @@ impl NameArgs {
             return Place::find(&name);
         }
         let labs = Place::all();
-        let here = up::project_here();
-        if let Some(place) = here.and_then(|it| labs.iter().find(|lab| lab.name() == it)) {
-            return Ok(place.clone());
-        }
         match labs.as_slice() {
-            [one] => Ok(one.clone()),
             [] => bail!("there is no lab: `conlink lab up` starts one"),
-            several => bail!(
+            // Whatever project is here, there is no other.
+            [one] => return Ok(one.clone()),
+            _ => {}
+        }
+        let here = up::project_here();
+        match here.and_then(|it| labs.iter().find(|lab| lab.name() == it)) {
+            Some(place) => Ok(place.clone()),
+            None => bail!(
                 "there are several labs, say which by --name: {}",
-                several.iter().map(Place::name).collect::<Vec<_>>().join(", ")
+                labs.iter().map(Place::name).collect::<Vec<_>>().join(", ")
             ),
         }
     }

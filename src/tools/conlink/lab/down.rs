@@ -67,6 +67,7 @@ pub(super) fn end(place: &Place) -> anyhow::Result<()> {
 
 /// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
 pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
+    place.wait_for_last(PATIENCE)?;
     if uses_host(place) {
         settle();
         clear_host(place)?;

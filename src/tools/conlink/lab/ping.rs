@@ -22,7 +22,7 @@ use crate::{err, out};
 pub(in crate::tools::conlink) struct PingArgs {
     #[command(flatten)]
     name: NameArgs,
-    /// How many requests, a second apart; with several pairs, how often each is tried
+    /// How many requests; with several pairs, how often each is tried
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
     /// Seconds from one request to the next

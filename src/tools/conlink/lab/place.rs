@@ -5,14 +5,16 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
+use crate::process::node;
 use crate::tools::conlink::client::{Kind, Server};
 
 /// A lab's folder.
@@ -151,7 +153,25 @@ impl Place {
         let file =
             OpenOptions::new().create(true).write(true).truncate(false).open(&path).with_context(what)?;
         fcntl(&file, FcntlArg::F_SETLK(&whole_file())).with_context(what)?;
+        // As the host counts, whose `/proc` is still ours.
+        let number = fs::read_link("/proc/self").with_context(what)?;
+        file.set_len(0).with_context(what)?;
+        // By the same file: to close another one would give the lock up (`fcntl_locking(2)`).
+        (&file).write_all(number.as_os_str().as_encoded_bytes()).with_context(what)?;
         Ok(file)
+    }
+
+    /// Waits for the last keeper, if it is on its way out: a process gives its locks up before its namespaces end. The
+    /// number may be another process's by now, which has no such name.
+    pub(super) fn wait_for_last(&self, limit: Duration) -> anyhow::Result<()> {
+        let number = fs::read_to_string(self.lock_path()).unwrap_or_default();
+        let Ok(pid) = number.trim().parse::<i32>() else { return Ok(()) };
+        let Ok(process) = node::pidfd(pid) else { return Ok(()) };
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.starts_with("conlink: ") && !self.is_kept() {
+            node::wait_for_end(process.as_fd(), limit).context("wait for the lab to end")?;
+        }
+        Ok(())
     }
 
     /// Does a process keep the lab?
@@ -171,7 +191,7 @@ impl Place {
     /// (`fcntl_locking(2)`).
     pub(super) fn keeper(&self) -> Option<OwnedFd> {
         let pid = self.holder().filter(|it| *it > 0)?;
-        let process = crate::process::node::pidfd(pid).ok()?;
+        let process = node::pidfd(pid).ok()?;
         // Were the number another process's by now, the lock would not be that one's.
         (self.holder()? == pid).then_some(process)
     }

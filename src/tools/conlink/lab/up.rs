@@ -62,9 +62,14 @@ fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
 
 /// Makes the lab what is asked for, with a keeper where it has none. With `tie` it must have none.
 fn start(place: &Place, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
+    let to_be_tied = tie.is_some();
     for _ in 0..10 {
         let claim = place.claim()?;
         match place.keeper() {
+            // Another one would not end with us.
+            None if to_be_tied && tie.is_none() => {
+                anyhow::bail!("lab `{}` was ended meanwhile", place.name());
+            }
             // What is left is of one whose keeper was killed.
             None => {
                 down::clear(place)?;
