@@ -1,12 +1,12 @@
 //! The loop: events in, effects performed.
 //!
-//! One thread. Engine calls, signals and the clock wait their turn in tokio; the kernel answers within the system
-//! call, so its work is done in place, while the engine prepares its next answer on its own time.
+//! The loop waits for nothing but events: engine calls, signals, requests and the clock are tasks of tokio's on this
+//! thread, and the kernel's work is done by another one ([`worker`]), which tells what came of it.
 
-mod converge;
 mod keeper;
 mod listen;
 mod serve;
+mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::container::{Container, ContainerId};
 use crate::daemon::serve::Request;
 use crate::docker::Engine;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, netns};
 use crate::network::{Command, Network};
-use crate::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler, Unreachable};
+use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
-pub use converge::{Mode, converge};
 pub use keeper::{Asked, Keeping, LAB_ENDS, Read};
 
 use keeper::{Keeper, Stir, Stirs};
+use worker::{Attach, Work, Worked, Worker};
 
 /// What users and their scripts look for in the log. Printed when it is true, and never otherwise.
 pub const ALL_CONNECTED: &str = "All links connected";
@@ -44,6 +44,20 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a change waits for those that come with it: most containers that start are not ours, and are asked about.
 const PUBLISH_AFTER: Duration = Duration::from_millis(10);
+
+/// How long notices of the kernel wait for those that come with them.
+const HEAR_AFTER: Duration = Duration::from_millis(10);
+
+/// How far the loop goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Until it is told to stop.
+    Run,
+    /// Until what runs now is wired.
+    Once,
+    /// Print what would be done, do nothing.
+    DryRun,
+}
 
 /// What the loop runs with.
 #[derive(Debug)]
@@ -69,6 +83,7 @@ pub type Print = fn(&str) -> anyhow::Result<()>;
 enum Message {
     Event(Event),
     Lab(Stir),
+    Worked(Worked),
     /// An inspection's answer, before the namespace is taken hold of.
     Inspected {
         engine: EngineId,
@@ -81,24 +96,29 @@ enum Message {
 
 /// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
 pub async fn run(setup: Setup) -> anyhow::Result<u8> {
-    let Setup { network, own, engines, kernel, mode, print, socket, mut lab } = setup;
+    let Setup { network, own, engines, mut kernel, mode, print, socket, mut lab } = setup;
     let ids: Vec<EngineId> = engines.keys().copied().chain(lab.as_ref().map(|_| EngineId::Lab)).collect();
     let reconciler = Reconciler::new(network, own, &ids, mode != Mode::Run);
     let (sender, mut messages) = mpsc::unbounded_channel();
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut watch = listen::Watch::new(&kernel)?;
+    let mut notices = match mode {
+        Mode::Run => Some(listen::Notices::new(&mut kernel)?),
+        Mode::Once | Mode::DryRun => None,
+    };
     let mut switch = listen::SwitchWatch::default();
     let mut stirs = lab.as_mut().map(Stirs::new).transpose()?;
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
-        kernel,
+        worker: Worker::start(kernel, mode, print, sender.clone())?,
         mode,
-        print,
         sender,
         inspections: Rc::new(Semaphore::new(INSPECTIONS)),
         wake_at: None,
+        hear_at: None,
+        stopping: false,
+        is_ending: false,
         exit: None,
         published: watch::Sender::new(Rc::new(Value::Null)),
         published_at: None,
@@ -122,19 +142,33 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
     }
     loop {
-        let (wake_at, publish_at) = (daemon.wake_at, daemon.publish_at);
+        let (wake_at, publish_at, hear_at) = (daemon.wake_at, daemon.publish_at, daemon.hear_at);
         let lab_wake_at = daemon.keeper.as_ref().and_then(|it| it.lab.wake_at());
-        let mut message = tokio::select! {
+        let message = tokio::select! {
             // Signals first: under a flood of events they must still be heard, and those who watch be told.
             biased;
-            _ = terminate.recv() => Message::Event(Event::Stop),
-            _ = interrupt.recv() => Message::Event(Event::Stop),
+            _ = terminate.recv() => match daemon.stop() {
+                Some(it) => it,
+                None => std::process::exit(128 + SignalKind::terminate().as_raw_value()),
+            },
+            _ = interrupt.recv() => match daemon.stop() {
+                Some(it) => it,
+                None => std::process::exit(128 + SignalKind::interrupt().as_raw_value()),
+            },
             () = listen::sleep_until(publish_at) => {
                 daemon.publish();
                 continue;
             }
+            () = listen::sleep_until(hear_at) => {
+                daemon.hear_at = None;
+                daemon.worker.push(Work::Hear);
+                continue;
+            }
+            () = listen::Notices::next(&mut notices), if hear_at.is_none() => {
+                daemon.hear_at = Some(Instant::now() + HEAR_AFTER);
+                continue;
+            }
             Some(it) = messages.recv() => it,
-            names = watch.vanished() => Message::Event(Event::Vanished { names }),
             () = switch.ended() => {
                 log::warn!("a daemon of Open vSwitch has ended: it is started again");
                 Message::Event(Event::SwitchEnded)
@@ -146,25 +180,31 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 Message::Event(Event::Wake)
             }
         };
-        if matches!(message, Message::Event(Event::Stop)) {
-            listen::exit_on_next_signal();
-            // Its nodes go before its network does.
-            if daemon.keeper.is_some() {
-                message = Message::Lab(Stir::Untied);
+        match message {
+            Message::Worked(Worked::Switch(files)) => switch.follow(files),
+            Message::Worked(Worked::SwitchStopped(result)) => {
+                if let Err(error) = result {
+                    log::error!("{error}");
+                    return Ok(1);
+                }
+                return Ok(daemon.exit.unwrap_or(0));
             }
+            Message::Event(Event::SwitchEnded) => {
+                daemon.take(Message::Event(Event::SwitchEnded));
+                daemon.worker.push(Work::FollowSwitch);
+            }
+            message => daemon.take(message),
         }
-        daemon.take(message);
         daemon.schedule_publishing();
-        switch.follow(&daemon.kernel);
-        if let Some(code) = daemon.exit {
+        if let Some(code) = daemon.exit
+            && !daemon.is_ending
+        {
             // What is wired once stays wired.
-            if mode == Mode::Run
-                && let Err(error) = daemon.kernel.stop_ovs()
-            {
-                log::error!("{error}");
-                return Ok(1);
+            if mode != Mode::Run {
+                return Ok(code);
             }
-            return Ok(code);
+            daemon.is_ending = true;
+            daemon.worker.push(Work::StopSwitch);
         }
     }
 }
@@ -172,12 +212,17 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
 struct Daemon {
     reconciler: Reconciler,
     engines: BTreeMap<EngineId, Rc<Engine>>,
-    kernel: Kernel,
+    worker: Worker,
     mode: Mode,
-    print: Print,
     sender: mpsc::UnboundedSender<Message>,
     inspections: Rc<Semaphore>,
     wake_at: Option<Instant>,
+    /// When the worker is asked what others changed.
+    hear_at: Option<Instant>,
+    /// A signal to end was heard.
+    stopping: bool,
+    /// All is done but the end of Open vSwitch.
+    is_ending: bool,
     exit: Option<u8>,
     /// The status that those who watch were told last.
     published: watch::Sender<Rc<Value>>,
@@ -188,13 +233,27 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// Begins to end, at the first signal. None at a second one: whoever signals twice does not want to wait for the
+    /// end of the work.
+    fn stop(&mut self) -> Option<Message> {
+        if std::mem::replace(&mut self.stopping, true) {
+            return None;
+        }
+        // A lab's nodes go before its network does.
+        Some(match self.keeper {
+            Some(_) => Message::Lab(Stir::Untied),
+            None => Message::Event(Event::Stop),
+        })
+    }
+
     /// Handles a message and all that follows from it at once.
     fn take(&mut self, message: Message) {
         let mut events = VecDeque::new();
         match message {
-            Message::Event(event) => events.push_back(event),
+            Message::Event(event) | Message::Worked(Worked::Event(event)) => events.push_back(event),
+            Message::Worked(Worked::Switch(_) | Worked::SwitchStopped(_)) => {}
             Message::Inspected { engine, id, ticket, found } => {
-                events.push_back(self.attach(engine, id, ticket, found));
+                events.extend(self.attach(engine, id, ticket, found));
             }
             Message::Request(request) => self.answer(request),
             Message::Lab(stir) => self.stirred(stir, &mut events),
@@ -250,53 +309,73 @@ impl Daemon {
         }
     }
 
-    /// Takes hold of a container's namespace, unless it has died since.
+    /// Has a container's namespace taken hold of, unless it has died since.
     fn attach(
         &mut self,
         engine: EngineId,
         id: ContainerId,
         ticket: u64,
         found: Option<(Container, u32)>,
-    ) -> Event {
-        let found = match found {
-            None => None,
-            Some((container, pid)) => match self.kernel.attach(&id, pid) {
-                Ok(netns) => Some(Found { container, netns }),
-                Err(error) if error.is_gone() => None,
-                Err(error) => {
-                    let (message, help) = (error.to_string(), error.hint().map(str::to_owned));
-                    let container = Some(container);
-                    return Event::Unreachable(Unreachable { engine, id, container, ticket, message, help });
-                }
-            },
+    ) -> Option<Event> {
+        let Some((container, pid)) = found else {
+            return Some(Event::Inspected { engine, id, ticket, found: None });
         };
-        Event::Inspected { engine, id, ticket, found }
+        match netns::of_process(pid) {
+            Ok(netns) => {
+                let attach = Attach { engine, ticket, container, netns, loopback: false };
+                self.worker.push(Work::Attach(Box::new(attach)));
+                None
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Some(Event::Inspected { engine, id, ticket, found: None })
+            }
+            Err(error) => Some(Event::Unreachable(Unreachable {
+                engine,
+                id,
+                container: Some(container),
+                ticket,
+                message: format!("open the network namespace of process {pid}: {error}"),
+                help: None,
+            })),
+        }
     }
 
     fn perform(&mut self, effect: Effect, events: &mut VecDeque<Event>) {
         match effect {
             Effect::Inspect { engine: EngineId::Lab, id, ticket } => {
-                events.push_back(self.inspect_node(id, ticket));
+                events.extend(self.inspect_node(id, ticket));
             }
             Effect::Inspect { engine, id, ticket } => self.inspect(engine, id, ticket),
-            Effect::Release(id) => self.kernel.detach(&id),
+            Effect::Release(id) => self.worker.push(Work::Detach(id)),
             Effect::Converge(job) => {
-                let outcome = converge::converge(&mut self.kernel, &job, self.mode, self.print);
-                events.push_back(Event::Done { about: job.about, outcome });
+                if job.about == About::Teardown {
+                    // Nothing of what was still to be done is wanted any more.
+                    self.worker.clear();
+                }
+                self.worker.push(Work::Converge(job));
             }
             Effect::Exec { engine: EngineId::Lab, id, name, commands } => {
                 events.extend(self.run_in_node(id, &name, &commands));
             }
             Effect::Exec { engine, id, name, commands } => self.exec(engine, id, name, commands),
             Effect::WakeAt(at) => self.wake_at = Some(at),
-            // What a dry run has to say is its plan, and what is in the way.
-            Effect::Log(log::Level::Info, _) if self.mode == Mode::DryRun => {}
-            Effect::Log(level, text) => log::log!(level, "{text}"),
+            Effect::Notify(notice) => self.say(&notice),
             Effect::Announce => match self.mode {
                 Mode::Run | Mode::Once => log::info!("{ALL_CONNECTED}"),
                 Mode::DryRun => {}
             },
             Effect::Exit(code) => self.exit = Some(code),
+        }
+    }
+
+    fn say(&self, notice: &Notice) {
+        // What a dry run has to say is its plan, and what is in the way.
+        if self.mode == Mode::DryRun && notice.level() == log::Level::Info {
+            return;
+        }
+        log::log!(notice.level(), "{notice}");
+        if let Some(help) = notice.help() {
+            log::log!(notice.level(), "hint: {help}");
         }
     }
 

@@ -19,30 +19,35 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::ethtool::Ethtool;
 use crate::plan::{
-    Change, Interface, Kind, Look, Mark, Ns, Observed, OvsBridge, Space, StackedKind, Step, When, Which,
-    is_making,
+    Change, Interface, Kind, Look, Mark, Names, News, Ns, Observed, OvsBridge, Space, StackedKind, Step,
+    When, Which, is_making,
 };
 
-pub use monitor::Monitor;
 pub use netlink::Error;
 pub use ovs::{Datapath, probe};
 pub use watch::{Seen, SeenAddr, SeenRoute, Watch};
 
 use ethtool::{Ioctl, Strings};
+use monitor::Monitor;
 use netlink::Netlink;
 use nft::Nft;
 use ovs::Ovs;
 use tc::Classifier;
+
+/// ETH_DATA_LEN: the MTU of a new bridge.
+const DEFAULT_MTU: u32 = 1500;
 
 /// A namespace that is open, with the sockets inside it.
 #[derive(Debug)]
@@ -54,14 +59,44 @@ struct Open {
     /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
     /// next look puts it right.
     indices: BTreeMap<IfName, u32>,
+    /// Where somebody wants to know what others change.
+    monitor: Option<Monitor>,
 }
 
 impl Open {
-    fn new(netns: File) -> Result<Self, Error> {
-        let opened = netns::inside(&netns, || Ok((Netlink::open()?, Ioctl::open()?, Nft::open()?)));
-        let (netlink, ioctl, nft) =
+    /// With `listener` what others change here is heard, and makes that readable.
+    fn new(netns: File, listener: Option<&Epoll>) -> Result<Self, Error> {
+        let opened = netns::inside(&netns, || {
+            let netlink = Netlink::open()?;
+            let monitor = listener.map(|_| Monitor::open(netlink.port()?)).transpose()?;
+            Ok((netlink, Ioctl::open()?, Nft::open()?, monitor))
+        });
+        let (netlink, ioctl, nft, monitor) =
             opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
-        Ok(Self { netns, netlink, ioctl, nft, indices: BTreeMap::new() })
+        let open = Self { netns, netlink, ioctl, nft, indices: BTreeMap::new(), monitor };
+        if let (Some(listener), Some(monitor)) = (listener, &open.monitor) {
+            listen(listener, monitor.sockets())?;
+        }
+        Ok(open)
+    }
+
+    /// Listens to what becomes of the rules of nf_tables too.
+    fn listen_to_rules(&mut self, listener: &Epoll) -> Result<(), Error> {
+        let Some(monitor) = self.monitor.as_mut().filter(|it| !it.hears_rules()) else { return Ok(()) };
+        let socket = netns::inside(&self.netns, Monitor::rules);
+        let socket = socket.map_err(|it| Error::new("listen to nf_tables", it))?;
+        listen(listener, [socket.as_fd()])?;
+        monitor.add_rules(socket);
+        Ok(())
+    }
+
+    /// What others changed since the last look.
+    fn news(&mut self) -> (Names, bool) {
+        let Some(monitor) = &mut self.monitor else { return (Names::default(), false) };
+        let monitor::Pending { mut names, indices, lost } = monitor.news();
+        let known = self.indices.iter().filter(|(_, it)| indices.contains(it));
+        names.changed.extend(known.map(|(name, _)| name.to_string()));
+        (names, lost)
     }
 
     fn index(&mut self, name: &IfName) -> Result<u32, Error> {
@@ -136,6 +171,17 @@ impl Open {
     }
 }
 
+fn listen<'a>(
+    listener: &Epoll,
+    sockets: impl IntoIterator<Item = std::os::fd::BorrowedFd<'a>>,
+) -> Result<(), Error> {
+    for socket in sockets {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        listener.add(socket, event).map_err(|it| Error::new("listen to the kernel's notices", it))?;
+    }
+    Ok(())
+}
+
 /// Open vSwitch, which is not there until a bridge of its mode is.
 #[derive(Debug, Default)]
 struct Switch {
@@ -174,20 +220,54 @@ pub struct Kernel {
     classifier: Classifier,
     feature_names: Option<Strings>,
     switch: Switch,
+    /// Readable when others changed something in a namespace that we hold.
+    listener: Option<Epoll>,
 }
 
 impl Kernel {
     /// `bridges` is the namespace for bridges and outer ends.
     pub fn new(bridges: File) -> Result<Self, Error> {
         Ok(Self {
-            bridges: Open::new(bridges)?,
+            bridges: Open::new(bridges, None)?,
             host: Host::First,
             spaces: BTreeMap::new(),
             containers: BTreeMap::new(),
             classifier: Classifier::Matchall,
             feature_names: None,
             switch: Switch::default(),
+            listener: None,
         })
+    }
+
+    /// Listens from now on to what others change in the namespaces that we hold. The answer can be read from when there
+    /// is something to be told by [`Kernel::news`].
+    pub fn listen(&mut self) -> Result<OwnedFd, Error> {
+        let what = "listen to the kernel's notices";
+        let listener = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|it| Error::new(what, it))?;
+        let netns = self.bridges.netns.try_clone().map_err(|it| Error::new(what, it))?;
+        self.bridges = Open::new(netns, Some(&listener))?;
+        let readable = listener.0.try_clone().map_err(|it| Error::new(what, it))?;
+        self.listener = Some(listener);
+        Ok(readable)
+    }
+
+    /// What others changed since the last look at it. Our own changes are looked at by whoever makes them.
+    pub fn news(&mut self) -> News {
+        let mut news = News::default();
+        let (names, lost) = self.bridges.news();
+        (news.bridges, news.lost) = (names, lost);
+        if let Host::Open(open) = &mut self.host {
+            let (names, lost) = open.news();
+            news.host = names;
+            news.lost |= lost;
+        }
+        for (inode, open) in &mut self.spaces {
+            let (names, lost) = open.news();
+            if lost || !names.is_empty() {
+                news.inside.insert(*inode);
+            }
+        }
+        news
     }
 
     /// Takes hold of a container's namespace by its first process; answers the namespace's inode.
@@ -210,7 +290,7 @@ impl Kernel {
             self.detach(id);
         }
         if let std::collections::btree_map::Entry::Vacant(entry) = self.spaces.entry(inode) {
-            entry.insert(Open::new(netns)?);
+            entry.insert(Open::new(netns, self.listener.as_ref())?);
         }
         self.containers.insert(id.clone(), inode);
         Ok(inode)
@@ -243,7 +323,7 @@ impl Kernel {
                         };
                     }
                 };
-                self.host = Host::Open(Box::new(Open::new(netns)?));
+                self.host = Host::Open(Box::new(Open::new(netns, self.listener.as_ref())?));
                 self.open(ns)
             }
             Ns::Container(id) => {
@@ -339,6 +419,15 @@ impl Kernel {
         let mut strings = self.feature_names.take();
         let open = self.open(ns)?;
         let mut space = Space::default();
+        if let Some(monitor) = &mut open.monitor {
+            match &look.interfaces {
+                Which::All if is_container => monitor.forget_all(),
+                Which::All => monitor.forget_everything_but_rules(look.nat == When::Always),
+                Which::Names(names) => {
+                    monitor.forget(names.iter().map(IfName::as_str), look.nat == When::Always);
+                }
+            }
+        }
         match &look.interfaces {
             Which::All => {
                 space.interfaces = link::dump(&mut open.netlink)?.into_iter().collect();
@@ -379,12 +468,18 @@ impl Kernel {
                     .map_err(|it| Error::new("read whether packets are forwarded", it))?;
             }
         }
+        let has_rules = !space.nat.is_empty();
         for (name, wanted) in &look.ethtool {
             if let Some(interface) = space.interfaces.get_mut(name) {
                 open.observe_ethtool(name, wanted, interface, &mut strings);
             }
         }
         self.feature_names = strings;
+        if has_rules && let Some(listener) = self.listener.take() {
+            let heard = self.open(ns).and_then(|it| it.listen_to_rules(&listener));
+            self.listener = Some(listener);
+            heard?;
+        }
         Ok(space)
     }
 
@@ -415,6 +510,11 @@ impl Kernel {
                     ..Change::default()
                 };
                 let index = open.index(name)?;
+                if options.mtu == Some(DEFAULT_MTU) {
+                    // That it has this one already would not count as setting it.
+                    let other = Change { mtu: Some(DEFAULT_MTU - 1), ..Change::default() };
+                    link::set(&mut open.netlink, index, &other, None, what)?;
+                }
                 link::set(&mut open.netlink, index, &change, None, what)
             }
             Step::SetBridge { name, options, .. } => {
@@ -639,11 +739,6 @@ impl Kernel {
             result = result.and(link::del_index(&mut open.netlink, index, || format!("del {name}")));
         }
         result
-    }
-
-    /// Listens to what becomes of interfaces where bridges live.
-    pub fn watch(&self) -> Result<Monitor, Error> {
-        Monitor::open(&self.bridges.netns).map_err(|it| Error::new("listen to the kernel's notices", it))
     }
 }
 

@@ -37,6 +37,7 @@ pub mod reconcile;
 pub mod route;
 pub mod service;
 mod tools;
+pub mod wire;
 pub mod words;
 
 use std::ffi::{OsStr, OsString};

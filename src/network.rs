@@ -177,6 +177,10 @@ pub struct Link {
     pub netem_in: Option<Netem>,
     pub nat: Option<IpAddr>,
     pub forwards: Vec<Forward>,
+    /// All of the link is wanted, or nothing of it.
+    pub required: bool,
+    /// What somebody changes of the link is repaired.
+    pub repair: bool,
     /// `FILE:LINE:COL` of the entry that it comes from.
     pub origin: String,
 }
@@ -232,6 +236,18 @@ impl LinkKind {
             | Self::Ipvlan { place, .. }
             | Self::Ipvtap { place, .. } => Some(*place),
             Self::Dummy => None,
+        }
+    }
+
+    /// The interface that it is on, for a kind that has one.
+    pub fn parent(&self) -> Option<&IfName> {
+        match self {
+            Self::Vlan { parent, .. }
+            | Self::Macvlan { parent, .. }
+            | Self::Macvtap { parent, .. }
+            | Self::Ipvlan { parent, .. }
+            | Self::Ipvtap { parent, .. } => Some(parent),
+            Self::Veth { .. } | Self::Dummy => None,
         }
     }
 }

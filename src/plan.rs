@@ -10,16 +10,20 @@
 //! those being made.
 
 mod bridge;
+mod drift;
 mod ethtool;
 mod forward;
 mod link;
 mod mark;
 mod nat;
 mod netem;
+mod news;
 mod observed;
+mod outcome;
 mod patch;
 mod step;
 mod tunnel;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,11 +36,14 @@ use crate::netem::Netem;
 use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
 
 pub use mark::{Mark, is_making, making};
+pub use news::{Names, News};
 pub use observed::{
     FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
     Qdisc, Space, When, Which,
 };
+pub use outcome::{Drift, Failure, Outcome};
 pub use step::{Change, StackedKind, Step};
+pub use undo::undo;
 
 /// IFA_PROTO and rtm_protocol of addresses and routes that are ours to remove.
 pub const PROTOCOL: u8 = 0xc2;
@@ -57,6 +64,8 @@ pub struct Desired {
     /// Containers whose namespaces are looked at, links or not.
     pub inside: BTreeSet<ContainerId>,
     pub scope: Scope,
+    /// What was as described before: what somebody changed of it since is left alone, and told.
+    pub settled: BTreeSet<Subject>,
 }
 
 /// A bridge of mode linux or ovs.
@@ -136,20 +145,18 @@ impl Plan {
         self.groups.iter().map(|it| it.steps.len()).sum()
     }
 
-    fn push(&mut self, subject: Subject, steps: Vec<Step>, undo: Vec<Step>) {
+    fn push(&mut self, subject: Subject, steps: Vec<Step>) {
         if !steps.is_empty() {
-            self.groups.push(Group { subject, steps, undo });
+            self.groups.push(Group { subject, steps });
         }
     }
 }
 
-/// Steps that belong together: the first that fails ends them, and `undo` is done.
+/// Steps about one thing, in the order to apply them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub subject: Subject,
     pub steps: Vec<Step>,
-    /// Leaves what the group is about absent rather than half there.
-    pub undo: Vec<Step>,
 }
 
 /// What a group of steps or a problem is about.
@@ -229,6 +236,7 @@ impl Desired {
             forwards: None,
             inside: BTreeSet::new(),
             scope,
+            settled: BTreeSet::new(),
         }
     }
 
@@ -327,6 +335,12 @@ impl Desired {
         }
     }
 
+    /// Is all of it wanted, or nothing?
+    pub fn is_whole(&self, subject: &Subject) -> bool {
+        let Subject::Link(id) = subject else { return false };
+        self.links.iter().any(|(_, it)| it.required && it.id == *id)
+    }
+
     /// Is it the inner end of a link that a running container wants?
     fn is_inner(&self, name: &IfName, mark: &Mark) -> bool {
         let Scope::Project { inner, .. } = &self.scope else { return false };
@@ -392,6 +406,11 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     // Bridges go last: an end that moves from one to the next is never without.
     plan_leftovers(&mut plan, &bridges);
     bridge::plan_ovs_leftover_bridges(&mut plan, desired, observed);
+    // Of what cannot be had as a whole nothing is made.
+    let Plan { groups, problems } = &mut plan;
+    let refused =
+        |it: &Subject| desired.is_whole(it) && problems.iter().any(|problem| problem.subject == *it);
+    groups.retain(|it| !refused(&it.subject));
     plan
 }
 
@@ -429,7 +448,7 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
 fn plan_leftovers(plan: &mut Plan, leftovers: &[(&Ns, &IfName, &Interface)]) {
     for (ns, name, _) in leftovers {
         let step = Step::DelInterface { ns: (*ns).clone(), name: (*name).clone() };
-        plan.push(Subject::Leftover((*name).clone()), vec![step], Vec::new());
+        plan.push(Subject::Leftover((*name).clone()), vec![step]);
     }
 }
 

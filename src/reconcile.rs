@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: this module does no I/O and reads no clock; `now` is an argument.
 
+mod notice;
 mod state;
 mod status;
 
@@ -16,6 +17,8 @@ use crate::container::{Container, ContainerId};
 use crate::network::{BadInstance, Command};
 use crate::plan::{Desired, Subject};
 
+pub use crate::plan::{Failure, Names, News, Outcome};
+pub use notice::Notice;
 pub use state::Reconciler;
 pub use status::{
     BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, ProcessStatus, Served,
@@ -57,6 +60,12 @@ pub struct Own {
     pub on_host: bool,
     /// We may not act in the host's network namespace.
     pub no_host: bool,
+    /// The host's network namespace can be looked at for what an earlier engine left there.
+    pub sweeps_host: bool,
+    /// What somebody changes of a link is repaired, whether the link asks for it or not.
+    pub repair: bool,
+    /// Links are wired without the impairments that the configuration gives them.
+    pub without_netem: bool,
 }
 
 /// What happened.
@@ -71,11 +80,11 @@ pub enum Event {
     /// The other answer to [`Effect::Inspect`].
     Unreachable(Unreachable),
     /// A job was done.
-    Done { about: About, outcome: Outcome },
+    Done { job: u64, outcome: Outcome },
     /// The commands of a container have ended.
     CommandsDone { id: ContainerId },
-    /// These interfaces, where bridges live, were deleted by somebody.
-    Vanished { names: BTreeSet<String> },
+    /// Somebody else changed something in namespaces of ours.
+    Changed(News),
     /// A daemon of Open vSwitch ended.
     SwitchEnded,
     /// The engine's event stream ended: what it knew may have changed meanwhile.
@@ -127,7 +136,8 @@ pub enum Effect {
         commands: Vec<Command>,
     },
     WakeAt(Instant),
-    Log(log::Level, String),
+    /// Say something.
+    Notify(Notice),
     /// Say that everything is as described.
     Announce,
     Exit(u8),
@@ -136,6 +146,8 @@ pub enum Effect {
 /// Something to be made as desired.
 #[derive(Clone, Debug)]
 pub struct Job {
+    /// Tells it from every other.
+    pub number: u64,
     pub about: About,
     pub desired: Desired,
     /// What is known to be impossible before the kernel is asked.
@@ -145,34 +157,16 @@ pub struct Job {
 /// What a job is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Bridges and leftovers.
+    /// Bridges and tunnels.
     Base,
+    /// Those, and the removal of everything of ours that nobody wants any more.
+    Sweep,
     /// The containers of one namespace.
     Containers(BTreeSet<ContainerId>),
-    /// What containers that are gone may have left.
-    Gone,
+    /// What a container that is gone may have left, by its name.
+    Gone(String),
     /// Everything is to be removed.
     Teardown,
-}
-
-/// What came of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Was there anything to do?
-    pub changed: bool,
-    pub failures: Vec<Failure>,
-}
-
-/// Why something is not as described.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub subject: Subject,
-    pub message: String,
-    pub help: Option<String>,
-    /// `FILE:LINE:COL` of the entry that it is about, where it is known.
-    pub origin: Option<String>,
-    /// Nothing but another configuration or another container can change it: no use in trying again.
-    pub is_final: bool,
 }
 
 /// How long until the next try after `tries` failures: 0.2 s, doubling, at most 5 s.
@@ -194,43 +188,33 @@ struct Standing {
 }
 
 impl Standing {
-    /// Takes in a job's outcome and appends what there is to say about it, but for what was `heard` elsewhere.
+    /// Takes in a job's failures and appends what there is to say about them, but for what was `heard` elsewhere.
     fn update(
         &mut self,
-        outcome: &Outcome,
+        failures: &[Failure],
         now: Instant,
         once: bool,
-        heard: &[String],
+        heard: &[Failure],
         effects: &mut Vec<Effect>,
     ) {
         self.tried = true;
-        self.connected = outcome.failures.is_empty();
+        self.connected = failures.is_empty();
         self.retry_at = None;
         if self.connected {
             self.tries = 0;
             self.failures.clear();
             return;
         }
-        let said = self.said();
-        for failure in &outcome.failures {
-            let text = failure.text();
-            if !said.contains(&text) && !heard.contains(&text) {
-                effects.push(Effect::Log(log::Level::Error, text));
-                effects.extend(
-                    failure.help.iter().map(|it| Effect::Log(log::Level::Error, format!("hint: {it}"))),
-                );
+        for failure in failures {
+            if !self.failures.contains(failure) && !heard.contains(failure) {
+                effects.push(Effect::Notify(Notice::Failed(failure.clone())));
             }
         }
-        self.failures.clone_from(&outcome.failures);
-        if !once && outcome.failures.iter().any(|it| !it.is_final) {
+        self.failures = failures.to_vec();
+        if !once && failures.iter().any(|it| !it.is_final) {
             self.retry_at = Some(now + back_off(self.tries));
         }
         self.tries += 1;
-    }
-
-    /// What was said of it last.
-    fn said(&self) -> Vec<String> {
-        self.failures.iter().map(Failure::text).collect()
     }
 }
 
@@ -241,13 +225,5 @@ impl From<BadInstance> for Failure {
     }
 }
 
-impl Failure {
-    /// One line for a log: what it is about, what is wrong, and where the configuration says so.
-    fn text(&self) -> String {
-        let origin = self.origin.as_ref().map(|it| format!(" ({it})"));
-        format!("{}: {}{}", self.subject, self.message, origin.unwrap_or_default())
-    }
-}
-
 /// Containers by name, and what they may have left behind.
-type Gone = BTreeMap<String, state::Left>;
+type Gone = BTreeMap<String, state::Leftovers>;

@@ -21,19 +21,20 @@
 //! status | json                print what is known, in short | as JSON
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conlink::addr::IfName;
 use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
-use conlink::network::{Defaults, resolve};
-use conlink::plan::{ObservedAddr, Step, plan};
-use conlink::reconcile::{
-    Effect, EngineId, Event, Failure, Found, Job, Outcome, Own, Reconciler, Unreachable,
-};
+use conlink::kernel;
+use conlink::network::{Defaults, Network, resolve};
+use conlink::plan::{Look, Ns, Observed, ObservedAddr, Step};
+use conlink::reconcile::{Effect, EngineId, Event, Failure, Found, News, Own, Reconciler, Unreachable};
+use conlink::wire::{self, World};
 
 use crate::model::{BRIDGES, HOST, Model};
 use crate::support::{expect_file, for_each_case};
@@ -44,6 +45,33 @@ fn courses_of_events_have_their_effects() {
         let script = std::fs::read_to_string(case.join("script.txt")).unwrap();
         expect_file(&case.join("effects.txt"), &Play::new(case).run(&script))
     });
+}
+
+/// The model, with each step printed, and those that are to fail failing.
+struct Loud<'a> {
+    model: &'a mut Model,
+    out: &'a mut String,
+    fail: &'a mut Option<String>,
+}
+
+impl World for Loud<'_> {
+    fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, kernel::Error> {
+        World::observe(self.model, looks)
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), kernel::Error> {
+        writeln!(self.out, "  {}: {step}", step.ns()).unwrap();
+        if self.fail.as_ref().is_some_and(|it| step.to_string().starts_with(it)) {
+            *self.fail = None;
+            return Err(kernel::Error::new(step.to_string(), std::io::Error::other("Injected failure")));
+        }
+        World::apply(self.model, step)
+    }
+
+    fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), kernel::Error> {
+        writeln!(self.out, "  {ns}: del {} interfaces", names.len()).unwrap();
+        World::del_interfaces(self.model, ns, names)
+    }
 }
 
 struct Play<'a> {
@@ -91,9 +119,10 @@ impl<'a> Play<'a> {
         match *words {
             ["config", file] => self.start(file),
             ["replace", file] => {
-                let before = self.reconciler.take().unwrap();
-                self.start(file);
-                self.reconciler = self.reconciler.take().map(|it| it.after(&before));
+                let network = self.network(file);
+                let effects = self.reconciler.as_mut().unwrap().replace(network, self.now);
+                let events = effects.into_iter().filter_map(|it| self.perform(it)).collect();
+                self.handle_all(events);
             }
             ["run", name, netns, ref service @ ..] => {
                 let container = Container {
@@ -139,9 +168,7 @@ impl<'a> Play<'a> {
             }
             ["del", netns, name] => {
                 self.model.del(number(netns), &name.parse().unwrap());
-                if number(netns) == BRIDGES {
-                    self.handle(Event::Vanished { names: [name.to_owned()].into() });
-                }
+                self.handle_all(VecDeque::new());
             }
             ["set", netns, name, key, value] => {
                 let space = self.model.spaces.get_mut(&number(netns)).unwrap();
@@ -154,6 +181,8 @@ impl<'a> Play<'a> {
                     "addr" => it.addrs.push(ObservedAddr { cidr: value.parse().unwrap(), ours: false }),
                     _ => panic!("no key {key}"),
                 }
+                self.model.tell(number(netns), name);
+                self.handle_all(VecDeque::new());
             }
             ["fail", ..] => self.fail = Some(words[1..].join(" ")),
             ["lost"] => self.handle(Event::Lost { engine: EngineId::Docker }),
@@ -169,6 +198,14 @@ impl<'a> Play<'a> {
     }
 
     fn start(&mut self, file: &str) {
+        let network = self.network(file);
+        let own = Own { project: Some("p".to_owned()), ..Own::default() };
+        self.reconciler = Some(Reconciler::new(network, own, &[EngineId::Docker], false));
+        self.model.attached.clear();
+        self.model.news = News::default();
+    }
+
+    fn network(&self, file: &str) -> Network {
         let mut sources = Sources::default();
         let text = std::fs::read_to_string(self.case.join(file)).unwrap();
         let id = sources.add(file, text);
@@ -177,18 +214,27 @@ impl<'a> Play<'a> {
         let defaults = Defaults { project: "p".to_owned(), mtu: 1500, ..Defaults::default() };
         let (network, found) = resolve(config, Arc::new(sources), defaults);
         assert!(found.is_empty(), "{found:?}");
-        let own = Own { project: Some("p".to_owned()), ..Own::default() };
-        self.reconciler = Some(Reconciler::new(network, own, &[EngineId::Docker], false));
-        self.model.attached.clear();
+        network
     }
 
     fn handle(&mut self, event: Event) {
-        let mut events = std::collections::VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let effects = self.reconciler.as_mut().unwrap().handle(event, self.now);
-            for effect in effects {
-                events.extend(self.perform(effect));
+        self.handle_all(VecDeque::from([event]));
+    }
+
+    /// Handles events, and then what the kernel told meanwhile, until it has no more to tell.
+    fn handle_all(&mut self, mut events: VecDeque<Event>) {
+        loop {
+            while let Some(event) = events.pop_front() {
+                let effects = self.reconciler.as_mut().unwrap().handle(event, self.now);
+                for effect in effects {
+                    events.extend(self.perform(effect));
+                }
             }
+            let news = std::mem::take(&mut self.model.news);
+            if news.is_empty() || self.reconciler.is_none() {
+                return;
+            }
+            events.push_back(Event::Changed(news));
         }
     }
 
@@ -216,8 +262,10 @@ impl<'a> Play<'a> {
             }
             Effect::Release(id) => drop(self.model.attached.remove(&id)),
             Effect::Converge(job) => {
-                let outcome = self.converge(&job);
-                return Some(Event::Done { about: job.about, outcome });
+                let mut world = Loud { model: &mut self.model, out: &mut self.out, fail: &mut self.fail };
+                let mut outcome = wire::converge(&mut world, &job.desired);
+                outcome.failures.splice(0..0, job.refused.iter().cloned());
+                return Some(Event::Done { job: job.number, outcome });
             }
             Effect::Exec { id, name, commands, .. } => {
                 for it in commands {
@@ -229,65 +277,16 @@ impl<'a> Play<'a> {
                 let ms = at.saturating_duration_since(self.now).as_millis();
                 writeln!(self.out, "wake in {ms} ms").unwrap();
             }
-            Effect::Log(level, text) => {
-                writeln!(self.out, "{}: {text}", level.as_str().to_lowercase()).unwrap()
+            Effect::Notify(notice) => {
+                writeln!(self.out, "{}: {notice}", notice.level().as_str().to_lowercase()).unwrap();
+                if let Some(help) = notice.help() {
+                    writeln!(self.out, "{}: hint: {help}", notice.level().as_str().to_lowercase()).unwrap();
+                }
             }
             Effect::Announce => writeln!(self.out, "All links connected").unwrap(),
             Effect::Exit(code) => writeln!(self.out, "exit {code}").unwrap(),
         }
         None
-    }
-
-    /// What the daemon does, on paper: and whatever was done, the next plan must be empty.
-    fn converge(&mut self, job: &Job) -> Outcome {
-        let mut outcome = Outcome { changed: false, failures: job.refused.clone() };
-        for round in 0.. {
-            let plan = plan(&job.desired, &self.model.observe(&job.desired.looks()));
-            assert!(round < 2 || plan.groups.is_empty(), "never converges: {plan}");
-            write!(self.out, "{plan}").unwrap();
-            let mut failed = Vec::new();
-            for group in &plan.groups {
-                if failed.contains(&group.subject) {
-                    continue;
-                }
-                outcome.changed = true;
-                if let Err((step, message)) = self.apply(&group.steps) {
-                    group.undo.iter().for_each(|it| self.model.apply(it).unwrap());
-                    failed.push(group.subject.clone());
-                    let message = format!("{step}: {message}");
-                    let subject = group.subject.clone();
-                    outcome.failures.push(Failure {
-                        subject,
-                        message,
-                        help: None,
-                        origin: None,
-                        is_final: false,
-                    });
-                }
-            }
-            outcome.failures.extend(plan.problems.iter().map(|it| Failure {
-                subject: it.subject.clone(),
-                message: it.message.clone(),
-                help: it.help.clone(),
-                origin: None,
-                is_final: false,
-            }));
-            if plan.groups.is_empty() || !failed.is_empty() || !plan.problems.is_empty() {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn apply<'s>(&mut self, steps: &'s [Step]) -> Result<(), (&'s Step, String)> {
-        for step in steps {
-            if self.fail.as_ref().is_some_and(|it| step.to_string().starts_with(it)) {
-                self.fail = None;
-                return Err((step, "Injected failure".to_owned()));
-            }
-            self.model.apply(step).map_err(|it| (step, it))?;
-        }
-        Ok(())
     }
 
     fn status(&mut self) {

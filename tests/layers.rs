@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "process",
             "service",
             "lab",
+            "wire",
         ],
     ),
     (
@@ -62,9 +63,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "plan",
             "service",
             "lab",
+            "wire",
         ],
     ),
     ("lib", &["tools"]),
+    ("wire", &["addr", "kernel", "plan"]),
 ];
 
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.

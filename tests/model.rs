@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use conlink::addr::IfName;
 use conlink::container::ContainerId;
 use conlink::device::BridgeOptions;
+use conlink::kernel;
 use conlink::plan::{
-    FeatureState, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge, Qdisc, Space,
-    StackedKind, Step, Which,
+    FeatureState, Interface, Kind, Look, Names, News, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
+    Qdisc, Space, StackedKind, Step, Which,
 };
+use conlink::wire::World;
 
 /// Namespaces by number; number 0 is where bridges live, 1 the host's.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) spaces: BTreeMap<u64, Space>,
     pub(crate) attached: BTreeMap<ContainerId, u64>,
     pub(crate) ovs: BTreeMap<IfName, OvsBridge>,
+    /// What changed since the last look at it, whoever changed it.
+    pub(crate) news: News,
     next_index: u32,
 }
 
@@ -25,7 +29,46 @@ pub(crate) const HOST: u64 = 1;
 impl Model {
     pub(crate) fn new() -> Self {
         let spaces = BTreeMap::from([(BRIDGES, Space::default()), (HOST, Space::default())]);
-        Self { spaces, attached: BTreeMap::new(), ovs: BTreeMap::new(), next_index: 1 }
+        Self { spaces, attached: BTreeMap::new(), ovs: BTreeMap::new(), news: News::default(), next_index: 1 }
+    }
+
+    /// Something of an interface changed.
+    pub(crate) fn tell(&mut self, number: u64, name: &str) {
+        match number {
+            BRIDGES => drop(self.news.bridges.changed.insert(name.to_owned())),
+            HOST => drop(self.news.host.changed.insert(name.to_owned())),
+            _ => drop(self.news.inside.insert(number)),
+        }
+    }
+
+    fn tell_deleted(&mut self, number: u64, name: &IfName) {
+        match number {
+            BRIDGES => drop(self.news.bridges.deleted.insert(name.to_string())),
+            HOST => drop(self.news.host.deleted.insert(name.to_string())),
+            _ => drop(self.news.inside.insert(number)),
+        }
+    }
+
+    /// What is looked at is no news any more.
+    fn forget(&mut self, ns: &Ns, look: &Look) {
+        let names = match ns {
+            Ns::Bridges => &mut self.news.bridges,
+            Ns::Host => &mut self.news.host,
+            Ns::Container(_) => {
+                if let Some(number) = self.number(ns) {
+                    self.news.inside.remove(&number);
+                }
+                return;
+            }
+        };
+        match &look.interfaces {
+            Which::All => *names = Names::default(),
+            Which::Names(looked) => {
+                let is_left = |it: &String| !looked.iter().any(|name| name.as_str() == it);
+                names.changed.retain(is_left);
+                names.deleted.retain(is_left);
+            }
+        }
     }
 
     pub(crate) fn observe(&self, looks: &BTreeMap<Ns, Look>) -> Observed {
@@ -67,6 +110,7 @@ impl Model {
         let interface = Interface { group, ..Interface::new(index, kind) };
         space.interfaces.insert(name.clone(), interface);
         self.next_index += 1;
+        self.tell(number, name.as_str());
         Ok(index)
     }
 
@@ -75,7 +119,9 @@ impl Model {
         let Some(space) = self.spaces.get_mut(&number) else { return };
         let Some(gone) = space.interfaces.remove(name) else { return };
         space.routes.retain(|it| it.route.dev.as_ref() != Some(name));
-        for space in self.spaces.values_mut() {
+        self.tell_deleted(number, name);
+        let mut told = Vec::new();
+        for (number, space) in &mut self.spaces {
             for it in space.interfaces.values_mut() {
                 it.master = it.master.filter(|it| *it != gone.index);
                 // A redirect stays when its target goes, and leads nowhere.
@@ -91,9 +137,11 @@ impl Model {
                 for name in peers {
                     space.interfaces.remove(&name);
                     space.routes.retain(|it| it.route.dev.as_ref() != Some(&name));
+                    told.push((*number, name));
                 }
             }
         }
+        told.iter().for_each(|(number, name)| self.tell_deleted(*number, name));
     }
 
     /// The namespace with all in it goes, as when its last process ends.
@@ -104,9 +152,14 @@ impl Model {
             self.del(number, &name);
         }
         self.spaces.remove(&number);
+        // Nobody is left in it to be told.
+        self.news.inside.remove(&number);
     }
 
     pub(crate) fn apply(&mut self, step: &Step) -> Result<(), String> {
+        if let (Some(number), Some(name)) = (self.number(step.ns()), changed(step)) {
+            self.tell(number, name.as_str());
+        }
         match step {
             Step::AddBridge { ns, name, mark, options, group } => {
                 let number = self.number(ns).ok_or("No such process")?;
@@ -264,5 +317,40 @@ impl Model {
             Step::DelRedirect { ns, from } => self.interface(ns, from)?.redirect = None,
         }
         Ok(())
+    }
+}
+
+impl World for Model {
+    fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, kernel::Error> {
+        looks.iter().for_each(|(ns, look)| self.forget(ns, look));
+        Ok(Self::observe(self, looks))
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), kernel::Error> {
+        let error = |it: String| kernel::Error::new(step.to_string(), std::io::Error::other(it));
+        Self::apply(self, step).map_err(error)
+    }
+
+    fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), kernel::Error> {
+        if let Some(number) = self.number(ns) {
+            names.iter().for_each(|it| self.del(number, it));
+        }
+        Ok(())
+    }
+}
+
+/// The interface of which a step changes something.
+fn changed(step: &Step) -> Option<&IfName> {
+    match step {
+        Step::SetBridge { name, .. }
+        | Step::SetInterface { name, .. }
+        | Step::SetFeatures { name, .. }
+        | Step::SetEthtool { name, .. }
+        | Step::AddNetem { name, .. }
+        | Step::SetNetem { name, .. }
+        | Step::DelNetem { name, .. } => Some(name),
+        Step::AddAddr { dev, .. } | Step::DelAddr { dev, .. } => Some(dev),
+        Step::AddRedirect { from, .. } | Step::DelRedirect { from, .. } => Some(from),
+        _ => None,
     }
 }

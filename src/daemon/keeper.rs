@@ -1,7 +1,6 @@
 //! A lab in the loop: its nodes take the place of an engine's containers.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -15,12 +14,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::container::ContainerId;
 use crate::daemon::Daemon;
 use crate::daemon::serve::Connection;
+use crate::daemon::worker::{Attach, Work};
 use crate::lab::{Changed, Lab, Wanted};
 use crate::network::{Command, Network};
-use crate::plan::{Ns, Subject};
+use crate::plan::Subject;
 use crate::process::node;
 use crate::reconcile::{
-    EngineId, Event, Failure, Found, Health, NodeState, NodeStatus, ProcessStatus, Reconciler, Served, Status,
+    EngineId, Event, Failure, Health, NodeState, NodeStatus, ProcessStatus, Served, Status,
 };
 use crate::service::{self, Node};
 
@@ -156,7 +156,11 @@ impl Daemon {
         let keeper = self.keeper.as_mut()?;
         let reconciler = &self.reconciler;
         keeper.lab.link(|id| reconciler.is_tried(id));
-        keeper.lab.act(Instant::now());
+        {
+            // Nodes are copies of this process.
+            let _paused = self.worker.pause();
+            keeper.lab.act(Instant::now());
+        }
         if !keeper.waiting.is_empty() && keeper.lab.is_settled() && reconciler.health() != Health::Working {
             let waiting = std::mem::take(&mut keeper.waiting);
             let status = self.status().to_json();
@@ -194,13 +198,17 @@ impl Daemon {
         if !asked.network.stays_inside() && !self.reconciler.own().no_host {
             keeper.lab.set_uses_host()?;
         }
-        keeper.lab.set(asked.nodes, Instant::now())?;
-        let own = self.reconciler.own().clone();
-        self.reconciler =
-            Reconciler::new(asked.network, own, &[EngineId::Lab], false).after(&self.reconciler);
-        self.wake_at = None;
+        {
+            let _paused = self.worker.pause();
+            keeper.lab.set(asked.nodes, Instant::now())?;
+        }
         let containers = keeper.lab.containers();
-        let mut events = VecDeque::from([Event::Listed { engine: EngineId::Lab, containers }]);
+        let effects = self.reconciler.replace(asked.network, Instant::now());
+        let mut events = VecDeque::new();
+        for effect in effects {
+            self.perform(effect, &mut events);
+        }
+        events.push_back(Event::Listed { engine: EngineId::Lab, containers });
         self.handle(&mut events);
         Ok(())
     }
@@ -290,37 +298,21 @@ impl Daemon {
         Ok((answer, pidfd.try_clone_to_owned()?))
     }
 
-    /// Takes hold of a node's namespace, unless it has ended since.
-    pub(super) fn inspect_node(&mut self, id: ContainerId, ticket: u64) -> Event {
+    /// Has a node's namespace taken hold of, unless it has ended since.
+    pub(super) fn inspect_node(&mut self, id: ContainerId, ticket: u64) -> Option<Event> {
         let engine = EngineId::Lab;
-        let found = self.keeper.as_ref().and_then(|it| it.lab.find(&id));
-        let attached = found.map(|(container, netns)| (self.attach_node(&id, netns), container));
-        let found = match attached {
-            None => None,
-            Some((Ok(netns), container)) => Some(Found { container, netns }),
-            Some((Err(error), container)) => {
-                return Event::Unreachable(crate::reconcile::Unreachable {
-                    engine,
-                    id,
-                    container: Some(container),
-                    ticket,
-                    message: error.to_string(),
-                    help: error.hint().map(str::to_owned),
-                });
-            }
+        let Some((container, netns)) = self.keeper.as_ref().and_then(|it| it.lab.find(&id)) else {
+            return Some(Event::Inspected { engine, id, ticket, found: None });
         };
-        Event::Inspected { engine, id, ticket, found }
-    }
-
-    fn attach_node(&mut self, id: &ContainerId, netns: File) -> Result<u64, crate::kernel::Error> {
-        let inode = self.kernel.attach_netns(id, netns)?;
-        self.kernel.loopback_up(&Ns::Container(id.clone()))?;
-        Ok(inode)
+        let attach = Attach { engine, ticket, container, netns, loopback: true };
+        self.worker.push(Work::Attach(Box::new(attach)));
+        None
     }
 
     /// Runs the commands of a node; answers an event where none could be started.
     pub(super) fn run_in_node(&mut self, id: ContainerId, name: &str, commands: &[Command]) -> Option<Event> {
         let keeper = self.keeper.as_mut()?;
+        let _paused = self.worker.pause();
         let mut any = false;
         for it in commands {
             let argv = it.argv();

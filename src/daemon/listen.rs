@@ -1,6 +1,5 @@
 //! Where events come from: engines, the kernel's notices, signals, the clock.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,12 +8,11 @@ use anyhow::Context;
 use futures_util::StreamExt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::daemon::Message;
 use crate::docker::{ContainerEvent, Engine};
-use crate::kernel::{Kernel, Monitor};
+use crate::kernel::Kernel;
 use crate::reconcile::{EngineId, Event};
 
 /// The longest wait between two tries to reach an engine that went away.
@@ -71,9 +69,9 @@ async fn follow(
     anyhow::bail!("the engine closed its event stream")
 }
 
-/// The kernel's notices about interfaces where bridges live.
-pub(super) struct Watch {
-    monitor: AsyncFd<Monitor>,
+/// The kernel's notices: readable when others changed something.
+pub(super) struct Notices {
+    readable: AsyncFd<OwnedFd>,
 }
 
 /// The daemons of Open vSwitch, while there are any.
@@ -82,27 +80,23 @@ pub(super) struct SwitchWatch {
     ends: Vec<AsyncFd<OwnedFd>>,
 }
 
-impl Watch {
+impl Notices {
     #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
-    pub(super) fn new(kernel: &Kernel) -> anyhow::Result<Self> {
-        let monitor = kernel.watch().context("watch interfaces")?;
-        // SAFETY: the monitor owns its socket and neither replaces nor closes it.
-        let monitor = unsafe { AsyncFd::register_with_interest(monitor, Interest::READABLE) };
-        Ok(Self { monitor: monitor.context("watch interfaces")? })
+    pub(super) fn new(kernel: &mut Kernel) -> anyhow::Result<Self> {
+        let readable = kernel.listen()?;
+        // SAFETY: it owns its descriptor and keeps it.
+        let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) };
+        Ok(Self { readable: readable.context("listen to the kernel's notices")? })
     }
 
-    /// Waits until interfaces are deleted, and names them.
-    pub(super) async fn vanished(&mut self) -> BTreeSet<String> {
-        loop {
-            let Ok(mut ready) = self.monitor.readable_mut().await else {
-                return std::future::pending().await;
-            };
-            let names = ready.get_inner_mut().deleted();
-            ready.clear_ready();
-            match names {
-                Ok(names) if names.is_empty() => {}
-                Ok(names) => return names.into_iter().map(|it| it.to_string()).collect(),
-                Err(error) => log::debug!("watch interfaces: {error}"),
+    /// Waits for the next one.
+    pub(super) async fn next(notices: &mut Option<Self>) {
+        let Some(it) = notices else { return std::future::pending().await };
+        match it.readable.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(error) => {
+                log::error!("listen to the kernel's notices: {error}");
+                std::future::pending().await
             }
         }
     }
@@ -111,13 +105,10 @@ impl Watch {
 impl SwitchWatch {
     /// Takes hold of the daemons once they run.
     #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
-    pub(super) fn follow(&mut self, kernel: &Kernel) {
-        if self.ends.is_empty() {
-            let files = kernel.watch_ovs().unwrap_or_default();
-            // SAFETY: each file owns its descriptor and keeps it.
-            let watch = |it| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
-            self.ends = files.into_iter().filter_map(|it| watch(it).ok()).collect();
-        }
+    pub(super) fn follow(&mut self, files: Vec<OwnedFd>) {
+        // SAFETY: each file owns its descriptor and keeps it.
+        let watch = |it| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
+        self.ends = files.into_iter().filter_map(|it| watch(it).ok()).collect();
     }
 
     /// Waits until one of them ends.
@@ -139,17 +130,5 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whoever signals twice does not want to wait for the end of the work.
-pub(super) fn exit_on_next_signal() {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        if let Ok(mut signals) = signal(kind) {
-            tokio::task::spawn_local(async move {
-                signals.recv().await;
-                std::process::exit(128 + kind.as_raw_value());
-            });
-        }
     }
 }

@@ -1,91 +1,330 @@
-//! The kernel's notices about interfaces.
+//! The kernel's notices about one namespace: what changes there, whoever changes it.
+//!
+//! A notice is a hint where to look. What came before a look is no news after it: so our own changes, which are looked
+//! at when they are done, are never taken for somebody else's.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::packet_core::NlasIterator;
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use crate::addr::IfName;
-use crate::kernel::netns;
+use crate::kernel::netlink::{ANSWER, BUFFER};
+use crate::plan::{Names, PROTOCOL};
 
-/// RTM_DELLINK, as in `rtnetlink(7)`.
+// Types of notices, as in `rtnetlink(7)` and the kernel's `include/uapi/linux/rtnetlink.h`.
+const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
+const NEWADDR: u16 = 20;
+const DELADDR: u16 = 21;
+const NEWROUTE: u16 = 24;
+const DELROUTE: u16 = 25;
+const NEWQDISC: u16 = 36;
+const DELQDISC: u16 = 37;
+const NEWTFILTER: u16 = 44;
+const DELTFILTER: u16 = 45;
+
+/// Groups of notices: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
+const GROUPS: [u32; 6] = [1, 4, 5, 7, 9, 11];
+
+/// NFNLGRP_NFTABLES, in `include/uapi/linux/netfilter/nfnetlink.h`.
+const NFTABLES: u32 = 7;
+
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+/// NLM_F_REPLACE: one route takes the place of another.
+const REPLACE: u16 = 0x100;
+
+/// RT_SCOPE_LINK: addresses that interfaces give themselves.
+const SCOPE_LINK: u8 = 253;
 
 /// Bytes of notices that may wait, before the kernel's own overhead: those of some thousand deletions.
 const WAITING: usize = 4 << 20;
 
-/// A socket that hears of every interface that goes from one namespace.
+/// Hears what changes in one namespace.
 #[derive(Debug)]
-pub struct Monitor {
+pub(super) struct Monitor {
     socket: Socket,
-    buffer: Vec<u8>,
+    /// The address of the socket by which we ask in this namespace: notices that carry it are about our own requests, be
+    /// they questions alone (before Linux 6.8 RTM_GETQDISC was answered by a notice to everybody).
+    own: u32,
+    /// Of the rules of nf_tables, where some are ours.
+    rules: Option<Socket>,
+    /// What was told last of each interface, by its number: most notices tell it again.
+    known: BTreeMap<u32, Known>,
+    pending: Pending,
 }
 
-impl AsRawFd for Monitor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
+#[derive(Debug)]
+struct Known {
+    name: String,
+    hash: u64,
+    /// The notice told that offloads changed.
+    features: bool,
+}
+
+/// What was heard and not looked at yet.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) names: Names,
+    /// Interfaces by number, of which an address or a queueing discipline changed.
+    pub(super) indices: BTreeSet<u32>,
+    pub(super) lost: bool,
 }
 
 impl Monitor {
-    pub(super) fn open(netns: &File) -> io::Result<Self> {
-        let socket = netns::inside(netns, || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, 0))?;
-            socket.add_membership(MulticastGroup::Link as u32)?;
-            socket.set_non_blocking(true)?;
-            // Without these two it still works, until many interfaces come or go at once.
-            let limit = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &WAITING);
-            if let Err(error) = limit.map_err(io::Error::from).and_then(|()| only_deletions(socket.as_fd())) {
-                log::debug!("notices of interfaces may be lost: {error}");
-            }
-            Ok(socket)
-        })?;
-        Ok(Self { socket, buffer: vec![0; 64 * 1024] })
+    /// Listens in the namespace that the calling thread is in. `own` is the address of the socket by which we ask there.
+    pub(super) fn open(own: u32) -> io::Result<Self> {
+        let socket = listener(NETLINK_ROUTE)?;
+        // Without it a busy router among the containers makes us look more often than needed.
+        if let Err(error) = only_what_matters(socket.as_fd()) {
+            log::debug!("filter notices: {error}");
+        }
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        Ok(Self { socket, own, rules: None, known: BTreeMap::new(), pending: Pending::default() })
     }
 
-    /// Names what was deleted, or left its bridge (which the kernel tells in the same way), by all notices that wait.
-    /// Those lost in a flood (ENOBUFS) are not missed for long: whose interface went has died, or is looked at again
-    /// when its container is.
-    pub fn deleted(&mut self) -> io::Result<BTreeSet<IfName>> {
-        let mut names = BTreeSet::new();
-        loop {
-            let length = match self.socket.recv(&mut &mut self.buffer[..], 0) {
-                Ok(it) => it,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(names),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => continue,
-                Err(error) => return Err(error),
-            };
-            let message = self.buffer.get(..length).unwrap_or_default();
-            // Where the kernel does not filter, most notices tell of our own changes, and need not be read.
-            if NetlinkBuffer::new_checked(message).is_ok_and(|it| it.message_type() == DELLINK) {
-                names.extend(deleted_name(message));
+    /// A socket of the same namespace that hears of nf_tables.
+    pub(super) fn rules() -> io::Result<Socket> {
+        let socket = listener(NETLINK_NETFILTER)?;
+        socket.add_membership(NFTABLES)?;
+        Ok(socket)
+    }
+
+    /// Hears by that socket too.
+    pub(super) fn add_rules(&mut self, socket: Socket) {
+        self.rules = Some(socket);
+    }
+
+    pub(super) fn hears_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
+    /// What becomes readable when there is something to hear.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [Some(&self.socket), self.rules.as_ref()].into_iter().flatten().map(AsFd::as_fd)
+    }
+
+    /// Takes in all notices that wait.
+    pub(super) fn hear(&mut self) {
+        let Self { socket, own, rules, known, pending } = self;
+        let lost = each_message(socket, |message| take(message, *own, known, pending));
+        pending.lost |= lost;
+        if let Some(rules) = rules {
+            let lost = each_message(rules, |_| pending.names.rules = true);
+            pending.names.rules |= lost;
+        }
+    }
+
+    /// Everything is about to be looked at: what was heard is no news any more.
+    pub(super) fn forget_all(&mut self) {
+        self.hear();
+        self.pending = Pending::default();
+    }
+
+    /// Every interface is about to be looked at, and the rules or not.
+    pub(super) fn forget_everything_but_rules(&mut self, rules: bool) {
+        let rules = !rules && {
+            self.hear();
+            self.pending.names.rules
+        };
+        self.forget_all();
+        self.pending.names.rules = rules;
+    }
+
+    /// These interfaces are about to be looked at.
+    pub(super) fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, rules: bool) {
+        self.hear();
+        let Self { known, pending, .. } = self;
+        let names: BTreeSet<&str> = names.collect();
+        pending.names.changed.retain(|it| !names.contains(it.as_str()));
+        pending.names.deleted.retain(|it| !names.contains(it.as_str()));
+        let looked_at = |it: &Known| names.contains(it.name.as_str());
+        pending.indices.retain(|it| !known.get(it).is_some_and(looked_at));
+        if rules {
+            pending.names.rules = false;
+        }
+    }
+
+    /// What was heard since it was asked for last.
+    pub(super) fn news(&mut self) -> Pending {
+        self.hear();
+        let mut news = std::mem::take(&mut self.pending);
+        for index in std::mem::take(&mut news.indices) {
+            match self.known.get(&index) {
+                Some(it) => drop(news.names.changed.insert(it.name.clone())),
+                None => drop(news.indices.insert(index)),
             }
         }
+        news
     }
 }
 
-/// Has the kernel drop other notices before they take room: each of our own changes makes some, and a few dozen fill a
-/// socket's default buffer long before we are done and read.
+fn listener(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.set_non_blocking(true)?;
+    // Without the privilege for it notices are lost earlier, and everything is looked at again then.
+    if let Err(error) = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &WAITING) {
+        log::debug!("make room for notices: {error}");
+    }
+    Ok(socket)
+}
+
+/// Hands over each message that waits. Answers whether some were lost (ENOBUFS).
+fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
+    let mut lost = false;
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < ANSWER {
+            buffer.resize(ANSWER, 0);
+        }
+        loop {
+            match socket.recv(&mut &mut buffer[..], 0) {
+                Ok(length) => take(buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
+                Err(error) => {
+                    log::warn!("listen to the kernel's notices: {error}");
+                    lost = true;
+                    return;
+                }
+            }
+        }
+    });
+    lost
+}
+
+/// Takes in one notice. What cannot be read counts as lost: something happened.
+fn take(message: &[u8], own: u32, known: &mut BTreeMap<u32, Known>, pending: &mut Pending) {
+    if read(message, own, known, pending).is_none() {
+        pending.lost = true;
+    }
+}
+
+fn read(message: &[u8], own: u32, known: &mut BTreeMap<u32, Known>, pending: &mut Pending) -> Option<()> {
+    let number = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
+    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
+    let family = *message.get(HEADER)?;
+    let is_own = number(12)? == own;
+    match kind {
+        // A bridge tells of its ports in its own family: that one has left it is told in no other way.
+        NEWLINK if i32::from(family) == libc::AF_BRIDGE => {}
+        NEWLINK | DELLINK => {
+            let index = number(HEADER + 4)?;
+            let now = link(message)?;
+            if kind == DELLINK {
+                if i32::from(family) != libc::AF_BRIDGE {
+                    known.remove(&index);
+                }
+                pending.names.deleted.insert(now.name);
+                return Some(());
+            }
+            let before = known.get(&index);
+            if !now.features && before.is_some_and(|it| it.hash == now.hash) {
+                return Some(());
+            }
+            if let Some(before) = before.filter(|it| it.name != now.name) {
+                pending.names.deleted.insert(before.name.clone());
+            }
+            if !is_own {
+                pending.names.changed.insert(now.name.clone());
+            }
+            known.insert(index, now);
+        }
+        _ if is_own => {}
+        NEWADDR | DELADDR => {
+            let scope = *message.get(HEADER + 3)?;
+            if kind == DELADDR || scope != SCOPE_LINK {
+                pending.indices.insert(number(HEADER + 4)?);
+            }
+        }
+        NEWROUTE | DELROUTE => pending.names.rules = true,
+        NEWQDISC | DELQDISC | NEWTFILTER | DELTFILTER => {
+            pending.indices.insert(number(HEADER + 4)?);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// What of an interface can matter: its flags, name and addresses; not its counters and state of carrier.
+fn link(message: &[u8]) -> Option<Known> {
+    /// `struct ifinfomsg`.
+    const INFO: usize = 16;
+    const ADDRESS: u16 = libc::IFLA_ADDRESS;
+    const NAME: u16 = libc::IFLA_IFNAME;
+    const MTU: u16 = libc::IFLA_MTU;
+    const MASTER: u16 = libc::IFLA_MASTER;
+    const ALIAS: u16 = libc::IFLA_IFALIAS;
+    const LINKINFO: u16 = libc::IFLA_LINKINFO;
+    /// With IFLA_EVENT_FEATURES: what `ethtool -K` sets is in no attribute.
+    const EVENT: u16 = 44;
+    const FEATURES: u32 = 2;
+    let flags = u32::from_ne_bytes(message.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
+    let mut hasher = DefaultHasher::new();
+    (flags & libc::IFF_UP as u32).hash(&mut hasher);
+    let (mut name, mut features) = (None, false);
+    for attribute in NlasIterator::new(message.get(HEADER + INFO..)?).flatten() {
+        let kind = attribute.kind();
+        if kind == NAME {
+            let text = String::from_utf8_lossy(attribute.value());
+            name = Some(text.trim_end_matches('\0').to_owned());
+        }
+        match kind {
+            NAME | ADDRESS | MTU | MASTER | ALIAS => (kind, attribute.value()).hash(&mut hasher),
+            LINKINFO => bridge_options(attribute.value()).for_each(|it| it.hash(&mut hasher)),
+            EVENT => features = attribute.value() == FEATURES.to_ne_bytes(),
+            _ => {}
+        }
+    }
+    Some(Known { name: name?, hash: hasher.finish(), features })
+}
+
+/// The options of a bridge that a configuration can set; its timers change all the time.
+fn bridge_options(info: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> {
+    const DATA: u16 = 2;
+    /// IFLA_BR_FORWARD_DELAY, _AGEING_TIME, _STP_STATE, _VLAN_FILTERING, _GROUP_FWD_MASK, _MCAST_SNOOPING.
+    const OPTIONS: [u16; 6] = [1, 4, 5, 7, 9, 23];
+    let is_bridge = NlasIterator::new(info).flatten().any(|it| it.value().starts_with(b"bridge"));
+    let data = NlasIterator::new(info).flatten().find(|it| is_bridge && it.kind() == DATA);
+    let data = data.map(|it| it.value().to_vec()).unwrap_or_default();
+    let options = NlasIterator::new(data.as_slice()).flatten().map(|it| (it.kind(), it.value().to_vec()));
+    options.filter(|(kind, _)| OPTIONS.contains(kind)).collect::<Vec<_>>().into_iter()
+}
+
+/// Has the kernel drop other notices before they take room: those of routes that others make, of which a router may
+/// have hundreds of thousands.
 #[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
-fn only_deletions(socket: BorrowedFd) -> io::Result<()> {
-    /// Where `nlmsg_type` is in `struct nlmsghdr`.
+fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
+    /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`, and `rtm_protocol` in the `struct rtmsg` behind it.
     const TYPE: u32 = 4;
-    let op = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    const FLAGS: u32 = 6;
+    const ROUTE_PROTOCOL: u32 = 16 + 5;
+    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+    // Filters read numbers as the network writes them, the kernel wrote these in its own order.
+    let number = |it: u16| u32::from(it.to_be());
     let mut program = [
-        op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, TYPE),
-        // Filters read numbers as the network writes them, the kernel wrote this one in its own order.
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, u32::from(DELLINK.to_be())),
-        op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0),
+        op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
+        op(equal, 2, 0, number(NEWROUTE)),
+        op(equal, 3, 0, number(DELROUTE)),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        // A route of ours that somebody's takes the place of.
+        op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
+        op(any, 3, 0, number(REPLACE)),
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, ROUTE_PROTOCOL),
+        op(equal, 1, 0, u32::from(PROTOCOL)),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ];
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program that `filter` tells the place and length of; both outlive the call.
@@ -99,15 +338,4 @@ fn only_deletions(socket: BorrowedFd) -> io::Result<()> {
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn deleted_name(message: &[u8]) -> Option<IfName> {
-    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).ok()?;
-    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) = message.payload else {
-        return None;
-    };
-    link.attributes.iter().find_map(|it| match it {
-        LinkAttribute::IfName(name) => name.parse().ok(),
-        _ => None,
-    })
 }

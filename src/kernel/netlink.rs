@@ -27,7 +27,8 @@ pub struct Error {
 }
 
 impl Error {
-    pub(super) fn new(request: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    /// A request by what it asks for, in iproute2's words, and why it failed.
+    pub fn new(request: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self { request: request.into(), source: source.into(), message: None, hint: None }
     }
 
@@ -118,6 +119,13 @@ impl Netlink {
         // Filters of dumps are honoured; a kernel without it (before 4.20) dumps more, which is sorted out later.
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self { socket, sequence: 0 })
+    }
+
+    /// The address that notices of what is asked for by this socket carry.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address)?;
+        Ok(address.port_number())
     }
 
     /// Asks for a change. `flags` are those beyond REQUEST and ACK.

@@ -196,6 +196,8 @@ impl Network {
             ethtool,
             netem: config.netem.as_ref().map(|it| it.value.clone()),
             netem_in: config.netem_in.as_ref().map(|it| it.value.clone()),
+            required: false,
+            repair: false,
             nat: config.nat.as_ref().map(|it| it.value),
             forwards,
             origin: self.sources.place(config.node.span),

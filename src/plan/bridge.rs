@@ -34,10 +34,10 @@ pub(super) fn plan_bridge(
     let ovs = observed.ovs.get(name).filter(|_| ns == Ns::Bridges);
     if ovs.is_some_and(|it| is_ours(desired, it)) {
         // It was a bridge of Open vSwitch before, with the same ports.
-        return plan.push(subject, vec![Step::DelOvsBridge { name: name.clone() }, add], vec![del]);
+        return plan.push(subject, vec![Step::DelOvsBridge { name: name.clone() }, add]);
     }
     let Some(interface) = observed.interface(&ns, name) else {
-        return plan.push(subject, vec![add], vec![del]);
+        return plan.push(subject, vec![add]);
     };
     if !desired.owns(interface, &mark) {
         if !(spec.join_foreign && matches!(interface.kind, Kind::Bridge(_))) {
@@ -46,7 +46,7 @@ pub(super) fn plan_bridge(
         return;
     }
     let Kind::Bridge(options) = &interface.kind else {
-        return plan.push(subject, vec![del.clone(), add], vec![del]);
+        return plan.push(subject, vec![del, add]);
     };
     let mut steps = Vec::new();
     let missing = spec.options.missing_in(options, interface.mtu);
@@ -61,7 +61,7 @@ pub(super) fn plan_bridge(
     if change != Change::default() {
         steps.push(Step::SetInterface { ns, name: name.clone(), change });
     }
-    plan.push(subject, steps, Vec::new());
+    plan.push(subject, steps);
 }
 
 impl BridgeOptions {
@@ -78,6 +78,19 @@ impl BridgeOptions {
             mtu: differs(&self.mtu, &Some(mtu)),
             ageing_time: differs(&self.ageing_time, &observed.ageing_time),
             forward_delay: differs(&self.forward_delay, &observed.forward_delay),
+        }
+    }
+
+    /// Those options that are given, with the values that `observed` has.
+    pub(super) fn restored(&self, observed: &Self, mtu: u32) -> Self {
+        Self {
+            stp: self.stp.and(observed.stp),
+            vlan_filtering: self.vlan_filtering.and(observed.vlan_filtering),
+            mcast_snooping: self.mcast_snooping.and(observed.mcast_snooping),
+            group_fwd_mask: self.group_fwd_mask.and(observed.group_fwd_mask),
+            mtu: self.mtu.map(|_| mtu),
+            ageing_time: self.ageing_time.and(observed.ageing_time),
+            forward_delay: self.forward_delay.and(observed.forward_delay),
         }
     }
 }
@@ -117,8 +130,7 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
         let change = Change { up: Some(true), no_link_local: true, ..Change::default() };
         steps.push(Step::SetInterface { ns: Ns::Bridges, name: name.clone(), change });
     }
-    let undo = if made { vec![Step::DelOvsBridge { name: name.clone() }] } else { Vec::new() };
-    plan.push(subject, steps, undo);
+    plan.push(subject, steps);
 }
 
 /// Ports that no link and no tunnel wants any more; those of bridges that go themselves left out.
@@ -143,7 +155,7 @@ pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observ
             let may = mark.as_deref().and_then(Mark::parse).is_some_and(|it| desired.covers(&it)) && !keep;
             if may && !wanted.contains(&(bridge, port)) {
                 let step = Step::DelOvsPort { bridge: bridge.clone(), port: port.clone() };
-                plan.push(Subject::Leftover(port.clone()), vec![step], Vec::new());
+                plan.push(Subject::Leftover(port.clone()), vec![step]);
             }
         }
     }
@@ -156,11 +168,7 @@ pub(super) fn plan_ovs_leftover_bridges(plan: &mut Plan, desired: &Desired, obse
     }
     for (name, _) in observed.ovs.iter().filter(|(_, it)| is_ours(desired, it)) {
         if !desired.bridges.contains_key(&(Place::Engine, name.clone())) {
-            plan.push(
-                Subject::Leftover(name.clone()),
-                vec![Step::DelOvsBridge { name: name.clone() }],
-                Vec::new(),
-            );
+            plan.push(Subject::Leftover(name.clone()), vec![Step::DelOvsBridge { name: name.clone() }]);
         }
     }
 }

@@ -33,12 +33,12 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     let shares = shares(desired, &specs);
     if forwards.whole {
         let stale = stale(desired, observed, space, &shares);
-        plan.push(Subject::Everything, stale, Vec::new());
+        plan.push(Subject::Everything, stale);
     }
     for (v6, is_on) in [(false, space.forwarding.v4), (true, space.forwarding.v6)] {
         if !is_on && shares.keys().any(|(_, it)| *it == v6) {
             let step = Step::SetForwarding { ns: ns.clone(), v6 };
-            plan.push(Subject::Everything, vec![step], Vec::new());
+            plan.push(Subject::Everything, vec![step]);
         }
     }
     // What one link adds others need not.
@@ -62,7 +62,7 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
         let mark = desired.rule_mark(&id.container, &id.dev);
         let have = space.nat.iter().filter(|it| it.mark == mark && is_v6(it) == *v6);
         steps.extend(change(&ns, &share.rules, have));
-        plan.push(subject, steps, Vec::new());
+        plan.push(subject, steps);
     }
 }
 

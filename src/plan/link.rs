@@ -36,12 +36,7 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
         };
         match planned {
             Ok(steps) => {
-                let mut undo = vec![Step::DelInterface { ns: ns.clone(), name: link.id.dev.clone() }];
-                let rules = desired.nat_rules(link);
-                if !rules.is_empty() {
-                    undo.push(Step::SetNat { ns, del: rules, add: Vec::new() });
-                }
-                plan.push(subject, steps, undo);
+                plan.push(subject, steps);
             }
             Err(it) => plan.problems.push(it),
         }
@@ -79,8 +74,7 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                 steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone() });
             }
         }
-        let undo = vec![Step::DelInterface { ns, name: link.id.dev.clone() }];
-        plan.push(subject, steps, undo);
+        plan.push(subject, steps);
     }
 }
 
@@ -96,7 +90,7 @@ pub(super) fn plan_leftover_routes(plan: &mut Plan, desired: &Desired, observed:
         }
         let stale = space.routes.iter().filter(|it| it.ours && route_devs(&it.route).next().is_none());
         let steps = stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }).collect();
-        plan.push(Subject::Container(container.short().to_owned()), steps, Vec::new());
+        plan.push(Subject::Container(container.short().to_owned()), steps);
     }
 }
 

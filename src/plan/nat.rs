@@ -64,7 +64,7 @@ pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Obse
         for mark in marks.into_iter().collect::<BTreeSet<_>>() {
             let step = change(ns, &[], space.nat.iter().filter(|it| it.mark == mark));
             let container = Mark::parse(mark).map(|it| it.container).unwrap_or_default();
-            plan.push(Subject::Container(container), step.into_iter().collect(), Vec::new());
+            plan.push(Subject::Container(container), step.into_iter().collect());
         }
     }
 }

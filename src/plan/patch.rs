@@ -2,7 +2,7 @@
 
 use crate::addr::IfName;
 use crate::network::LinkKind;
-use crate::plan::{Desired, Ns, Observed, Patch, Plan, Step, Subject};
+use crate::plan::{Desired, Interface, Mark, Ns, Observed, Patch, Plan, Step, Subject, making};
 
 pub(super) fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed, patch: &Patch) {
     let ns = Ns::Bridges;
@@ -13,7 +13,12 @@ pub(super) fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed
                 && plan.problems.iter().any(|it| it.subject == Subject::Link(link.id.clone()))
         })
     };
-    let is_there = |end: &IfName| plan.makes_veth(end) || observed.interface(&ns, end).is_some();
+    // An interface of that name that is somebody else's keeps its frames.
+    let ours = |it: &Interface| match it.alias.as_deref() {
+        Some(alias) => Mark::parse(alias).is_some_and(|it| it.project == desired.project),
+        None => it.group == making(&desired.project),
+    };
+    let is_there = |end: &IfName| plan.makes_veth(end) || observed.interface(&ns, end).is_some_and(ours);
     let ends: Vec<&IfName> = patch.ends.iter().filter(|it| is_there(it) && !refused(it)).collect();
     let mut steps = Vec::new();
     for end in &ends {
@@ -35,5 +40,5 @@ pub(super) fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed
             steps.push(Step::AddRedirect { ns: ns.clone(), from: (*end).clone(), to: other.clone() });
         }
     }
-    plan.push(Subject::Patch(patch.name.clone()), steps, Vec::new());
+    plan.push(Subject::Patch(patch.name.clone()), steps);
 }

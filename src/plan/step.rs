@@ -202,7 +202,7 @@ impl fmt::Display for MacMtu {
     }
 }
 
-struct Options<'a>(&'a BridgeOptions);
+pub(super) struct Options<'a>(pub(super) &'a BridgeOptions);
 
 impl fmt::Display for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,10 +15,9 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
         return plan.problems.push(foreign(subject, name, it, &ns));
     }
     let kept = present.filter(|it| it.kind == Kind::Tunnel(spec.options.clone()));
-    let del = Step::DelInterface { ns: ns.clone(), name: name.clone() };
     let mut steps = Vec::new();
     if kept.is_none() {
-        steps.extend(present.map(|_| del.clone()));
+        steps.extend(present.map(|_| Step::DelInterface { ns: ns.clone(), name: name.clone() }));
         steps.push(Step::AddTunnel {
             ns: ns.clone(),
             name: name.clone(),
@@ -45,5 +44,5 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
         steps.push(Step::SetInterface { ns, name: name.clone(), change });
     }
     steps.extend(joining.after);
-    plan.push(subject, steps, vec![del]);
+    plan.push(subject, steps);
 }

@@ -16,6 +16,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
@@ -415,18 +416,28 @@ fn clone(flags: CloneFlags) -> io::Result<Cloned> {
     }
 }
 
-/// Is this process a single thread?
+/// Threads of this process that hold no lock whenever a node is made.
+static RESTING: AtomicUsize = AtomicUsize::new(0);
+
+/// Says that one thread more, which runs already, is at rest whenever a node is made: it holds no lock then, neither
+/// ours nor one of a library's such as the allocator's, which nobody in the copy would ever give back.
+pub fn add_resting_thread() {
+    RESTING.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Does nothing run in this process but the calling thread and those that are at rest?
 fn alone() -> io::Result<()> {
     // A thread that was joined a moment ago runs nothing of ours any more, but the kernel may still be at its end.
     let end = Instant::now() + Duration::from_secs(1);
     loop {
         // Two links are `.` and `..`.
         let threads = std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2);
-        if threads <= 1 {
+        if threads <= 1 + RESTING.load(Ordering::Relaxed) as u64 {
             return Ok(());
         }
         if Instant::now() >= end {
-            let message = format!("{threads} threads run: only a process of one can be copied");
+            let message =
+                format!("{threads} threads run: a process is copied only while no other is at work");
             return Err(io::Error::other(message));
         }
         std::thread::sleep(Duration::from_micros(100));

@@ -6,15 +6,14 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use log::Level;
-
 use crate::addr::IfName;
 use crate::container::{Container, ContainerId};
-use crate::network::{Attach, BridgeMode, Command, Instance, Link, LinkKind, Network, Place};
-use crate::plan::Subject;
+use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Place};
+use crate::plan::{Drift, Subject};
 use crate::reconcile::state::job::{outers, patches};
 use crate::reconcile::{
-    About, Effect, EngineId, Event, Failure, Found, Gone, Outcome, Own, Standing, Unreachable,
+    About, Effect, EngineId, Event, Failure, Found, Gone, Job, News, Notice, Outcome, Own, Standing,
+    Unreachable, back_off,
 };
 
 /// How long a container that died is given to take its interfaces with it, or to come back.
@@ -31,12 +30,22 @@ pub struct Reconciler {
     engines: BTreeMap<EngineId, bool>,
     containers: BTreeMap<ContainerId, Tracked>,
     gone: Gone,
+    /// Bridges, tunnels, and what nobody wants any more.
     base: Standing,
+    /// Has everything that nobody wants any more been removed?
+    swept: bool,
+    /// What was found as described, and is left alone if somebody changes it.
+    settled: BTreeSet<Subject>,
+    /// What somebody changed of it.
+    drift: Drift,
     /// Something was done since everything was last said to be connected.
-    news: bool,
+    unannounced: bool,
     running_commands: BTreeSet<ContainerId>,
-    /// Commands that containers have had already, from one before us.
-    had: BTreeMap<ContainerId, Vec<Command>>,
+    /// Jobs under way.
+    jobs: BTreeMap<u64, About>,
+    last_job: u64,
+    /// The last job about bridges as an earlier configuration had them.
+    base_before: u64,
     /// Inspections under way: of several about one container the last asked for counts.
     asked: BTreeMap<ContainerId, (EngineId, u64)>,
     ticket: u64,
@@ -53,12 +62,19 @@ struct Tracked {
     netns: Option<u64>,
     standing: Standing,
     commands_ran: bool,
+    /// The last job about another namespace of it, or other links.
+    before: u64,
 }
 
 /// What a container that is gone may have left.
-#[derive(Debug)]
-pub(super) struct Left {
+#[derive(Clone, Debug)]
+pub(super) struct Leftovers {
     due: Instant,
+    /// Why it could not be removed, and how often that was tried.
+    failures: Vec<Failure>,
+    tries: u32,
+    /// It is being removed.
+    in_work: bool,
     outers: BTreeSet<(Place, IfName)>,
     patches: BTreeSet<String>,
     netns: Option<u64>,
@@ -78,23 +94,59 @@ impl Reconciler {
             containers: BTreeMap::new(),
             gone: BTreeMap::new(),
             base: Standing::default(),
-            news: true,
+            swept: false,
+            settled: BTreeSet::new(),
+            drift: Drift::new(),
+            unannounced: true,
             running_commands: BTreeSet::new(),
-            had: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            last_job: 0,
+            base_before: 0,
             asked: BTreeMap::new(),
             ticket: 0,
             stopping: false,
         }
     }
 
-    /// Takes another one's place: commands that containers have had by that one are not run again. Those that have
-    /// become others are.
-    #[must_use]
-    pub fn after(mut self, other: &Self) -> Self {
-        let ran = other.containers.iter().filter(|(_, it)| it.commands_ran);
-        self.had.clone_from(&other.had);
-        self.had.extend(ran.map(|(id, it)| (id.clone(), it.instance.commands.clone())));
-        self
+    /// Takes in another configuration. What is equal in both keeps its standing, and commands that a container has had
+    /// are not run again; the effects make everything else as the new one says.
+    pub fn replace(&mut self, network: Network, now: Instant) -> Vec<Effect> {
+        self.network = network;
+        self.unannounced = true;
+        let mut namespaces = BTreeSet::new();
+        for it in self.containers.values_mut() {
+            let instance = self.network.instantiate(&it.container);
+            if instance == it.instance {
+                continue;
+            }
+            let stays = |link: &Link| instance.links.contains(link);
+            for link in it.instance.links.iter().filter(|it| !stays(it)) {
+                let subject = Subject::Link(link.id.clone());
+                self.settled.remove(&subject);
+                self.drift.remove(&subject);
+            }
+            it.commands_ran &= instance.commands == it.instance.commands;
+            it.instance = instance;
+            it.standing = Standing::default();
+            it.before = self.last_job;
+            namespaces.extend(it.netns);
+        }
+        let outside =
+            |it: &Subject| matches!(it, Subject::Bridge(_) | Subject::Tunnel(_) | Subject::Patch(_));
+        self.settled.retain(|it| !outside(it));
+        self.drift.retain(|it, _| !outside(it));
+        self.base = Standing::default();
+        self.base_before = self.last_job;
+        self.swept = false;
+        let mut effects = Vec::new();
+        if self.engines.values().all(|it| *it) {
+            self.sweep(&mut effects);
+        }
+        for netns in namespaces {
+            self.wire(netns, &mut effects);
+        }
+        self.settle(now, &mut effects);
+        effects
     }
 
     /// What it was made with.
@@ -106,9 +158,11 @@ impl Reconciler {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.stopping {
-            if let Event::Done { about: About::Teardown, outcome } = event {
-                let texts = outcome.failures.iter().map(|it| Effect::Log(Level::Error, it.text()));
-                effects.extend(texts);
+            if let Event::Done { job, outcome } = event
+                && self.jobs.remove(&job) == Some(About::Teardown)
+            {
+                let notice = |it: &Failure| Effect::Notify(Notice::NotRemoved(it.clone()));
+                effects.extend(outcome.failures.iter().map(notice));
                 effects.push(Effect::Exit(u8::from(!outcome.failures.is_empty())));
             }
             return effects;
@@ -120,11 +174,11 @@ impl Reconciler {
                 self.inspected(engine, id, ticket, found, now, &mut effects);
             }
             Event::Unreachable(it) => self.unreachable(it, now, &mut effects),
-            Event::Done { about, outcome } => self.done(&about, &outcome, now, &mut effects),
+            Event::Done { job, outcome } => self.done(job, &outcome, now, &mut effects),
             Event::CommandsDone { id } => {
                 self.running_commands.remove(&id);
             }
-            Event::Vanished { names } => self.vanished(&names, &mut effects),
+            Event::Changed(news) => self.changed(&news, now, &mut effects),
             Event::SwitchEnded => {
                 let ovs = self.network.bridges.values().filter(|it| it.mode == BridgeMode::Ovs);
                 let links = self.containers.values().flat_map(|it| &it.instance.links);
@@ -133,19 +187,24 @@ impl Reconciler {
                     _ => None,
                 });
                 let names = ovs.map(|it| it.name.clone()).chain(attached).collect();
-                self.vanished(&names, &mut effects);
+                self.vanished(&names, now, &mut effects);
             }
             Event::Lost { engine } => {
                 self.engines.insert(engine, false);
+                // Those of the other engines need bridges, whether this one comes back or not.
+                if !self.base.tried && self.engines.values().any(|it| *it) {
+                    self.make_bridges(&mut effects);
+                }
             }
             Event::Wake => self.wake(now, &mut effects),
             Event::Stop => {
                 self.stopping = true;
-                effects.push(Effect::Converge(Box::new(self.teardown())));
+                let job = self.teardown();
+                self.start(job, &mut effects);
                 return effects;
             }
         }
-        self.settle(&mut effects);
+        self.settle(now, &mut effects);
         effects
     }
 
@@ -170,7 +229,7 @@ impl Reconciler {
         self.asked.retain(|_, (it, _)| *it != engine);
         // What an engine that was killed left inside containers is theirs whether the configuration still has anything
         // for them or not: so the first time every container of the project is looked at.
-        let first = !self.base.tried;
+        let first = !self.swept;
         for container in containers {
             let id = container.id.clone();
             let ours = first && self.own.project.is_some() && container.project == self.own.project;
@@ -179,10 +238,58 @@ impl Reconciler {
             }
         }
         self.engines.insert(engine, true);
-        if !self.base.tried && self.engines.values().all(|it| *it) {
-            // Before any container's turn: their links join the bridges, and names of leftovers are free again.
-            effects.insert(0, Effect::Converge(Box::new(self.base_job())));
+        // Before any container's turn: their links join the bridges, and names of leftovers are free again.
+        let mut before = Vec::new();
+        if !self.swept && self.engines.values().all(|it| *it) {
+            self.sweep(&mut before);
+        } else if !self.base.tried && !self.base_is_in_work() {
+            // What another engine runs is not known yet: so what nobody wants is not either.
+            self.make_bridges(&mut before);
         }
+        effects.splice(0..0, before);
+    }
+
+    /// Hands out a job; its outcome comes as [`Event::Done`].
+    fn start(&mut self, mut job: Job, effects: &mut Vec<Effect>) {
+        self.last_job += 1;
+        job.number = self.last_job;
+        // What links ask to be repaired is made as described each time.
+        let repaired = |it: &Subject| {
+            self.own.repair
+                || job
+                    .desired
+                    .links
+                    .iter()
+                    .any(|(_, link)| link.repair && matches!(it, Subject::Link(id) if *id == link.id))
+        };
+        job.desired.settled = self.settled.iter().filter(|it| !repaired(it)).cloned().collect();
+        self.jobs.insert(job.number, job.about.clone());
+        effects.push(Effect::Converge(Box::new(job)));
+    }
+
+    fn sweep(&mut self, effects: &mut Vec<Effect>) {
+        self.base.retry_at = None;
+        let job = self.sweep_job();
+        self.start(job, effects);
+    }
+
+    fn make_bridges(&mut self, effects: &mut Vec<Effect>) {
+        self.base.retry_at = None;
+        let job = self.bridges_job();
+        self.start(job, effects);
+    }
+
+    /// Makes what the containers of one namespace are to have.
+    fn wire(&mut self, netns: u64, effects: &mut Vec<Effect>) {
+        for it in self.containers.values_mut().filter(|it| it.netns == Some(netns)) {
+            it.standing.retry_at = None;
+        }
+        let job = self.containers_job(netns);
+        self.start(job, effects);
+    }
+
+    fn base_is_in_work(&self) -> bool {
+        self.jobs.values().any(|it| matches!(it, About::Base | About::Sweep))
     }
 
     /// Starts to follow a container if the configuration has anything for it, or in any case.
@@ -206,6 +313,7 @@ impl Reconciler {
                 netns: None,
                 standing: Standing::default(),
                 commands_ran: false,
+                before: self.last_job,
             },
         );
         true
@@ -257,14 +365,23 @@ impl Reconciler {
             return;
         }
         let Some(it) = self.containers.get_mut(&id) else { return };
-        if it.netns != Some(found.netns) {
+        let is_same = it.netns == Some(found.netns);
+        if !is_same {
             it.standing = Standing::default();
+            it.before = self.last_job;
             it.commands_ran = false;
+            it.netns = Some(found.netns);
+            let links = it.instance.links.iter().map(|it| Subject::Link(it.id.clone()));
+            for subject in links {
+                self.settled.remove(&subject);
+                self.drift.remove(&subject);
+            }
         }
-        it.netns = Some(found.netns);
         self.gone.remove(&it.container.name);
-        let job = self.containers_job(found.netns);
-        effects.push(Effect::Converge(Box::new(job)));
+        // What failed is tried again in its own time, whoever asks.
+        if !is_same || it.standing.retry_at.is_none() {
+            self.wire(found.netns, effects);
+        }
     }
 
     /// Has everything been tried that a container is to have?
@@ -295,18 +412,25 @@ impl Reconciler {
         it.netns = None;
         let subject = Subject::Container(it.container.name.clone());
         let failure = Failure { subject, message, help, origin: None, is_final: false };
-        let outcome = Outcome { changed: false, failures: vec![failure] };
-        it.standing.update(&outcome, now, self.once, &[], effects);
+        it.standing.update(&[failure], now, self.once, &[], effects);
     }
 
     fn forget(&mut self, id: &ContainerId, now: Instant, effects: &mut Vec<Effect>) {
         effects.push(Effect::Release(id.clone()));
         let Some(it) = self.containers.remove(id) else { return };
         if !it.instance.is_empty() {
-            effects.push(Effect::Log(Level::Info, format!("{}: gone", it.container.name)));
+            effects.push(Effect::Notify(Notice::Gone { container: it.container.name.clone() }));
         }
-        let left = Left {
+        for link in &it.instance.links {
+            let subject = Subject::Link(link.id.clone());
+            self.settled.remove(&subject);
+            self.drift.remove(&subject);
+        }
+        let left = Leftovers {
             due: now + GRACE,
+            failures: Vec::new(),
+            tries: 0,
+            in_work: false,
             outers: outers(&it.instance.links),
             patches: patches(&it.instance.links),
             netns: it.netns,
@@ -320,18 +444,77 @@ impl Reconciler {
         self.gone.insert(it.container.name, left);
     }
 
-    fn done(&mut self, about: &About, outcome: &Outcome, now: Instant, effects: &mut Vec<Effect>) {
-        self.news |= outcome.changed;
-        match about {
-            About::Base => self.base.update(outcome, now, self.once, &[], effects),
+    fn done(&mut self, number: u64, outcome: &Outcome, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(about) = self.jobs.remove(&number) else { return };
+        self.unannounced |= outcome.changed;
+        match &about {
+            About::Base | About::Sweep if number <= self.base_before => {}
+            About::Base | About::Sweep => {
+                self.swept |= about == About::Sweep && outcome.failures.is_empty();
+                self.base.update(&outcome.failures, now, self.once, &[], effects);
+                let here =
+                    |it: &Subject| matches!(it, Subject::Bridge(_) | Subject::Tunnel(_) | Subject::Patch(_));
+                self.note(outcome, here, effects);
+            }
             About::Containers(ids) => {
-                for id in ids {
+                let is_now =
+                    |id: &&ContainerId| self.containers.get(*id).is_some_and(|it| it.before < number);
+                let ids: Vec<ContainerId> = ids.iter().filter(is_now).cloned().collect();
+                let links: BTreeSet<Subject> = ids
+                    .iter()
+                    .filter_map(|it| self.containers.get(it))
+                    .flat_map(|it| &it.instance.links)
+                    .map(|it| Subject::Link(it.id.clone()))
+                    .collect();
+                for id in &ids {
                     self.container_done(id, outcome, now, effects);
                 }
+                self.note(outcome, |it| links.contains(it), effects);
             }
-            About::Gone | About::Teardown => {
-                let texts = outcome.failures.iter().map(|it| Effect::Log(Level::Warn, it.text()));
-                effects.extend(texts);
+            About::Gone(name) => {
+                let Some(left) = self.gone.get_mut(name) else { return };
+                if outcome.failures.is_empty() {
+                    self.gone.remove(name);
+                    return;
+                }
+                for it in outcome.failures.iter().filter(|it| !left.failures.contains(it)) {
+                    effects.push(Effect::Notify(Notice::NotRemoved(it.clone())));
+                }
+                left.failures.clone_from(&outcome.failures);
+                left.in_work = false;
+                left.due = now + back_off(left.tries);
+                left.tries += 1;
+                if self.once {
+                    self.gone.remove(name);
+                }
+            }
+            About::Teardown => {}
+        }
+    }
+
+    /// Takes in what a look found of those subjects: what is as described is settled, what somebody changed is told.
+    fn note(&mut self, outcome: &Outcome, is_meant: impl Fn(&Subject) -> bool, effects: &mut Vec<Effect>) {
+        let over: Vec<Subject> =
+            self.drift.keys().filter(|it| is_meant(it) && !outcome.drift.contains_key(it)).cloned().collect();
+        for subject in over {
+            self.drift.remove(&subject);
+            effects.push(Effect::Notify(Notice::DriftOver { subject }));
+        }
+        for (subject, what) in &outcome.drift {
+            if self.drift.get(subject) != Some(what) {
+                self.drift.insert(subject.clone(), what.clone());
+                effects.push(Effect::Notify(Notice::Drift { subject: subject.clone(), what: what.clone() }));
+            }
+        }
+        let bridges = self.network.bridges.values().map(|it| Subject::Bridge(it.name.clone()));
+        let tunnels = self.network.tunnels.iter().map(|it| Subject::Tunnel(it.name.clone()));
+        let links = self.containers.values().flat_map(|it| &it.instance.links);
+        let links = links.map(|it| Subject::Link(it.id.clone()));
+        let known: Vec<Subject> = bridges.chain(tunnels).chain(links).filter(|it| is_meant(it)).collect();
+        for subject in known {
+            match outcome.failures.iter().any(|it| it.subject == subject) {
+                true => drop(self.settled.remove(&subject)),
+                false => drop(self.settled.insert(subject)),
             }
         }
     }
@@ -359,23 +542,18 @@ impl Reconciler {
             let origin = it.instance.links.iter().find(of).map(|it| it.origin.clone());
             Failure { origin: failure.origin.clone().or(origin), ..failure.clone() }
         };
-        let outcome = Outcome {
-            changed: outcome.changed,
-            failures: outcome.failures.iter().filter(mine).map(with_origin).collect(),
-        };
+        let failures: Vec<Failure> = outcome.failures.iter().filter(mine).map(with_origin).collect();
         let was = it.standing.connected;
-        it.standing.update(&outcome, now, self.once, &self.base.said(), effects);
+        it.standing.update(&failures, now, self.once, &self.base.failures, effects);
         if !it.standing.connected {
             return;
         }
         if !was && !it.instance.is_empty() {
-            self.news = true;
-            let count = it.instance.links.len();
-            let links = if count == 1 { "1 link".to_owned() } else { format!("{count} links") };
-            effects.push(Effect::Log(Level::Info, format!("{name}: {links} up")));
+            self.unannounced = true;
+            let links = it.instance.links.len();
+            effects.push(Effect::Notify(Notice::Up { container: name.clone(), links }));
         }
-        let had = self.had.remove(id).is_some_and(|had| had == it.instance.commands);
-        if !it.commands_ran && !had && !it.instance.commands.is_empty() {
+        if !it.commands_ran && !it.instance.commands.is_empty() {
             self.running_commands.insert(id.clone());
             effects.push(Effect::Exec {
                 engine: it.engine,
@@ -387,15 +565,77 @@ impl Reconciler {
         it.commands_ran = true;
     }
 
-    fn vanished(&mut self, names: &BTreeSet<String>, effects: &mut Vec<Effect>) {
+    /// Looks again at what somebody changed.
+    fn changed(&mut self, news: &News, now: Instant, effects: &mut Vec<Effect>) {
+        if news.lost {
+            effects.push(Effect::Notify(Notice::NoticesLost));
+            self.look_at_bridges(effects);
+            let all: BTreeSet<u64> = self.containers.values().filter_map(|it| it.netns).collect();
+            all.into_iter().for_each(|it| self.look_inside(it, now, effects));
+            return;
+        }
+        let mut inside = news.inside.clone();
+        let outside = [(Place::Engine, &news.bridges), (Place::Host, &news.host)];
+        for (place, names) in outside.iter().filter(|(_, it)| !it.changed.is_empty()) {
+            if self.is_of_base(&names.changed) {
+                self.look_at_bridges(effects);
+            }
+            let touched = |link: &Link| match &link.kind {
+                LinkKind::Veth { place: it, outer, .. } => {
+                    it == place && names.changed.contains(outer.as_str())
+                }
+                kind => {
+                    kind.place() == Some(*place)
+                        && kind.parent().is_some_and(|it| names.changed.contains(it.as_str()))
+                }
+            };
+            let hit = self.containers.values().filter(|it| it.instance.links.iter().any(touched));
+            inside.extend(hit.filter_map(|it| it.netns));
+        }
+        if news.bridges.rules {
+            let forwards = |it: &&Tracked| it.instance.links.iter().any(|it| !it.forwards.is_empty());
+            inside.extend(self.containers.values().filter(forwards).filter_map(|it| it.netns));
+        }
+        let deleted: BTreeSet<String> = news.bridges.deleted.union(&news.host.deleted).cloned().collect();
+        if !deleted.is_empty() {
+            self.vanished(&deleted, now, effects);
+        }
+        for netns in inside {
+            self.look_inside(netns, now, effects);
+        }
+    }
+
+    /// Are there bridges or tunnels of these names, of which all is to be looked at?
+    fn is_of_base(&self, names: &BTreeSet<String>) -> bool {
         let bridge = |it: &crate::network::Bridge| it.mode != BridgeMode::Patch && names.contains(&it.name);
         let tunnel = |it: &crate::network::Tunnel| names.contains(it.name.as_str());
-        let (bridges, tunnels) = (self.network.bridges.values(), self.network.tunnels.iter());
-        if self.base.tried && (bridges.into_iter().any(bridge) || tunnels.into_iter().any(tunnel)) {
-            effects.push(Effect::Converge(Box::new(self.bridges_job())));
+        self.network.bridges.values().any(bridge) || self.network.tunnels.iter().any(tunnel)
+    }
+
+    /// What failed is tried again in its own time, and what was not tried yet soon.
+    fn look_at_bridges(&mut self, effects: &mut Vec<Effect>) {
+        if self.base.tried && self.base.retry_at.is_none() {
+            self.make_bridges(effects);
         }
+    }
+
+    fn look_inside(&mut self, netns: u64, now: Instant, effects: &mut Vec<Effect>) {
+        let here = || self.containers.values().filter(|it| it.netns == Some(netns));
+        let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
+        if here().next().is_some() && !here().any(waits) {
+            self.wire(netns, effects);
+        }
+    }
+
+    /// Makes again what is gone from where bridges live. Its container may be gone with it: so that is asked for first.
+    fn vanished(&mut self, names: &BTreeSet<String>, now: Instant, effects: &mut Vec<Effect>) {
+        if self.is_of_base(names) {
+            self.look_at_bridges(effects);
+        }
+        let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
         let hit = |it: &Tracked| {
             !self.asked.contains_key(&it.container.id)
+                && !waits(it)
                 && it.instance.links.iter().any(|link| match &link.kind {
                     LinkKind::Veth { outer, attach, .. } => {
                         let bridge = matches!(
@@ -403,7 +643,7 @@ impl Reconciler {
                         );
                         bridge || names.contains(outer.as_str())
                     }
-                    _ => false,
+                    kind => kind.parent().is_some_and(|it| names.contains(it.as_str())),
                 })
         };
         let again: Vec<(EngineId, ContainerId)> = self
@@ -420,8 +660,10 @@ impl Reconciler {
     fn wake(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let due = |at: Option<Instant>| at.is_some_and(|it| it <= now);
         if due(self.base.retry_at) {
-            self.base.retry_at = None;
-            effects.push(Effect::Converge(Box::new(self.bridges_job())));
+            match !self.swept && self.engines.values().all(|it| *it) {
+                true => self.sweep(effects),
+                false => self.make_bridges(effects),
+            }
         }
         let mut again = BTreeSet::new();
         let mut unreached = Vec::new();
@@ -436,37 +678,47 @@ impl Reconciler {
             self.inspect(engine, id, effects);
         }
         for netns in again {
-            let job = self.containers_job(netns);
-            effects.push(Effect::Converge(Box::new(job)));
+            self.wire(netns, effects);
         }
+        let due = |it: &Leftovers| it.due <= now && !it.in_work;
         let names: Vec<String> =
-            self.gone.iter().filter(|(_, it)| it.due <= now).map(|(name, _)| name.clone()).collect();
+            self.gone.iter().filter(|(_, it)| due(it)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            if let Some(left) = self.gone.remove(&name) {
-                effects.push(Effect::Converge(Box::new(self.gone_job(name, left))));
-            }
+            let Some(left) = self.gone.get_mut(&name) else { continue };
+            left.in_work = true;
+            let left = left.clone();
+            let job = self.gone_job(name, left);
+            self.start(job, effects);
         }
     }
 
     /// What follows from the state alone: the next time to wake, the announcement, the end of `--once`.
-    fn settle(&mut self, effects: &mut Vec<Effect>) {
+    fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let retries = self.containers.values().map(|it| it.standing.retry_at).chain([self.base.retry_at]);
-        let next = retries.flatten().chain(self.gone.values().map(|it| it.due)).min();
-        effects.extend(next.map(Effect::WakeAt));
-        let working = effects.iter().any(|it| matches!(it, Effect::Converge(_)));
+        let leftovers = self.gone.values().filter(|it| !it.in_work).map(|it| it.due);
+        let next = retries.flatten().chain(leftovers).min();
+        effects.extend(next.map(|it| Effect::WakeAt(it.max(now))));
         let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
-        if working || !answered || !self.base.tried {
+        if !self.jobs.is_empty() || !answered || !self.base.tried {
             return;
         }
-        let all = self.base.connected && self.containers.values().all(|it| it.standing.connected);
+        let all = self.is_connected();
         let any = self.containers.values().any(|it| !it.instance.links.is_empty());
-        if all && self.news && (any || !self.network.tunnels.is_empty()) {
-            self.news = false;
+        if all && self.unannounced && (any || !self.network.tunnels.is_empty()) {
+            self.unannounced = false;
             effects.push(Effect::Announce);
         }
         let tried = self.containers.values().all(|it| it.standing.tried);
         if self.once && tried && self.running_commands.is_empty() && self.gone.is_empty() {
             effects.push(Effect::Exit(u8::from(!all)));
         }
+    }
+
+    /// Is everything that was looked at as described, when it was last looked at?
+    fn is_connected(&self) -> bool {
+        self.base.connected
+            && self.drift.is_empty()
+            && self.containers.values().all(|it| it.standing.connected)
+            && self.gone.values().all(|it| it.failures.is_empty())
     }
 }

@@ -68,6 +68,12 @@ struct Options {
     /// Print what would be done and exit
     #[arg(long, conflicts_with = "once")]
     dry_run: bool,
+    /// Repair what others change of links; by default such changes are only reported
+    #[arg(long)]
+    repair: bool,
+    /// Wire links and tunnels without their impairments, for kernels without sch_netem
+    #[arg(long)]
+    without_netem: bool,
     /// Say more: each step, and with two of them what libraries say
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,

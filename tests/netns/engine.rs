@@ -5,9 +5,9 @@ use std::fs::File;
 use std::time::Instant;
 
 use conlink::container::{Container, ContainerId};
-use conlink::daemon::{Mode, converge};
 use conlink::kernel::{Kernel, netns};
 use conlink::reconcile::{Effect, EngineId, Event, Found, Own, Reconciler};
+use conlink::wire;
 
 use crate::netns::network;
 use crate::support::{inside, ip, may_unshare};
@@ -80,14 +80,18 @@ impl Engine {
                         events.push_back(Event::Inspected { engine, id, ticket, found });
                     }
                     Effect::Converge(job) => {
-                        let outcome = converge(&mut self.kernel, &job, Mode::Once, |_| Ok(()));
+                        let mut outcome = wire::converge(&mut self.kernel, &job.desired);
+                        outcome.failures.splice(0..0, job.refused.iter().cloned());
                         start.changed |= outcome.changed;
-                        events.push_back(Event::Done { about: job.about.clone(), outcome });
+                        events.push_back(Event::Done { job: job.number, outcome });
                     }
                     Effect::Exec { id, .. } => events.push_back(Event::CommandsDone { id }),
-                    Effect::Log(log::Level::Error | log::Level::Warn, text) => start.errors.push(text),
+                    Effect::Notify(it) if it.level() <= log::Level::Warn => {
+                        start.errors.push(it.to_string());
+                        start.errors.extend(it.help().map(|it| format!("hint: {it}")));
+                    }
                     Effect::Announce => start.announced = true,
-                    Effect::Release(_) | Effect::WakeAt(_) | Effect::Log(..) | Effect::Exit(_) => {}
+                    Effect::Release(_) | Effect::WakeAt(_) | Effect::Notify(_) | Effect::Exit(_) => {}
                 }
             }
         }

@@ -9,7 +9,7 @@ use crate::device::TunnelOptions;
 use crate::nat::Protocol;
 use crate::network::{Attach, BridgeMode, Link, LinkId, LinkKind, Place, Tunnel};
 use crate::plan::{BridgeSpec, Desired, ForwardSpec, Forwards, Ns, Patch, Scope, Subject, TunnelSpec};
-use crate::reconcile::state::{Left, Reconciler, Tracked};
+use crate::reconcile::state::{Leftovers, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
 
 /// Forwarded ports, and those that cannot be.
@@ -20,30 +20,32 @@ struct Granted {
 
 impl Reconciler {
     /// Bridges, and the removal of everything of ours that nobody wants any more.
-    pub(super) fn base_job(&self) -> Job {
+    pub(super) fn sweep_job(&self) -> Job {
         let keep = self.containers.values().flat_map(|it| outers(&it.instance.links)).collect();
         let links = self.containers.values().flat_map(|it| &it.instance.links);
         let inner = links.map(|it| it.id.clone()).collect();
         let scope = Scope::Project { places: self.places(), keep, inner };
         let mut job = self.bridges_job();
+        job.about = About::Sweep;
         job.desired.scope = scope;
         job.desired.forwards = Some(Forwards { specs: self.forwards().granted, whole: true });
         job
     }
 
-    /// Where interfaces of ours may be, outside of containers. Tunnels are made where their packets go.
+    /// Where interfaces of ours may be, outside of containers: on the host whatever the configuration says by now, since
+    /// an engine that was killed may have had another.
     fn places(&self) -> BTreeSet<Place> {
         let mut places = self.network.places();
-        if self.own.no_host {
-            places.remove(&Place::Host);
-        } else if self.own.bridges_apart && !self.network.tunnels.is_empty() {
+        if self.own.sweeps_host || self.own.bridges_apart && !self.network.tunnels.is_empty() {
             places.insert(Place::Host);
         }
+        places.retain(|it| self.may_act(*it));
         places
     }
 
     pub(super) fn bridges_job(&self) -> Job {
         Job {
+            number: 0,
             about: About::Base,
             desired: Desired {
                 bridges: self.bridges(),
@@ -80,19 +82,21 @@ impl Reconciler {
             forwards: Some(Forwards { specs: Vec::new(), whole: true }),
             ..self.nothing(scope)
         };
-        Job { about: About::Teardown, desired, refused: Vec::new() }
+        Job { number: 0, about: About::Teardown, desired, refused: Vec::new() }
     }
 
-    pub(super) fn gone_job(&self, name: String, left: Left) -> Job {
+    pub(super) fn gone_job(&self, name: String, left: Leftovers) -> Job {
         // A namespace that others still use keeps what the one that is gone had in it.
         let mut job = match left.netns.filter(|it| self.containers.values().any(|c| c.netns == Some(*it))) {
             Some(netns) => self.containers_job(netns),
             None => Job {
-                about: About::Gone,
+                number: 0,
+                about: About::Gone(name.clone()),
                 desired: self.nothing(Scope::Containers { names: BTreeSet::new(), outers: BTreeSet::new() }),
                 refused: Vec::new(),
             },
         };
+        job.about = About::Gone(name.clone());
         if let Scope::Containers { names, outers } = &mut job.desired.scope {
             names.insert(name);
             // Replicas come and go: a name that another container has by now is that one's.
@@ -158,7 +162,7 @@ impl Reconciler {
             let mine = links
                 .into_iter()
                 .filter(|it| !matches!(&it.kind, LinkKind::Veth { outer, .. } if third.contains(outer)));
-            desired.links = mine.map(|it| ((*first).clone(), it.clone())).collect();
+            desired.links = mine.map(|it| ((*first).clone(), self.as_wired(it))).collect();
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
@@ -169,7 +173,16 @@ impl Reconciler {
             granted.retain(|it| is_here(&it.link));
             desired.forwards = Some(Forwards { specs: granted, whole: false });
         }
-        Job { about: About::Containers(here.into_keys().cloned().collect()), desired, refused }
+        let about = About::Containers(here.into_keys().cloned().collect());
+        Job { number: 0, about, desired, refused }
+    }
+
+    /// A link as this engine wires it.
+    fn as_wired(&self, link: &Link) -> Link {
+        match self.own.without_netem {
+            true => Link { netem: None, netem_in: None, ..link.clone() },
+            false => link.clone(),
+        }
     }
 
     /// The outer ends that a patch joins, those that are up first; then the links that are too many. Which of them
@@ -226,7 +239,7 @@ impl Reconciler {
                 },
                 mac: it.mac,
                 mtu: it.mtu,
-                netem: it.netem.clone(),
+                netem: it.netem.clone().filter(|_| !self.own.without_netem),
             })
         };
         let tunnels = self.network.tunnels.iter();

@@ -36,7 +36,8 @@ impl Reconciler {
         };
         let mut errors: Vec<Failure> = Vec::new();
         let others = others.iter().flat_map(|it| &it.standing.failures);
-        for it in self.base.failures.iter().chain(others).filter(elsewhere) {
+        let left = self.gone.values().flat_map(|it| &it.failures);
+        for it in self.base.failures.iter().chain(others).chain(left).filter(elsewhere) {
             if !errors.contains(it) {
                 errors.push(it.clone());
             }
@@ -61,7 +62,7 @@ impl Reconciler {
     /// How the network is as a whole.
     pub fn health(&self) -> Health {
         let all = || self.containers.values().map(|it| &it.standing).chain([&self.base]);
-        if all().any(|it| it.tried && !it.connected) {
+        if all().any(|it| it.tried && !it.connected) || self.gone.values().any(|it| !it.failures.is_empty()) {
             return Health::Failing;
         }
         let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();

@@ -88,6 +88,12 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
     let place = Place::of(in_container, options.netns, &project);
     context.bridges_apart = matches!(place, Place::Named(_));
     context.on_host = !matches!(place, Place::Own);
+    context.sweeps_host = netns::of_process(1).is_ok();
+    context.repair = options.repair;
+    context.without_netem = options.without_netem;
+    if options.without_netem {
+        log::warn!("--without-netem: links and tunnels are wired without their impairments");
+    }
     let bridges = place.open(mode)?;
     // Held to the end: the name in the namespace is ours for as long as the socket lives.
     let _lock = match mode {

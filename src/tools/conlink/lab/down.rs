@@ -7,16 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::daemon::{Mode, converge};
 use crate::kernel::{Kernel, netns};
 use crate::lab::USES_HOST;
 use crate::network::Place as Where;
 use crate::out;
 use crate::plan::{Desired, Scope};
 use crate::process::node;
-use crate::reconcile::{About, Job};
 use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::place::Place;
+use crate::wire;
 
 /// The longest that a keeper is waited for beyond the time that its nodes have to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,8 +104,7 @@ fn clear_host(place: &Place) -> anyhow::Result<()> {
     let places = BTreeSet::from([Where::Host]);
     let scope = Scope::Project { places, keep: BTreeSet::new(), inner: BTreeSet::new() };
     let desired = Desired::nothing(format!("{}.lab", place.name()), scope);
-    let job = Job { about: About::Teardown, desired, refused: Vec::new() };
-    let outcome = converge(&mut kernel, &job, Mode::Once, out);
+    let outcome = wire::converge(&mut kernel, &desired);
     match outcome.failures.first() {
         None => Ok(()),
         Some(failure) => bail!("clean up on the host: {}: {}", failure.subject, failure.message),

@@ -1,0 +1,263 @@
+//! The thread that does the kernel's work, one job after the other, so that the loop is free to answer at all times.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::container::{Container, ContainerId};
+use crate::daemon::{Message, Mode, Print};
+use crate::kernel::{self, Kernel};
+use crate::plan::{Failure, Ns, Outcome, Subject};
+use crate::process::node;
+use crate::reconcile::{About, EngineId, Event, Found, Job, Unreachable};
+use crate::wire;
+
+/// What there is to do.
+pub(super) enum Work {
+    /// Take hold of a container's namespace.
+    Attach(Box<Attach>),
+    /// Let go of it.
+    Detach(ContainerId),
+    Converge(Box<Job>),
+    /// Tell what others changed.
+    Hear,
+    /// Hand out what tells that Open vSwitch has ended.
+    FollowSwitch,
+    /// End Open vSwitch, if it is ours: the last there is to do.
+    StopSwitch,
+}
+
+/// An inspection's answer whose namespace is to be taken hold of.
+pub(super) struct Attach {
+    pub(super) engine: EngineId,
+    pub(super) ticket: u64,
+    pub(super) container: Container,
+    pub(super) netns: File,
+    /// Its `lo` is to be set up.
+    pub(super) loopback: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Worked {
+    Event(Event),
+    /// Readable when a daemon of Open vSwitch ends.
+    Switch(Vec<OwnedFd>),
+    SwitchStopped(Result<(), kernel::Error>),
+}
+
+/// The worker as the loop sees it.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    /// Held while something is done.
+    busy: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Queue {
+    work: VecDeque<Work>,
+    closed: bool,
+}
+
+impl Worker {
+    /// Starts the thread; it tells what came of its work by `sender`.
+    pub(super) fn start(
+        kernel: Kernel,
+        mode: Mode,
+        print: Print,
+        sender: mpsc::UnboundedSender<Message>,
+    ) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut hand = Hand { kernel, mode, print, sender, switch_is_followed: false };
+        let queue = shared.clone();
+        let (started, starts) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("kernel".to_owned())
+            .spawn(move || {
+                drop::<std::sync::mpsc::Sender<()>>(started);
+                while let Some(work) = queue.next() {
+                    let busy = queue.busy();
+                    hand.work(work);
+                    drop(busy);
+                }
+            })
+            .context("start a thread")?;
+        // Its start is over when the other end is dropped.
+        let _ = starts.recv();
+        node::add_resting_thread();
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Queues something to do.
+    pub(super) fn push(&self, work: Work) {
+        self.shared.queue().work.push_back(work);
+        self.shared.filled.notify_one();
+    }
+
+    /// Forgets what is queued and not begun.
+    pub(super) fn clear(&self) {
+        self.shared.queue().work.clear();
+    }
+
+    /// Waits until nothing is being done, and keeps it so until the answer is dropped: a process that is copied by
+    /// `clone(2)` must find no lock of a library held by another thread.
+    pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.shared.busy()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.closed = true;
+        queue.work.clear();
+        drop(queue);
+        self.shared.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy(&self) -> MutexGuard<'_, ()> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next thing to do. None when there will be no more.
+    fn next(&self) -> Option<Work> {
+        let mut queue = self.queue();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(work) = queue.work.pop_front() {
+                return Some(work);
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What the thread has at hand.
+struct Hand {
+    kernel: Kernel,
+    mode: Mode,
+    print: Print,
+    sender: mpsc::UnboundedSender<Message>,
+    switch_is_followed: bool,
+}
+
+impl Hand {
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Attach(it) => {
+                let event = self.attach(*it);
+                self.tell(Worked::Event(event));
+            }
+            Work::Detach(id) => self.kernel.detach(&id),
+            Work::Converge(job) => {
+                let outcome = self.converge(&job);
+                self.tell(Worked::Event(Event::Done { job: job.number, outcome }));
+                self.follow_switch();
+                // What was heard of others meanwhile and was not looked at.
+                self.hear();
+            }
+            Work::Hear => self.hear(),
+            Work::FollowSwitch => {
+                self.switch_is_followed = false;
+                self.follow_switch();
+            }
+            Work::StopSwitch => {
+                let result = self.kernel.stop_ovs();
+                self.tell(Worked::SwitchStopped(result));
+            }
+        }
+    }
+
+    /// The loop ends first, and nobody is left to be told.
+    fn tell(&self, worked: Worked) {
+        let _ = self.sender.send(Message::Worked(worked));
+    }
+
+    fn attach(&mut self, attach: Attach) -> Event {
+        let Attach { engine, ticket, container, netns, loopback } = attach;
+        let id = container.id.clone();
+        let attached = self.kernel.attach_netns(&id, netns).and_then(|inode| {
+            if loopback {
+                self.kernel.loopback_up(&Ns::Container(id.clone()))?;
+            }
+            Ok(inode)
+        });
+        match attached {
+            Ok(netns) => Event::Inspected { engine, id, ticket, found: Some(Found { container, netns }) },
+            Err(error) if error.is_gone() => Event::Inspected { engine, id, ticket, found: None },
+            Err(error) => Event::Unreachable(Unreachable {
+                engine,
+                id,
+                container: Some(container),
+                ticket,
+                message: error.to_string(),
+                help: error.hint().map(str::to_owned),
+            }),
+        }
+    }
+
+    fn converge(&mut self, job: &Job) -> Outcome {
+        let mut outcome = match self.mode {
+            Mode::Run | Mode::Once => wire::converge(&mut self.kernel, &job.desired),
+            Mode::DryRun => self.preview(job),
+        };
+        outcome.failures.splice(0..0, job.refused.iter().cloned());
+        outcome
+    }
+
+    /// Prints the plan.
+    fn preview(&mut self, job: &Job) -> Outcome {
+        let mut plan = match wire::preview(&mut self.kernel, &job.desired) {
+            Ok(plan) => plan,
+            Err(failure) => return Outcome { failures: vec![failure], ..Outcome::default() },
+        };
+        if matches!(job.about, About::Containers(_)) {
+            // Containers' plans bring the bridges that they need, which in a plan that is only printed stay missing.
+            plan.groups.retain(|it| !matches!(it.subject, Subject::Bridge(_)));
+        }
+        if let Err(error) = (self.print)(&plan.to_string()) {
+            log::debug!("print the plan: {error:#}");
+        }
+        Outcome { failures: plan.problems.iter().map(Failure::from).collect(), ..Outcome::default() }
+    }
+
+    fn hear(&mut self) {
+        let news = self.kernel.news();
+        if !news.is_empty() {
+            log::trace!("{news:?}");
+            self.tell(Worked::Event(Event::Changed(news)));
+        }
+    }
+
+    fn follow_switch(&mut self) {
+        if !self.switch_is_followed
+            && let Some(files) = self.kernel.watch_ovs()
+        {
+            self.switch_is_followed = true;
+            self.tell(Worked::Switch(files));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What somebody else changed: told apart from what is missing, and put into words.
+//!
+//! What vanished is made again: an interface, a port of a bridge, the filter of a patch. A setting that somebody changed
+//! is left alone once its link was as described, and shown: people set links down and change addresses on purpose.
+
+use std::collections::BTreeSet;
+
+use crate::plan::{Change, Drift, Ns, Observed, Plan, Qdisc, Step, Subject};
+
+impl Plan {
+    /// Takes out of the plan what only undoes a change by somebody else to one of `settled`, and answers it in words.
+    /// Whatever is made anew is made as described, all of it.
+    pub fn take_drift(&mut self, settled: &BTreeSet<Subject>, observed: &Observed) -> Drift {
+        let mut drift = Drift::new();
+        let anew: BTreeSet<Subject> = self
+            .groups
+            .iter()
+            .filter(|it| it.steps.iter().any(Step::is_creation))
+            .map(|it| it.subject.clone())
+            .collect();
+        for group in &mut self.groups {
+            if !settled.contains(&group.subject) || anew.contains(&group.subject) {
+                continue;
+            }
+            let mut kept = Vec::new();
+            for step in std::mem::take(&mut group.steps) {
+                let (rest, changed) = split(step, observed);
+                kept.extend(rest);
+                if !changed.is_empty() {
+                    drift.entry(group.subject.clone()).or_default().extend(changed);
+                }
+            }
+            group.steps = kept;
+        }
+        self.groups.retain(|it| !it.steps.is_empty());
+        drift
+    }
+}
+
+impl Step {
+    /// Does it make something that was not there?
+    pub fn is_creation(&self) -> bool {
+        matches!(
+            self,
+            Self::AddBridge { .. }
+                | Self::AddVeth { .. }
+                | Self::AddStacked { .. }
+                | Self::AddTunnel { .. }
+                | Self::AddOvsBridge { .. }
+        )
+    }
+}
+
+/// What of a step is done in any case, and the rest of it in words.
+fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
+    let inside = matches!(step.ns(), Ns::Container(_));
+    let says = |text: String| (None, vec![text]);
+    match &step {
+        Step::SetInterface { ns, name, change } => {
+            let done = Change { mac: None, mtu: None, up: None, ..change.clone() };
+            let whose = if inside { String::new() } else { format!("{name}: ") };
+            let before = observed.interface(ns, name);
+            let mut changed = Vec::new();
+            if change.up == Some(true) {
+                changed.push(format!("{whose}down"));
+            }
+            if let (Some(mtu), Some(it)) = (change.mtu, before) {
+                changed.push(format!("{whose}mtu {} instead of {mtu}", it.mtu));
+            }
+            if let Some(mac) = change.mac {
+                let have = before.and_then(|it| it.mac).map_or("none".to_owned(), |it| it.to_string());
+                changed.push(format!("{whose}mac {have} instead of {mac}"));
+            }
+            let (ns, name) = (ns.clone(), name.clone());
+            let rest = (done != Change::default()).then_some(Step::SetInterface { ns, name, change: done });
+            (rest, changed)
+        }
+        Step::SetBridge { name, options, .. } => {
+            says(format!("options of {name} changed, expected{}", crate::plan::step::Options(options)))
+        }
+        Step::AddNetem { ns, name, .. } => {
+            let have = observed.interface(ns, name).and_then(|it| it.qdisc.as_ref());
+            match have {
+                Some(Qdisc::Other(kind)) => says(format!("qdisc {kind} instead of netem")),
+                _ => says("netem missing".to_owned()),
+            }
+        }
+        Step::SetNetem { .. } => says("netem changed".to_owned()),
+        Step::DelNetem { .. } => says("netem added".to_owned()),
+        Step::AddAddr { cidr, .. } if inside => says(format!("address {cidr} missing")),
+        Step::DelAddr { cidr, .. } if inside => says(format!("address {cidr} added")),
+        Step::SetRoute { route, .. } if inside => says(format!("route {route} missing")),
+        Step::DelRoute { route, .. } if inside => says(format!("route {route} added")),
+        Step::SetFeatures { features, .. } => {
+            let wanted = features.iter().map(|(it, on)| format!(" {it} {}", if *on { "on" } else { "off" }));
+            says(format!("offload changed, expected{}", wanted.collect::<String>()))
+        }
+        Step::SetEthtool { setting, .. } => says(format!("changed, expected {setting}")),
+        Step::SetNat { .. } if inside => says("nat rules changed".to_owned()),
+        _ => (Some(step), Vec::new()),
+    }
+}

@@ -1,0 +1,107 @@
+//! What takes a step back, given what was there before.
+
+use crate::addr::IfName;
+use crate::ethtool::Ethtool;
+use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step};
+use crate::route::Route;
+
+/// The step that takes `step` back to what was `observed` before it. None where there is nothing to take back, or no
+/// way to: an interface that was deleted, one that the same plan had just made.
+pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
+    let before = |ns: &Ns, name: &IfName| observed.interface(ns, name);
+    match step {
+        Step::AddBridge { ns, name, .. }
+        | Step::AddVeth { ns, name, .. }
+        | Step::AddStacked { ns, name, .. }
+        | Step::AddTunnel { ns, name, .. } => {
+            Some(Step::DelInterface { ns: ns.clone(), name: name.clone() })
+        }
+        Step::AddOvsBridge { name, .. } => Some(Step::DelOvsBridge { name: name.clone() }),
+        Step::AddOvsPort { bridge, port, .. } => {
+            Some(Step::DelOvsPort { bridge: bridge.clone(), port: port.clone() })
+        }
+        Step::SetBridge { ns, name, options } => {
+            let interface = before(ns, name)?;
+            let Kind::Bridge(have) = &interface.kind else { return None };
+            let options = options.restored(have, interface.mtu);
+            Some(Step::SetBridge { ns: ns.clone(), name: name.clone(), options })
+        }
+        Step::SetInterface { ns, name, change } => {
+            let change = restored(change, ns, before(ns, name)?, observed);
+            (change != Change::default()).then(|| Step::SetInterface {
+                ns: ns.clone(),
+                name: name.clone(),
+                change,
+            })
+        }
+        Step::AddAddr { ns, dev, cidr } => {
+            Some(Step::DelAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr })
+        }
+        Step::DelAddr { ns, dev, cidr } => {
+            Some(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr })
+        }
+        Step::SetRoute { ns, route } => {
+            let routes = observed.spaces.get(ns).map(|it| it.routes.as_slice()).unwrap_or_default();
+            let place = |it: &Route| (it.dst, it.table, it.metric);
+            let replaced = routes.iter().find(|it| place(&it.route) == place(route));
+            Some(match replaced {
+                Some(it) => Step::SetRoute { ns: ns.clone(), route: it.route.clone() },
+                None => Step::DelRoute { ns: ns.clone(), route: route.clone() },
+            })
+        }
+        Step::DelRoute { ns, route } => Some(Step::SetRoute { ns: ns.clone(), route: route.clone() }),
+        Step::SetFeatures { ns, name, features } => {
+            let interface = before(ns, name)?;
+            let was = |feature: &crate::ethtool::Feature| {
+                interface.features.iter().find(|(name, _)| feature.covers(name)).map(|(_, it)| it.on)
+            };
+            let features = features.iter().filter_map(|(it, _)| Some((*it, was(it)?))).collect();
+            Some(Step::SetFeatures { ns: ns.clone(), name: name.clone(), features })
+        }
+        Step::SetEthtool { ns, name, setting } => {
+            let same = |it: &&Ethtool| std::mem::discriminant(*it) == std::mem::discriminant(setting);
+            let setting = before(ns, name)?.settings.iter().find(same)?.clone();
+            Some(Step::SetEthtool { ns: ns.clone(), name: name.clone(), setting })
+        }
+        Step::AddNetem { ns, name, .. } | Step::SetNetem { ns, name, .. } | Step::DelNetem { ns, name } => {
+            let (ns, name) = (ns.clone(), name.clone());
+            let was = observed.interface(&ns, &name)?.qdisc.as_ref();
+            match (was, step) {
+                (Some(Qdisc::Netem { netem, .. }), Step::DelNetem { .. }) => {
+                    Some(Step::AddNetem { ns, name, netem: netem.clone() })
+                }
+                (Some(Qdisc::Netem { netem, .. }), _) => {
+                    Some(Step::SetNetem { ns, name, netem: netem.clone() })
+                }
+                (_, Step::DelNetem { .. }) => None,
+                _ => Some(Step::DelNetem { ns, name }),
+            }
+        }
+        Step::SetNat { ns, del, add } => {
+            Some(Step::SetNat { ns: ns.clone(), del: add.clone(), add: del.clone() })
+        }
+        Step::AddRedirect { ns, from, .. } => Some(Step::DelRedirect { ns: ns.clone(), from: from.clone() }),
+        Step::DelInterface { .. }
+        | Step::DelOvsBridge { .. }
+        | Step::DelOvsPort { .. }
+        | Step::DelRedirect { .. }
+        // Others may rely on it by now, and it is off for nobody's sake.
+        | Step::SetForwarding { .. } => None,
+    }
+}
+
+/// The mark stays: what it tells apart is ours either way.
+fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -> Change {
+    let name_of = |index: u32| {
+        let interfaces = observed.spaces.get(ns).map(|it| &it.interfaces);
+        interfaces.into_iter().flatten().find(|(_, it)| it.index == index).map(|(name, _)| name.clone())
+    };
+    Change {
+        mac: change.mac.and(before.mac),
+        mtu: change.mtu.map(|_| before.mtu),
+        master: change.master.as_ref().map(|_| before.master.and_then(name_of)),
+        mark: None,
+        up: change.up.map(|_| before.up),
+        no_link_local: false,
+    }
+}

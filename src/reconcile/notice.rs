@@ -1,0 +1,62 @@
+//! What the reconciler has to say, as data: log lines for people and events for programs are made from it.
+
+use std::fmt;
+
+use log::Level;
+
+use crate::plan::{Failure, Subject};
+
+/// Something that users may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// All links of a container are as described.
+    Up { container: String, links: usize },
+    /// A container no longer runs.
+    Gone { container: String },
+    /// Something is not as described, and will be tried again unless the failure is final.
+    Failed(Failure),
+    /// What was left of a container, or of the whole network, could not be removed.
+    NotRemoved(Failure),
+    /// Somebody changed something: it is left as it is.
+    Drift { subject: Subject, what: Vec<String> },
+    /// What somebody changed is as described again.
+    DriftOver { subject: Subject },
+    /// Notices of the kernel were lost in a flood: everything is looked at again.
+    NoticesLost,
+}
+
+impl Notice {
+    /// How much it matters.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Up { .. } | Self::Gone { .. } | Self::DriftOver { .. } => Level::Info,
+            Self::NotRemoved(_) | Self::Drift { .. } | Self::NoticesLost => Level::Warn,
+            Self::Failed(_) => Level::Error,
+        }
+    }
+
+    /// What to do about it, if that is known.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Failed(it) | Self::NotRemoved(it) => it.help.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// One line for a log.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up { container, links: 1 } => write!(f, "{container}: 1 link up"),
+            Self::Up { container, links } => write!(f, "{container}: {links} links up"),
+            Self::Gone { container } => write!(f, "{container}: gone"),
+            Self::Failed(it) | Self::NotRemoved(it) => it.fmt(f),
+            Self::Drift { subject, what } => {
+                write!(f, "{subject}: changed by somebody else: {}", what.join(", "))
+            }
+            Self::DriftOver { subject } => write!(f, "{subject}: as described again"),
+            Self::NoticesLost => f.write_str("notices of the kernel were lost: looking at everything again"),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Makes the kernel hold what is desired: look, plan, apply, and look again until nothing is left to do.
+//!
+//! Whoever wires something calls [`converge`]; whoever only wants to know what is to be done calls [`preview`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::addr::IfName;
+use crate::kernel::{Error, Kernel};
+use crate::plan::{
+    Change, Desired, Failure, Group, Look, Ns, Observed, Outcome, Plan, Scope, Step, Subject, plan, undo,
+};
+
+/// Plans until there is nothing left to do. One more than it should take: an address that goes may take others of its
+/// subnet with it, which the second plan puts back, and the third finds to be right.
+const ROUNDS: usize = 4;
+
+/// What plans are made for and applied to: the kernel, or a model of it.
+pub trait World {
+    /// Looks at the parts of the namespaces that are asked for. A container's namespace that is gone is left out.
+    ///
+    /// # Errors
+    /// What could not be looked at.
+    fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error>;
+
+    /// Does what the step says.
+    ///
+    /// # Errors
+    /// What the kernel says against it; then nothing was changed.
+    fn apply(&mut self, step: &Step) -> Result<(), Error>;
+
+    /// Deletes interfaces of one namespace, all at once. One that is gone already is deleted.
+    ///
+    /// # Errors
+    /// The first that could not be deleted.
+    fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), Error>;
+}
+
+impl World for Kernel {
+    fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
+        self.observe(looks)
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        self.apply(step)
+    }
+
+    fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), Error> {
+        self.del_interfaces(ns, names)
+    }
+}
+
+/// The plan that [`converge`] would begin with.
+///
+/// # Errors
+/// What could not be looked at.
+pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Failure> {
+    let observed = world.observe(&desired.looks()).map_err(|it| failure(whole(desired), &it))?;
+    Ok(plan(desired, &observed))
+}
+
+/// Makes the world hold what is desired.
+///
+/// A step that fails stops no other that can do without it, and is not tried again in the same run. What of
+/// [`Desired::settled`] somebody else changed is left alone and answered as drift. The answer is about what the last
+/// look found, not about what was done.
+pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
+    let mut run = Run::default();
+    for _ in 0..ROUNDS {
+        let observed = match world.observe(&desired.looks()) {
+            Ok(it) => it,
+            Err(error) => {
+                run.outcome.failures.push(failure(whole(desired), &error));
+                return run.outcome;
+            }
+        };
+        let mut plan = plan(desired, &observed);
+        run.outcome.drift = plan.take_drift(&desired.settled, &observed);
+        plan.groups.retain(|it| !run.failed.contains(&it.subject));
+        if plan.groups.is_empty() {
+            run.outcome.failures.extend(plan.problems.iter().map(Failure::from));
+            return run.outcome;
+        }
+        run.apply(world, &plan, desired, &observed);
+    }
+    run.outcome.failures.push(Failure {
+        subject: whole(desired),
+        message: format!("still not as described after {ROUNDS} tries: something else changes it too"),
+        help: None,
+        origin: None,
+        is_final: false,
+    });
+    run.outcome
+}
+
+/// One run of [`converge`].
+#[derive(Default)]
+struct Run {
+    outcome: Outcome,
+    /// What a step failed for: left for the next run.
+    failed: BTreeSet<Subject>,
+    /// What takes back the steps that were applied, for each link of which all or nothing is wanted.
+    undo: BTreeMap<Subject, Vec<Step>>,
+}
+
+impl Run {
+    /// Applies every group.
+    fn apply(&mut self, world: &mut impl World, plan: &Plan, desired: &Desired, observed: &Observed) {
+        // What cannot be there at all is not given addresses and routes.
+        let mut broken = BTreeSet::new();
+        let mut groups = plan.groups.as_slice();
+        while let [first, rest @ ..] = groups {
+            if let Some((ns, names)) = deletions(groups).filter(|(_, names)| names.len() > 1) {
+                let (batch, rest) = groups.split_at(names.len());
+                groups = rest;
+                self.outcome.changed = true;
+                log::debug!("{ns}: del {} interfaces", names.len());
+                if let Err(error) = world.del_interfaces(ns, &names) {
+                    self.failed.extend(batch.iter().map(|it| it.subject.clone()));
+                    self.outcome.failures.push(failure(first.subject.clone(), &error));
+                }
+                continue;
+            }
+            groups = rest;
+            if broken.contains(&first.subject) {
+                continue;
+            }
+            self.outcome.changed = true;
+            if !self.apply_group(world, first, desired.is_whole(&first.subject), observed) {
+                broken.insert(first.subject.clone());
+            }
+        }
+    }
+
+    /// Answers whether what the group is about can be gone on with.
+    fn apply_group(
+        &mut self,
+        world: &mut impl World,
+        group: &Group,
+        is_whole: bool,
+        observed: &Observed,
+    ) -> bool {
+        for step in &group.steps {
+            log::debug!("{}: {}: {step}", group.subject, step.ns());
+            let failures = apply_step(world, step);
+            if failures.is_empty() {
+                if is_whole {
+                    let steps = self.undo.entry(group.subject.clone()).or_default();
+                    steps.extend(undo(step, observed));
+                }
+                continue;
+            }
+            let is_gone = failures.iter().any(Error::is_gone);
+            self.failed.insert(group.subject.clone());
+            self.outcome.failures.extend(failures.iter().map(|it| failure(group.subject.clone(), it)));
+            if is_whole {
+                for undo in self.undo.remove(&group.subject).unwrap_or_default().iter().rev() {
+                    log::debug!("{}: {}: undo: {undo}", group.subject, undo.ns());
+                    if let Err(error) = world.apply(undo) {
+                        log::debug!("{}: {}: {undo}: {error}", group.subject, undo.ns());
+                    }
+                }
+                return false;
+            }
+            if is_gone || step.is_creation() || matches!(step, Step::DelInterface { .. }) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Applies a step; one of several changes to an interface is applied as far as it can be.
+fn apply_step(world: &mut impl World, step: &Step) -> Vec<Error> {
+    let Err(error) = world.apply(step) else { return Vec::new() };
+    let Step::SetInterface { ns, name, change } = step else { return vec![error] };
+    let parts = parts(change);
+    if parts.len() < 2 || error.is_gone() {
+        return vec![error];
+    }
+    let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
+    parts.into_iter().filter_map(|it| world.apply(&part(it)).err()).collect()
+}
+
+/// The single changes that a change consists of.
+fn parts(change: &Change) -> Vec<Change> {
+    let none = Change::default;
+    let Change { mac, mtu, master, mark, up, no_link_local } = change;
+    let all = [
+        Change { mark: mark.clone(), no_link_local: *no_link_local, ..none() },
+        Change { mac: *mac, ..none() },
+        Change { mtu: *mtu, ..none() },
+        Change { master: master.clone(), ..none() },
+        Change { up: *up, ..none() },
+    ];
+    all.into_iter().filter(|it| *it != none()).collect()
+}
+
+/// The run of deletions in one namespace that the groups begin with: the kernel does them all in one go.
+fn deletions(groups: &[Group]) -> Option<(&Ns, Vec<&IfName>)> {
+    let single = |it: &Group| matches!(it.steps.as_slice(), [Step::DelInterface { .. }]);
+    let ns = groups.first().filter(|it| single(it))?.steps.first()?.ns();
+    let run = groups.iter().take_while(|it| single(it) && it.steps.iter().all(|step| step.ns() == ns));
+    let names = run.flat_map(|it| &it.steps).filter_map(|it| match it {
+        Step::DelInterface { name, .. } => Some(name),
+        _ => None,
+    });
+    Some((ns, names.collect()))
+}
+
+/// What a failure is about that no link can be blamed for.
+fn whole(desired: &Desired) -> Subject {
+    match &desired.scope {
+        Scope::Containers { .. } if !desired.inside.is_empty() => {
+            let ids: Vec<&str> = desired.inside.iter().map(|it| it.short()).collect();
+            Subject::Container(ids.join(", "))
+        }
+        Scope::Containers { .. } | Scope::Project { .. } => Subject::Everything,
+    }
+}
+
+fn failure(subject: Subject, error: &Error) -> Failure {
+    Failure {
+        subject,
+        message: error.to_string(),
+        help: error.hint().map(str::to_owned),
+        origin: None,
+        is_final: false,
+    }
+}
