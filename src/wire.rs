@@ -53,8 +53,8 @@ impl World for Kernel {
 ///
 /// # Errors
 /// What could not be looked at.
-pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Failure> {
-    let observed = world.observe(&desired.looks()).map_err(|it| failure(whole(desired), &it))?;
+pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Box<Failure>> {
+    let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
     Ok(plan(desired, &observed))
 }
 

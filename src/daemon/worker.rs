@@ -232,7 +232,7 @@ impl Hand {
     fn preview(&mut self, job: &Job) -> Outcome {
         let mut plan = match wire::preview(&mut self.kernel, &job.desired) {
             Ok(plan) => plan,
-            Err(failure) => return Outcome { failures: vec![failure], ..Outcome::default() },
+            Err(failure) => return Outcome { failures: vec![*failure], ..Outcome::default() },
         };
         if matches!(job.about, About::Containers(_)) {
             // Containers' plans bring the bridges that they need, which in a plan that is only printed stay missing.
