@@ -469,6 +469,10 @@ impl Kernel {
             }
         }
         let has_rules = !space.nat.is_empty();
+        if look.v6_default {
+            space.v6_off_by_default = sysctl::is_v6_off_by_default(&open.netns)
+                .map_err(|it| Error::new("read whether IPv6 is disabled", it))?;
+        }
         for (name, wanted) in &look.ethtool {
             if let Some(interface) = space.interfaces.get_mut(name) {
                 open.observe_ethtool(name, wanted, interface, &mut strings);
@@ -557,6 +561,9 @@ impl Kernel {
                 };
                 let index = open.index(name)?;
                 link::set(&mut open.netlink, index, change, master, what)
+            }
+            Step::EnableV6 { name, .. } => {
+                sysctl::enable_v6(&open.netns, name).map_err(|it| Error::new(what(), it))
             }
             Step::AddAddr { dev, cidr, .. } => {
                 let index = open.index(dev)?;

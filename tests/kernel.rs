@@ -376,6 +376,53 @@ fn addresses_carry_our_protocol() {
     let add = Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr("fd00::3/64") };
     let error = lab.refused(add);
     assert!(matches!(error.errno(), Some(libc::EACCES | libc::EPERM)), "{error}");
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.starts_with("IPv6 is disabled on the interface: "), "{hint}");
+}
+
+#[test]
+fn ipv6_is_enabled_on_an_interface_even_where_the_settings_are_read_only() {
+    let Some(mut lab) = Lab::new("IPv6 enabled", &["a"]) else { return };
+    let a = container("a");
+    let off = || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+    netns::inside(lab.netns(&a), off).unwrap();
+    let look = Look { v6_default: true, ..Look::all() };
+    let mut is_off = |ns: &Ns| {
+        let observed = lab.kernel.observe(&BTreeMap::from([(ns.clone(), look.clone())])).unwrap();
+        observed.spaces[ns].v6_off_by_default
+    };
+    assert_eq!((is_off(&a), is_off(&Ns::Bridges)), (true, false));
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    assert!(lab.interface(&a, "eth0").v6_off && !lab.interface(&Ns::Bridges, "x").v6_off);
+    let enable = |dev: &str| Step::EnableV6 { ns: a.clone(), name: name(dev) };
+    assert_eq!(enable("eth0").to_string(), "set eth0 disable_ipv6 0");
+    // As in a container: what is mounted over /proc/sys can only be read.
+    std::thread::scope(|scope| {
+        let read_only = || {
+            use nix::mount::{MsFlags, mount};
+            use nix::sched::{CloneFlags, unshare};
+            let none = None::<&str>;
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some("/proc/sys"), "/proc/sys", none, MsFlags::MS_BIND, none).unwrap();
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            mount(none, "/proc/sys", none, flags, none).unwrap();
+            lab.apply(enable("eth0"));
+        };
+        scope.spawn(read_only).join().unwrap();
+    });
+    assert!(!lab.interface(&a, "eth0").v6_off);
+    lab.apply(Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr("fd00::3/64") });
+    // The kernel gives so small an interface no IPv6.
+    lab.apply(set(&a, "eth0", Change { mtu: Some(1000), ..Change::default() }));
+    let error = lab.refused(enable("eth0"));
+    assert_eq!(
+        (error.to_string().as_str(), error.is_gone()),
+        (
+            "set eth0 disable_ipv6 0: the kernel has no IPv6 for it, which needs an MTU of at least 1280",
+            false
+        )
+    );
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Model {
         if space.interfaces.contains_key(name) {
             return Err("File exists".to_owned());
         }
-        let interface = Interface { group, ..Interface::new(index, kind) };
+        let v6_off = space.v6_off_by_default;
+        let interface = Interface { group, v6_off, ..Interface::new(index, kind) };
         space.interfaces.insert(name.clone(), interface);
         self.next_index += 1;
         self.tell(number, name.as_str());
@@ -250,6 +251,7 @@ impl Model {
                     (it.alias, it.group) = (Some(mark.clone()), 0);
                 }
             }
+            Step::EnableV6 { ns, name } => self.interface(ns, name)?.v6_off = false,
             Step::AddAddr { ns, dev, cidr } => {
                 self.interface(ns, dev)?.addrs.push(ObservedAddr { cidr: *cidr, ours: true });
             }

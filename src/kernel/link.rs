@@ -410,10 +410,21 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
                 interface.mac = it.as_slice().try_into().ok().and_then(|it| Mac::new(it).ok());
             }
             LinkAttribute::LinkInfo(info) => interface.kind = kind(info),
+            LinkAttribute::AfSpecUnspec(specs) => interface.v6_off = v6_off(specs),
             _ => {}
         }
     }
     Some((name?, interface))
+}
+
+/// Is IPv6 disabled on the interface? An interface that the kernel gives no IPv6, such as one with an MTU below 1280,
+/// has no such setting.
+fn v6_off(specs: &[AfSpecUnspec]) -> bool {
+    let inet6 = specs.iter().filter_map(|it| match it {
+        AfSpecUnspec::Inet6(it) => Some(it),
+        _ => None,
+    });
+    inet6.flatten().any(|it| matches!(it, AfSpecInet6::DevConf(it) if it.disable_ipv6 != 0))
 }
 
 fn kind(info: &[LinkInfo]) -> Kind {

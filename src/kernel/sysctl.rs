@@ -7,6 +7,7 @@ use std::io;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::addr::IfName;
 use crate::kernel::netns;
 use crate::plan::Forwarding;
 
@@ -16,7 +17,6 @@ const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// Does the namespace pass on packets? A kernel without IPv6 does not pass on IPv6.
 pub(super) fn forwarding(netns: &File) -> io::Result<Forwarding> {
-    let is_on = |path: &str| fs::read_to_string(path).map(|it| it.trim() != "0");
     // These files show the namespace of the thread that opens them.
     netns::inside(netns, || {
         let no_v6 = is_on(NO_V6).unwrap_or(true);
@@ -24,24 +24,59 @@ pub(super) fn forwarding(netns: &File) -> io::Result<Forwarding> {
     })
 }
 
+/// Do new interfaces of the namespace have IPv6 disabled? False in a kernel without IPv6, which has nothing to enable.
+pub(super) fn is_v6_off_by_default(netns: &File) -> io::Result<bool> {
+    netns::inside(netns, || match is_on(NO_V6) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        is_off => is_off,
+    })
+}
+
+fn is_on(path: &str) -> io::Result<bool> {
+    fs::read_to_string(path).map(|it| it.trim() != "0")
+}
+
 /// Lets the namespace pass on packets of a family.
 pub(super) fn set_forwarding(netns: &File, v6: bool) -> io::Result<()> {
     let path = if v6 { V6 } else { V4 };
-    netns::inside(netns, || {
-        match fs::write(path, "1") {
+    let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
+    write(netns, path, "1", || {
+        format!("give the engine's service `sysctls: [{name}=1]`, since {path} cannot be written there")
+    })
+}
+
+/// Enables IPv6 on an interface.
+///
+/// # Errors
+/// `InvalidInput` where the kernel has no IPv6 for the interface: it has none at all, or the MTU is below 1280
+/// (`ipv6_add_dev()` in net/ipv6/addrconf.c).
+pub(super) fn enable_v6(netns: &File, name: &IfName) -> io::Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    let written = write(netns, &path, "0", || {
+        format!(
+            "give its container `sysctls: [net.ipv6.conf.default.disable_ipv6=0]`, since {path} cannot be written"
+        )
+    });
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the kernel has no IPv6 for it, which needs an MTU of at least 1280",
+        ),
+        _ => error,
+    })
+}
+
+/// Writes to a file under `/proc/sys` in the namespace. `help` is the error where the file is read-only.
+fn write(netns: &File, path: &str, value: &str, help: impl Fn() -> String) -> io::Result<()> {
+    let read_only = io::ErrorKind::ReadOnlyFilesystem;
+    let written = netns::inside(netns, || match fs::write(path, value) {
         // Container engines mount these files so that they can only be read.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            own_proc().and_then(|()| fs::write(path, "1")).map_err(|_| {
-                let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
-                io::Error::new(
-                    io::ErrorKind::ReadOnlyFilesystem,
-                    format!("give the engine's service `sysctls: [{name}=1]`, since {path} cannot be written there"),
-                )
-            })
+        Err(error) if error.kind() == read_only => {
+            own_proc().and_then(|()| fs::write(path, value)).map_err(|_| error)
         }
         result => result,
-    }
-    })
+    });
+    written.map_err(|it| if it.kind() == read_only { io::Error::new(read_only, help()) } else { it })
 }
 
 /// Gives the calling thread, which ends soon, a `/proc` of its own.

@@ -197,7 +197,7 @@ fn plan_link(
             }
         }
     };
-    plan_inner(&mut steps, &ns, link, kept, &mark).map_err(|it| problem(subject, it))?;
+    plan_inner(&mut steps, &ns, link, kept, space, &mark).map_err(|it| problem(subject, it))?;
     plan_nat(&mut steps, &ns, desired, link, space);
     if let LinkKind::Veth { place, outer, attach } = &link.kind {
         let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
@@ -213,15 +213,25 @@ fn paired(a: &Interface, b: &Interface) -> bool {
     a.kind == Kind::Veth && b.kind == Kind::Veth && a.link == Some(b.index) && b.link == Some(a.index)
 }
 
+/// Has the link an IPv6 address?
+pub(super) fn wants_v6(link: &Link) -> bool {
+    link.addrs.iter().any(|it| it.addr().is_ipv6())
+}
+
 /// The container's end: addresses before it is up, so that its first packet already has the right source.
 fn plan_inner(
     steps: &mut Vec<Step>,
     ns: &Ns,
     link: &Link,
     kept: Option<&Interface>,
+    space: &Space,
     mark: &str,
 ) -> Result<(), String> {
     let dev = &link.id.dev;
+    let v6_off = kept.map_or(space.v6_off_by_default, |it| it.v6_off);
+    if v6_off && wants_v6(link) {
+        steps.push(Step::EnableV6 { ns: ns.clone(), name: dev.clone() });
+    }
     let addrs = kept.map(|it| it.addrs.as_slice()).unwrap_or_default();
     for stale in addrs.iter().filter(|it| it.ours && !link.addrs.contains(&it.cidr)) {
         steps.push(Step::DelAddr { ns: ns.clone(), dev: dev.clone(), cidr: stale.cidr });

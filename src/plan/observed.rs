@@ -46,6 +46,8 @@ pub struct Look {
     pub qdiscs: bool,
     /// Bridges of Open vSwitch, where it runs.
     pub ovs: bool,
+    /// Whether IPv6 is disabled on new interfaces.
+    pub v6_default: bool,
 }
 
 /// Which interfaces to look at.
@@ -93,6 +95,7 @@ impl Look {
             addresses: When::WithInterfaces,
             qdiscs: true,
             ovs: false,
+            v6_default: false,
         }
     }
 
@@ -142,6 +145,8 @@ pub struct Space {
     pub nat: Vec<NatRule>,
     /// Does it pass on packets that are not for itself (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`)?
     pub forwarding: Forwarding,
+    /// New interfaces have IPv6 disabled (`net.ipv6.conf.default.disable_ipv6`). False if not asked for.
+    pub v6_off_by_default: bool,
 }
 
 /// Whether packets of each family are passed on.
@@ -172,6 +177,8 @@ pub struct Interface {
     /// IFLA_LINK: a veth's peer, or the parent of the stacked kinds; an index in that one's namespace.
     pub link: Option<u32>,
     pub addrs: Vec<ObservedAddr>,
+    /// IPv6 is disabled on the interface (`net.ipv6.conf.NAME.disable_ipv6`). False where the kernel has no IPv6 for it.
+    pub v6_off: bool,
     /// Where the ingress filter that carries a patch sends each frame: an ifindex of the same namespace.
     /// Zero where the target is gone. Observed in [`Ns::Bridges`] alone.
     pub redirect: Option<u32>,
@@ -197,6 +204,7 @@ impl Interface {
             master: None,
             link: None,
             addrs: Vec::new(),
+            v6_off: false,
             redirect: None,
             qdisc: None,
             features: BTreeMap::new(),

@@ -35,6 +35,8 @@ pub enum Step {
     DelInterface { ns: Ns, name: IfName },
     /// `ip link set NAME …` in one message.
     SetInterface { ns: Ns, name: IfName, change: Change },
+    /// `sysctl net.ipv6.conf.NAME.disable_ipv6=0`.
+    EnableV6 { ns: Ns, name: IfName },
     /// `ip addr add CIDR dev NAME` with [`PROTOCOL`](crate::plan::PROTOCOL); IPv6 without waiting for duplicate address detection.
     AddAddr { ns: Ns, dev: IfName, cidr: Cidr },
     /// `ip addr del CIDR dev NAME`.
@@ -118,6 +120,7 @@ impl Step {
             | Self::AddStacked { ns, .. }
             | Self::DelInterface { ns, .. }
             | Self::SetInterface { ns, .. }
+            | Self::EnableV6 { ns, .. }
             | Self::AddAddr { ns, .. }
             | Self::DelAddr { ns, .. }
             | Self::SetRoute { ns, .. }
@@ -154,6 +157,7 @@ impl fmt::Display for Step {
             }
             Self::DelInterface { name, .. } => write!(f, "del {name}"),
             Self::SetInterface { name, change, .. } => write!(f, "set {name}{change}"),
+            Self::EnableV6 { name, .. } => write!(f, "set {name} disable_ipv6 0"),
             Self::AddAddr { dev, cidr, .. } => write!(f, "add addr {cidr} dev {dev}"),
             Self::DelAddr { dev, cidr, .. } => write!(f, "del addr {cidr} dev {dev}"),
             Self::SetRoute { route, .. } => write!(f, "set route {route}"),

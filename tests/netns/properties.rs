@@ -427,6 +427,26 @@ fn ipv4_is_forwarded_where_there_is_no_ipv6() {
 }
 
 #[test]
+fn ipv6_is_enabled_where_a_link_has_an_ipv6_address() {
+    let Some(mut engine) = Engine::new("IPv6 disabled in containers", &["a-1", "b-1"]) else { return };
+    for name in ["a-1", "b-1"] {
+        let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
+        inside(engine.netns(name), "busybox", &["sh", "-c", off]);
+    }
+    let yaml = "links:\n- {service: a, bridge: s, ip: 'fd00::1/64'}\n- {service: b, bridge: s, ip: 'fd00::2/64'}\n\
+        - {service: b, dev: eth1, bridge: s, ip: 10.0.0.2/24}\n";
+    engine.wire(yaml);
+    ping(engine.netns("a-1"), "fd00::2");
+    let left = "cat /proc/sys/net/ipv6/conf/eth1/disable_ipv6";
+    assert_eq!(inside(engine.netns("b-1"), "busybox", &["sh", "-c", left]), "1\n");
+    // What is disabled later takes the address with it: both come back.
+    let off = "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+    inside(engine.netns("a-1"), "busybox", &["sh", "-c", off]);
+    engine.wire(yaml);
+    ping(engine.netns("a-1"), "fd00::2");
+}
+
+#[test]
 fn settings_of_one_kind_may_be_several_commands() {
     let Some(mut engine) = Engine::new("ethtool twice", &["a-1"]) else { return };
     engine.wire("links:\n- {service: a, bridge: s, ethtool: ['--set-channels rx 2', '--set-channels tx 1', -K gro on, -K gro off]}\n");
