@@ -458,7 +458,8 @@ impl Kernel {
                     it.addrs.push(addr);
                 }
             }
-            space.routes = route::dump(&mut open.netlink, &names)?;
+            let protocols = (!look.routes_of_others).then_some(&look.protocols);
+            space.routes = route::dump(&mut open.netlink, &names, protocols)?;
         }
         open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
         if is_due(look.nat) {
@@ -573,9 +574,9 @@ impl Kernel {
                 let index = open.index(dev)?;
                 addr::del(&mut open.netlink, index, *cidr, what)
             }
-            Step::SetRoute { route, .. } => {
+            Step::SetRoute { route, replace, .. } => {
                 let indices = indices(open, route)?;
-                route::set(&mut open.netlink, route, |it| index_of(&indices, it))
+                route::set(&mut open.netlink, route, *replace, |it| index_of(&indices, it), what)
             }
             Step::DelRoute { route, .. } => {
                 // With its interface the route is gone as well.

@@ -307,6 +307,7 @@ impl Desired {
         for (container, link) in &self.links {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
             look.v6_default |= link::wants_v6(link);
+            look.protocols.extend(link.routes.iter().filter_map(|it| it.proto));
             if link.nat.is_some() {
                 look.nat = When::Always;
             }

@@ -59,7 +59,7 @@ impl Lab {
     /// All of one namespace but `lo`; what is asked for by name must look the same.
     #[track_caller]
     fn space(&mut self, ns: &Ns) -> Space {
-        let wide = Look { nat: When::Always, ..Look::inside() };
+        let wide = Look { nat: When::Always, routes_of_others: true, ..Look::inside() };
         let look = |kernel: &mut Kernel, look| {
             let mut observed = kernel.observe(&BTreeMap::from([(ns.clone(), look)])).unwrap();
             observed.spaces.remove(ns).unwrap()
@@ -426,6 +426,46 @@ fn ipv6_is_enabled_on_an_interface_even_where_the_settings_are_read_only() {
 }
 
 #[test]
+fn routes_of_others_are_not_asked_for() {
+    let Some(mut lab) = Lab::new("many routes", &["a"]) else { return };
+    let a = container("a");
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    lab.apply(Step::AddAddr { ns: a.clone(), dev: name("eth0"), cidr: cidr("10.0.0.1/24") });
+    lab.apply(set(&a, "eth0", Change { mark: Some(MARK.to_owned()), ..quiet() }));
+    let count: u32 = std::env::var("CONLINK_TEST_ROUTES").map_or(1000, |it| it.parse().unwrap());
+    for family in [4, 6] {
+        let route = |number: u32| match family {
+            4 => format!("{}/32 dev eth0 proto bgp", std::net::Ipv4Addr::from_bits(0x1400_0000 + number)),
+            _ => format!("fd44::{:x}:{:x}/128 dev eth0 proto bgp", number >> 16, number & 0xffff),
+        };
+        for number in 0..count {
+            let route = Route::parse(&route(number)).unwrap();
+            lab.apply(Step::SetRoute { ns: a.clone(), route, replace: false });
+        }
+    }
+    let ours = ["blackhole 10.6.0.0/16", "10.7.0.0/16 dev eth0", "blackhole fd06::/64"];
+    let named = ["10.8.0.0/16 dev eth0 proto static"];
+    for it in ours.iter().chain(&named) {
+        lab.apply(Step::SetRoute { ns: a.clone(), route: Route::parse(it).unwrap(), replace: false });
+    }
+    let mut routes = |look: Look| {
+        let start = std::time::Instant::now();
+        let observed = lab.kernel.observe(&BTreeMap::from([(a.clone(), look)])).unwrap();
+        eprintln!("{} routes in {:?}", observed.spaces[&a].routes.len(), start.elapsed());
+        observed.spaces[&a].routes.iter().map(|it| it.route.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(routes(Look::inside()), ours);
+    let mut with_static = routes(Look { protocols: [4].into(), ..Look::inside() });
+    with_static.sort();
+    let mut expected = [ours.as_slice(), &named].concat();
+    expected.sort();
+    assert_eq!(with_static, expected);
+    // And the one that the kernel made with the address.
+    let all = routes(Look { routes_of_others: true, ..Look::inside() });
+    assert_eq!(all.len(), 2 * count as usize + ours.len() + named.len() + 1);
+}
+
+#[test]
 fn routes_read_back_as_they_were_given() {
     let Some(mut lab) = Lab::new("route forms", &["a"]) else { return };
     let a = container("a");
@@ -439,7 +479,11 @@ fn routes_read_back_as_they_were_given() {
     let before = lab.space(&a).routes;
     assert_eq!(
         before.iter().map(|it| (it.route.to_string(), it.ours)).collect::<Vec<_>>(),
-        [("10.99.0.0/16 via 10.0.0.99 dev eth0 proto boot".to_owned(), false)]
+        [
+            ("10.0.0.0/24 dev eth0 src 10.0.0.1 proto kernel".to_owned(), false),
+            ("10.99.0.0/16 via 10.0.0.99 dev eth0 proto boot".to_owned(), false),
+            ("fd00::/64 dev eth0 metric 256 proto kernel".to_owned(), false),
+        ]
     );
     let forms = [
         "default via 10.0.0.254",
@@ -475,7 +519,7 @@ fn routes_read_back_as_they_were_given() {
     for form in forms {
         let route = Route::parse(form).unwrap().with_default_dev(&name("eth0"));
         let observed = ObservedRoute { ours: route.proto.is_none(), route: route.clone() };
-        let step = Step::SetRoute { ns: a.clone(), route: route.clone() };
+        let step = Step::SetRoute { ns: a.clone(), route: route.clone(), replace: true };
         for _ in 0..2 {
             lab.kernel.apply(&step).unwrap_or_else(|error| panic!("{form}: {error}"));
             let added: Vec<_> = lab.space(&a).routes.into_iter().filter(|it| !before.contains(it)).collect();
@@ -486,9 +530,24 @@ fn routes_read_back_as_they_were_given() {
             assert_eq!(lab.space(&a).routes, before, "{form}");
         }
     }
+    // A route of the same destination, table and metric is left as it is, whoever made it.
+    for taken in ["10.99.0.0/16 via 10.0.0.98", "10.0.0.0/24", "fd00::/64 metric 256"] {
+        let route = Route::parse(taken).unwrap().with_default_dev(&name("eth0"));
+        let step = Step::SetRoute { ns: a.clone(), route, replace: false };
+        let error = lab.refused(step.clone());
+        assert!(
+            error.is_taken() && error.to_string().starts_with(&format!("{step}: File exists")),
+            "{error}"
+        );
+        assert_eq!(lab.space(&a).routes, before, "{taken}");
+    }
+    let beside = Route::parse("10.99.0.0/16 via 10.0.0.98 dev eth0 metric 1").unwrap();
+    lab.apply(Step::SetRoute { ns: a.clone(), route: beside.clone(), replace: false });
+    lab.apply(Step::DelRoute { ns: a.clone(), route: beside });
+    assert_eq!(lab.space(&a).routes, before);
     let unreached = Route::parse("10.1.0.0/16 via 10.9.9.9 dev eth0").unwrap();
     assert_eq!(
-        lab.refused(Step::SetRoute { ns: a.clone(), route: unreached }).to_string(),
+        lab.refused(Step::SetRoute { ns: a.clone(), route: unreached, replace: false }).to_string(),
         "add route 10.1.0.0/16 via 10.9.9.9 dev eth0: Network is unreachable (os error 101): \
          Nexthop has invalid gateway"
     );

@@ -256,7 +256,7 @@ impl Model {
                 self.interface(ns, dev)?.addrs.push(ObservedAddr { cidr: *cidr, ours: true });
             }
             Step::DelAddr { ns, dev, cidr } => self.interface(ns, dev)?.addrs.retain(|it| it.cidr != *cidr),
-            Step::SetRoute { ns, route } => {
+            Step::SetRoute { ns, route, .. } => {
                 let space = self.space(ns)?;
                 let place = |it: &ObservedRoute| (it.route.dst, it.route.table, it.route.metric);
                 let new = ObservedRoute { route: route.clone(), ours: true };

@@ -52,6 +52,11 @@ impl Error {
         matches!(self.errno(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
+    /// Does something exist already where it was to be made: an interface of that name, an address, a route (EEXIST)?
+    pub fn is_taken(&self) -> bool {
+        self.errno() == Some(libc::EEXIST)
+    }
+
     /// What usually helps.
     pub fn hint(&self) -> Option<&'static str> {
         if self.hint.is_some() {

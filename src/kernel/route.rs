@@ -3,10 +3,10 @@
 //! What is read back is put into the words of who wrote it: the scope that `ip` would choose and the metric that the
 //! kernel gives when none is named are None, as is the protocol of our own. So an unchanged route equals itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -24,16 +24,20 @@ const V6_METRIC: u32 = 1024;
 
 const LOCAL: u32 = 255;
 
-/// `ip route replace …`. `index` answers the number of an interface.
+/// Where the protocol is in `struct rtmsg`.
+const RTM_PROTOCOL: usize = 5;
+
+/// `ip route replace …`, or `ip route add …`. `index` answers the number of an interface.
 pub(super) fn set(
     netlink: &mut Netlink,
     route: &Route,
+    replace: bool,
     index: impl FnMut(&IfName) -> Result<u32, Error>,
+    what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     let message = encode(route, index)?;
-    netlink.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE, || {
-        format!("add route {route}")
-    })
+    let flags = NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+    netlink.request(RouteNetlinkMessage::NewRoute(message), flags, what)
 }
 
 /// `ip route del …`. That it is gone already is success.
@@ -120,25 +124,35 @@ fn gateway(via: IpAddr, v6: bool) -> RouteAttribute {
     }
 }
 
-/// The routes of the namespace that somebody put there. `names` has the interfaces by their numbers.
+/// The routes of the namespace: ours and those of `protocols`, or of every protocol. `names` has the interfaces by their
+/// numbers.
 pub(super) fn dump(
     netlink: &mut Netlink,
     names: &BTreeMap<u32, IfName>,
+    protocols: Option<&BTreeSet<u8>>,
 ) -> Result<Vec<ObservedRoute>, Error> {
+    // A request filters by one protocol; zero is all.
+    let filters: BTreeSet<u8> =
+        protocols.map_or([0].into(), |it| it.iter().copied().chain([PROTOCOL]).collect());
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut message = RouteMessage::default();
-        message.header.address_family = family;
-        let all = match netlink.dump(RouteNetlinkMessage::GetRoute(message), || "dump routes".to_owned()) {
-            Ok(it) => it,
-            // A kernel without IPv6 has no routes of it.
-            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => continue,
-            Err(error) => return Err(error),
-        };
-        routes.extend(all.iter().filter_map(|it| match it {
-            RouteNetlinkMessage::NewRoute(it) => decode(it, names),
-            _ => None,
-        }));
+        for filter in &filters {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            message.header.protocol = RouteProtocol::from(*filter);
+            let read = |bytes: &[u8]| {
+                // A kernel that does not filter (before 5.0) sends all.
+                let wanted = *filter == 0 || bytes.get(RTM_PROTOCOL) == Some(filter);
+                wanted.then(|| decode(&RouteMessage::parse(bytes).ok()?, names)).flatten()
+            };
+            match netlink.dump_raw(RouteNetlinkMessage::GetRoute(message), read, || "dump routes".to_owned())
+            {
+                Ok(found) => routes.extend(found),
+                // A kernel without IPv6 has no routes of it.
+                Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok(routes)
 }
@@ -147,9 +161,7 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
     let header = &message.header;
     let proto = u8::from(header.protocol);
     let ours = proto == PROTOCOL;
-    if header.flags.contains(RouteFlags::Cloned)
-        || matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
-    {
+    if header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let v6 = header.address_family == AddressFamily::Inet6;

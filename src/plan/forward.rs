@@ -57,7 +57,7 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
             }
         }
         for route in share.routes.iter().filter(|it| !space.routes.iter().any(|have| have.route == **it)) {
-            steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone() });
+            steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace: true });
         }
         let mark = desired.rule_mark(&id.container, &id.dev);
         let have = space.nat.iter().filter(|it| it.mark == mark && is_v6(it) == *v6);

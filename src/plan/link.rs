@@ -71,7 +71,7 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
         }
         for route in &link.routes {
             if !(stays(route) && space.routes.iter().any(|it| it.route == *route)) {
-                steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone() });
+                steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace: true });
             }
         }
         plan.push(subject, steps);

@@ -40,8 +40,13 @@ pub struct Look {
     pub ethtool: BTreeMap<IfName, Vec<Ethtool>>,
     /// The table `conlink` of nf_tables, and whether packets are forwarded.
     pub nat: When,
-    /// Addresses and routes.
+    /// Addresses, and routes of [`PROTOCOL`](crate::plan::PROTOCOL) and of `protocols`.
     pub addresses: When,
+    /// Protocols of further routes to look at, with `addresses`. The kernel leaves out all others: a router may have
+    /// hundreds of thousands.
+    pub protocols: BTreeSet<u8>,
+    /// Routes of every protocol instead, the kernel's own included, with `addresses`.
+    pub routes_of_others: bool,
     /// What shapes the interfaces' traffic.
     pub qdiscs: bool,
     /// Bridges of Open vSwitch, where it runs.
@@ -93,6 +98,8 @@ impl Look {
             ethtool: BTreeMap::new(),
             nat: When::WithInterfaces,
             addresses: When::WithInterfaces,
+            protocols: BTreeSet::new(),
+            routes_of_others: false,
             qdiscs: true,
             ovs: false,
             v6_default: false,
@@ -139,7 +146,8 @@ impl Observed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Space {
     pub interfaces: BTreeMap<IfName, Interface>,
-    /// Routes of the tables that people write to, IPv4 and IPv6; the kernel's own (`proto kernel`, table local) left out.
+    /// The routes that were asked for, IPv4 and IPv6. Routes of others have their protocol in
+    /// [`Route::proto`], in which ours have None; those in table local are left out.
     pub routes: Vec<ObservedRoute>,
     /// Rules of the table `conlink`.
     pub nat: Vec<NatRule>,

@@ -41,8 +41,10 @@ pub enum Step {
     AddAddr { ns: Ns, dev: IfName, cidr: Cidr },
     /// `ip addr del CIDR dev NAME`.
     DelAddr { ns: Ns, dev: IfName, cidr: Cidr },
-    /// `ip route replace`, with [`PROTOCOL`](crate::plan::PROTOCOL) where the route names no protocol.
-    SetRoute { ns: Ns, route: Route },
+    /// `ip route replace`, or `ip route add` where `replace` is false, which fails where a route of the same
+    /// destination, table and metric exists, whoever made it. With [`PROTOCOL`](crate::plan::PROTOCOL) where the route
+    /// names no protocol.
+    SetRoute { ns: Ns, route: Route, replace: bool },
     /// `ip route del`. That it is gone already is success.
     DelRoute { ns: Ns, route: Route },
     /// `ethtool -K NAME FEATURE on|off …`, all at once (ETHTOOL_SFEATURES); of two that cover one feature of the kernel
@@ -160,7 +162,8 @@ impl fmt::Display for Step {
             Self::EnableV6 { name, .. } => write!(f, "set {name} disable_ipv6 0"),
             Self::AddAddr { dev, cidr, .. } => write!(f, "add addr {cidr} dev {dev}"),
             Self::DelAddr { dev, cidr, .. } => write!(f, "del addr {cidr} dev {dev}"),
-            Self::SetRoute { route, .. } => write!(f, "set route {route}"),
+            Self::SetRoute { route, replace: true, .. } => write!(f, "replace route {route}"),
+            Self::SetRoute { route, replace: false, .. } => write!(f, "add route {route}"),
             Self::DelRoute { route, .. } => write!(f, "del route {route}"),
             Self::SetFeatures { name, features, .. } => {
                 write!(f, "set {name} offload")?;
