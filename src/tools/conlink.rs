@@ -6,6 +6,7 @@ mod engine;
 mod files;
 mod healthcheck;
 mod lab;
+mod lock;
 mod status;
 
 use std::ffi::OsString;

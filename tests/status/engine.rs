@@ -275,6 +275,129 @@ fn hex(name: &str) -> String {
     name.bytes().map(|it| format!("{it:02x}")).collect()
 }
 
+/// Engines that end with the test.
+#[derive(Default)]
+struct Engines(Vec<Child>);
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        for it in &mut self.0 {
+            let _ = it.kill();
+            let _ = it.wait();
+        }
+    }
+}
+
+/// Starts engines at once that would serve one project in one `/run`; answers those that stay, and what the others say.
+fn start_at_once(world: &mut World, count: usize) -> (Engines, Vec<String>) {
+    world.end_engine();
+    let run = world.folder.path().join("run");
+    fs::create_dir_all(&run).unwrap();
+    let mut holder = Command::new("unshare");
+    let script = "mount --bind \"$1\" /run && echo ready && exec sleep 1000";
+    holder.args(["-mn", "sh", "-c", script, "sh", run.to_str().unwrap()]).stdout(Stdio::piped());
+    world.engine = holder.spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(world.engine.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    let file = |name: &str| world.folder.path().join(name).to_str().unwrap().to_owned();
+    let (net, docker) = (file("net.yaml"), file("docker.sock"));
+    let args = ["--network-file", &net, "--compose-project", "p", "--docker-socket", &docker];
+    let start = |_| world.command(&args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut engines = Engines((0..count).map(start).collect());
+    let mut said = Vec::new();
+    world.within("all but one have ended", |_| {
+        while let Some(ended) = engines.0.iter().position(|it| is_over(it.id())) {
+            let output = engines.0.remove(ended).wait_with_output().unwrap();
+            said.push(String::from_utf8(output.stderr).unwrap());
+        }
+        engines.0.len() <= 1 && UnixStream::connect(world.socket()).is_ok()
+    });
+    (engines, said)
+}
+
+/// Has a child of ours ended, whether or not somebody has waited for it?
+fn is_over(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|it| it.starts_with('Z'))
+}
+
+#[test]
+fn of_engines_that_start_at_once_one_serves_the_project() {
+    let Some(mut world) = World::new("engines at once", NETWORK) else { return };
+    for _ in 0..5 {
+        let (mut engines, said) = start_at_once(&mut world, 4);
+        assert_eq!((engines.0.len(), said.len()), (1, 3));
+        for it in said {
+            assert!(it.ends_with("error: another conlink already serves project `p` here\n"), "{it}");
+        }
+        let engine = &mut engines.0[0];
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(engine.id() as i32), nix::sys::signal::SIGTERM)
+            .unwrap();
+        assert!(engine.wait().unwrap().success());
+        let left = |folder: &str| fs::read_dir(world.folder.path().join(folder)).unwrap().count();
+        assert_eq!((left("run/netns"), left("run/conlink/lock")), (0, 0));
+    }
+}
+
+#[test]
+fn a_signal_amid_the_start_leaves_nothing() {
+    let Some(mut world) = World::new("signal amid the start", NETWORK) else { return };
+    let name = world.folder.path().join("run/netns/conlink-p");
+    for round in 0..10 {
+        world.spawn();
+        let end = Instant::now() + PATIENCE;
+        while !name.exists() {
+            assert!(Instant::now() < end, "no namespace is made: {}", world.log());
+        }
+        let pid = nix::unistd::Pid::from_raw(world.engine.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+        let status = world.engine.wait().unwrap();
+        assert!(status.success() && !name.exists(), "round {round}: {status}\n{}", world.log());
+    }
+}
+
+#[test]
+fn a_project_with_a_long_name_is_served() {
+    let Some(world) = World::new("long name", NETWORK) else { return };
+    for length in [120, 240] {
+        let project = "p".repeat(length);
+        let mut command =
+            world.apart(&["--network-file", "net.yaml", "--compose-project", &project, "--once"]);
+        command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+        let ended = run(command);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_socket_of_somebody_else_keeps_no_engine_from_the_host_s_namespace() {
+    use std::os::linux::net::SocketAddrExt;
+    let Some(mut world) = World::new("socket of somebody else", NETWORK) else { return };
+    let go = world.folder.path().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir_all(world.folder.path().join("run")).unwrap();
+    // Process 1 there is the shell: its namespace stands for the host's.
+    let script = "mount --bind run /run && read _ <go && \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-mnpf", "--mount-proc", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_conlink")]);
+    command.args(["--network-file", "net.yaml", "--compose-project", "p", "--netns", "host", "--once"]);
+    command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+    command.current_dir(world.folder.path()).stderr(Stdio::piped());
+    world.engine = command.spawn().unwrap();
+    let theirs = format!("/proc/{}/ns/net", world.engine.id());
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    world.within("it has a namespace of its own", |_| fs::read_link(&theirs).is_ok_and(|it| it != own));
+    let address = std::os::unix::net::SocketAddr::from_abstract_name("conlink:p").unwrap();
+    let netns = fs::File::open(&theirs).unwrap();
+    let _held = conlink::kernel::netns::inside(&netns, || UnixListener::bind_addr(&address)).unwrap();
+    fs::write(&go, "\n").unwrap();
+    let status = world.engine.wait().unwrap();
+    let mut said = String::new();
+    world.engine.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(status.success(), "{status}: {said}");
+}
+
 const NETWORK: &str = "links:\n- {service: h, bridge: lan, ip: 10.0.0.1/24}\n- {service: x, bridge: lan, route: 10.9.0.0/16 via 10.8.0.1}\n";
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST: usize = 64 << 20;
 
 /// Where engines and labs of the system answer.
-const RUN: &str = "/run/conlink";
+pub(super) const RUN: &str = "/run/conlink";
 
 /// Who answers at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,22 @@ pub(super) fn engine_socket(project: &str) -> PathBuf {
 
 /// A project's name as that of a file; that of an engine which serves every project is empty.
 fn file_name(project: &str) -> String {
-    if project.is_empty() { "conlink".to_owned() } else { project.replace('/', "_") }
+    if project.is_empty() { "conlink".to_owned() } else { in_file_name(project) }
+}
+
+/// A project's name as part of a file's: at most 200 bytes of the 255 that a file system keeps.
+pub(super) fn in_file_name(project: &str) -> String {
+    /// Before the hash of a longer name.
+    const KEPT: usize = 183;
+    let name = project.replace('/', "_");
+    if name.len() <= 200 {
+        return name;
+    }
+    // FNV-1a, 64 bits.
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    format!("{}-{hash:016x}", &name[..name.floor_char_boundary(KEPT)])
 }
 
 /// Every socket that there is, by name; engines first.

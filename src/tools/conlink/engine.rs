@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::daemon::{self, Mode, Setup};
 use crate::docker::{Engine, own_container_id};
@@ -14,6 +15,7 @@ use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::client;
 use crate::tools::conlink::files::describe;
+use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
 use crate::tools::environment;
 use crate::{err, out};
@@ -94,15 +96,20 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
     if options.without_netem {
         log::warn!("--without-netem: links and tunnels are wired without their impairments");
     }
-    let bridges = place.open(mode)?;
-    // Held to the end: the name in the namespace is ours for as long as the socket lives.
+    // Before anything is made that the end removes: from here on a signal waits for the loop, which hears it.
+    let _heard = [SignalKind::terminate(), SignalKind::interrupt()]
+        .map(|it| signal(it).context("listen for signals"))
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // Held to the end, and taken before anything is made that two engines could make at once.
     let _lock = match mode {
         Mode::DryRun => None,
-        Mode::Run | Mode::Once => Some(lock(&bridges, &project)?),
+        Mode::Run | Mode::Once => place.lock(&project)?,
     };
+    let bridges = place.open(mode)?;
     let mut kernel = Kernel::new(bridges)?;
     let mut folder =
-        if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", project.replace('/', "_")) };
+        if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", client::in_file_name(&project)) };
     if matches!(place, Place::Host) {
         // Beside an engine of the same project whose bridges are elsewhere.
         folder += "-host";
@@ -136,7 +143,7 @@ impl Place {
             NetnsPlace::Host => Self::Host,
             NetnsPlace::Own if in_container => Self::Own,
             NetnsPlace::Own if project.is_empty() => Self::Named("conlink".to_owned()),
-            NetnsPlace::Own => Self::Named(format!("conlink-{}", project.replace('/', "_"))),
+            NetnsPlace::Own => Self::Named(format!("conlink-{}", client::in_file_name(project))),
         }
     }
 
@@ -156,6 +163,29 @@ impl Place {
         }
     }
 
+    /// Makes sure that no other engine serves the project here. None where no lock can be made.
+    fn lock(&self, project: &str) -> anyhow::Result<Option<Lock>> {
+        let place = match self {
+            // Containers may share their `/run`, and have a namespace each.
+            Self::Own => {
+                let netns = netns::own().and_then(|it| netns::inode(&it));
+                format!("netns-{}", netns.context("open the engine's own network namespace")?)
+            }
+            Self::Host => "host".to_owned(),
+            Self::Named(_) => "own".to_owned(),
+        };
+        let name = format!("{place}-{}", client::in_file_name(project));
+        match Lock::take(&Path::new(client::RUN).join("lock"), &name) {
+            Ok(Some(it)) => Ok(Some(it)),
+            Ok(None) => bail!("another conlink already serves project `{project}` here"),
+            // A container with a read-only root file system, in which no other engine can be.
+            Err(error) => {
+                log::warn!("another engine of project `{project}` would go unnoticed: {error:#}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Removes the name that [`Place::open`] made.
     fn remove(&self) {
         if let Self::Named(name) = self
@@ -164,21 +194,6 @@ impl Place {
             log::warn!("remove network namespace {name}: {error}");
         }
     }
-}
-
-/// One engine a project and namespace: a second one would undo what the first does. An abstract socket belongs to its
-/// namespace, and goes with the process, however that ends.
-fn lock(bridges: &File, project: &str) -> anyhow::Result<std::os::unix::net::UnixListener> {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixListener};
-    let address = SocketAddr::from_abstract_name(format!("conlink:{project}"))?;
-    netns::inside(bridges, || UnixListener::bind_addr(&address)).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::AddrInUse {
-            anyhow::anyhow!("another conlink serves project `{project}` here already")
-        } else {
-            anyhow::Error::new(error).context("make sure to be the only conlink here")
-        }
-    })
 }
 
 /// Connects to every engine that answers; none is an error that names each and why.
