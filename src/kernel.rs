@@ -19,8 +19,10 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
@@ -719,7 +721,7 @@ impl Kernel {
         };
         let what = || format!("del {} interfaces", names.len());
         // A number that no other project's interfaces have: only what is given it here is deleted by it.
-        let group = 0x6400_0000 | std::process::id() & 0x00ff_ffff;
+        let group = 0x6400_0000 | own_number();
         let mut one_by_one = Vec::new();
         for name in names {
             open.forget(name);
@@ -766,6 +768,48 @@ fn index_of(indices: &BTreeMap<IfName, u32>, dev: &IfName) -> Result<u32, Error>
 }
 
 fn temporary_name(netns: i32) -> Result<IfName, Error> {
-    let name = format!("cl{:x}-{netns:x}", std::process::id());
+    let name = format!("cl{:x}-{netns:x}", own_number());
     name.parse().map_err(|it| Error::new(format!("name an interface: {it}"), nix::Error::EINVAL))
+}
+
+/// A number of 24 bits that no other process has: keepers of labs are all process 1.
+fn own_number() -> u32 {
+    static NUMBER: OnceLock<u32> = OnceLock::new();
+    // Hashers of the standard library start with random keys.
+    *NUMBER.get_or_init(|| RandomState::new().build_hasher().finish() as u32 & 0x00ff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has this test print the number instead.
+    const PRINT: &str = "CONLINK_TEST_PRINT_NUMBER";
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test runs itself as process 1")]
+    fn processes_that_are_all_process_1_have_numbers_of_their_own() {
+        if std::env::var_os(PRINT).is_some() {
+            let name = temporary_name(0xffff).unwrap();
+            println!("process {} has {:06x} for {name}", std::process::id(), own_number());
+            return;
+        }
+        let line = || {
+            let mut command = std::process::Command::new("unshare");
+            command.arg("-pf").arg(std::env::current_exe().unwrap());
+            let name = "kernel::tests::processes_that_are_all_process_1_have_numbers_of_their_own";
+            command.args(["--exact", name, "--nocapture"]).env(PRINT, "1");
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let line = text.lines().find(|it| it.contains("process 1 has ")).map(str::to_owned);
+            (line, String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let lines = [line(), line()];
+        if lines.iter().any(|(_, error)| error.contains("unshare failed")) {
+            assert!(std::env::var_os("CONLINK_TEST_ALL").is_none(), "{lines:?}");
+            eprintln!("SKIP process 1: no process namespace can be made");
+            return;
+        }
+        assert!(lines[0].0.is_some() && lines[0].0 != lines[1].0, "{lines:?}");
+    }
 }
