@@ -4,6 +4,7 @@
 
 mod addr;
 mod ethtool;
+mod hint;
 mod link;
 mod monitor;
 mod netem;
@@ -32,6 +33,7 @@ use crate::container::ContainerId;
 
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::ethtool::Ethtool;
+use crate::netem::Netem;
 use crate::plan::{
     Change, Interface, Kind, Look, Mark, Names, News, Ns, Observed, OvsBridge, Space, StackedKind, Step,
     When, Which, is_making,
@@ -492,6 +494,10 @@ impl Kernel {
 
     /// Does what the step says.
     pub fn apply(&mut self, step: &Step) -> Result<(), Error> {
+        self.carry_out(step).map_err(|it| hint::explained(step, it))
+    }
+
+    fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         let what = || step.to_string();
         let mut classifier = self.classifier;
         let strings = if matches!(step, Step::SetFeatures { .. }) { self.feature_names.take() } else { None };
@@ -602,11 +608,15 @@ impl Kernel {
             }
             Step::AddNetem { name, netem, .. } => {
                 let index = open.index(name)?;
-                tc::add_netem(&mut open.netlink, index, netem, what)
+                tc::add_netem(&mut open.netlink, index, netem, what)?;
+                warn_of_ignored_seed(open, index, netem, step);
+                Ok(())
             }
             Step::SetNetem { name, netem, .. } => {
                 let index = open.index(name)?;
-                tc::set_netem(&mut open.netlink, index, netem, what)
+                tc::set_netem(&mut open.netlink, index, netem, what)?;
+                warn_of_ignored_seed(open, index, netem, step);
+                Ok(())
             }
             Step::DelNetem { name, .. } => match open.index(name) {
                 Ok(index) => tc::del_netem(&mut open.netlink, index, what),
@@ -749,6 +759,17 @@ impl Kernel {
             result = result.and(link::del_index(&mut open.netlink, index, || format!("del {name}")));
         }
         result
+    }
+}
+
+/// Says so where the kernel ignores the seed of an impairment.
+fn warn_of_ignored_seed(open: &mut Open, index: u32, netem: &Netem, step: &Step) {
+    if netem.seed.is_some() {
+        match tc::keeps_seed(&mut open.netlink, index) {
+            Ok(true) => {}
+            Ok(false) => log::warn!("{step}: this kernel ignores `seed`, which needs Linux 6.6 or later"),
+            Err(error) => log::debug!("{error}"),
+        }
     }
 }
 

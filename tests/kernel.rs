@@ -423,6 +423,60 @@ fn ipv6_is_enabled_on_an_interface_even_where_the_settings_are_read_only() {
             false
         )
     );
+    let error = lab.refused(Step::AddAddr { ns: a, dev: name("eth0"), cidr: cidr("fd00::4/64") });
+    assert_eq!(
+        error.hint(),
+        Some("the kernel has no IPv6 on an interface with an MTU below 1280"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_bare_number_of_the_kernel_has_a_hint() {
+    let Some(mut lab) = Lab::new("hints", &["a"]) else { return };
+    let a = container("a");
+    let starts = |error: Error, hint: &str| {
+        assert!(error.hint().is_some_and(|it| it.starts_with(hint)), "{error}: {:?}", error.hint());
+        assert!(!error.is_gone(), "{error}");
+    };
+    for reserved in ["all", "default"] {
+        let hint = "the kernel reserves the names `all` and `default`";
+        starts(lab.refused(add_veth(&a, reserved, &Ns::Bridges, "x")), hint);
+        starts(lab.refused(add_veth(&a, "x", &Ns::Bridges, reserved)), hint);
+        starts(lab.refused(add_bridge(reserved, BridgeOptions::default())), hint);
+    }
+    lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
+    for (setting, hint) in [
+        ("--set-ring rx 64", "the device does not support this setting"),
+        ("--set-channels rx 100", "the device does not accept this value"),
+    ] {
+        let setting = Ethtool::parse(setting).unwrap();
+        starts(lab.refused(Step::SetEthtool { ns: a.clone(), name: name("eth0"), setting }), hint);
+    }
+    let stacked = |dev: &str, kind: StackedKind| Step::AddStacked {
+        ns: a.clone(),
+        name: name(dev),
+        group: making("t"),
+        kind,
+        mac: None,
+        mtu: None,
+    };
+    let macvlan =
+        |parent: &str| StackedKind::Macvlan { parent_ns: Ns::Bridges, parent: name(parent), mode: None };
+    // A kernel without macvlan says EOPNOTSUPP of any parent, and the hint is of use there too.
+    starts(lab.refused(stacked("m", macvlan("lo"))), "`lo` cannot be the parent");
+    lab.apply(add_bridge("lan", BridgeOptions::default()));
+    lab.apply(set(&Ns::Bridges, "x", Change { master: Some(Some(name("lan"))), ..Change::default() }));
+    let error = lab.refused(stacked("m", macvlan("x")));
+    match error.errno() {
+        Some(libc::EOPNOTSUPP) => skip("macvlan on a bridge port", &error.to_string()),
+        _ => starts(error, "the parent serves another purpose"),
+    }
+    let netem = conlink::netem::Netem::parse("delay 1ms seed 7").unwrap();
+    match lab.kernel.apply(&Step::AddNetem { ns: a.clone(), name: name("eth0"), netem }) {
+        Ok(()) => {}
+        Err(error) => starts(error, "impairments need the kernel module sch_netem"),
+    }
 }
 
 #[test]

@@ -12,10 +12,6 @@ use crate::kernel::link::gone_is_fine;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{ObservedAddr, PROTOCOL};
 
-/// What helps where an interface takes no IPv6 address.
-const V6_OFF: &str =
-    "IPv6 is disabled on the interface: give its container `sysctls: [net.ipv6.conf.all.disable_ipv6=0]`";
-
 fn message(index: u32, cidr: Cidr) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = index;
@@ -43,12 +39,7 @@ pub(super) fn add(
         IpAddr::V4(_) => {}
         IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
     }
-    let added = netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, what);
-    added.map_err(|error| match error.errno() {
-        // Without the capability it is EPERM (`inet6_addr_add()` and `addrconf_add_dev()` in net/ipv6/addrconf.c).
-        Some(libc::EACCES) if cidr.addr().is_ipv6() => error.with_hint(V6_OFF),
-        _ => error,
-    })
+    netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
 /// `ip addr del`. Other addresses of the subnet stay, which without `promote_secondaries` would go with the first of

@@ -28,6 +28,9 @@ const SLOT: u16 = 12;
 const SLOT_DIST: u16 = 13;
 const PRNG_SEED: u16 = 14;
 
+/// `struct tc_netem_qopt`, which the attributes follow.
+const QOPT: usize = 24;
+
 /// NETEM_LOSS_GI and NETEM_LOSS_GE, inside of TCA_NETEM_LOSS.
 const LOSS_STATE: u16 = 1;
 const LOSS_GEMODEL: u16 = 2;
@@ -237,6 +240,12 @@ impl Options {
         let table = table::of(distribution);
         self.put(kind, &table.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<u8>>());
     }
+}
+
+/// Do the options that the kernel reports have a seed?
+pub(super) fn has_seed(options: &[u8]) -> bool {
+    let attributes = options.get(QOPT..).unwrap_or_default();
+    NlasIterator::new(attributes).flatten().any(|it| it.kind() == PRNG_SEED)
 }
 
 /// The netem that the kernel reports by TCA_OPTIONS, as [`Netem::observable`] has it: None where it reports what is no

@@ -37,6 +37,11 @@ impl Error {
         Self { hint: Some(hint), ..self }
     }
 
+    /// The same as EOPNOTSUPP: the kernel lacks what the request is about.
+    pub(super) fn as_unsupported(self) -> Self {
+        Self { source: io::Error::from_raw_os_error(libc::EOPNOTSUPP), ..self }
+    }
+
     /// The same, with what was told beyond the number.
     pub(super) fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..self }
@@ -61,10 +66,6 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         if self.hint.is_some() {
             return self.hint;
-        }
-        // The kernel's words for a discipline that it has no module for (`qdisc_create()` in net/sched/sch_api.c).
-        if self.message.as_ref().is_some_and(|it| it.contains("qdisc kind is unknown")) {
-            return Some("this kernel lacks the module for it: sch_netem for impairments");
         }
         match self.errno()? {
             libc::EPERM | libc::EACCES => Some(

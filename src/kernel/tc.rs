@@ -151,6 +151,18 @@ pub(super) fn set_netem(
     netlink.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), 0, what)
 }
 
+/// Does the kernel keep seeds of impairments? It does since Linux 6.6, and reports the one it has then; before, it
+/// ignores a seed without a word.
+pub(super) fn keeps_seed(netlink: &mut Netlink, index: u32) -> Result<bool, Error> {
+    let message = RouteNetlinkMessage::GetQueueDiscipline(message(index, TcHandle::ROOT));
+    let options = |bytes: &[u8]| {
+        let mut attributes = NlasIterator::new(bytes.get(TCMSG..)?).flatten();
+        attributes.find(|it| it.kind() == OPTIONS).map(|it| netem::has_seed(it.value()))
+    };
+    let what = || format!("get the queueing discipline of interface {index}");
+    Ok(netlink.get_raw(message, options, what)?.unwrap_or(false))
+}
+
 fn netem_message(index: u32, options: Vec<u8>) -> TcMessage {
     let mut qdisc = message(index, TcHandle::ROOT);
     // The library has no type for these options, which begin with a structure rather than an attribute.

@@ -427,3 +427,11 @@ fn a_change_in_place_leaves_no_table() {
     let delays: Vec<Duration> = (0..5).flat_map(|_| lo.delays(1)).collect();
     assert!(delays.iter().any(|it| *it < Duration::from_millis(50)), "{delays:?}");
 }
+
+#[test]
+fn a_seed_is_found_among_what_the_kernel_reports() {
+    let seeded = Netem { seed: Some(7), ..Netem::default() };
+    assert!(has_seed(&encode(&seeded)));
+    // Before Linux 6.6 none is reported; a cut answer has none either.
+    assert!(!has_seed(&encode(&Netem::default())) && !has_seed(&[0; 10]));
+}
