@@ -338,6 +338,18 @@ impl Kernel {
         }
     }
 
+    /// Is a container's namespace the host's own?
+    fn is_host(&self, ns: &Ns) -> bool {
+        let Ns::Container(id) = ns else { return false };
+        let host = match &self.host {
+            Host::First => netns::of_process(1).and_then(|it| netns::inode(&it)),
+            Host::Given(netns) => netns::inode(netns),
+            Host::Open(open) => netns::inode(&open.netns),
+            Host::None => return false,
+        };
+        host.is_ok_and(|host| self.containers.get(id) == Some(&host))
+    }
+
     /// Looks at the parts of the namespaces that are asked for.
     pub fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
@@ -421,8 +433,9 @@ impl Kernel {
     fn observe_space(&mut self, ns: &Ns, look: &Look) -> Result<Space, Error> {
         let is_container = matches!(ns, Ns::Container(_));
         let mut strings = self.feature_names.take();
+        let is_host = is_container && self.is_host(ns);
         let open = self.open(ns)?;
-        let mut space = Space::default();
+        let mut space = Space { is_host, ..Space::default() };
         if let Some(monitor) = &mut open.monitor {
             match &look.interfaces {
                 Which::All if is_container => monitor.forget_all(),

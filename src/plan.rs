@@ -21,6 +21,7 @@ mod news;
 mod observed;
 mod outcome;
 mod patch;
+mod route;
 mod step;
 mod tunnel;
 mod undo;
@@ -64,6 +65,8 @@ pub struct Desired {
     /// Containers whose namespaces are looked at, links or not.
     pub inside: BTreeSet<ContainerId>,
     pub scope: Scope,
+    /// Containers whose namespaces are looked at for routes of others too: one of them is in the place of ours.
+    pub contested: BTreeSet<ContainerId>,
     /// What was as described before: what somebody changed of it since is left alone, and told.
     pub settled: BTreeSet<Subject>,
 }
@@ -236,6 +239,7 @@ impl Desired {
             forwards: None,
             inside: BTreeSet::new(),
             scope,
+            contested: BTreeSet::new(),
             settled: BTreeSet::new(),
         }
     }
@@ -307,6 +311,9 @@ impl Desired {
         for (container, link) in &self.links {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
             look.v6_default |= link::wants_v6(link);
+            if self.contested.contains(container) {
+                (look.addresses, look.routes_of_others) = (When::Always, true);
+            }
             look.protocols.extend(link.routes.iter().filter_map(|it| it.proto));
             if link.nat.is_some() {
                 look.nat = When::Always;
@@ -387,7 +394,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         .into_iter()
         .partition(|(_, _, interface)| matches!(interface.kind, Kind::Bridge(_)));
     // While there is still something to tell that they are ours by.
-    link::plan_leftover_routes(&mut plan, desired, observed);
+    route::plan_leftovers(&mut plan, desired, observed);
     plan_leftovers(&mut plan, &others);
     nat::plan_leftovers(&mut plan, desired, observed);
     bridge::plan_ovs_leftover_ports(&mut plan, desired, observed);
@@ -401,7 +408,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     for patch in &desired.patches {
         patch::plan_patch(&mut plan, desired, observed, patch);
     }
-    link::plan_routes(&mut plan, desired, observed);
+    route::plan_routes(&mut plan, desired, observed);
     if let Some(forwards) = &desired.forwards {
         forward::plan_forwards(&mut plan, desired, observed, forwards);
     }

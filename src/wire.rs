@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
+use crate::container::ContainerId;
 use crate::kernel::{Error, Kernel};
 use crate::plan::{
     Change, Desired, Failure, Group, Look, Ns, Observed, Outcome, Plan, Scope, Step, Subject, plan, undo,
@@ -12,7 +13,7 @@ use crate::plan::{
 
 /// Plans until there is nothing left to do. One more than it should take: an address that goes may take others of its
 /// subnet with it, which the second plan puts back, and the third finds to be right.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 5;
 
 /// What plans are made for and applied to: the kernel, or a model of it.
 pub trait World {
@@ -65,25 +66,28 @@ pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Box<Fa
 /// look found, not about what was done.
 pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
     let mut run = Run::default();
+    let mut desired = desired.clone();
     for _ in 0..ROUNDS {
         let observed = match world.observe(&desired.looks()) {
             Ok(it) => it,
             Err(error) => {
-                run.outcome.failures.push(failure(whole(desired), &error));
+                run.outcome.failures.push(failure(whole(&desired), &error));
                 return run.outcome;
             }
         };
-        let mut plan = plan(desired, &observed);
+        let mut plan = plan(&desired, &observed);
         run.outcome.drift = plan.take_drift(&desired.settled, &observed);
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {
             run.outcome.failures.extend(plan.problems.iter().map(Failure::from));
             return run.outcome;
         }
-        run.apply(world, &plan, desired, &observed);
+        run.apply(world, &plan, &desired, &observed);
+        // What is in the way is looked at, and the next plan makes room for ours.
+        desired.contested.append(&mut run.contested);
     }
     run.outcome.failures.push(Failure {
-        subject: whole(desired),
+        subject: whole(&desired),
         message: format!("still not as described after {ROUNDS} tries: something else changes it too"),
         help: None,
         origin: None,
@@ -98,6 +102,8 @@ struct Run {
     outcome: Outcome,
     /// What a step failed for: left for the next run.
     failed: BTreeSet<Subject>,
+    /// Containers in which somebody else has a route where one of ours is to be.
+    contested: BTreeSet<ContainerId>,
     /// What takes back the steps that were applied, for each link of which all or nothing is wanted.
     undo: BTreeMap<Subject, Vec<Step>>,
 }
@@ -125,7 +131,7 @@ impl Run {
                 continue;
             }
             self.outcome.changed = true;
-            if !self.apply_group(world, first, desired.is_whole(&first.subject), observed) {
+            if !self.apply_group(world, first, desired, observed) {
                 broken.insert(first.subject.clone());
             }
         }
@@ -136,9 +142,10 @@ impl Run {
         &mut self,
         world: &mut impl World,
         group: &Group,
-        is_whole: bool,
+        desired: &Desired,
         observed: &Observed,
     ) -> bool {
+        let is_whole = desired.is_whole(&group.subject);
         for step in &group.steps {
             log::debug!("{}: {}: {step}", group.subject, step.ns());
             let failures = apply_step(world, step);
@@ -147,6 +154,14 @@ impl Run {
                     let steps = self.undo.entry(group.subject.clone()).or_default();
                     steps.extend(undo(step, observed));
                 }
+                continue;
+            }
+            if let (Step::SetRoute { ns: Ns::Container(id), replace: false, .. }, [error]) =
+                (step, failures.as_slice())
+                && error.is_taken()
+                && !desired.contested.contains(id)
+            {
+                self.contested.insert(id.clone());
                 continue;
             }
             let is_gone = failures.iter().any(Error::is_gone);

@@ -67,7 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("lib", &["tools"]),
-    ("wire", &["addr", "kernel", "plan"]),
+    ("wire", &["addr", "container", "kernel", "plan"]),
 ];
 
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.

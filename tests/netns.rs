@@ -88,6 +88,7 @@ impl Lab {
                 keep: BTreeSet::new(),
                 inner: BTreeSet::new(),
             },
+            contested: BTreeSet::new(),
             settled: BTreeSet::new(),
         }
     }
@@ -187,6 +188,94 @@ fn a_second_run_does_nothing_and_a_change_is_made_in_place() {
     assert!(routes.contains("10.1.0.0/16 via 10.0.0.253") && routes.contains("10.7.0.0/16"), "{routes}");
     assert!(!routes.contains("10.2.0.0/16"), "{routes}");
     assert!(!ip(&lab.bridges, "link").contains("lan"), "the old bridge is left");
+}
+
+#[test]
+fn a_route_of_somebody_else_is_put_back_when_ours_goes() {
+    let Some(mut lab) = Lab::new("foreign routes", &["a"]) else { return };
+    let host = lab.host("a").try_clone().unwrap();
+    for it in [
+        "link add ext0 type veth peer name ext1",
+        "addr add 192.0.2.2/24 dev ext0",
+        "addr add 2001:db8::2/64 dev ext0 nodad",
+        "link set ext1 up",
+        "link set ext0 up",
+        "route add default via 192.0.2.1 dev ext0 proto static",
+        "-6 route add default via 2001:db8::1 dev ext0 metric 1024",
+    ] {
+        ip(&host, it);
+    }
+    let routes = || ip(&host, "route show default") + &ip(&host, "-6 route show default");
+    let before = routes();
+    lab.converge(
+        "links: [{service: a, bridge: lan, ip: [10.0.0.1/24, 'fd00::1/64'], \
+          route: [default via 10.0.0.254, 'default via fd00::fe']}]",
+    );
+    assert!(ip(&host, "route get 198.51.100.1").contains("via 10.0.0.254"), "{}", routes());
+    assert!(ip(&host, "route get 2001:db8:1::1").contains("via fd00::fe"), "{}", routes());
+    lab.converge("links: []");
+    assert_eq!(routes(), before);
+}
+
+#[test]
+fn one_bad_route_leaves_a_live_link_as_it_is() {
+    let Some(mut lab) = Lab::new("bad route", &["a", "b"]) else { return };
+    let links = |route: &str| {
+        format!(
+            "links: [{{service: a, bridge: lan, ip: 10.0.0.1/24{route}}}, {{service: b, bridge: lan, ip: 10.0.0.2/24}}]"
+        )
+    };
+    lab.converge(&links(""));
+    let index = lab.index("a", "eth0");
+    for _ in 0..2 {
+        let desired = lab.desired(&links(", route: 10.1.0.0/16 via 10.9.9.9"));
+        let outcome = lab.outcome(desired);
+        assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+        assert_eq!(lab.index("a", "eth0"), index);
+        ping(lab.host("a"), "10.0.0.2");
+    }
+}
+
+#[test]
+fn an_interface_that_appears_meanwhile_is_not_deleted() {
+    let Some(mut lab) = Lab::new("eexist", &["a"]) else { return };
+    let desired = lab.desired("links: [{service: a, bridge: lan, dev: eth59}]");
+    let mut world =
+        Intruder { kernel: &mut lab.kernel, netns: lab.hosts["a"].try_clone().unwrap(), done: false };
+    let outcome = wire::converge(&mut world, &desired);
+    assert!(!outcome.failures.is_empty());
+    assert!(ip(lab.host("a"), "-br link").contains("eth59"));
+}
+
+/// Makes an interface of the link's name right before the link is made.
+struct Intruder<'a> {
+    kernel: &'a mut Kernel,
+    netns: File,
+    done: bool,
+}
+
+impl wire::World for Intruder<'_> {
+    fn observe(
+        &mut self,
+        looks: &BTreeMap<conlink::plan::Ns, conlink::plan::Look>,
+    ) -> Result<conlink::plan::Observed, conlink::kernel::Error> {
+        self.kernel.observe(looks)
+    }
+
+    fn apply(&mut self, step: &conlink::plan::Step) -> Result<(), conlink::kernel::Error> {
+        if matches!(step, conlink::plan::Step::AddVeth { .. }) && !std::mem::replace(&mut self.done, true) {
+            ip(&self.netns, "link add eth59 type veth peer name peer59");
+        }
+        self.kernel.apply(step)
+    }
+
+    fn del_interfaces(
+        &mut self,
+        ns: &conlink::plan::Ns,
+        names: &[&conlink::addr::IfName],
+    ) -> Result<(), conlink::kernel::Error> {
+        self.kernel.del_interfaces(ns, names)
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn desired(links: &[LinkCase]) -> Desired {
             keep: BTreeSet::new(),
             inner: BTreeSet::new(),
         },
+        contested: BTreeSet::new(),
         settled: BTreeSet::new(),
     }
 }

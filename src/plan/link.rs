@@ -12,10 +12,9 @@ use crate::plan::ethtool::plan_ethtool;
 use crate::plan::nat::plan_nat;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
-    Change, Desired, Interface, Kind, Mark, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
+    Change, Desired, Interface, Kind, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
     foreign, making,
 };
-use crate::route::Route;
 
 /// Appends what makes each link's interfaces be as described, their routes left for [`plan_routes`].
 pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed) {
@@ -43,89 +42,7 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
     }
 }
 
-/// Appends the routes: last, since one may leave by the interface of a later link.
-pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
-    let refused: BTreeSet<Subject> = plan.problems.iter().map(|it| it.subject.clone()).collect();
-    let made: BTreeSet<(Ns, IfName)> = plan
-        .groups
-        .iter()
-        .flat_map(|it| &it.steps)
-        .filter_map(|it| match it {
-            Step::AddVeth { ns, name, .. } | Step::AddStacked { ns, name, .. } => {
-                Some((ns.clone(), name.clone()))
-            }
-            _ => None,
-        })
-        .collect();
-    for (container, link) in &desired.links {
-        let subject = Subject::Link(link.id.clone());
-        let ns = Ns::Container(container.clone());
-        let Some(space) = observed.spaces.get(&ns).filter(|_| !refused.contains(&subject)) else {
-            continue;
-        };
-        let mut steps = Vec::new();
-        // Routes through an interface that is made anew are gone with the old one.
-        let stays = |route: &Route| !route_devs(route).any(|dev| made.contains(&(ns.clone(), dev.clone())));
-        for route in stale_routes(desired, container, link, space).filter(|it| stays(it)) {
-            steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
-        }
-        for route in &link.routes {
-            if !(stays(route) && space.routes.iter().any(|it| it.route == *route)) {
-                steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace: true });
-            }
-        }
-        plan.push(subject, steps);
-    }
-}
-
-/// Routes of no interface in containers that have no link any more: those of others go with theirs.
-pub(super) fn plan_leftover_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
-    for container in &desired.inside {
-        let ns = Ns::Container(container.clone());
-        let Some(space) = observed.spaces.get(&ns) else { continue };
-        let mut marks = space.interfaces.values().filter_map(|it| Mark::parse(it.alias.as_deref()?));
-        let has_links = desired.links.iter().any(|(it, _)| it == container);
-        if has_links || !marks.all(|it| desired.covers(&it)) {
-            continue;
-        }
-        let stale = space.routes.iter().filter(|it| it.ours && route_devs(&it.route).next().is_none());
-        let steps = stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }).collect();
-        plan.push(Subject::Container(container.short().to_owned()), steps);
-    }
-}
-
-fn route_devs(route: &Route) -> impl Iterator<Item = &IfName> {
-    route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref()))
-}
-
-/// Routes that we put there, by this link's interface (or, with the first link, by none), and that no link wants now.
-fn stale_routes<'a>(
-    desired: &'a Desired,
-    container: &'a ContainerId,
-    link: &'a Link,
-    space: &'a Space,
-) -> impl Iterator<Item = &'a Route> {
-    let here = move || desired.links.iter().filter(move |(id, _)| id == container).map(|(_, link)| link);
-    let first = here().next().is_some_and(|it| it.id == link.id);
-    space.routes.iter().filter(|it| it.ours).map(|it| &it.route).filter(move |route| {
-        let mut devs = route_devs(route).peekable();
-        let mine = match devs.peek() {
-            Some(dev) => **dev == link.id.dev,
-            None => first,
-        };
-        let replaced = |it: &Route| same_place(it, route);
-        // A route of the same destination, table and metric is replaced in one step, never missing in between.
-        mine && !here().any(|it| it.routes.contains(route) || it.routes.iter().any(replaced))
-    })
-}
-
-/// `ip route replace` of one takes the place of the other.
-fn same_place(a: &Route, b: &Route) -> bool {
-    // IPv6 adds a next hop to a route of one interface where IPv4 replaces it: there, delete first.
-    !a.is_v6() && (a.dst, a.table, a.metric) == (b.dst, b.table, b.metric)
-}
-
-fn problem(subject: &Subject, message: String) -> Problem {
+pub(super) fn problem(subject: &Subject, message: String) -> Problem {
     Problem { subject: subject.clone(), message, help: None }
 }
 

@@ -145,6 +145,8 @@ impl Observed {
 /// One namespace as observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Space {
+    /// A container's namespace that is the host's own.
+    pub is_host: bool,
     pub interfaces: BTreeMap<IfName, Interface>,
     /// The routes that were asked for, IPv4 and IPv6. Routes of others have their protocol in
     /// [`Route::proto`], in which ours have None; those in table local are left out.

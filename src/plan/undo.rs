@@ -40,16 +40,18 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         Step::DelAddr { ns, dev, cidr } => {
             Some(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr })
         }
-        Step::SetRoute { ns, route } => {
+        Step::SetRoute { ns, route, .. } => {
             let routes = observed.spaces.get(ns).map(|it| it.routes.as_slice()).unwrap_or_default();
             let place = |it: &Route| (it.dst, it.table, it.metric);
             let replaced = routes.iter().find(|it| place(&it.route) == place(route));
             Some(match replaced {
-                Some(it) => Step::SetRoute { ns: ns.clone(), route: it.route.clone() },
+                Some(it) => Step::SetRoute { ns: ns.clone(), route: it.route.clone(), replace: true },
                 None => Step::DelRoute { ns: ns.clone(), route: route.clone() },
             })
         }
-        Step::DelRoute { ns, route } => Some(Step::SetRoute { ns: ns.clone(), route: route.clone() }),
+        Step::DelRoute { ns, route } => {
+            Some(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace: false })
+        }
         Step::SetFeatures { ns, name, features } => {
             let interface = before(ns, name)?;
             let was = |feature: &crate::ethtool::Feature| {
@@ -85,7 +87,8 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         | Step::DelOvsBridge { .. }
         | Step::DelOvsPort { .. }
         | Step::DelRedirect { .. }
-        // Others may rely on it by now, and it is off for nobody's sake.
+        // Others may rely on these by now.
+        | Step::EnableV6 { .. }
         | Step::SetForwarding { .. } => None,
     }
 }

@@ -1,0 +1,210 @@
+//! The part of the plan that is about routes of containers.
+//!
+//! A route of somebody else that is where one of ours is to be is set aside: kept under a metric that no packet gets to
+//! while ours is there, and put back when ours goes. The metric tells what the route was, so that nothing has to be
+//! remembered.
+
+use std::collections::BTreeSet;
+
+use crate::addr::IfName;
+use crate::container::ContainerId;
+use crate::network::Link;
+use crate::plan::link::problem;
+use crate::plan::{Desired, Mark, Ns, Observed, ObservedRoute, Plan, Space, Step, Subject};
+use crate::route::Route;
+
+/// The upper eight bits of the metric of a route that was set aside. Below them are its protocol, eight bits, and its
+/// metric, sixteen.
+const ASIDE: u32 = 0xc2;
+
+/// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
+const V6_METRIC: u32 = 1024;
+
+/// Appends the routes: last, since one may leave by the interface of a later link.
+pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let refused: BTreeSet<Subject> = plan.problems.iter().map(|it| it.subject.clone()).collect();
+    let made: BTreeSet<(Ns, IfName)> = plan
+        .groups
+        .iter()
+        .flat_map(|it| &it.steps)
+        .filter_map(|it| match it {
+            Step::AddVeth { ns, name, .. } | Step::AddStacked { ns, name, .. } => {
+                Some((ns.clone(), name.clone()))
+            }
+            _ => None,
+        })
+        .collect();
+    for (container, link) in &desired.links {
+        let subject = Subject::Link(link.id.clone());
+        let ns = Ns::Container(container.clone());
+        let Some(space) = observed.spaces.get(&ns).filter(|_| !refused.contains(&subject)) else {
+            continue;
+        };
+        let mut steps = Vec::new();
+        // Routes through an interface that is made anew are gone with the old one.
+        let stays = |route: &Route| !devs(route).any(|dev| made.contains(&(ns.clone(), dev.clone())));
+        for route in stale(desired, container, link, space).filter(|it| stays(it)) {
+            steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
+        }
+        for route in &link.routes {
+            if stays(route) && space.routes.iter().any(|it| it.route == *route) {
+                continue;
+            }
+            if space.is_host && route.dst.prefix() == 0 {
+                let message = format!("route {route} would take the place of the host's own default route");
+                plan.problems.push(problem(&subject, message));
+                continue;
+            }
+            match foreign(desired, container, route, space) {
+                Some(it) if space.is_host => {
+                    let message = format!("route {route} would take the place of the host's {}", it.route);
+                    plan.problems.push(problem(&subject, message));
+                }
+                Some(it) => match aside(it) {
+                    Some(aside) => {
+                        steps.push(Step::SetRoute { ns: ns.clone(), route: aside, replace: false });
+                        steps.extend(take_place(&ns, &it.route, route));
+                    }
+                    None => {
+                        let message = format!("route {} is in the place of {route}", it.route);
+                        plan.problems.push(problem(&subject, message));
+                    }
+                },
+                None => {
+                    // IPv6 adds a next hop to a route of one interface where IPv4 replaces it.
+                    let replace = !route.is_v6()
+                        && space.routes.iter().any(|it| stays(&it.route) && place(&it.route) == place(route));
+                    steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace });
+                }
+            }
+        }
+        plan.push(subject, steps);
+    }
+}
+
+/// Puts back what was set aside for routes that nobody wants any more, and removes routes of no interface in containers
+/// that have no link any more: those of others go with theirs.
+pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    for container in &desired.inside {
+        let ns = Ns::Container(container.clone());
+        let Some(space) = observed.spaces.get(&ns) else { continue };
+        let mut steps = Vec::new();
+        let wanted = |it: &Route| {
+            let links = desired.links.iter().filter(|(id, _)| id == container);
+            links.flat_map(|(_, link)| &link.routes).any(|route| place(route) == place(it))
+        };
+        for it in space.routes.iter().filter(|it| it.ours) {
+            let Some(original) = original(&it.route).filter(|it| !wanted(it)) else { continue };
+            let ours = space.routes.iter().find(|it| it.ours && place(&it.route) == place(&original));
+            match ours {
+                Some(ours) => steps.extend(take_place(&ns, &ours.route, &original)),
+                None => steps.push(Step::SetRoute { ns: ns.clone(), route: original, replace: false }),
+            }
+            steps.push(Step::DelRoute { ns: ns.clone(), route: it.route.clone() });
+        }
+        let mut marks = space.interfaces.values().filter_map(|it| Mark::parse(it.alias.as_deref()?));
+        let has_links = desired.links.iter().any(|(it, _)| it == container);
+        if !has_links && marks.all(|it| desired.covers(&it)) {
+            let stale = space.routes.iter().filter(|it| it.ours && devs(&it.route).next().is_none());
+            steps.extend(stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }));
+        }
+        plan.push(Subject::Container(container.short().to_owned()), steps);
+    }
+}
+
+fn devs(route: &Route) -> impl Iterator<Item = &IfName> {
+    route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref()))
+}
+
+/// Routes that we put there, by this link's interface (or, with the first link, by none), and that no link wants now.
+fn stale<'a>(
+    desired: &'a Desired,
+    container: &'a ContainerId,
+    link: &'a Link,
+    space: &'a Space,
+) -> impl Iterator<Item = &'a Route> {
+    let here = move || desired.links.iter().filter(move |(id, _)| id == container).map(|(_, link)| link);
+    let first = here().next().is_some_and(|it| it.id == link.id);
+    let ours = space.routes.iter().filter(|it| it.ours).map(|it| &it.route);
+    ours.filter(|it| original(it).is_none()).filter(move |route| {
+        let mut devs = devs(route).peekable();
+        let mine = match devs.peek() {
+            Some(dev) => **dev == link.id.dev,
+            None => first,
+        };
+        // A route of the same destination, table and metric is replaced in one step, never missing in between; but IPv6
+        // adds a next hop to it instead.
+        let replaced = |it: &Route| !it.is_v6() && place(it) == place(route);
+        mine && !here().any(|it| it.routes.contains(route) || it.routes.iter().any(replaced))
+    })
+}
+
+/// Of two routes with one place the kernel keeps one.
+fn place(route: &Route) -> (crate::addr::Cidr, u32, u32) {
+    (route.dst, route.table, metric(route))
+}
+
+fn metric(route: &Route) -> u32 {
+    route.metric.unwrap_or(if route.is_v6() { V6_METRIC } else { 0 })
+}
+
+/// The route of somebody else that is where one of ours is to be. Those by interfaces of ours are not somebody else's:
+/// the kernel's own for their addresses.
+fn foreign<'a>(
+    desired: &Desired,
+    container: &ContainerId,
+    route: &Route,
+    space: &'a Space,
+) -> Option<&'a ObservedRoute> {
+    let by_ours = |it: &Route| {
+        let mut links = desired.links.iter().filter(|(id, _)| id == container);
+        links.any(|(_, link)| devs(it).any(|dev| *dev == link.id.dev))
+    };
+    space.routes.iter().find(|it| !it.ours && place(&it.route) == place(route) && !by_ours(&it.route))
+}
+
+/// The same route where no packet gets to. None where its metric leaves no room to tell what it was.
+fn aside(it: &ObservedRoute) -> Option<Route> {
+    let (metric, proto) = (metric(&it.route), it.route.proto?);
+    let room = metric <= 0xffff;
+    let metric = ASIDE << 24 | u32::from(proto) << 16 | metric;
+    room.then(|| Route { metric: Some(metric), proto: None, ..it.route.clone() })
+}
+
+/// What a route was before it was set aside. None where it was not.
+fn original(route: &Route) -> Option<Route> {
+    let metric = route.metric.filter(|it| it >> 24 == ASIDE)?;
+    let proto = Some((metric >> 16 & 0xff) as u8);
+    let usual = if route.is_v6() { V6_METRIC } else { 0 };
+    let metric = Some(metric & 0xffff).filter(|it| *it != usual);
+    Some(Route { metric, proto, ..route.clone() })
+}
+
+/// Steps that put one route in the place of another.
+fn take_place(ns: &Ns, old: &Route, new: &Route) -> Vec<Step> {
+    let del = Step::DelRoute { ns: ns.clone(), route: old.clone() };
+    let set = |replace| Step::SetRoute { ns: ns.clone(), route: new.clone(), replace };
+    match new.is_v6() {
+        true => vec![del, set(false)],
+        false => vec![set(true)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_was_set_aside_tells_what_it_was() {
+        for (text, proto, metric) in
+            [("default via 10.0.0.1 dev eth0", 3, None), ("default via fe80::1 dev eth0", 9, Some(100))]
+        {
+            let route = Route::parse(text).unwrap();
+            let route = Route { proto: Some(proto), metric, ..route };
+            let aside = aside(&ObservedRoute { route: route.clone(), ours: false }).unwrap();
+            assert_eq!(aside.proto, None);
+            assert_eq!(original(&aside), Some(route.clone()));
+            assert_eq!(original(&route), None);
+        }
+    }
+}
