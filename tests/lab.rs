@@ -1,5 +1,6 @@
 //! `conlink lab` from outside: real nodes, each lab in a world of its own, of which nothing may be left at the end.
 
+mod drift;
 mod examples;
 mod isolation;
 mod killed;

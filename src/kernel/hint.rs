@@ -9,7 +9,7 @@ pub(super) fn explained(step: &Step, error: Error) -> Error {
     let error = match step {
         // The kernel says "not found" of a discipline that it has no module for (`qdisc_create()` in
         // net/sched/sch_api.c), which would read as the interface being gone.
-        Step::AddNetem { .. } if error.errno() == Some(libc::ENOENT) => error.as_unsupported(),
+        Step::AddNetem { .. } if error.errno() == Some(libc::ENOENT) => error.into_unsupported(),
         _ => error,
     };
     match error.errno().and_then(|it| hint(step, it)) {

@@ -38,7 +38,7 @@ impl Error {
     }
 
     /// The same as EOPNOTSUPP: the kernel lacks what the request is about.
-    pub(super) fn as_unsupported(self) -> Self {
+    pub(super) fn into_unsupported(self) -> Self {
         Self { source: io::Error::from_raw_os_error(libc::EOPNOTSUPP), ..self }
     }
 

@@ -52,6 +52,8 @@ pub enum Health {
     Connected,
     /// Nothing has failed, and something has not been looked at yet.
     Working,
+    /// Everything was as described, and somebody has changed something since.
+    Drifted,
     /// Something is not as described.
     Failing,
 }
@@ -71,6 +73,8 @@ pub struct BridgeStatus {
     pub mode: BridgeMode,
     pub place: Place,
     pub state: LinkState,
+    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    pub drift: Vec<String>,
     pub errors: Vec<Failure>,
 }
 
@@ -85,6 +89,8 @@ pub struct TunnelStatus {
     /// 1 to 16777215.
     pub vni: u32,
     pub state: LinkState,
+    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    pub drift: Vec<String>,
     pub errors: Vec<Failure>,
     /// `FILE:LINE:COL` of its entry.
     pub origin: String,
@@ -117,6 +123,8 @@ pub enum NodeState {
     /// Not looked at yet.
     Working,
     Connected,
+    /// It was connected, and somebody has changed something of it.
+    Drifted,
     /// Something is not as described.
     Failing,
     /// It runs, and its network namespace cannot be had.
@@ -134,6 +142,8 @@ pub struct LinkStatus {
     pub mtu: Option<u32>,
     pub addrs: Vec<Cidr>,
     pub state: LinkState,
+    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    pub drift: Vec<String>,
     pub errors: Vec<Failure>,
     /// `FILE:LINE:COL` of its entry.
     pub origin: String,
@@ -144,6 +154,8 @@ pub struct LinkStatus {
 pub enum LinkState {
     /// As described, when it was last looked at.
     Up,
+    /// Somebody has changed it.
+    Drifted,
     /// Not looked at yet, or it could not be looked at.
     Pending,
     /// Not as described.
@@ -186,6 +198,7 @@ impl fmt::Display for Health {
         f.write_str(match self {
             Self::Connected => "connected",
             Self::Working => "working",
+            Self::Drifted => "drifted",
             Self::Failing => "failing",
         })
     }
@@ -197,6 +210,7 @@ impl fmt::Display for NodeState {
             Self::Stopped => "stopped",
             Self::Working => "working",
             Self::Connected => "connected",
+            Self::Drifted => "drifted",
             Self::Failing => "failing",
             Self::Unreachable => "unreachable",
         })
@@ -207,6 +221,7 @@ impl fmt::Display for LinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Up => "up",
+            Self::Drifted => "drifted",
             Self::Pending => "pending",
             Self::Failed => "failed",
         })
@@ -239,6 +254,7 @@ impl BridgeStatus {
             "mode": self.mode.to_string(),
             "place": place(self.place),
             "state": self.state.to_string(),
+            "drift": self.drift,
             "errors": errors(&self.errors),
         })
     }
@@ -254,6 +270,7 @@ impl TunnelStatus {
             "vni": self.vni,
             "state": self.state.to_string(),
             "origin": self.origin,
+            "drift": self.drift,
             "errors": errors(&self.errors),
         })
     }
@@ -304,6 +321,7 @@ impl LinkStatus {
             "addresses": self.addrs.iter().map(Cidr::to_string).collect::<Vec<_>>(),
             "state": self.state.to_string(),
             "origin": self.origin,
+            "drift": self.drift,
             "errors": errors(&self.errors),
         });
         let at = match &self.kind {

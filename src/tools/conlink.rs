@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod diff;
 mod engine;
 mod files;
 mod healthcheck;
@@ -22,8 +23,8 @@ pub(super) use check::report;
 pub(super) use files::describe;
 
 /// The first arguments that make us this tool; others name tools of their own.
-pub(crate) const SUBCOMMANDS: [&str; 8] =
-    ["check", "lab", "status", "healthcheck", "schema", "completions", "man", "help"];
+pub(crate) const SUBCOMMANDS: [&str; 9] =
+    ["check", "lab", "status", "diff", "healthcheck", "schema", "completions", "man", "help"];
 
 /// Wires containers as their compose file describes.
 #[derive(Debug, Parser)]
@@ -141,6 +142,8 @@ enum Sub {
         /// The compose project, or the lab [default: COMPOSE_PROJECT_NAME, else the one that runs]
         name: Option<String>,
     },
+    /// Print what in the kernel differs from the configuration; exit with 1 if anything does
+    Diff(diff::DiffArgs),
     /// Run a compose file's services as processes with the network that it describes, without a container engine
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -169,6 +172,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Some(Sub::Check(args)) => check::main(&args),
         Some(Sub::Lab(args)) => lab::main(args),
         Some(Sub::Status(args)) => status::main(&args),
+        Some(Sub::Diff(args)) => diff::main(&args),
         Some(Sub::Healthcheck { name }) => healthcheck::main(name.as_deref()),
         Some(Sub::Schema { compose }) => {
             out(&format!("{}\n", serde_json::to_string_pretty(&schema(compose))?)).map(|()| 0)

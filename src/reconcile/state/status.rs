@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::container::Container;
 use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Place, Tunnel};
-use crate::plan::Subject;
+use crate::plan::{Drift, Subject};
 use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::status::{
     BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, Served, Status,
@@ -52,7 +52,7 @@ impl Reconciler {
                 .iter()
                 .map(|(engine, connected)| EngineStatus { engine: *engine, connected: *connected })
                 .collect(),
-            nodes: nodes.into_iter().map(Tracked::status).collect(),
+            nodes: nodes.into_iter().map(|it| it.status(&self.drift)).collect(),
             bridges,
             tunnels,
             errors,
@@ -67,6 +67,7 @@ impl Reconciler {
         }
         let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
         match answered && !self.stopping && all().all(|it| it.connected) {
+            true if !self.drift.is_empty() => Health::Drifted,
             true => Health::Connected,
             false => Health::Working,
         }
@@ -90,31 +91,39 @@ impl Reconciler {
                 Subject::Bridge(it) | Subject::Patch(it) => *it == name,
                 _ => false,
             });
-            BridgeStatus { state: self.outside(&errors), name, mode, place, errors }
+            let drift = self.drift_of(&Subject::Bridge(name.clone()));
+            BridgeStatus { state: self.outside(&errors, &drift), name, mode, place, drift, errors }
         };
         all.into_iter().map(status).collect()
     }
 
     fn tunnel_status(&self, it: &Tunnel, failures: &[&Failure]) -> TunnelStatus {
         let errors = about(failures, |subject| matches!(subject, Subject::Tunnel(name) if *name == it.name));
+        let drift = self.drift_of(&Subject::Tunnel(it.name.clone()));
         TunnelStatus {
             name: it.name.clone(),
             kind: it.kind,
             bridge: it.bridge.clone(),
             remote: it.remote,
             vni: it.vni,
-            state: self.outside(&errors),
+            state: self.outside(&errors, &drift),
+            drift,
             errors,
             origin: it.origin.clone(),
         }
     }
 
     /// How far something outside of containers is, of which these are the failures.
-    fn outside(&self, errors: &[Failure]) -> LinkState {
-        match errors {
-            [] => self.base.state_of_the_rest(),
+    fn outside(&self, errors: &[Failure], drift: &[String]) -> LinkState {
+        match (errors, drift) {
+            ([], []) => self.base.state_of_the_rest(),
+            ([], _) => LinkState::Drifted,
             _ => LinkState::Failed,
         }
+    }
+
+    fn drift_of(&self, subject: &Subject) -> Vec<String> {
+        self.drift.get(subject).cloned().unwrap_or_default()
     }
 }
 
@@ -130,7 +139,7 @@ fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Fail
 }
 
 impl Tracked {
-    fn status(&self) -> NodeStatus {
+    fn status(&self, drift: &Drift) -> NodeStatus {
         let standing = &self.standing;
         let state = match (standing.tried, standing.connected) {
             (false, _) => NodeState::Working,
@@ -138,9 +147,11 @@ impl Tracked {
             (true, false) if self.netns.is_none() => NodeState::Unreachable,
             (true, false) => NodeState::Failing,
         };
-        let links = self.instance.links.iter().map(|it| self.link_status(it));
+        let links = self.instance.links.iter().map(|it| self.link_status(it, drift));
         let refused = self.instance.problems.iter().map(bad_link_status);
         let links: Vec<LinkStatus> = links.chain(refused).collect();
+        let is_drifted = links.iter().any(|it| it.state == LinkState::Drifted);
+        let state = if state == NodeState::Connected && is_drifted { NodeState::Drifted } else { state };
         let of_link = |it: &&Failure| links.iter().any(|link| link.errors.contains(it));
         NodeStatus {
             name: self.container.name.clone(),
@@ -155,7 +166,8 @@ impl Tracked {
         }
     }
 
-    fn link_status(&self, link: &Link) -> LinkStatus {
+    fn link_status(&self, link: &Link, drift: &Drift) -> LinkStatus {
+        let drift = drift.get(&Subject::Link(link.id.clone())).cloned().unwrap_or_default();
         let standing = &self.standing;
         let mine = |it: &&Failure| match (&it.subject, &link.kind) {
             (Subject::Link(id), _) => *id == link.id,
@@ -170,10 +182,12 @@ impl Tracked {
             mac: link.mac,
             mtu: link.mtu,
             addrs: link.addrs.clone(),
-            state: match errors.is_empty() {
-                true => standing.state_of_the_rest(),
-                false => LinkState::Failed,
+            state: match (errors.is_empty(), drift.is_empty()) {
+                (true, true) => standing.state_of_the_rest(),
+                (true, false) => LinkState::Drifted,
+                (false, _) => LinkState::Failed,
             },
+            drift,
             errors,
             origin: link.origin.clone(),
         }
@@ -188,6 +202,7 @@ fn bad_link_status(it: &BadInstance) -> LinkStatus {
         mtu: None,
         addrs: Vec::new(),
         state: LinkState::Failed,
+        drift: Vec::new(),
         errors: vec![Failure::from(it.clone())],
         origin: it.origin.clone(),
     }

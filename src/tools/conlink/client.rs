@@ -72,7 +72,8 @@ pub(super) fn in_file_name(project: &str) -> String {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    format!("{}-{hash:016x}", &name[..name.floor_char_boundary(KEPT)])
+    let kept = (0..=KEPT).rev().find_map(|it| name.get(..it)).unwrap_or_default();
+    format!("{kept}-{hash:016x}")
 }
 
 /// Every socket that there is, by name; engines first.

@@ -90,7 +90,6 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
     let place = Place::of(in_container, options.netns, &project);
     context.bridges_apart = matches!(place, Place::Named(_));
     context.on_host = !matches!(place, Place::Own);
-    context.sweeps_host = netns::of_process(1).is_ok();
     context.repair = options.repair;
     context.without_netem = options.without_netem;
     if options.without_netem {
@@ -107,6 +106,8 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         Mode::Run | Mode::Once => place.lock(&project)?,
     };
     let bridges = place.open(mode)?;
+    let host = netns::of_process(1).and_then(|it| netns::inode(&it));
+    context.sweeps_host = host.is_ok_and(|host| netns::inode(&bridges).is_ok_and(|it| it != host));
     let mut kernel = Kernel::new(bridges)?;
     let mut folder =
         if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", client::in_file_name(&project)) };

@@ -15,7 +15,7 @@ use terminal_size::{Height, Width, terminal_size_of};
 use crate::tools::conlink::client::{self, Client, Server};
 use crate::{err, out};
 
-pub(super) use errors::errors;
+pub(super) use errors::{drift, errors, failures};
 pub(super) use table::count;
 use table::{Look, table};
 

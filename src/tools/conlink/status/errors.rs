@@ -11,8 +11,17 @@ pub(in crate::tools::conlink) struct StatusError {
     pub(in crate::tools::conlink) help: Option<String>,
 }
 
-/// All that is wrong, each once: what several nodes need is wrong for all of them.
+/// All that is wrong: what failed, and then what somebody else changed.
 pub(in crate::tools::conlink) fn errors(status: &Value) -> Vec<StatusError> {
+    let drifted = |(subject, what)| StatusError {
+        text: format!("{subject}: changed by somebody else: {what}"),
+        help: None,
+    };
+    failures(status).into_iter().chain(drift(status).into_iter().map(drifted)).collect()
+}
+
+/// All that failed, each once: what several nodes need is wrong for all of them.
+pub(in crate::tools::conlink) fn failures(status: &Value) -> Vec<StatusError> {
     let nodes = || list(&status["nodes"]);
     let outside = list(&status["bridges"]).chain(list(&status["tunnels"]));
     let inside = nodes().flat_map(|it| std::iter::once(it).chain(list(&it["links"])));
@@ -27,6 +36,27 @@ pub(in crate::tools::conlink) fn errors(status: &Value) -> Vec<StatusError> {
         };
         if !found.contains(&error) {
             found.push(error);
+        }
+    }
+    found
+}
+
+/// What somebody else changed, by what it is about.
+pub(in crate::tools::conlink) fn drift(status: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut add = |subject: String, it: &Value| {
+        let what = list(&it["drift"]).filter_map(Value::as_str);
+        found.extend(what.map(|it| (printable(&subject), printable(it))));
+    };
+    for (kind, key) in [("bridge", "bridges"), ("tunnel", "tunnels")] {
+        for it in list(&status[key]) {
+            add(format!("{kind} {}", it["name"].as_str().unwrap_or_default()), it);
+        }
+    }
+    for node in list(&status["nodes"]) {
+        for it in list(&node["links"]) {
+            let name = |it: &Value, key: &str| it[key].as_str().unwrap_or_default().to_owned();
+            add(format!("link {}:{}", name(node, "name"), name(it, "dev")), it);
         }
     }
     found

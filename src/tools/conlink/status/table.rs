@@ -72,7 +72,7 @@ fn head(status: &Value, look: &Look) -> String {
         count(list(&status["nodes"]).count(), "node"),
         count(links().count(), "link"),
     ];
-    for state in ["failed", "pending"] {
+    for state in ["failed", "drifted", "pending"] {
         match links().filter(|it| it["state"] == state).count() {
             0 => {}
             count => parts.push(format!("{count} {state}")),

@@ -1,0 +1,85 @@
+//! What somebody else changes in a network that was as described: told, and what vanished made again.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::Lab;
+use crate::support::Run;
+
+const TWO: &str = "
+services:
+  a:
+    command: sleep 1000
+    x-network: {links: [{bridge: lan, ip: 10.0.0.1/24, route: 10.9.0.0/16 via 10.0.0.2}]}
+  b:
+    command: sleep 1000
+    x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}
+";
+
+fn conlink(lab: &Lab, subcommand: &str) -> Run {
+    lab.world.run(lab.world.conlink(&[subcommand, "test"]))
+}
+
+#[test]
+fn what_somebody_changes_is_left_alone_and_told() {
+    let Some(lab) = Lab::up_with("drift", TWO) else { return };
+    let changes = [
+        ("b", "ip link set eth0 down", "link test-b-1:eth0: down", "ip link set eth0 up"),
+        (
+            "a",
+            "ip link set eth0 mtu 1400",
+            "link test-a-1:eth0: mtu 1400 instead of",
+            "ip link set eth0 mtu 65535",
+        ),
+        (
+            "b",
+            "ip addr flush dev eth0",
+            "link test-b-1:eth0: address 10.0.0.2/24 missing",
+            "ip addr add 10.0.0.2/24 dev eth0",
+        ),
+        ("--bridges", "ip link set lan down", "bridge lan: lan: down", "ip link set lan up"),
+        (
+            "--bridges",
+            "ip link set b_1-eth0 down",
+            "link test-b-1:eth0: b_1-eth0: down",
+            "ip link set b_1-eth0 up",
+        ),
+    ];
+    for (node, change, told, back) in changes {
+        let command = |line: &str| lab.exec(node, &line.split(' ').collect::<Vec<_>>());
+        command(change);
+        let start = Instant::now();
+        lab.until("drifted", |it| it["state"] == "drifted");
+        assert!(start.elapsed() < Duration::from_secs(2), "{change} was told after {:?}", start.elapsed());
+        let diff = conlink(&lab, "diff");
+        assert_eq!(diff.code, 1, "{diff:?}");
+        assert!(diff.stdout.contains(told), "{change}: {diff:?}");
+        let health = conlink(&lab, "healthcheck");
+        assert_eq!(health.code, 1, "{health:?}");
+        assert!(health.stderr.contains("changed by somebody else"), "{health:?}");
+        command(back);
+        lab.until("connected", |it| it["state"] == "connected");
+        let diff = conlink(&lab, "diff");
+        assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{diff:?}");
+    }
+}
+
+#[test]
+fn what_vanishes_is_made_again() {
+    let Some(lab) = Lab::up_with("repair", TWO) else { return };
+    let damage = [
+        ("a", "ip link del eth0"),
+        ("--bridges", "ip link del a_1-eth0"),
+        ("--bridges", "ip link set a_1-eth0 nomaster"),
+        ("--bridges", "ip link set a_1-eth0 name elsewhere"),
+        ("--bridges", "ip link del lan"),
+    ];
+    for (node, damage) in damage {
+        lab.exec(node, &damage.split(' ').collect::<Vec<_>>());
+        lab.until("repaired", |it| {
+            let port = lab.exec("--bridges", &["ip", "-o", "link", "show", "master", "lan"]);
+            it["state"] == "connected" && port.contains("a_1-eth0") && port.contains("b_1-eth0")
+        });
+        assert!(lab.done("ping", &["-c", "1", "a", "b"]).contains("1 received"), "after {damage}");
+        assert!(lab.exec("a", &["ip", "route"]).contains("10.9.0.0/16"), "after {damage}");
+    }
+}
