@@ -3,12 +3,14 @@
 //! The loop waits for nothing but events: engine calls, signals, requests and the clock are tasks of tokio's on this
 //! thread, and the kernel's work is done by another one ([`worker`]), which tells what came of it.
 
+mod inspect;
 mod keeper;
 mod listen;
 mod serve;
 mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::container::{Container, ContainerId};
 use crate::daemon::serve::Request;
 use crate::docker::Engine;
-use crate::kernel::{Kernel, netns};
+use crate::kernel::Kernel;
 use crate::network::{Command, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
@@ -89,7 +91,7 @@ enum Message {
         engine: EngineId,
         id: ContainerId,
         ticket: u64,
-        found: Option<(Container, u32)>,
+        found: Option<(Container, File)>,
     },
     Request(serve::Request),
 }
@@ -309,34 +311,24 @@ impl Daemon {
         }
     }
 
-    /// Has a container's namespace taken hold of, unless it has died since.
+    /// Has a container's namespace taken hold of, if anything is to be done in it.
     fn attach(
         &mut self,
         engine: EngineId,
         id: ContainerId,
         ticket: u64,
-        found: Option<(Container, u32)>,
+        found: Option<(Container, File)>,
     ) -> Option<Event> {
-        let Some((container, pid)) = found else {
-            return Some(Event::Inspected { engine, id, ticket, found: None });
-        };
-        match netns::of_process(pid) {
-            Ok(netns) => {
+        // An answer to an earlier question may be about a namespace that is gone.
+        let is_current = self.reconciler.is_asked(&id, ticket);
+        match found.filter(|(container, _)| self.reconciler.wants(container)) {
+            _ if !is_current => None,
+            None => Some(Event::Inspected { engine, id, ticket, found: None }),
+            Some((container, netns)) => {
                 let attach = Attach { engine, ticket, container, netns, loopback: false };
                 self.worker.push(Work::Attach(Box::new(attach)));
                 None
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Some(Event::Inspected { engine, id, ticket, found: None })
-            }
-            Err(error) => Some(Event::Unreachable(Unreachable {
-                engine,
-                id,
-                container: Some(container),
-                ticket,
-                message: format!("open the network namespace of process {pid}: {error}"),
-                help: None,
-            })),
         }
     }
 
@@ -383,23 +375,27 @@ impl Daemon {
         let Some(engine) = self.engines.get(&engine_id).cloned() else { return };
         let (sender, inspections) = (self.sender.clone(), self.inspections.clone());
         tokio::task::spawn_local(async move {
-            // The semaphore is never closed, so there is a permit, sooner or later.
-            let _permit = inspections.acquire().await;
             let mut wait = Duration::from_millis(100);
+            let mut error = None;
             // A connection that is lost ends these tries too: when it is back everything is listed, and asked for, again.
-            let mut message = String::new();
             for _ in 0..INSPECTION_TRIES {
-                match engine.inspect_container(&id).await {
+                let answer = {
+                    // The semaphore is never closed, so there is a permit, sooner or later.
+                    let _permit = inspections.acquire().await;
+                    inspect::container(engine_id, &engine, &id).await
+                };
+                match answer {
                     Ok(found) => {
                         let _ = sender.send(Message::Inspected { engine: engine_id, id, ticket, found });
                         return;
                     }
-                    Err(error) => message = format!("inspect {}: {error:#}", id.short()),
+                    Err(it) => error = Some(it),
                 }
                 tokio::time::sleep(wait).await;
                 wait *= 2;
             }
-            let it = Unreachable { engine: engine_id, id, container: None, ticket, message, help: None };
+            let inspect::Failed { container, message, help } = error.unwrap_or_default();
+            let it = Unreachable { engine: engine_id, id, container, ticket, message, help };
             let _ = sender.send(Message::Event(Event::Unreachable(it)));
         });
     }
@@ -423,13 +419,14 @@ impl Daemon {
 async fn run_command(engine: &Engine, id: &ContainerId, name: &str, command: &Command) {
     let argv = command.argv();
     let result = engine.exec(id, &argv, |line| log::info!("{name}: {line}")).await;
+    // Of its arguments nothing is said: values that are nobody's business may be among them.
     let shown = match command {
-        Command::Shell(text) => text.clone(),
-        Command::Exec(argv) => argv.join(" "),
+        Command::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
+        Command::Exec(argv) => argv.first().map_or("", String::as_str),
     };
     match result {
         Ok(0) => {}
-        Ok(code) => log::warn!("{name}: command `{shown}` ended with exit code {code}"),
-        Err(error) => log::warn!("{name}: command `{shown}` could not be run: {error:#}"),
+        Ok(code) => log::warn!("{name}: command `{shown} …` ended with exit code {code}"),
+        Err(error) => log::warn!("{name}: command `{shown} …` could not be run: {error:#}"),
     }
 }

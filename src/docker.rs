@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::exec::{CreateExecOptions, StartExecResults};
@@ -32,10 +33,24 @@ pub struct Engine {
     events: Docker,
 }
 
+/// A container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub container: Container,
+    /// Its first process, in the numbers of the engine's process namespace.
+    pub pid: u32,
+    /// When it was started, as the engine writes it.
+    pub started_at: Option<String>,
+    /// `network_mode: host`
+    pub on_host_network: bool,
+}
+
 /// What an engine tells of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerEvent {
+    /// It started or was continued.
     Started(ContainerId),
+    /// It died or was paused.
     Died(ContainerId),
     /// Something changed, and the event has no shape that we know: list again.
     Unknown,
@@ -69,9 +84,9 @@ impl Engine {
         Ok(Self { api, events })
     }
 
-    /// Every running container.
+    /// Every running container, those that are paused included.
     pub async fn list(&self) -> Result<Vec<Container>, ApiError> {
-        let running = HashMap::from([("status", vec!["running"])]);
+        let running = HashMap::from([("status", vec!["running", "paused"])]);
         let options = ListContainersOptionsBuilder::new().filters(&running).build();
         let all = self.api.list_containers(Some(options)).await?;
         let containers = all.into_iter().filter_map(|it| {
@@ -81,17 +96,23 @@ impl Engine {
         Ok(containers.collect())
     }
 
-    /// A container and the id of its first process; None when it does not run.
-    pub async fn inspect_container(&self, id: &ContainerId) -> Result<Option<(Container, u32)>, ApiError> {
+    /// A container as it runs now; None when it does not.
+    pub async fn inspect_container(&self, id: &ContainerId) -> Result<Option<Running>, ApiError> {
         let answer = match self.api.inspect_container(id.as_str(), None).await {
             Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
             answer => answer?,
         };
-        let pid =
-            answer.state.and_then(|it| it.pid).and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
+        let state = answer.state.unwrap_or_default();
+        let pid = state.pid.and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
         let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
         let name = answer.name.unwrap_or_default();
-        Ok(pid.map(|pid| (container(id.as_str().to_owned(), &name, labels), pid)))
+        let mode = answer.host_config.and_then(|it| it.network_mode);
+        Ok(pid.map(|pid| Running {
+            container: container(id.as_str().to_owned(), &name, labels),
+            pid,
+            started_at: state.started_at.map(|it| it.to_string()),
+            on_host_network: mode.as_deref() == Some("host"),
+        }))
     }
 
     /// What starts and dies from now on. Nothing is missed between this call and the first poll of the stream: the
@@ -100,7 +121,10 @@ impl Engine {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
         // Podman of version 4 calls the death of a container `died`.
-        let filters = HashMap::from([("type", vec!["container"]), ("event", vec!["start", "die", "died"])]);
+        let filters = HashMap::from([
+            ("type", vec!["container"]),
+            ("event", vec!["start", "die", "died", "pause", "unpause"]),
+        ]);
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
         self.events.events(Some(options)).map(|it| it.map(|it| event(&it)))
     }
@@ -111,7 +135,7 @@ impl Engine {
         id: &ContainerId,
         argv: &[String],
         mut on_line: impl FnMut(&str),
-    ) -> Result<i64, ApiError> {
+    ) -> anyhow::Result<i64> {
         let options = CreateExecOptions {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
@@ -130,7 +154,7 @@ impl Engine {
             out.end(&mut on_line);
             err.end(&mut on_line);
         }
-        Ok(self.api.inspect_exec(&exec).await?.exit_code.unwrap_or(0))
+        self.api.inspect_exec(&exec).await?.exit_code.context("the engine does not tell how it ended")
     }
 }
 
@@ -148,12 +172,15 @@ fn container(id: String, name: &str, mut labels: HashMap<String, String>) -> Con
 fn event(message: &EventMessage) -> ContainerEvent {
     let id = message.actor.as_ref().and_then(|it| it.id.clone()).map(ContainerId::new);
     match (message.action.as_deref(), id) {
-        (Some("start"), Some(id)) => ContainerEvent::Started(id),
-        (Some("die" | "died"), Some(id)) => ContainerEvent::Died(id),
+        (Some("start" | "unpause"), Some(id)) => ContainerEvent::Started(id),
+        (Some("die" | "died" | "pause"), Some(id)) => ContainerEvent::Died(id),
         // An engine before API 1.22 has `status` and `id` instead, which the client library does not read.
         _ => ContainerEvent::Unknown,
     }
 }
+
+/// Bytes of a line that are handed over at once: a longer one comes in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// Output in chunks, cut anywhere, to lines.
 #[derive(Debug, Default)]
@@ -162,18 +189,28 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, chunk: &[u8], on_line: &mut impl FnMut(&str)) {
-        self.rest.extend_from_slice(chunk);
-        while let Some(end) = self.rest.iter().position(|it| *it == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            on_line(line.trim_end_matches(['\n', '\r']));
+    fn push(&mut self, mut chunk: &[u8], on_line: &mut impl FnMut(&str)) {
+        while !chunk.is_empty() {
+            let room = LONGEST_LINE - self.rest.len();
+            let end = memchr::memchr(b'\n', chunk.get(..room).unwrap_or(chunk));
+            let take = end.map_or(room.min(chunk.len()), |it| it + 1);
+            let (line, rest) = chunk.split_at(take);
+            self.rest.extend_from_slice(line);
+            chunk = rest;
+            if end.is_some() || self.rest.len() >= LONGEST_LINE {
+                self.hand_over(on_line);
+            }
         }
     }
 
-    fn end(self, on_line: &mut impl FnMut(&str)) {
+    fn hand_over(&mut self, on_line: &mut impl FnMut(&str)) {
+        on_line(String::from_utf8_lossy(&self.rest).trim_end_matches(['\n', '\r']));
+        self.rest.clear();
+    }
+
+    fn end(mut self, on_line: &mut impl FnMut(&str)) {
         if !self.rest.is_empty() {
-            on_line(&String::from_utf8_lossy(&self.rest));
+            self.hand_over(on_line);
         }
     }
 }
@@ -228,6 +265,18 @@ mod tests {
         let both = r#"{"status":"die","id":"ab","from":"x","Type":"container","Action":"die","Actor":{"ID":"ab"},"timeNano":1}"#;
         assert_eq!(read(both), ContainerEvent::Died(ContainerId::new("ab")));
         assert_eq!(read(r#"{"status":"start","id":"ab","from":"x","time":1}"#), ContainerEvent::Unknown);
+    }
+
+    #[test]
+    fn a_line_that_never_ends_comes_in_pieces() {
+        let (mut it, mut pieces) = (Lines::default(), Vec::new());
+        for _ in 0..1000 {
+            it.push(&[b'x'; 1000], &mut |line| pieces.push(line.len()));
+        }
+        assert!(it.rest.len() < LONGEST_LINE);
+        it.end(&mut |line| pieces.push(line.len()));
+        assert!(pieces.iter().all(|it| *it <= LONGEST_LINE), "{pieces:?}");
+        assert_eq!(pieces.iter().sum::<usize>(), 1_000_000);
     }
 
     #[test]

@@ -138,8 +138,8 @@ fn containers_are_listed_with_what_compose_says_of_them() {
             })
             .collect();
         assert_eq!(shown, [r#"p-h-2 Some("p") Some("h") Some("/w") 2"#, "other None None None 1"]);
-        let (container, pid) = engine.inspect_container(&ContainerId::new("aa")).await.unwrap().unwrap();
-        assert_eq!((container.name.as_str(), pid), ("p-h-2", 4711));
+        let found = engine.inspect_container(&ContainerId::new("aa")).await.unwrap().unwrap();
+        assert_eq!((found.container.name.as_str(), found.pid), ("p-h-2", 4711));
         assert!(engine.inspect_container(&ContainerId::new("zz")).await.unwrap().is_none());
     });
 }

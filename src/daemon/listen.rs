@@ -18,6 +18,10 @@ use crate::reconcile::{EngineId, Event};
 /// The longest wait between two tries to reach an engine that went away.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// How long an engine may take to answer before that is told, and then between two such lines.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+const NEXT_WORD: Duration = Duration::from_secs(60);
+
 /// Tells what an engine runs, then what changes, for ever: a lost connection is made again and all is told anew.
 pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::UnboundedSender<Message>) {
     let mut wait = Duration::from_millis(100);
@@ -47,15 +51,27 @@ async fn follow(
     sender: &mpsc::UnboundedSender<Message>,
     lost: &mut bool,
 ) -> anyhow::Result<()> {
-    let mut events = std::pin::pin!(engine.events());
-    let containers = engine.list().await?;
+    // Read from the start on: an engine keeps only the last few hundred events for who is slow to ask.
+    let stream = engine.events();
+    let (heard, mut events) = mpsc::unbounded_channel();
+    let _reader = Reader(tokio::task::spawn_local(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            if heard.send(event).is_err() {
+                return;
+            }
+        }
+    }));
+    tokio::task::yield_now().await;
+    let list = within(id, engine.list());
+    let containers = list.await?;
     if std::mem::take(lost) {
         log::info!("{id}: connected again");
     }
     if sender.send(Message::Event(Event::Listed { engine: id, containers })).is_err() {
         return Ok(());
     }
-    while let Some(event) = events.next().await {
+    while let Some(event) = events.recv().await {
         let event = match event? {
             ContainerEvent::Started(container) | ContainerEvent::Died(container) => {
                 Event::Hint { engine: id, id: container }
@@ -67,6 +83,28 @@ async fn follow(
         }
     }
     anyhow::bail!("the engine closed its event stream")
+}
+
+/// A task that ends with its handle.
+struct Reader(tokio::task::JoinHandle<()>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits for an engine's answer, and tells when it takes long.
+pub(super) async fn within<T>(id: EngineId, answer: impl Future<Output = T>) -> T {
+    let mut answer = std::pin::pin!(answer);
+    let mut patience = FIRST_WORD;
+    loop {
+        match tokio::time::timeout(patience, &mut answer).await {
+            Ok(it) => return it,
+            Err(_) => log::warn!("{id}: the engine has not answered for {} s", patience.as_secs()),
+        }
+        patience = NEXT_WORD;
+    }
 }
 
 /// The kernel's notices: readable when others changed something.

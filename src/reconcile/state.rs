@@ -319,6 +319,17 @@ impl Reconciler {
         true
     }
 
+    /// Is anything to be done in the container, or may there be?
+    pub fn wants(&self, container: &Container) -> bool {
+        self.containers.contains_key(&container.id)
+            || !self.foreign(container) && !self.network.instantiate(container).is_empty()
+    }
+
+    /// Is this the last question that was asked about the container?
+    pub fn is_asked(&self, id: &ContainerId, ticket: u64) -> bool {
+        self.asked.get(id).is_some_and(|(_, last)| *last == ticket)
+    }
+
     /// Is the container of another compose project than ours? One that is named in full counts all the same.
     fn foreign(&self, container: &Container) -> bool {
         if self.network.names_container(&container.name) {

@@ -32,6 +32,16 @@ pub(crate) fn init(format: LogFormat, verbose: u8) {
     });
 }
 
+/// One line, whatever is in it: names and output of containers must neither forge lines nor steer a terminal.
+fn printable(message: &str) -> String {
+    let shown = |it: char| match it {
+        '\t' => it.to_string(),
+        it if it.is_control() => it.escape_unicode().collect(),
+        it => it.to_string(),
+    };
+    message.chars().map(shown).collect()
+}
+
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Libraries are heard only where everything is.
@@ -56,8 +66,22 @@ impl Log for Logger {
             Level::Debug => "debug: ",
             Level::Trace => "trace: ",
         };
-        err(&format!("{prefix}{message}\n"));
+        err(&format!("{prefix}{}\n", printable(&message)));
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newline_forges_no_line() {
+        assert_eq!(
+            printable("h1: x\nAll links connected\u{1b}[2J"),
+            "h1: x\\u{a}All links connected\\u{1b}[2J"
+        );
+        assert_eq!(printable("a\tb é"), "a\tb é");
+    }
 }

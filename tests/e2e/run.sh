@@ -467,7 +467,7 @@ YAML
         tail -3 "$WORK/podman.log"
         code=77
     else
-        "$BINARY" --network-file net.yaml --docker-socket "$WORK/none" --podman-socket "$WORK/podman/podman.sock" \
+        "$BINARY" --network-file net.yaml --docker-socket none --podman-socket "$WORK/podman/podman.sock" \
             --compose-project pod >"$WORK/engine.log" 2>&1 &
         ENGINE_PID=$!
         # One is there when the engine starts, the other comes later, by an event.

@@ -67,9 +67,9 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
             bail!("the engine's container sees no other container: its service needs `pid: host`");
         }
         for engine in engines.values() {
-            if let Ok(Some((container, _))) = engine.inspect_container(&id).await {
-                context.project = container.project;
-                context.working_dir = container.working_dir;
+            if let Ok(Some(running)) = engine.inspect_container(&id).await {
+                context.project = running.container.project;
+                context.working_dir = running.container.working_dir;
             }
         }
     }
@@ -197,7 +197,8 @@ impl Place {
     }
 }
 
-/// Connects to every engine that answers; none is an error that names each and why.
+/// Connects to every engine that answers, but for those whose socket is said to be `none`. One that was asked for by its
+/// socket has to answer; where nobody does the error names each and why.
 async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>> {
     let docker = options.docker_socket.clone().unwrap_or_else(|| {
         let host = env("DOCKER_HOST").and_then(|it| it.strip_prefix("unix://").map(PathBuf::from));
@@ -209,11 +210,14 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
         found.unwrap_or_else(|| usual[0].clone())
     });
     let mut engines = BTreeMap::new();
-    let mut reasons = Vec::new();
+    let (mut reasons, mut absent) = (Vec::new(), Vec::new());
     for (id, socket, asked_for) in [
         (EngineId::Docker, docker, options.docker_socket.is_some()),
         (EngineId::Podman, podman, options.podman_socket.is_some()),
     ] {
+        if socket.as_os_str() == "none" {
+            continue;
+        }
         match Engine::connect(&socket).await {
             Ok(engine) => {
                 log::debug!("{id}: connected to {}", socket.display());
@@ -221,8 +225,8 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
             }
             Err(error) => {
                 let reason = format!("{:#}", anyhow::Error::new(error));
-                if asked_for && !engines.is_empty() {
-                    log::warn!("{id}: {reason}");
+                if asked_for {
+                    absent.push(format!("{id}: {reason}"));
                 }
                 reasons.push(format!("{id}: {reason}"));
             }
@@ -230,6 +234,9 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
     }
     if engines.is_empty() {
         bail!("no container engine answers: {}", reasons.join("; "));
+    }
+    if !absent.is_empty() {
+        bail!("{}", absent.join("; "));
     }
     Ok(engines)
 }
