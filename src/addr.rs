@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// A network interface name.
 ///
 /// Invariant: 1 to 15 bytes, no `/`, no `:`, no white space, and neither `.` nor `..`
-/// (`dev_valid_name()` in the kernel's `net/core/dev.c`).
+/// (`dev_valid_name()` in the kernel's `net/core/dev.c`); no `%` either, which the kernel puts numbers in the place of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfName(String);
 
@@ -24,6 +24,8 @@ pub enum BadIfName {
     Dots(String),
     #[error("an interface name cannot hold {0:?}")]
     Char(char),
+    #[error("an interface name cannot hold the byte 0xa0, as `{0}` does: the kernel takes it for a space")]
+    Space(String),
 }
 
 impl IfName {
@@ -45,8 +47,13 @@ impl FromStr for IfName {
         if text == "." || text == ".." {
             return Err(BadIfName::Dots(text.to_owned()));
         }
-        if let Some(bad) = text.chars().find(|it| matches!(it, '/' | ':' | '\0') || it.is_whitespace()) {
+        let is_bad = |it: &char| matches!(it, '/' | ':' | '%') || it.is_whitespace() || it.is_control();
+        if let Some(bad) = text.chars().find(is_bad) {
             return Err(BadIfName::Char(bad));
+        }
+        // The kernel looks at bytes, and takes this one for a space wherever it stands (`isspace()`).
+        if text.bytes().any(|it| it == 0xa0) {
+            return Err(BadIfName::Space(text.to_owned()));
         }
         if text.len() > Self::MAX {
             return Err(BadIfName::Long(text.len()));

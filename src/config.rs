@@ -74,6 +74,10 @@ pub struct LinkConfig {
     pub forward: Vec<Spanned<Forward>>,
     pub ethtool: Vec<Spanned<Ethtool>>,
     pub base: Option<Spanned<Base>>,
+    /// All of the link is wanted, or nothing of it.
+    pub required: bool,
+    /// What somebody changes of the link is repaired.
+    pub repair: bool,
 }
 
 /// An entry of `bridges:`.

@@ -25,7 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::addr::IfName;
@@ -79,7 +79,8 @@ impl Open {
             opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
         let open = Self { netns, netlink, ioctl, nft, indices: BTreeMap::new(), monitor };
         if let (Some(listener), Some(monitor)) = (listener, &open.monitor) {
-            listen(listener, monitor.sockets())?;
+            let inode = netns::inode(&open.netns).map_err(|it| Error::new("tell a namespace", it))?;
+            listen(listener, inode, monitor.sockets())?;
         }
         Ok(open)
     }
@@ -89,7 +90,8 @@ impl Open {
         let Some(monitor) = self.monitor.as_mut().filter(|it| !it.hears_rules()) else { return Ok(()) };
         let socket = netns::inside(&self.netns, Monitor::rules);
         let socket = socket.map_err(|it| Error::new("listen to nf_tables", it))?;
-        listen(listener, [socket.as_fd()])?;
+        let inode = netns::inode(&self.netns).map_err(|it| Error::new("tell a namespace", it))?;
+        listen(listener, inode, [socket.as_fd()])?;
         monitor.add_rules(socket);
         Ok(())
     }
@@ -175,12 +177,14 @@ impl Open {
     }
 }
 
+/// `inode` is that of the sockets' namespace.
 fn listen<'a>(
     listener: &Epoll,
+    inode: u64,
     sockets: impl IntoIterator<Item = std::os::fd::BorrowedFd<'a>>,
 ) -> Result<(), Error> {
     for socket in sockets {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, inode);
         listener.add(socket, event).map_err(|it| Error::new("listen to the kernel's notices", it))?;
     }
     Ok(())
@@ -265,10 +269,20 @@ impl Kernel {
             news.host = names;
             news.lost |= lost;
         }
-        for (inode, open) in &mut self.spaces {
-            let (names, lost) = open.news();
-            if lost || !names.is_empty() {
-                news.inside.insert(*inode);
+        // Of hundreds of containers a few have something to tell.
+        let mut ready = [EpollEvent::empty(); 64];
+        while let Some(listener) = &self.listener {
+            let count = listener.wait(&mut ready, EpollTimeout::ZERO).unwrap_or(0);
+            for event in ready.iter().take(count) {
+                // One that is gone is no longer listened to.
+                let Some(open) = self.spaces.get_mut(&event.data()) else { continue };
+                let (names, lost) = open.news();
+                if lost || !names.is_empty() {
+                    news.inside.insert(event.data());
+                }
+            }
+            if count < ready.len() {
+                break;
             }
         }
         news

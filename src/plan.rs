@@ -52,7 +52,7 @@ pub const PROTOCOL: u8 = 0xc2;
 /// What is to be there, of all or of a part.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// Empty when the engine serves every project.
+    /// As marks name it ([`Mark::project`]). Empty when the engine serves every project.
     pub project: String,
     pub bridges: BTreeMap<(Place, IfName), BridgeSpec>,
     /// With the container whose namespace each is in.
@@ -231,7 +231,7 @@ impl Desired {
     /// Nothing is to be there of what `scope` covers.
     pub fn nothing(project: String, scope: Scope) -> Self {
         Self {
-            project,
+            project: Mark::project(&project),
             bridges: BTreeMap::new(),
             links: Vec::new(),
             patches: Vec::new(),
@@ -353,8 +353,8 @@ impl Desired {
     /// Is it the inner end of a link that a running container wants?
     fn is_inner(&self, name: &IfName, mark: &Mark) -> bool {
         let Scope::Project { inner, .. } = &self.scope else { return false };
-        let id = LinkId { container: mark.container.clone(), dev: name.clone() };
-        mark.name == name.as_str() && inner.contains(&id)
+        mark.name == name.as_str()
+            && inner.iter().any(|it| it.dev == *name && Mark::container(&it.container) == mark.container)
     }
 
     /// Is what carries this mark within what this plan may remove?
@@ -362,7 +362,9 @@ impl Desired {
         mark.project == self.project
             && match &self.scope {
                 Scope::Project { .. } => true,
-                Scope::Containers { names, .. } => names.contains(&mark.container),
+                Scope::Containers { names, .. } => {
+                    names.iter().any(|it| Mark::container(it) == mark.container)
+                }
             }
     }
 
@@ -374,10 +376,19 @@ impl Desired {
         }
     }
 
+    /// Is it the end of a link that a container here had under an earlier name of its own? Nobody else of the project
+    /// has interfaces in this namespace.
+    fn was_renamed(&self, name: &IfName, interface: &Interface) -> bool {
+        let mark = interface.alias.as_deref().and_then(Mark::parse);
+        matches!(self.scope, Scope::Containers { .. })
+            && mark
+                .is_some_and(|it| it.project == self.project && it.name == name.as_str() && !self.covers(&it))
+    }
+
     fn mark(&self, container: &str, name: &IfName, note: Option<String>) -> String {
         let mark = Mark {
             project: self.project.clone(),
-            container: container.to_owned(),
+            container: Mark::container(container),
             name: name.to_string(),
             note,
         };
@@ -413,6 +424,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         forward::plan_forwards(&mut plan, desired, observed, forwards);
     }
     // Bridges go last: an end that moves from one to the next is never without.
+    let bridges = bridge::plan_shared(&mut plan, desired, observed, bridges);
     plan_leftovers(&mut plan, &bridges);
     bridge::plan_ovs_leftover_bridges(&mut plan, desired, observed);
     // Of what cannot be had as a whole nothing is made.

@@ -188,6 +188,65 @@ fn an_engine_that_does_not_answer_is_named_with_the_reason() {
 }
 
 #[test]
+fn links_that_contradict_each_other_are_refused() {
+    check(
+        &[(
+            "net.yaml",
+            r#"links:
+  - {service: a, bridge: lan, ip: 10.0.0.1/24, route: [default via 10.0.0.2, default via 10.0.0.3]}
+  - {service: b, bridge: lan, outer-dev: up0}
+  - {service: c, bridge: lan, outer-dev: up0}
+  - {service: d, type: ipvlan, outer-dev: eth0, mode: l2}
+  - {service: e, type: ipvlan, outer-dev: eth0, mode: l3}
+  - {service: f, bridge: lan, ip: 10.0.0.9/24, forward: ["80:80/tcp", "80:81/tcp"]}
+"#,
+        )],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: two routes to 0.0.0.0/0 have one metric: only one of them can be there
+             --> net.yaml:2:78
+              |
+            2 |   - {service: a, bridge: lan, ip: 10.0.0.1/24, route: [default via 10.0.0.2, default via 10.0.0.3]}
+              |                                                        --------------------  ^^^^^^^^^^^^^^^^^^^^
+              |                                                        |
+              |                                                        the first
+              |
+              = help: give them different metrics, or one route several nexthops
+
+            error: two links have the outer interface `up0`
+             --> net.yaml:4:42
+              |
+            3 |   - {service: b, bridge: lan, outer-dev: up0}
+              |                                          --- the first
+            4 |   - {service: c, bridge: lan, outer-dev: up0}
+              |                                          ^^^
+
+            error: the links on `eth0` have modes l2 and l3
+             --> net.yaml:6:55
+              |
+            5 |   - {service: d, type: ipvlan, outer-dev: eth0, mode: l2}
+              |                                                       -- the first
+            6 |   - {service: e, type: ipvlan, outer-dev: eth0, mode: l3}
+              |                                                       ^^
+              |
+              = help: the mode is the parent's: all links on one parent have the same
+
+            error: port 80/tcp is forwarded twice
+             --> net.yaml:7:71
+              |
+            7 |   - {service: f, bridge: lan, ip: 10.0.0.9/24, forward: ["80:80/tcp", "80:81/tcp"]}
+              |                                                          -----------  ^^^^^^^^^^^
+              |                                                          |
+              |                                                          the first
+
+            error: 4 mistakes in the configuration
+        "#]],
+    );
+}
+
+#[test]
 fn an_unknown_tool_gets_the_list() {
     check(
         &[],

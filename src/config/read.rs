@@ -15,7 +15,7 @@ use crate::device::BridgeOptions;
 use crate::ethtool::Ethtool;
 use crate::route::Route;
 
-const LINK_KEYS: [&str; 18] = [
+const LINK_KEYS: [&str; 20] = [
     "type",
     "service",
     "container",
@@ -34,6 +34,8 @@ const LINK_KEYS: [&str; 18] = [
     "forward",
     "ethtool",
     "base",
+    "required",
+    "repair",
 ];
 const BRIDGE_KEYS: [&str; 9] = [
     "bridge",
@@ -114,6 +116,8 @@ impl LinkConfig {
             forward: Vec::new(),
             ethtool: Vec::new(),
             base: None,
+            required: false,
+            repair: false,
         };
         let broken = diagnostics.clone();
         let mut reader = Reader { sources, diagnostics: &mut diagnostics };
@@ -137,6 +141,8 @@ impl LinkConfig {
                 "forward" => link.forward = reader.each(value, Reader::parse),
                 "ethtool" => link.ethtool = reader.each(value, |it, text| it.grammar(text, Ethtool::parse)),
                 "base" => link.base = reader.named(value, "base of a link", Base::NAMES),
+                "required" => link.required = reader.boolean(value).unwrap_or_default(),
+                "repair" => link.repair = reader.boolean(value).unwrap_or_default(),
                 _ => {}
             }
         }

@@ -308,6 +308,8 @@ fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
+    /// The first field of what is behind that, whatever it is.
+    const FAMILY: u32 = 16;
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
@@ -315,9 +317,12 @@ fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
     let number = |it: u16| u32::from(it.to_be());
     let mut program = [
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
-        op(equal, 2, 0, number(NEWROUTE)),
-        op(equal, 3, 0, number(DELROUTE)),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        op(equal, 4, 0, number(NEWROUTE)),
+        op(equal, 5, 0, number(DELROUTE)),
+        op(equal, 0, 7, number(NEWLINK)),
+        // A bridge tells of its ports in its own family: nothing that the ports themselves do not.
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FAMILY),
+        op(equal, 4, 5, libc::AF_BRIDGE as u32),
         // A route of ours that somebody's takes the place of.
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
         op(any, 3, 0, number(REPLACE)),

@@ -169,7 +169,7 @@ impl Network {
             if has_placeholder(config, "forward", at) {
                 return Ok(it.value);
             }
-            let outer = u32::from(it.value.outer) + offset;
+            let outer = u64::from(it.value.outer) + u64::from(offset);
             let outer = u16::try_from(outer).map_err(|_| replica(&format!("port {outer} is above 65535")))?;
             Ok(crate::config::Forward { outer, ..it.value })
         });
@@ -196,8 +196,8 @@ impl Network {
             ethtool,
             netem: config.netem.as_ref().map(|it| it.value.clone()),
             netem_in: config.netem_in.as_ref().map(|it| it.value.clone()),
-            required: false,
-            repair: false,
+            required: config.required,
+            repair: config.repair,
             nat: config.nat.as_ref().map(|it| it.value),
             forwards,
             origin: self.sources.place(config.node.span),
@@ -296,6 +296,24 @@ fn stable_mac(project: &str, names: &Names, target: &Target, dev: &IfName) -> Ma
     }
 }
 
+/// Eight letters that tell a container from others: the first of its id, where an engine drew that, else of a hash.
+fn eight(id: &str) -> String {
+    let is_drawn = id.len() == 64 && id.bytes().all(|it| it.is_ascii_hexdigit());
+    if is_drawn { first(id, 8).to_owned() } else { hex(id, 8) }
+}
+
+/// The first bytes of a text, as many as are whole characters.
+fn first(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or(text)
+}
+
+/// The last hexadecimal digits of a hash of the text; at most ten.
+fn hex(text: &str, digits: usize) -> String {
+    let [_, bytes @ ..] = Mac::stable(&[text]).bytes();
+    let all: String = bytes.iter().map(|it| format!("{it:02x}")).collect();
+    all.get(all.len() - digits..).unwrap_or(&all).to_owned()
+}
+
 /// `<service>_<index>-<dev>` or `<container>-<dev>`; too long, `c<8 of the id>-<5 of dev>`.
 fn outer_name(names: &Names, target: &Target, dev: &IfName) -> String {
     let name = match target {
@@ -305,11 +323,58 @@ fn outer_name(names: &Names, target: &Target, dev: &IfName) -> String {
     if name.len() <= IfName::MAX {
         return name;
     }
-    let mut short = format!("c{}-", names.id.get(..8).unwrap_or(&names.id));
-    for it in dev.as_str().chars().take(5) {
+    let mut short = format!("c{}-", eight(&names.id));
+    let dev = dev.as_str();
+    // Two names that begin alike are told apart by letters of a hash.
+    let dev = if dev.len() <= 5 { dev.to_owned() } else { format!("{}{}", first(dev, 2), hex(dev, 3)) };
+    for it in dev.chars() {
         if short.len() + it.len_utf8() <= IfName::MAX {
             short.push(it);
         }
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn names(id: &str) -> Names {
+        let name = || String::from("n");
+        Names { container: name(), service: name(), project: name(), index: 1, id: id.to_owned() }
+    }
+
+    #[test]
+    fn outer_names_differ_however_long_those_of_nodes_and_devices_are() {
+        let mut seen = BTreeMap::new();
+        let services = ["webserver-frontend", "webserver-backend", "webserver-x", "a", "b"];
+        for project in ["demo", "demo-webserver", "a-project-with-a-very-long-name"] {
+            for service in services {
+                for index in 1..=20 {
+                    let id = format!("{project}-{service}-{index}@7");
+                    let names = Names { index, ..names(&id) };
+                    for dev in ["eth0", "ethernet0", "ethernet1", "ethernet10"] {
+                        let target = Target::Service(format!("{project}-{service}"));
+                        let outer = outer_name(&names, &target, &dev.parse().unwrap());
+                        outer.parse::<IfName>().unwrap();
+                        let other = seen.insert(outer.clone(), (id.clone(), dev));
+                        assert_eq!(other, None, "{outer} is also that of {id} {dev}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_names_have_the_first_letters_of_an_engines_id() {
+        let names = names(&"0123456789abcdef".repeat(4));
+        let target = Target::Service("a-long-service".to_owned());
+        assert_eq!(outer_name(&names, &target, &"eth0".parse().unwrap()), "c01234567-eth0");
+        assert_eq!(
+            outer_name(&names, &Target::Service("s".to_owned()), &"eth0".parse().unwrap()),
+            "s_1-eth0"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use crate::config::{
 use crate::device::BridgeOptions;
 use crate::network::instantiate::Names;
 use crate::network::{
-    Bridge, BridgeMode, Command, CommandRule, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
+    Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
 };
 
 /// What holds where the configuration says nothing, and what this machine can do.
@@ -88,6 +88,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     for link in links {
         network.links.extend(resolve_link(&network, link, &mut diagnostics));
     }
+    check_together(&network, &mut diagnostics);
     network.commands = commands.into_iter().filter_map(|it| resolve_command(it, &mut diagnostics)).collect();
     tidy(&mut diagnostics);
     (network, diagnostics)
@@ -333,6 +334,52 @@ fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic
     }
 }
 
+/// What links may not have in common.
+fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
+    let mut outers: BTreeMap<(Place, &IfName), Span> = BTreeMap::new();
+    let mut modes: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
+    let mut routes = BTreeMap::new();
+    for rule in &network.links {
+        let LinkRule { config, sample, target, .. } = rule;
+        if config.templated {
+            // Replicas may differ in anything.
+            continue;
+        }
+        if let (LinkKind::Veth { place, outer, .. }, Some(given)) = (&sample.kind, &config.outer_dev)
+            && let Some(first) = outers.insert((*place, outer), given.span)
+        {
+            let message = format!("two links have the outer interface `{outer}`");
+            diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
+        }
+        if let LinkKind::Ipvlan { place, parent, .. } | LinkKind::Ipvtap { place, parent, .. } = &sample.kind
+            && let Some(mode) = &config.mode
+            && let Some((first, span)) = modes.insert((*place, parent), (&mode.value, mode.span))
+            && first != mode.value
+        {
+            let message = format!("the links on `{parent}` have modes {first} and {}", mode.value);
+            let help = "the mode is the parent's: all links on one parent have the same";
+            diagnostics.push(Diagnostic::new(mode.span, message).note(span, "the first").help(help));
+        }
+        for route in &config.route {
+            let value = &route.value;
+            let metric = value.metric.unwrap_or(if value.is_v6() { 1024 } else { 0 });
+            let Some((first, span)) =
+                routes.insert((target, value.dst, value.table, metric), (value, route.span))
+            else {
+                continue;
+            };
+            let message = match first == value {
+                true => "the same route is given twice".to_owned(),
+                false => {
+                    format!("two routes to {} have one metric: only one of them can be there", value.dst)
+                }
+            };
+            let help = "give them different metrics, or one route several nexthops";
+            diagnostics.push(Diagnostic::new(route.span, message).note(span, "the first").help(help));
+        }
+    }
+}
+
 fn resolve_link(
     network: &Network,
     config: LinkConfig,
@@ -437,6 +484,16 @@ fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
             );
         }
     }
+    let mut forwards = BTreeMap::new();
+    for it in &link.forward {
+        if let Some(first) = forwards.insert((it.value.outer, it.value.protocol), it.span) {
+            let message = format!("port {}/{} is forwarded twice", it.value.outer, it.value.protocol);
+            found.push(Diagnostic::new(it.span, message).note(first, "the first"));
+        }
+    }
+    let mut refuse = |span: Option<Span>, message: String, help: &str| {
+        found.extend(span.map(|span| Diagnostic::new(span, message).help(help)));
+    };
     if let Some(mode) = &link.mode {
         let names: Vec<&str> = if is_ipvlan {
             crate::device::IpvlanMode::NAMES.iter().map(|(name, _)| *name).collect()

@@ -95,6 +95,35 @@ impl BridgeOptions {
     }
 }
 
+/// Answers those bridges of nobody's that have no ports but such as this plan removes. Another one stays for those whose
+/// ports it has: if they are a project's it is that project's from now on.
+pub(super) fn plan_shared<'a>(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &'a Observed,
+    bridges: Vec<(&'a Ns, &'a IfName, &'a Interface)>,
+) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
+    let mut alone = Vec::new();
+    for (ns, name, bridge) in bridges {
+        let ports = observed.spaces.get(ns).into_iter().flat_map(|it| &it.interfaces);
+        let mut ports =
+            ports.filter(|(port, it)| it.master == Some(bridge.index) && !desired.may_remove(ns, port, it));
+        let Some((_, first)) = ports.next() else {
+            alone.push((ns, name, bridge));
+            continue;
+        };
+        let others = std::iter::once(first).chain(ports.map(|(_, it)| it));
+        let mut marks = others.filter_map(|it| Mark::parse(it.alias.as_deref()?));
+        if let Some(heir) = marks.find(|it| it.project != desired.project) {
+            let mark = Mark { container: String::new(), name: name.to_string(), note: None, ..heir };
+            let change = Change { mark: Some(mark.to_string()), ..Change::default() };
+            let step = Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
+            plan.push(Subject::Leftover(name.clone()), vec![step]);
+        }
+    }
+    alone
+}
+
 fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name: &IfName) {
     let subject = Subject::Bridge(name.to_string());
     let mark = desired.mark("", name, None);

@@ -58,7 +58,8 @@ fn plan_link(
     let dev = &link.id.dev;
     let mark = desired.mark(&link.id.container, dev, link.netem.as_ref().and_then(Netem::hidden));
     let inner = space.interfaces.get(dev);
-    if let Some(it) = inner.filter(|it| !desired.owns(it, &mark)) {
+    let renamed = inner.filter(|it| desired.was_renamed(dev, it));
+    if let Some(it) = inner.filter(|it| !desired.owns(it, &mark) && renamed.is_none()) {
         return Err(foreign(subject.clone(), dev, it, &ns));
     }
     let mut steps = Vec::new();
@@ -66,7 +67,8 @@ fn plan_link(
         LinkKind::Veth { place, outer, .. } => {
             let outer_ns = Ns::from(*place);
             let end = observed.interface(&outer_ns, outer);
-            if let Some(it) = end.filter(|it| !desired.owns(it, &mark)) {
+            let is_renamed = |it: &Interface| renamed.is_some_and(|inner| paired(inner, it));
+            if let Some(it) = end.filter(|it| !desired.owns(it, &mark) && !is_renamed(it)) {
                 return Err(foreign(subject.clone(), outer, it, &outer_ns));
             }
             match (inner, end) {

@@ -4,8 +4,9 @@ use std::fmt;
 
 /// Whose an interface is: its alias reads `conlink:PROJECT:CONTAINER:NAME`, then perhaps a space and a note.
 ///
-/// Neither projects nor containers have a `:` in their names, and none of the names has a space, so the text reads back
-/// in one way only. A bridge belongs to no container: that part is empty. Without a project the first part is.
+/// The text reads back in one way only: `:`, `%` and what is no printable ASCII character are written as `%` and two
+/// hexadecimal digits. Names of projects and containers that are too long for the kernel end in a hash of the whole, so
+/// that they still differ. A bridge belongs to no container: that part is empty. Without a project the first part is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     pub project: String,
@@ -18,8 +19,23 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The longest alias the kernel keeps, in bytes (IFALIASZ less the closing zero).
-    const MAX: usize = 255;
+    /// The longest alias the kernel keeps, in bytes (IFALIASZ less the closing zero, which the length counts too).
+    const MAX: usize = 254;
+
+    /// The longest name of a project in a mark, and of a container, in bytes: with both there is room for a name and a
+    /// note.
+    const PROJECT_MAX: usize = 64;
+    const CONTAINER_MAX: usize = 96;
+
+    /// A project as marks name it.
+    pub fn project(name: &str) -> String {
+        shortened(name, Self::PROJECT_MAX)
+    }
+
+    /// A container as marks name it.
+    pub fn container(name: &str) -> String {
+        shortened(name, Self::CONTAINER_MAX)
+    }
 
     /// Reads an alias; None where it is no mark of ours.
     pub fn parse(alias: &str) -> Option<Self> {
@@ -41,15 +57,29 @@ impl Mark {
     }
 }
 
+/// The name escaped; too long, its beginning and a hash of all of it.
+fn shortened(name: &str, max: usize) -> String {
+    let is_plain = |it: u8| it.is_ascii_graphic() && it != b':' && it != b'%';
+    let escape = |it: u8| if is_plain(it) { char::from(it).to_string() } else { format!("%{it:02x}") };
+    let escaped: String = name.bytes().map(escape).collect();
+    if escaped.len() <= max {
+        return escaped;
+    }
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let hash = format!("~{hash:016x}");
+    format!("{}{hash}", escaped.get(..max - hash.len()).unwrap_or_default())
+}
+
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("conlink:{}:{}:{}", self.project, self.container, self.name);
         if let Some(note) = &self.note {
             text = format!("{text} {note}");
         }
-        while text.len() > Self::MAX {
-            text.pop();
-        }
+        // Only a note can be too long, and of that the beginning does.
+        text.truncate(text.floor_char_boundary(Self::MAX));
         f.write_str(&text)
     }
 }
@@ -95,8 +125,19 @@ mod tests {
     }
 
     #[test]
-    fn mark_fits_the_kernels_limit() {
-        assert_eq!(mark("p", &"é".repeat(200), "eth0").to_string().len(), 254);
+    fn names_of_any_length_and_kind_stay_apart() {
+        let names = ["a", "a b", "a:b", "a%3ab", "é", &"x".repeat(300), &("x".repeat(300) + "y")];
+        let mut seen = std::collections::BTreeSet::new();
+        for project in names {
+            for container in names {
+                let it = mark(&Mark::project(project), &Mark::container(container), "eth0-and-longer");
+                let text = it.to_string();
+                assert!(text.len() <= 254 - 60, "no room for a note: {text}");
+                assert_eq!(Mark::parse(&text), Some(it));
+                assert!(seen.insert(text));
+            }
+        }
+        assert_eq!(Mark::container("p-h1-1"), "p-h1-1");
     }
 
     #[test]

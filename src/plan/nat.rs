@@ -7,13 +7,9 @@ use crate::network::Link;
 use crate::plan::{Desired, Mark, Ns, Observed, Plan, Space, Step, Subject};
 
 impl Desired {
-    /// The mark on rules of a link: that of its interface, as far as a rule can hold it.
+    /// The mark on rules of a link: that of its interface, which is never too long for a rule.
     pub(super) fn rule_mark(&self, container: &str, dev: &crate::addr::IfName) -> String {
-        let mut mark = self.mark(container, dev, None);
-        while mark.len() > NatRule::MARK_MAX {
-            mark.pop();
-        }
-        mark
+        self.mark(container, dev, None)
     }
 
     /// `nat` of a link: what arrives goes to the address, what leaves comes from the link's own first one of that
