@@ -95,8 +95,8 @@ impl BridgeOptions {
     }
 }
 
-/// Answers those bridges of nobody's that have no ports but such as this plan removes. Another one stays for those whose
-/// ports it has: if they are a project's it is that project's from now on.
+/// Answers those bridges of nobody's that have no ports but ours. Another one stays for those whose ports it has: if they
+/// are a project's it is that project's from now on.
 pub(super) fn plan_shared<'a>(
     plan: &mut Plan,
     desired: &Desired,
@@ -106,8 +106,11 @@ pub(super) fn plan_shared<'a>(
     let mut alone = Vec::new();
     for (ns, name, bridge) in bridges {
         let ports = observed.spaces.get(ns).into_iter().flat_map(|it| &it.interfaces);
-        let mut ports =
-            ports.filter(|(port, it)| it.master == Some(bridge.index) && !desired.may_remove(ns, port, it));
+        let is_ours = |it: &Interface| match it.alias.as_deref() {
+            Some(alias) => Mark::parse(alias).is_some_and(|it| it.project == desired.project),
+            None => it.group == making(&desired.project),
+        };
+        let mut ports = ports.filter(|(_, it)| it.master == Some(bridge.index) && !is_ours(it));
         let Some((_, first)) = ports.next() else {
             alone.push((ns, name, bridge));
             continue;

@@ -753,3 +753,45 @@ fn impairment_settings_and_translation_cost() {
     );
     assert!(ratios[4] <= 2.0, "{ratios:?}");
 }
+
+#[test]
+fn a_bridge_that_another_project_uses_stays_and_becomes_its() {
+    let Some(mut lab) = Engine::new("a shared bridge", &["a-1"]) else { return };
+    lab.wire("links: [{service: a, bridge: shared, ip: 10.0.0.1/24}]");
+    let bridges = lab.bridges.try_clone().unwrap();
+    for it in [
+        "link add other0 type veth peer name other1",
+        "link set other0 master shared",
+        "link set other0 alias conlink:q:q-b-1:eth0",
+    ] {
+        ip(&bridges, it);
+    }
+    lab.start("links: []");
+    let shown = ip(&bridges, "-d link show shared");
+    assert!(shown.contains("alias conlink:q::shared"), "{shown}");
+    assert!(ip(&bridges, "link show master shared").contains("other0"));
+    // A port of nobody's keeps a bridge too.
+    lab.wire("links: [{service: a, bridge: lan, ip: 10.0.0.1/24}]");
+    ip(&bridges, "link add tap0 type veth peer name tap1");
+    ip(&bridges, "link set tap0 master lan");
+    lab.start("links: []");
+    assert!(ip(&bridges, "link show master lan").contains("tap0"));
+    ip(&bridges, "link del tap0");
+    lab.start("links: []");
+    assert!(!ip(&bridges, "link").contains("lan"));
+}
+
+#[test]
+fn a_link_outlives_a_new_name_of_its_container() {
+    let Some(mut lab) = Engine::new("renamed", &["a-1"]) else { return };
+    lab.wire("links: [{service: a, bridge: lan, ip: 10.0.0.1/24}]");
+    let netns = lab.netns("a-1").try_clone().unwrap();
+    ip(&netns, "link set eth0 alias conlink:t:old-name-1:eth0");
+    ip(&lab.bridges, "link set a_1-eth0 alias conlink:t:old-name-1:eth0");
+    let index = ip(&netns, "-o link show eth0");
+    let start = lab.start("links: [{service: a, bridge: lan, ip: 10.0.0.1/24}]");
+    assert_eq!(start.errors, [] as [&str; 0]);
+    let now = ip(&netns, "-o link show eth0");
+    assert_eq!(now.split(':').next(), index.split(':').next(), "the link was made anew");
+    assert!(now.contains("conlink:t:a-1:eth0"), "{now}");
+}
