@@ -237,6 +237,25 @@ fn one_bad_route_leaves_a_live_link_as_it_is() {
 }
 
 #[test]
+fn a_required_link_is_all_or_nothing() {
+    let Some(mut lab) = Lab::new("required", &["a"]) else { return };
+    let bad = "route: 10.1.0.0/16 via 10.9.9.9";
+    let link =
+        |more: &str| format!("links: [{{service: a, bridge: lan, ip: 10.0.0.1/24, {more}required: true}}]");
+    let desired = lab.desired(&link(&format!("{bad}, ")));
+    assert_eq!(lab.outcome(desired).failures.len(), 1);
+    assert!(!ip(lab.host("a"), "-br link").contains("eth0"), "the link is half there");
+    // One that is there stays as it was.
+    lab.converge(&link(""));
+    let before = (lab.index("a", "eth0"), ip(lab.host("a"), "-br addr show eth0"));
+    let desired = lab
+        .desired(&link(&format!("mtu: 1300, {bad}, ")).replace("10.0.0.1/24", "[10.0.0.1/24, 10.0.0.7/24]"));
+    assert_eq!(lab.outcome(desired).failures.len(), 1);
+    assert_eq!((lab.index("a", "eth0"), ip(lab.host("a"), "-br addr show eth0")), before);
+    assert!(ip(lab.host("a"), "link show eth0").contains("mtu 65535"));
+}
+
+#[test]
 fn an_interface_that_appears_meanwhile_is_not_deleted() {
     let Some(mut lab) = Lab::new("eexist", &["a"]) else { return };
     let desired = lab.desired("links: [{service: a, bridge: lan, dev: eth59}]");

@@ -32,6 +32,9 @@ const LONGEST: usize = 1 << 20;
 /// Connections that have asked for nothing yet: one more, and the oldest is closed. As many again may be answered.
 const CLIENTS: usize = 64;
 
+/// Of those that are answered, how many may watch: they stay, and others are to be answered too.
+const WATCHERS: usize = 48;
+
 /// File descriptors that come with a request.
 const DESCRIPTORS: usize = 16;
 
@@ -63,6 +66,7 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
+    watchers: Arc<Semaphore>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -86,6 +90,7 @@ impl Drop for Server {
 
 async fn accept(listener: UnixListener, sender: mpsc::UnboundedSender<Message>) {
     let answered = Arc::new(Semaphore::new(CLIENTS));
+    let watchers = Arc::new(Semaphore::new(WATCHERS));
     let mut silent: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
@@ -103,13 +108,18 @@ async fn accept(listener: UnixListener, sender: mpsc::UnboundedSender<Message>) 
         {
             oldest.abort();
         }
-        let (sender, answered) = (sender.clone(), answered.clone());
-        silent.push_back(tokio::task::spawn_local(hear(stream, sender, answered)));
+        let (sender, answered, watchers) = (sender.clone(), answered.clone(), watchers.clone());
+        silent.push_back(tokio::task::spawn_local(hear(stream, sender, answered, watchers)));
     }
 }
 
 /// Waits for a request and hands it over.
-async fn hear(stream: UnixStream, sender: mpsc::UnboundedSender<Message>, answered: Arc<Semaphore>) {
+async fn hear(
+    stream: UnixStream,
+    sender: mpsc::UnboundedSender<Message>,
+    answered: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+) {
     let mut files = Vec::new();
     let line = match timeout(PATIENCE, read_line(&stream, &mut files)).await {
         Ok(Ok(Some(line))) => Ok(line),
@@ -122,7 +132,7 @@ async fn hear(stream: UnixStream, sender: mpsc::UnboundedSender<Message>, answer
         let _ = stream.try_write(&self::line(&refusal("too many requests are being answered")));
         return;
     };
-    let connection = Connection { stream, _permit: permit };
+    let connection = Connection { stream, watchers, _permit: permit };
     match line.and_then(|it| parse(&it)) {
         Ok((name, body)) => drop(sender.send(Message::Request(Request { name, body, files, connection }))),
         Err(message) => connection.refuse(&message),
@@ -234,8 +244,11 @@ impl Connection {
     /// Answers with the value that there is, and with each one that replaces it, until the client goes. Who reads
     /// slowly misses those that were replaced meanwhile.
     pub(super) fn follow(self, mut values: watch::Receiver<Rc<Value>>) {
+        let Ok(share) = self.watchers.clone().try_acquire_owned() else {
+            return self.refuse(&format!("{WATCHERS} clients watch already"));
+        };
         tokio::task::spawn_local(async move {
-            let connection = self;
+            let (connection, _share) = (self, share);
             loop {
                 let line = line(&values.borrow_and_update().clone());
                 if write(&connection.stream, &line).await.is_err() {

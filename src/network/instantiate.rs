@@ -302,9 +302,10 @@ fn eight(id: &str) -> String {
     if is_drawn { first(id, 8).to_owned() } else { hex(id, 8) }
 }
 
-/// The first bytes of a text, as many as are whole characters.
+/// The first bytes of a text, at most so many, as far as they are whole characters.
 fn first(text: &str, length: usize) -> &str {
-    text.get(..text.floor_char_boundary(length)).unwrap_or(text)
+    let end = (0..=length.min(text.len())).rev().find(|it| text.is_char_boundary(*it));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 /// The last hexadecimal digits of a hash of the text; at most ten.

@@ -79,7 +79,9 @@ impl fmt::Display for Mark {
             text = format!("{text} {note}");
         }
         // Only a note can be too long, and of that the beginning does.
-        text.truncate(text.floor_char_boundary(Self::MAX));
+        while text.len() > Self::MAX {
+            text.pop();
+        }
         f.write_str(&text)
     }
 }

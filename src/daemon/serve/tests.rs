@@ -164,9 +164,11 @@ fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
     let sender = watch::Sender::new(long);
     with_server(sender.subscribe(), |path| {
         let mut full = Vec::new();
-        for _ in 0..CLIENTS {
+        let large = format!("{{\"request\":\"echo\",\"x\":\"{}\"}}\n", "y".repeat(900_000));
+        for at in 0..CLIENTS {
             let mut stream = connect(&path);
-            stream.write_all(b"{\"request\":\"watch\"}\n").unwrap();
+            let request = if at < WATCHERS { "{\"request\":\"watch\"}\n" } else { &large };
+            stream.write_all(request.as_bytes()).unwrap();
             // Its answer has begun.
             let mut byte = [0];
             stream.read_exact(&mut byte).unwrap();
@@ -180,6 +182,24 @@ fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
             assert!(Instant::now() < end, "the place of one that went is not free");
             std::thread::sleep(Duration::from_millis(5));
         }
+    });
+}
+
+#[test]
+fn who_watches_shuts_nobody_out() {
+    let values = watch::Sender::new(Rc::new(json!(1)));
+    with_server(values.subscribe(), |path| {
+        let mut watchers = Vec::new();
+        for _ in 0..WATCHERS {
+            let mut stream = BufReader::new(connect(&path));
+            stream.get_mut().write_all(b"{\"request\":\"watch\"}\n").unwrap();
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            assert_eq!(line, "1\n");
+            watchers.push(stream);
+        }
+        assert!(ask(&path, b"{\"request\":\"watch\"}\n").contains("48 clients watch already"));
+        assert!(ask(&path, b"{\"request\":\"echo\"}\n").contains("body"));
     });
 }
 
