@@ -250,8 +250,10 @@ impl Lab {
             self.members.values().filter(|it| it.wanted.node.service.name == service).collect();
         replicas.sort_by_key(|it| (it.wanted.node.index != index, it.wanted.node.index));
         replicas.into_iter().find_map(|it| {
-            let pidfd = it.pidfd()?.try_clone_to_owned().ok()?;
-            Some((it.wanted.node.name.clone(), pidfd))
+            let pidfd = it.pidfd()?;
+            // A process that has ended leads nowhere, even before its end was heard of; its namespace does.
+            let netns = it.netns().map(OwnedFd::from).or_else(|| pidfd.try_clone_to_owned().ok())?;
+            Some((it.wanted.node.name.clone(), netns))
         })
     }
 

@@ -131,6 +131,15 @@ fn a_planted_violation_is_found() {
         plant("daemon", "std::env::var(n)"),
         "src/daemon.rs names std::env, which only lib and tools read"
     );
+    // Imports in groups, over several lines and within each other, are imports too.
+    assert_eq!(
+        plant("addr", "use crate::{\n    words::word,\n    plan::{Step, Plan},\n};"),
+        "src/addr.rs imports crate::words\nsrc/addr.rs imports crate::plan"
+    );
+    assert_eq!(
+        plant("plan/link", "use std::{fmt, net::{IpAddr, TcpStream}, fs};"),
+        "src/plan/link.rs is pure and names std::fs\nsrc/plan/link.rs is pure and names std::net::Tcp"
+    );
     assert_eq!(plant("frob", "fn f() {}"), "src/frob.rs is in no layer");
     assert_eq!(plant("plan", "// use crate::kernel::Kernel;\nuse crate::network::Link;"), "");
 }
@@ -154,6 +163,32 @@ fn sources() -> BTreeMap<String, String> {
     files
 }
 
+/// The single paths of an import's text up to its `;`, where it has groups.
+fn single(import: &str) -> Vec<String> {
+    let Some((import, _)) = import.split_once(';') else { return Vec::new() };
+    if !import.contains('{') {
+        return Vec::new();
+    }
+    let import: String = import.split_whitespace().collect();
+    let mut paths = Vec::new();
+    let (mut prefixes, mut path) = (vec![String::new()], String::new());
+    for it in import.chars() {
+        match it {
+            '{' => prefixes.push(std::mem::take(&mut path)),
+            ',' | '}' => {
+                if !path.is_empty() {
+                    paths.push(prefixes.concat() + &std::mem::take(&mut path));
+                }
+                if it == '}' {
+                    prefixes.pop();
+                }
+            }
+            it => path.push(it),
+        }
+    }
+    paths
+}
+
 fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files {
@@ -166,7 +201,7 @@ fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
             continue;
         };
         // Tests of a module may do what they like.
-        let code: String = text
+        let mut code: String = text
             .split("#[cfg(test)]\nmod tests {")
             .next()
             .unwrap()
@@ -174,10 +209,14 @@ fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
             .filter(|it| !it.trim_start().starts_with("//"))
             .map(|it| format!("{it}\n"))
             .collect();
+        let imports: Vec<String> = code.split("use ").skip(1).flat_map(|it| single(it)).collect();
+        code += &imports.join("\n");
+        let mut named = Vec::new();
         for part in code.split("crate::").skip(1) {
             let name: String = part.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
             let is_module = LAYERS.iter().any(|(it, _)| *it == name);
-            if is_module && name != module && !may_import.contains(&name.as_str()) {
+            if is_module && name != module && !may_import.contains(&name.as_str()) && !named.contains(&name) {
+                named.push(name.clone());
                 found.push(format!("{path} imports crate::{name}"));
             }
         }
