@@ -264,6 +264,10 @@ mod tests {
         assert_eq!(read(new), ContainerEvent::Started(ContainerId::new("ab")));
         let both = r#"{"status":"die","id":"ab","from":"x","Type":"container","Action":"die","Actor":{"ID":"ab"},"timeNano":1}"#;
         assert_eq!(read(both), ContainerEvent::Died(ContainerId::new("ab")));
+        let paused = r#"{"Type":"container","Action":"pause","Actor":{"ID":"ab"}}"#;
+        assert_eq!(read(paused), ContainerEvent::Died(ContainerId::new("ab")));
+        let continued = r#"{"Type":"container","Action":"unpause","Actor":{"ID":"ab"}}"#;
+        assert_eq!(read(continued), ContainerEvent::Started(ContainerId::new("ab")));
         assert_eq!(read(r#"{"status":"start","id":"ab","from":"x","time":1}"#), ContainerEvent::Unknown);
     }
 

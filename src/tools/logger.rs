@@ -1,7 +1,9 @@
 //! Where log lines go: standard error, as text or as one JSON object a line.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -19,6 +21,61 @@ struct Logger {
 }
 
 static LOGGER: Logger = Logger { json: AtomicBool::new(false) };
+
+/// Lines that may wait for a reader of standard error that stalls; more are lost, and counted.
+const WAITING: usize = 4096;
+
+/// How long the end waits for lines that nobody has read yet.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A thread that writes lines, so that whoever logs them never waits.
+struct Writer {
+    lines: SyncSender<String>,
+    waiting: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Lines are written by a thread of their own until this is dropped.
+pub(crate) struct Background(());
+
+/// Has a thread write log lines from now on: a reader that stalls costs lines, and not the time of those who log.
+pub(crate) fn in_background() -> std::io::Result<Background> {
+    let (lines, written) = sync_channel::<String>(WAITING);
+    let writer = Writer { lines, waiting: AtomicUsize::new(0), lost: AtomicUsize::new(0) };
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        for line in written {
+            err(&line);
+            let Some(writer) = WRITER.get() else { continue };
+            let lost = writer.lost.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                err(&format!("warning: {lost} log lines were lost: standard error was not read\n"));
+            }
+            writer.waiting.fetch_sub(1, Ordering::Release);
+        }
+    })?;
+    let _ = WRITER.set(writer);
+    Ok(Background(()))
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let end = Instant::now() + LAST_WORDS;
+        while WRITER.get().is_some_and(|it| it.waiting.load(Ordering::Acquire) > 0) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn write(line: String) {
+    let Some(writer) = WRITER.get() else { return err(&line) };
+    writer.waiting.fetch_add(1, Ordering::Relaxed);
+    if writer.lines.try_send(line).is_err() {
+        writer.waiting.fetch_sub(1, Ordering::Relaxed);
+        writer.lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Shows information; with `verbose` 1 each step, with 2 what the libraries say as well.
 pub(crate) fn init(format: LogFormat, verbose: u8) {
@@ -56,7 +113,7 @@ impl Log for Logger {
         if self.json.load(Ordering::Relaxed) {
             let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |it| it.as_secs_f64());
             let level = record.level().as_str().to_ascii_lowercase();
-            err(&format!("{}\n", serde_json::json!({"time": time, "level": level, "message": message})));
+            write(format!("{}\n", serde_json::json!({"time": time, "level": level, "message": message})));
             return;
         }
         let prefix = match record.level() {
@@ -66,7 +123,7 @@ impl Log for Logger {
             Level::Debug => "debug: ",
             Level::Trace => "trace: ",
         };
-        err(&format!("{prefix}{}\n", printable(&message)));
+        write(format!("{prefix}{}\n", printable(&message)));
     }
 
     fn flush(&self) {}

@@ -38,6 +38,8 @@ struct Docker {
     listeners: Vec<UnixStream>,
     /// Inspections are not answered.
     is_stuck: bool,
+    /// Containers are paused, and listed for who asks for such alone.
+    is_paused: bool,
 }
 
 impl Docker {
@@ -49,7 +51,10 @@ impl Docker {
             "com.docker.compose.container-number": part()})
     }
 
-    fn list(&self) -> Value {
+    fn list(&self, query: &str) -> Value {
+        if self.is_paused && !query.contains("paused") {
+            return json!([]);
+        }
         let container = |(id, (name, _)): (&String, &(String, Child))| json!({"Id": id, "Names": [format!("/{name}")], "State": "running", "Labels": Self::labels(name)});
         self.containers.iter().map(container).collect()
     }
@@ -109,7 +114,7 @@ fn answer(stream: UnixStream, docker: &Mutex<Docker>) -> std::io::Result<()> {
                 let since = since.and_then(|it| it.parse().ok()).unwrap_or(0.0);
                 return docker.lock().unwrap().listen(out, since);
             }
-            [.., "containers", "json"] => ("200 OK", docker.lock().unwrap().list().to_string()),
+            [.., "containers", "json"] => ("200 OK", docker.lock().unwrap().list(query).to_string()),
             [.., "containers", id, "json"] => {
                 let end = Instant::now() + PATIENCE;
                 while docker.lock().unwrap().is_stuck && Instant::now() < end {
@@ -590,4 +595,33 @@ fn without_a_place_for_its_socket_an_engine_works_all_the_same() {
     let said = world.log();
     let expected = "warning: `conlink status` will find nobody to ask: /run/conlink/p.sock: ";
     assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let Some(mut world) = World::new("unread log", NETWORK) else { return };
+    let (_unread, log) = nix::unistd::pipe().unwrap();
+    nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut command = world.apart(&["--network-file", "net.yaml", "--compose-project", "p", "-vv"]);
+    command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    world.engine = command.spawn().unwrap();
+    world.within("the engine answers", |it| UnixStream::connect(it.socket()).is_ok());
+    for round in 0..20 {
+        world.run(&format!("p-h-{}", round + 1));
+    }
+    world.within("it goes on", |it| it.status()["state"] == "connected");
+}
+
+#[test]
+fn a_paused_container_keeps_its_link_over_a_restart_of_the_engine() {
+    let Some(mut world) = World::new("paused", NETWORK) else { return };
+    world.start();
+    world.run("p-h-1");
+    world.within("it is wired", |it| it.status()["nodes"][0]["state"] == "connected");
+    world.docker.lock().unwrap().is_paused = true;
+    world.start();
+    world.within("it is adopted", |it| it.status()["nodes"][0]["state"] == "connected");
+    let links = world.status()["nodes"][0]["links"].clone();
+    assert_eq!(links[0]["state"], "up", "{links}");
 }

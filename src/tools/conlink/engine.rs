@@ -17,7 +17,7 @@ use crate::tools::conlink::client;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
-use crate::tools::environment;
+use crate::tools::{environment, logger};
 use crate::{err, out};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
@@ -49,6 +49,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     }
     // A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
     raise_file_limit();
+    let _background = logger::in_background().context("start a thread for the log")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let local = tokio::task::LocalSet::new();
