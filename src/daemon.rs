@@ -170,12 +170,13 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 daemon.hear_at = Some(Instant::now() + HEAR_AFTER);
                 continue;
             }
-            Some(it) = messages.recv() => it,
             () = switch.ended() => {
                 log::warn!("a daemon of Open vSwitch has ended: it is started again");
                 Message::Event(Event::SwitchEnded)
             }
+            // Before requests: a lab whose runner is gone takes no more of them.
             stir = Stirs::next(&mut stirs) => Message::Lab(stir),
+            Some(it) = messages.recv() => it,
             () = listen::sleep_until(lab_wake_at) => Message::Lab(Stir::Due),
             () = listen::sleep_until(wake_at) => {
                 daemon.wake_at = None;
@@ -280,6 +281,7 @@ impl Daemon {
     fn answer(&mut self, request: Request) {
         let Request { name, body, connection, .. } = request;
         match name.as_str() {
+            _ if self.exit.is_some() => connection.refuse(LAB_ENDS),
             "status" => connection.reply(&self.status().to_json()),
             "watch" => {
                 // Else what was told last is as new as those who watch can have it.

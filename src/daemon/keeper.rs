@@ -37,7 +37,7 @@ pub struct Keeping {
 }
 
 /// Why a lab on its way down takes no requests to be of another shape.
-pub const LAB_ENDS: &str = "the lab is ending";
+pub const LAB_ENDS: &str = "it is ending";
 
 /// Turns a request into what there is to be; the error is for whoever asks.
 pub type Read = fn(&serde_json::Value, &Lab) -> anyhow::Result<Asked>;

@@ -49,7 +49,7 @@ pub(super) fn plan_bridge(
         return plan.push(subject, vec![del, add]);
     };
     let mut steps = Vec::new();
-    let missing = spec.options.missing_in(options, interface.mtu);
+    let missing = spec.options.completed(options).missing_in(options, interface.mtu);
     if missing != BridgeOptions::default() {
         steps.push(Step::SetBridge { ns: ns.clone(), name: name.clone(), options: missing });
     }
@@ -65,6 +65,23 @@ pub(super) fn plan_bridge(
 }
 
 impl BridgeOptions {
+    /// With those that are not given as the kernel makes them, where it has them: one that an earlier configuration gave
+    /// goes back to that (`br_stp_timer_init()` and `br_dev_setup()` in net/bridge). An MTU stays as it is.
+    fn completed(&self, observed: &Self) -> Self {
+        fn or<T: Clone>(want: &Option<T>, have: &Option<T>, default: T) -> Option<T> {
+            want.clone().or(have.as_ref().map(|_| default))
+        }
+        Self {
+            stp: or(&self.stp, &observed.stp, false),
+            vlan_filtering: or(&self.vlan_filtering, &observed.vlan_filtering, false),
+            mcast_snooping: or(&self.mcast_snooping, &observed.mcast_snooping, true),
+            group_fwd_mask: or(&self.group_fwd_mask, &observed.group_fwd_mask, 0),
+            mtu: self.mtu,
+            ageing_time: or(&self.ageing_time, &observed.ageing_time, 300),
+            forward_delay: or(&self.forward_delay, &observed.forward_delay, 15),
+        }
+    }
+
     /// Those options that are given and differ from `observed`; the rest None.
     fn missing_in(&self, observed: &Self, mtu: u32) -> Self {
         fn differs<T: PartialEq + Clone>(want: &Option<T>, have: &Option<T>) -> Option<T> {

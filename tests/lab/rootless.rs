@@ -50,9 +50,12 @@ fn an_ordinary_user_has_labs_of_its_own() {
     assert!(lab.exec("--bridges", &["ip", "-br", "link"]).contains("red"));
     assert_eq!(lab.exec("r", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
     assert!(lab.exec("h1", &["cat", "/etc/hosts"]).contains("10.3.0.10"));
-    // A node may change its own network.
+    // A node may change its own network, and that is told.
     lab.exec("h1", &["ip", "link", "set", "eth0", "down"]);
-    assert_eq!(lab.status()["state"], "connected");
+    lab.until("told", |it| it["state"] == "drifted");
+    lab.exec("h1", &["ip", "link", "set", "eth0", "up"]);
+    lab.exec("h1", &["ip", "route", "add", "default", "via", "10.1.0.1", "proto", "194"]);
+    lab.until("as it was", |it| it["state"] == "connected");
     assert!(lab.done("status", &[]).starts_with("lab test: connected, 4 nodes, 6 links\n"));
     let listed = lab.world.run(lab.world.conlink(&["lab", "list"]));
     assert_eq!(listed.stdout, "NAME  STATE      NODES\ntest  connected  4\n");
