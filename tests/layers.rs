@@ -209,7 +209,7 @@ fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
             .filter(|it| !it.trim_start().starts_with("//"))
             .map(|it| format!("{it}\n"))
             .collect();
-        let imports: Vec<String> = code.split("use ").skip(1).flat_map(|it| single(it)).collect();
+        let imports: Vec<String> = code.split("use ").skip(1).flat_map(single).collect();
         code += &imports.join("\n");
         let mut named = Vec::new();
         for part in code.split("crate::").skip(1) {
