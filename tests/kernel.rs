@@ -794,10 +794,10 @@ fn notices_tell_what_others_change_and_not_what_was_looked_at() {
 fn a_flood_of_notices_is_told_as_such() {
     let Some(mut lab) = Lab::new("flood", &[]) else { return };
     drop(lab.kernel.listen().unwrap());
-    // More than the room for notices has.
-    let mut batch = String::new();
-    for it in 0..3000 {
-        batch += &format!("link add v{it} type veth peer name w{it}\nlink del v{it}\n");
+    // More than there is room for.
+    let mut batch = "link add v0 type veth peer name v1\n".to_owned();
+    for it in 0..6000 {
+        batch += &format!("link set v0 mtu {}\n", 1400 + it % 2);
     }
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), batch).unwrap();
