@@ -511,7 +511,8 @@ impl Reconciler {
             self.drift.remove(&subject);
             effects.push(Effect::Notify(Notice::DriftOver { subject }));
         }
-        for (subject, what) in &outcome.drift {
+        // A look that began before its subject went tells of what is nobody's any more.
+        for (subject, what) in outcome.drift.iter().filter(|(it, _)| is_meant(it)) {
             if self.drift.get(subject) != Some(what) {
                 self.drift.insert(subject.clone(), what.clone());
                 effects.push(Effect::Notify(Notice::Drift { subject: subject.clone(), what: what.clone() }));
@@ -731,5 +732,64 @@ impl Reconciler {
             && self.drift.is_empty()
             && self.containers.values().all(|it| it.standing.connected)
             && self.gone.values().all(|it| it.failures.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Input, Sources, load};
+    use crate::network::{Defaults, resolve};
+    use crate::reconcile::Health;
+
+    #[test]
+    fn drift_of_a_container_that_is_gone_is_nobodys() {
+        let mut sources = Sources::default();
+        let id = sources.add("net.yaml", "links: [{service: h, bridge: lan}]");
+        let (config, _) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
+        let (network, found) = resolve(config, Arc::new(sources), Defaults::default());
+        assert!(found.is_empty(), "{found:?}");
+        let engine = EngineId::Docker;
+        let container = Container {
+            id: ContainerId::new("h1"),
+            name: "h-1".to_owned(),
+            project: None,
+            working_dir: None,
+            service: Some("h".to_owned()),
+            index: 1,
+        };
+        let mut it = Reconciler::new(network, Own::default(), &[engine], false);
+        let now = Instant::now();
+        let ticket = |effects: &[Effect]| {
+            effects.iter().find_map(|it| match it {
+                Effect::Inspect { ticket, .. } => Some(*ticket),
+                _ => None,
+            })
+        };
+        let job = |effects: &[Effect]| {
+            effects.iter().find_map(|it| match it {
+                Effect::Converge(job) => Some(job.number),
+                _ => None,
+            })
+        };
+        let listed = it.handle(Event::Listed { engine, containers: vec![container.clone()] }, now);
+        it.handle(Event::Done { job: job(&listed).unwrap(), outcome: Outcome::default() }, now);
+        let found = Some(Found { container: container.clone(), netns: 7 });
+        let ticket = ticket(&listed).unwrap();
+        let wired = it.handle(Event::Inspected { engine, id: container.id.clone(), ticket, found }, now);
+        // It goes while its links are looked at, and the outcome of that comes late.
+        it.handle(Event::Listed { engine, containers: Vec::new() }, now);
+        let link = Subject::Link(crate::network::LinkId {
+            container: "h-1".to_owned(),
+            dev: "eth0".parse().unwrap(),
+        });
+        let drift = Drift::from([(link, vec!["down".to_owned()])]);
+        let outcome = Outcome { drift, ..Outcome::default() };
+        it.handle(Event::Done { job: job(&wired).unwrap(), outcome }, now);
+        assert!(it.drift.is_empty(), "{:?}", it.drift);
+        assert_ne!(it.health(), Health::Drifted);
     }
 }
