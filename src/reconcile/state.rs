@@ -641,8 +641,12 @@ impl Reconciler {
 
     /// Makes again what is gone from where bridges live. Its container may be gone with it: so that is asked for first.
     fn vanished(&mut self, names: &BTreeSet<String>, now: Instant, effects: &mut Vec<Effect>) {
-        if self.is_of_base(names) {
-            self.look_at_bridges(effects);
+        if self.is_of_base(names) && self.base.tried && self.base.retry_at.is_none() {
+            // One that has another name by now is still ours, and nobody wants it.
+            match self.engines.values().all(|it| *it) {
+                true => self.sweep(effects),
+                false => self.make_bridges(effects),
+            }
         }
         let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
         let hit = |it: &Tracked| {

@@ -72,14 +72,19 @@ fn what_vanishes_is_made_again() {
         ("--bridges", "ip link set a_1-eth0 nomaster"),
         ("--bridges", "ip link set a_1-eth0 name elsewhere"),
         ("--bridges", "ip link del lan"),
+        ("--bridges", "ip link set lan name astray"),
     ];
     for (node, damage) in damage {
         lab.exec(node, &damage.split(' ').collect::<Vec<_>>());
         lab.until("repaired", |it| {
-            let port = lab.exec("--bridges", &["ip", "-o", "link", "show", "master", "lan"]);
-            it["state"] == "connected" && port.contains("a_1-eth0") && port.contains("b_1-eth0")
+            let links = lab.exec("--bridges", &["ip", "-o", "link"]);
+            let is_port = |name: &str| links.lines().any(|it| it.contains(name) && it.contains("master lan"));
+            it["state"] == "connected" && is_port("a_1-eth0") && is_port("b_1-eth0")
         });
         assert!(lab.done("ping", &["-c", "1", "a", "b"]).contains("1 received"), "after {damage}");
+        lab.until("cleared", |it| {
+            it["state"] == "connected" && !lab.exec("--bridges", &["ip", "link"]).contains("astray")
+        });
         assert!(lab.exec("a", &["ip", "route"]).contains("10.9.0.0/16"), "after {damage}");
     }
 }
