@@ -28,6 +28,7 @@ use crate::network::{Command, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
 pub use keeper::{Asked, Keeping, LAB_ENDS, Read};
+pub use listen::within;
 
 use keeper::{Keeper, Stir, Stirs};
 use worker::{Attach, Work, Worked, Worker};
@@ -37,6 +38,9 @@ pub const ALL_CONNECTED: &str = "All links connected";
 
 /// Inspections under way at once: enough to keep the engine busy, few enough to be answered in order.
 const INSPECTIONS: usize = 8;
+
+/// How long an inspection counts as one of those. One that takes longer hangs.
+const HELD: Duration = Duration::from_secs(1);
 
 /// How often an engine is asked about a container that it has an error for.
 const INSPECTION_TRIES: usize = 6;
@@ -383,8 +387,16 @@ impl Daemon {
             for _ in 0..INSPECTION_TRIES {
                 let answer = {
                     // The semaphore is never closed, so there is a permit, sooner or later.
-                    let _permit = inspections.acquire().await;
-                    inspect::container(engine_id, &engine, &id).await
+                    let permit = inspections.acquire().await;
+                    let mut answer = std::pin::pin!(inspect::container(engine_id, &engine, &id));
+                    match tokio::time::timeout(HELD, &mut answer).await {
+                        Ok(it) => it,
+                        // One that hangs is waited for, and keeps no other from being asked for.
+                        Err(_) => {
+                            drop(permit);
+                            answer.await
+                        }
+                    }
                 };
                 match answer {
                     Ok(found) => {

@@ -41,8 +41,8 @@ pub struct Running {
     pub pid: u32,
     /// When it was started, as the engine writes it.
     pub started_at: Option<String>,
-    /// `network_mode: host`
-    pub on_host_network: bool,
+    /// Its network namespace may be the host's own: `network_mode: host`, or another container's.
+    pub may_be_on_host: bool,
 }
 
 /// What an engine tells of a container.
@@ -111,7 +111,8 @@ impl Engine {
             container: container(id.as_str().to_owned(), &name, labels),
             pid,
             started_at: state.started_at.map(|it| it.to_string()),
-            on_host_network: mode.as_deref() == Some("host"),
+            // That of another container may be the host's.
+            may_be_on_host: mode.is_some_and(|it| it == "host" || it.starts_with("container:")),
         }))
     }
 

@@ -11,6 +11,7 @@ mod netem;
 mod netlink;
 pub mod netns;
 mod nft;
+mod open;
 pub mod ovs;
 pub mod ping;
 mod route;
@@ -21,174 +22,34 @@ mod watch;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-
 use crate::device::{BridgeOptions, TunnelOptions};
-use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::plan::{
-    Change, Interface, Kind, Look, Mark, Names, News, Ns, Observed, OvsBridge, Space, StackedKind, Step,
-    When, Which, is_making,
+    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, Space, StackedKind, Step, When, Which,
+    is_making,
 };
 
 pub use netlink::Error;
 pub use ovs::{Datapath, probe};
 pub use watch::{Seen, SeenAddr, SeenRoute, Watch};
 
-use ethtool::{Ioctl, Strings};
-use monitor::Monitor;
+use ethtool::Strings;
 use netlink::Netlink;
-use nft::Nft;
+use open::Open;
 use ovs::Ovs;
 use tc::Classifier;
 
 /// ETH_DATA_LEN: the MTU of a new bridge.
 const DEFAULT_MTU: u32 = 1500;
-
-/// A namespace that is open, with the sockets inside it.
-#[derive(Debug)]
-struct Open {
-    netns: File,
-    netlink: Netlink,
-    ioctl: Ioctl,
-    nft: Nft,
-    /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
-    /// next look puts it right.
-    indices: BTreeMap<IfName, u32>,
-    /// Where somebody wants to know what others change.
-    monitor: Option<Monitor>,
-}
-
-impl Open {
-    /// With `listener` what others change here is heard, and makes that readable.
-    fn new(netns: File, listener: Option<&Epoll>) -> Result<Self, Error> {
-        let opened = netns::inside(&netns, || {
-            let netlink = Netlink::open()?;
-            let monitor = listener.map(|_| Monitor::open(netlink.port()?)).transpose()?;
-            Ok((netlink, Ioctl::open()?, Nft::open()?, monitor))
-        });
-        let (netlink, ioctl, nft, monitor) =
-            opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
-        let open = Self { netns, netlink, ioctl, nft, indices: BTreeMap::new(), monitor };
-        if let (Some(listener), Some(monitor)) = (listener, &open.monitor) {
-            let inode = netns::inode(&open.netns).map_err(|it| Error::new("tell a namespace", it))?;
-            listen(listener, inode, monitor.sockets())?;
-        }
-        Ok(open)
-    }
-
-    /// Listens to what becomes of the rules of nf_tables too.
-    fn listen_to_rules(&mut self, listener: &Epoll) -> Result<(), Error> {
-        let Some(monitor) = self.monitor.as_mut().filter(|it| !it.hears_rules()) else { return Ok(()) };
-        let socket = netns::inside(&self.netns, Monitor::rules);
-        let socket = socket.map_err(|it| Error::new("listen to nf_tables", it))?;
-        let inode = netns::inode(&self.netns).map_err(|it| Error::new("tell a namespace", it))?;
-        listen(listener, inode, [socket.as_fd()])?;
-        monitor.add_rules(socket);
-        Ok(())
-    }
-
-    /// What others changed since the last look.
-    fn news(&mut self) -> (Names, bool) {
-        let Some(monitor) = &mut self.monitor else { return (Names::default(), false) };
-        let monitor::Pending { mut names, indices, lost } = monitor.news();
-        let known = self.indices.iter().filter(|(_, it)| indices.contains(it));
-        names.changed.extend(known.map(|(name, _)| name.to_string()));
-        (names, lost)
-    }
-
-    fn index(&mut self, name: &IfName) -> Result<u32, Error> {
-        if let Some(index) = self.indices.get(name) {
-            return Ok(*index);
-        }
-        let found = link::get(&mut self.netlink, name)?;
-        let missing = || Error::new(format!("find interface {name}"), nix::Error::ENODEV);
-        let (_, interface) = found.ok_or_else(missing)?;
-        self.indices.insert(name.clone(), interface.index);
-        Ok(interface.index)
-    }
-
-    fn forget(&mut self, name: &IfName) {
-        self.indices.remove(name);
-    }
-
-    /// What shapes the traffic of the interfaces, and where patches send frames.
-    fn observe_qdiscs(
-        &mut self,
-        space: &mut Space,
-        look: &Look,
-        redirects: bool,
-        any: bool,
-    ) -> Result<(), Error> {
-        let all = match &look.interfaces {
-            // One dump tells which few have anything to ask for.
-            Which::All if redirects || look.qdiscs && any => Some(tc::dump_qdiscs(&mut self.netlink)?),
-            _ => None,
-        };
-        for interface in space.interfaces.values_mut() {
-            let index = interface.index;
-            if look.qdiscs && !matches!(interface.kind, Kind::Bridge(_)) {
-                interface.qdisc = match (&all, &look.interfaces) {
-                    (Some(all), _) => all.roots.get(&index).cloned(),
-                    (None, Which::All) => None,
-                    (None, Which::Names(_)) => tc::get_root(&mut self.netlink, index)?,
-                };
-            }
-            let may_redirect = matches!(interface.kind, Kind::Veth | Kind::Tunnel(_));
-            if redirects && may_redirect && all.as_ref().is_none_or(|it| it.filtered.contains(&index)) {
-                interface.redirect = tc::get_redirect(&mut self.netlink, index)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a device cannot tell is left out: the plan then sets it, and the kernel says why that cannot be.
-    fn observe_ethtool(
-        &mut self,
-        name: &IfName,
-        wanted: &[Ethtool],
-        interface: &mut Interface,
-        strings: &mut Option<Strings>,
-    ) {
-        let mut features = Vec::new();
-        for it in wanted {
-            match it {
-                Ethtool::Features(them) => features.extend(them.iter().map(|(feature, _)| *feature)),
-                it => interface.settings.extend(self.ioctl.setting(name, it).ok()),
-            }
-        }
-        if features.is_empty() {
-            return;
-        }
-        if strings.is_none() {
-            *strings = self.ioctl.feature_names(name).ok();
-        }
-        if let Some(strings) = strings {
-            interface.features = self.ioctl.features(name, strings, &features).unwrap_or_default();
-        }
-    }
-}
-
-/// `inode` is that of the sockets' namespace.
-fn listen<'a>(
-    listener: &Epoll,
-    inode: u64,
-    sockets: impl IntoIterator<Item = std::os::fd::BorrowedFd<'a>>,
-) -> Result<(), Error> {
-    for socket in sockets {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, inode);
-        listener.add(socket, event).map_err(|it| Error::new("listen to the kernel's notices", it))?;
-    }
-    Ok(())
-}
 
 /// Open vSwitch, which is not there until a bridge of its mode is.
 #[derive(Debug, Default)]
@@ -286,13 +147,6 @@ impl Kernel {
             }
         }
         news
-    }
-
-    /// Takes hold of a container's namespace by its first process; answers the namespace's inode.
-    pub fn attach(&mut self, id: &ContainerId, pid: u32) -> Result<u64, Error> {
-        let what = || format!("open the network namespace of process {pid}");
-        let netns = netns::of_process(pid).map_err(|it| Error::new(what(), it))?;
-        self.attach_netns(id, netns)
     }
 
     /// Sets `lo` up.
@@ -491,6 +345,9 @@ impl Kernel {
             }
             let protocols = (!look.routes_of_others).then_some(&look.protocols);
             space.routes = route::dump(&mut open.netlink, &names, protocols)?;
+            if let Some(monitor) = &mut open.monitor {
+                monitor.set_routes(space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst));
+            }
         }
         open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
         if is_due(look.nat) {

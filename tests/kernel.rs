@@ -1,6 +1,7 @@
 //! The kernel's side alone, step by step, in real namespaces: what is applied is what is observed, and what `ip` shows.
 
 mod namespace;
+mod notices;
 mod patch;
 mod ping;
 
@@ -13,8 +14,8 @@ use conlink::device::{BridgeOptions, MacvlanMode};
 use conlink::ethtool::{Ethtool, Feature};
 use conlink::kernel::{Error, Kernel, netns};
 use conlink::plan::{
-    Change, FeatureState, Interface, Kind, Look, Names, News, Ns, ObservedAddr, ObservedRoute, Space,
-    StackedKind, Step, When, Which, making,
+    Change, FeatureState, Interface, Kind, Look, Ns, ObservedAddr, ObservedRoute, Space, StackedKind, Step,
+    When, Which, making,
 };
 use conlink::route::Route;
 
@@ -743,67 +744,6 @@ fn batch_with_one_that_cannot_be_deleted_deletes_the_others() {
     assert!(lab.space(&Ns::Bridges).interfaces.is_empty());
     let lo = &ip(&lab.bridges, "-d link show lo");
     assert!(lo.contains("group default"), "{lo}");
-}
-
-#[test]
-fn notices_tell_what_others_change_and_not_what_was_looked_at() {
-    let Some(mut lab) = Lab::new("notices", &[]) else { return };
-    drop(lab.kernel.listen().unwrap());
-    let netns = netns::anonymous().unwrap();
-    let inode = lab.kernel.attach_netns(&ContainerId::new("a"), netns.try_clone().unwrap()).unwrap();
-    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
-    lab.apply(set(&Ns::Bridges, "x", up()));
-    lab.apply(set(&container("a"), "eth0", up()));
-    lab.apply(Step::AddAddr { ns: container("a"), dev: name("eth0"), cidr: "10.0.0.1/24".parse().unwrap() });
-    let look = |lab: &mut Lab| {
-        let bridges = (Ns::Bridges, Look::names([name("x")]));
-        lab.kernel.observe(&BTreeMap::from([bridges, (container("a"), Look::inside())])).unwrap();
-    };
-    look(&mut lab);
-    // Carriers are told of some time later, and are nobody's change.
-    assert_eq!(lab.kernel.news(), News::default());
-    type Change<'a> = (&'a File, &'a str);
-    let bridges = lab.bridges.try_clone().unwrap();
-    let changes: [Change; 9] = [
-        (&netns, "link set eth0 down"),
-        (&netns, "link set eth0 up"),
-        (&netns, "addr flush dev eth0"),
-        (&netns, "addr add 10.0.0.2/24 dev eth0"),
-        (&netns, "link set eth0 mtu 1400"),
-        (&netns, "link set eth0 address 02:00:00:00:00:07"),
-        (&netns, "link set eth0 alias somebody"),
-        (&bridges, "link set x down"),
-        (&bridges, "link del x"),
-    ];
-    for (netns, change) in changes {
-        ip(netns, change);
-        let news = lab.kernel.news();
-        match change.contains(" x") {
-            false => assert!(news.inside.contains(&inode), "{change}: {news:?}"),
-            true => {
-                let Names { changed, deleted, .. } = &news.bridges;
-                assert!(changed.contains("x") || deleted.contains("x"), "{change}: {news:?}");
-            }
-        }
-        look(&mut lab);
-        assert_eq!(lab.kernel.news(), News::default(), "after a look at {change}");
-    }
-}
-
-#[test]
-fn a_flood_of_notices_is_told_as_such() {
-    let Some(mut lab) = Lab::new("flood", &[]) else { return };
-    drop(lab.kernel.listen().unwrap());
-    // More than there is room for.
-    let mut batch = "link add v0 type veth peer name v1\n".to_owned();
-    for it in 0..6000 {
-        batch += &format!("link set v0 mtu {}\n", 1400 + it % 2);
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), batch).unwrap();
-    ip(&lab.bridges, &format!("-b {}", file.path().display()));
-    assert!(lab.kernel.news().lost);
-    assert_eq!(lab.kernel.news(), News::default());
 }
 
 #[test]

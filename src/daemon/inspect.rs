@@ -6,7 +6,7 @@ use std::io;
 use crate::container::{Container, ContainerId};
 use crate::daemon::listen;
 use crate::docker::{Engine, Running};
-use crate::kernel::netns;
+use crate::kernel::{self, netns};
 use crate::reconcile::EngineId;
 
 /// Why a container that may run cannot be reached.
@@ -38,19 +38,17 @@ pub(super) async fn container(
     let netns = match netns {
         Ok(it) => it,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
-            let message =
-                format!("the engine says it runs as process {}, which is not to be seen here", found.pid);
+            let message = format!("the engine reports process {}, which /proc does not have", found.pid);
             let help = "a conlink that runs in a container needs `pid: host`";
             return Err(failed(&found, message, Some(help)));
         }
         Err(error) => {
-            let message = format!("open the network namespace of process {}: {error}", found.pid);
-            let help = "conlink needs the capability SYS_ADMIN, all that its containers have, and `pid: host` when it \
-                        runs in a container";
-            return Err(failed(&found, message, Some(help)));
+            let error =
+                kernel::Error::new(format!("open the network namespace of process {}", found.pid), error);
+            return Err(failed(&found, error.to_string(), error.hint()));
         }
     };
-    if !found.on_host_network && is_the_hosts(&netns) {
+    if !found.may_be_on_host && is_the_hosts(&netns) {
         let message =
             format!("process {} is in the host's network namespace, the container is not", found.pid);
         return Err(failed(&found, message, None));

@@ -27,6 +27,7 @@ pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::Unbou
     let mut wait = Duration::from_millis(100);
     let mut lost = false;
     loop {
+        let begin = Instant::now();
         match follow(id, &engine, &sender, &mut lost).await {
             // The loop has ended, and so does all this.
             Ok(()) => return,
@@ -34,6 +35,9 @@ pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::Unbou
                 if !lost {
                     log::warn!("{id}: connection lost, trying again: {error:#}");
                     lost = true;
+                }
+                // One that was lost at once is lost again, though it could list what runs.
+                if begin.elapsed() > LONGEST_WAIT {
                     wait = Duration::from_millis(100);
                 }
                 let _ = sender.send(Message::Event(Event::Lost { engine: id }));
@@ -63,8 +67,7 @@ async fn follow(
         }
     }));
     tokio::task::yield_now().await;
-    let list = within(id, engine.list());
-    let containers = list.await?;
+    let containers = within(id, engine.list()).await?;
     if std::mem::take(lost) {
         log::info!("{id}: connected again");
     }
@@ -76,7 +79,9 @@ async fn follow(
             ContainerEvent::Started(container) | ContainerEvent::Died(container) => {
                 Event::Hint { engine: id, id: container }
             }
-            ContainerEvent::Unknown => Event::Listed { engine: id, containers: engine.list().await? },
+            ContainerEvent::Unknown => {
+                Event::Listed { engine: id, containers: within(id, engine.list()).await? }
+            }
         };
         if sender.send(Message::Event(event)).is_err() {
             return Ok(());
@@ -94,14 +99,15 @@ impl Drop for Reader {
     }
 }
 
-/// Waits for an engine's answer, and tells when it takes long.
-pub(super) async fn within<T>(id: EngineId, answer: impl Future<Output = T>) -> T {
+/// Waits for an engine's answer, and warns in the log after 5 s and then each minute.
+pub async fn within<T>(id: EngineId, answer: impl Future<Output = T>) -> T {
     let mut answer = std::pin::pin!(answer);
+    let begin = Instant::now();
     let mut patience = FIRST_WORD;
     loop {
         match tokio::time::timeout(patience, &mut answer).await {
             Ok(it) => return it,
-            Err(_) => log::warn!("{id}: the engine has not answered for {} s", patience.as_secs()),
+            Err(_) => log::warn!("{id}: no answer for {} s", begin.elapsed().as_secs()),
         }
         patience = NEXT_WORD;
     }

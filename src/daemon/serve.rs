@@ -245,7 +245,7 @@ impl Connection {
     /// slowly misses those that were replaced meanwhile.
     pub(super) fn follow(self, mut values: watch::Receiver<Rc<Value>>) {
         let Ok(share) = self.watchers.clone().try_acquire_owned() else {
-            return self.refuse(&format!("{WATCHERS} clients watch already"));
+            return self.refuse(&format!("{WATCHERS} clients are watching already"));
         };
         tokio::task::spawn_local(async move {
             let (connection, _share) = (self, share);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -13,6 +14,7 @@ use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{Socket, SocketAddr};
 
+use crate::addr::Cidr;
 use crate::kernel::netlink::{ANSWER, BUFFER};
 use crate::plan::{Names, PROTOCOL};
 
@@ -37,6 +39,10 @@ const NFTABLES: u32 = 7;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
+/// Where `rtm_dst_len` and `rtm_protocol` are, in the `struct rtmsg` behind that.
+const ROUTE_LENGTH: usize = HEADER + 1;
+const ROUTE_PROTOCOL: usize = HEADER + 5;
+
 /// NLM_F_REPLACE: one route takes the place of another.
 const REPLACE: u16 = 0x100;
 
@@ -57,6 +63,8 @@ pub(super) struct Monitor {
     rules: Option<Socket>,
     /// What was told last of each interface, by its number: most notices tell it again.
     known: BTreeMap<u32, Known>,
+    /// Where routes of ours lead, as notices write it: the length of the prefix, and its bytes.
+    routes: BTreeSet<(u8, Vec<u8>)>,
     pending: Pending,
 }
 
@@ -88,7 +96,14 @@ impl Monitor {
         for group in GROUPS {
             socket.add_membership(group)?;
         }
-        Ok(Self { socket, own, rules: None, known: BTreeMap::new(), pending: Pending::default() })
+        Ok(Self {
+            socket,
+            own,
+            rules: None,
+            known: BTreeMap::new(),
+            routes: BTreeSet::new(),
+            pending: Pending::default(),
+        })
     }
 
     /// A socket of the same namespace that hears of nf_tables.
@@ -103,6 +118,16 @@ impl Monitor {
         self.rules = Some(socket);
     }
 
+    /// Says where routes of ours lead: what becomes of others there is heard too.
+    pub(super) fn set_routes(&mut self, routes: impl Iterator<Item = Cidr>) {
+        let bytes = |it: Cidr| match it.addr() {
+            _ if it.prefix() == 0 => Vec::new(),
+            IpAddr::V4(it) => it.octets().to_vec(),
+            IpAddr::V6(it) => it.octets().to_vec(),
+        };
+        self.routes = routes.map(|it| (it.prefix(), bytes(it))).collect();
+    }
+
     pub(super) fn hears_rules(&self) -> bool {
         self.rules.is_some()
     }
@@ -114,8 +139,13 @@ impl Monitor {
 
     /// Takes in all notices that wait.
     pub(super) fn hear(&mut self) {
-        let Self { socket, own, rules, known, pending } = self;
-        let lost = each_message(socket, |message| take(message, *own, known, pending));
+        let Self { socket, own, rules, known, routes, pending } = self;
+        let lost = each_message(socket, |message| {
+            // What cannot be read counts as lost: something happened.
+            if read(message, *own, known, routes, pending).is_none() {
+                pending.lost = true;
+            }
+        });
         pending.lost |= lost;
         if let Some(rules) = rules {
             let lost = each_message(rules, |_| pending.names.rules = true);
@@ -202,14 +232,14 @@ fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     lost
 }
 
-/// Takes in one notice. What cannot be read counts as lost: something happened.
-fn take(message: &[u8], own: u32, known: &mut BTreeMap<u32, Known>, pending: &mut Pending) {
-    if read(message, own, known, pending).is_none() {
-        pending.lost = true;
-    }
-}
-
-fn read(message: &[u8], own: u32, known: &mut BTreeMap<u32, Known>, pending: &mut Pending) -> Option<()> {
+/// Takes in one notice. None where it cannot be read.
+fn read(
+    message: &[u8],
+    own: u32,
+    known: &mut BTreeMap<u32, Known>,
+    routes: &BTreeSet<(u8, Vec<u8>)>,
+    pending: &mut Pending,
+) -> Option<()> {
     let number = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
     let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     let family = *message.get(HEADER)?;
@@ -246,13 +276,27 @@ fn read(message: &[u8], own: u32, known: &mut BTreeMap<u32, Known>, pending: &mu
                 pending.indices.insert(number(HEADER + 4)?);
             }
         }
-        NEWROUTE | DELROUTE => pending.names.rules = true,
+        // Where nothing of ours leads a router may change what it likes.
+        NEWROUTE | DELROUTE => {
+            let is_ours = *message.get(ROUTE_PROTOCOL)? == PROTOCOL;
+            pending.names.rules |= is_ours || routes.contains(&destination(message)?);
+        }
         NEWQDISC | DELQDISC | NEWTFILTER | DELTFILTER => {
             pending.indices.insert(number(HEADER + 4)?);
         }
         _ => {}
     }
     Some(())
+}
+
+/// Where a route leads: without bytes it is a default route.
+fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
+    /// `struct rtmsg`, and RTA_DST.
+    const ROUTE: usize = 12;
+    const DST: u16 = 1;
+    let mut attributes = NlasIterator::new(message.get(HEADER + ROUTE..)?).flatten();
+    let bytes = attributes.find(|it| it.kind() == DST).map(|it| it.value().to_vec());
+    Some((*message.get(ROUTE_LENGTH)?, bytes.unwrap_or_default()))
 }
 
 /// What of an interface can matter: its flags, name and addresses; not its counters and state of carrier.
@@ -304,10 +348,9 @@ fn bridge_options(info: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> {
 /// have hundreds of thousands.
 #[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
 fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
-    /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`, and `rtm_protocol` in the `struct rtmsg` behind it.
+    /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
-    const ROUTE_PROTOCOL: u32 = 16 + 5;
     /// The first field of what is behind that, whatever it is.
     const FAMILY: u32 = 16;
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -326,7 +369,7 @@ fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
         // A route of ours that somebody's takes the place of.
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
         op(any, 3, 0, number(REPLACE)),
-        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, ROUTE_PROTOCOL),
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, ROUTE_PROTOCOL as u32),
         op(equal, 1, 0, u32::from(PROTOCOL)),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),

@@ -53,10 +53,10 @@ impl fmt::Display for Notice {
             Self::Gone { container } => write!(f, "{container}: gone"),
             Self::Failed(it) | Self::NotRemoved(it) => it.fmt(f),
             Self::Drift { subject, what } => {
-                write!(f, "{subject}: changed by somebody else: {}", what.join(", "))
+                write!(f, "{subject}: changed outside conlink: {}", what.join(", "))
             }
-            Self::DriftOver { subject } => write!(f, "{subject}: as described again"),
-            Self::NoticesLost => f.write_str("notices of the kernel were lost: looking at everything again"),
+            Self::DriftOver { subject } => write!(f, "{subject}: matches the configuration again"),
+            Self::NoticesLost => f.write_str("kernel notifications were lost: checking everything again"),
         }
     }
 }

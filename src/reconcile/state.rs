@@ -269,6 +269,7 @@ impl Reconciler {
 
     fn sweep(&mut self, effects: &mut Vec<Effect>) {
         self.base.retry_at = None;
+        self.swept = false;
         let job = self.sweep_job();
         self.start(job, effects);
     }
@@ -581,7 +582,7 @@ impl Reconciler {
     fn changed(&mut self, news: &News, now: Instant, effects: &mut Vec<Effect>) {
         if news.lost {
             effects.push(Effect::Notify(Notice::NoticesLost));
-            self.look_at_bridges(effects);
+            self.sweep_again(effects);
             let all: BTreeSet<u64> = self.containers.values().filter_map(|it| it.netns).collect();
             all.into_iter().for_each(|it| self.look_inside(it, now, effects));
             return;
@@ -631,6 +632,16 @@ impl Reconciler {
         }
     }
 
+    /// The same, and removes what nobody wants, once every engine has told what runs.
+    fn sweep_again(&mut self, effects: &mut Vec<Effect>) {
+        if self.base.tried && self.base.retry_at.is_none() {
+            match self.engines.values().all(|it| *it) {
+                true => self.sweep(effects),
+                false => self.make_bridges(effects),
+            }
+        }
+    }
+
     fn look_inside(&mut self, netns: u64, now: Instant, effects: &mut Vec<Effect>) {
         let here = || self.containers.values().filter(|it| it.netns == Some(netns));
         let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
@@ -641,12 +652,9 @@ impl Reconciler {
 
     /// Makes again what is gone from where bridges live. Its container may be gone with it: so that is asked for first.
     fn vanished(&mut self, names: &BTreeSet<String>, now: Instant, effects: &mut Vec<Effect>) {
-        if self.is_of_base(names) && self.base.tried && self.base.retry_at.is_none() {
+        if self.is_of_base(names) {
             // One that has another name by now is still ours, and nobody wants it.
-            match self.engines.values().all(|it| *it) {
-                true => self.sweep(effects),
-                false => self.make_bridges(effects),
-            }
+            self.sweep_again(effects);
         }
         let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
         let hit = |it: &Tracked| {

@@ -55,7 +55,7 @@ fn what_somebody_changes_is_left_alone_and_told() {
         assert!(diff.stdout.contains(told), "{change}: {diff:?}");
         let health = conlink(&lab, "healthcheck");
         assert_eq!(health.code, 1, "{health:?}");
-        assert!(health.stderr.contains("changed by somebody else"), "{health:?}");
+        assert!(health.stderr.contains("changed outside conlink"), "{health:?}");
         command(back);
         lab.until("connected", |it| it["state"] == "connected");
         let diff = conlink(&lab, "diff");

@@ -2,7 +2,7 @@
 //!
 //! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -38,6 +38,8 @@ struct Docker {
     listeners: Vec<UnixStream>,
     /// Inspections are not answered.
     is_stuck: bool,
+    /// Nor are those of these containers, by id.
+    stuck: BTreeSet<String>,
     /// Containers are paused, and listed for who asks for such alone.
     is_paused: bool,
 }
@@ -117,7 +119,8 @@ fn answer(stream: UnixStream, docker: &Mutex<Docker>) -> std::io::Result<()> {
             [.., "containers", "json"] => ("200 OK", docker.lock().unwrap().list(query).to_string()),
             [.., "containers", id, "json"] => {
                 let end = Instant::now() + PATIENCE;
-                while docker.lock().unwrap().is_stuck && Instant::now() < end {
+                let hangs = |it: &Docker| it.is_stuck || it.stuck.contains(*id);
+                while hangs(&docker.lock().unwrap()) && Instant::now() < end {
                     std::thread::sleep(Duration::from_millis(2));
                 }
                 match docker.lock().unwrap().inspect(id) {
@@ -611,6 +614,23 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
         world.run(&format!("p-h-{}", round + 1));
     }
     world.within("it goes on", |it| it.status()["state"] == "connected");
+}
+
+#[test]
+fn inspections_that_hang_keep_no_other_from_being_asked_for() {
+    let Some(mut world) = World::new("hanging inspections", NETWORK) else { return };
+    let hanging: Vec<String> = (1..=8).map(|it| format!("p-h-{it}")).collect();
+    world.docker.lock().unwrap().stuck.extend(hanging.iter().map(|it| format!("{:0<64}", hex(it))));
+    world.start();
+    hanging.iter().for_each(|it| world.run(it));
+    world.run("p-h-9");
+    world.within("the ninth is wired", |it| {
+        let nodes = it.status()["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().any(|it| it["name"] == "p-h-9" && it["state"] == "connected")
+    });
+    assert_ne!(world.status()["state"], "connected");
+    world.docker.lock().unwrap().stuck.clear();
+    world.within("all are wired", |it| it.status()["state"] == "connected");
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn who_watches_shuts_nobody_out() {
             assert_eq!(line, "1\n");
             watchers.push(stream);
         }
-        assert!(ask(&path, b"{\"request\":\"watch\"}\n").contains("48 clients watch already"));
+        assert!(ask(&path, b"{\"request\":\"watch\"}\n").contains("48 clients are watching already"));
         assert!(ask(&path, b"{\"request\":\"echo\"}\n").contains("body"));
     });
 }

@@ -23,7 +23,7 @@ pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
     for server in client::chosen(args.name.as_deref())? {
         let status = client::ask(&server, &json!({ "request": "status" }))?;
         if status["listening"] != Value::Bool(true) || status["state"] == "working" {
-            bail!("{server}: not everything has been looked at yet");
+            bail!("{server}: not everything has been checked yet");
         }
         let drift = drift(&status);
         for (subject, what) in &drift {

@@ -67,8 +67,8 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         if std::process::id() == 1 {
             bail!("the engine's container sees no other container: its service needs `pid: host`");
         }
-        for engine in engines.values() {
-            if let Ok(Some(running)) = engine.inspect_container(&id).await {
+        for (name, engine) in &engines {
+            if let Ok(Some(running)) = daemon::within(*name, engine.inspect_container(&id)).await {
                 context.project = running.container.project;
                 context.working_dir = running.container.working_dir;
             }
@@ -219,7 +219,7 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
         if socket.as_os_str() == "none" {
             continue;
         }
-        match Engine::connect(&socket).await {
+        match daemon::within(id, Engine::connect(&socket)).await {
             Ok(engine) => {
                 log::debug!("{id}: connected to {}", socket.display());
                 drop(engines.insert(id, engine));

@@ -14,7 +14,7 @@ pub(in crate::tools::conlink) struct StatusError {
 /// All that is wrong: what failed, and then what somebody else changed.
 pub(in crate::tools::conlink) fn errors(status: &Value) -> Vec<StatusError> {
     let drifted = |(subject, what)| StatusError {
-        text: format!("{subject}: changed by somebody else: {what}"),
+        text: format!("{subject}: changed outside conlink: {what}"),
         help: None,
     };
     failures(status).into_iter().chain(drift(status).into_iter().map(drifted)).collect()

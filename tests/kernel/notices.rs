@@ -1,0 +1,106 @@
+//! The kernel's notices: what others change is heard, and what was looked at is no news.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use conlink::container::ContainerId;
+use conlink::kernel::netns;
+use conlink::plan::{Change, Look, Names, News, Ns, Step};
+use conlink::route::Route;
+
+use crate::kernel::{Lab, MARK, add_veth, container, name, set, up};
+use crate::support::ip;
+
+#[test]
+fn notices_tell_what_others_change_and_not_what_was_looked_at() {
+    let Some(mut lab) = Lab::new("notices", &[]) else { return };
+    drop(lab.kernel.listen().unwrap());
+    let netns = netns::anonymous().unwrap();
+    let inode = lab.kernel.attach_netns(&ContainerId::new("a"), netns.try_clone().unwrap()).unwrap();
+    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
+    lab.apply(set(&Ns::Bridges, "x", up()));
+    lab.apply(set(&container("a"), "eth0", up()));
+    lab.apply(Step::AddAddr { ns: container("a"), dev: name("eth0"), cidr: "10.0.0.1/24".parse().unwrap() });
+    let look = |lab: &mut Lab| {
+        let bridges = (Ns::Bridges, Look::names([name("x")]));
+        lab.kernel.observe(&BTreeMap::from([bridges, (container("a"), Look::inside())])).unwrap();
+    };
+    look(&mut lab);
+    // Carriers are told of some time later, and are nobody's change.
+    assert_eq!(lab.kernel.news(), News::default());
+    type Change<'a> = (&'a File, &'a str);
+    let bridges = lab.bridges.try_clone().unwrap();
+    let changes: [Change; 9] = [
+        (&netns, "link set eth0 down"),
+        (&netns, "link set eth0 up"),
+        (&netns, "addr flush dev eth0"),
+        (&netns, "addr add 10.0.0.2/24 dev eth0"),
+        (&netns, "link set eth0 mtu 1400"),
+        (&netns, "link set eth0 address 02:00:00:00:00:07"),
+        (&netns, "link set eth0 alias somebody"),
+        (&bridges, "link set x down"),
+        (&bridges, "link del x"),
+    ];
+    for (netns, change) in changes {
+        ip(netns, change);
+        let news = lab.kernel.news();
+        match change.contains(" x") {
+            false => assert!(news.inside.contains(&inode), "{change}: {news:?}"),
+            true => {
+                let Names { changed, deleted, .. } = &news.bridges;
+                assert!(changed.contains("x") || deleted.contains("x"), "{change}: {news:?}");
+            }
+        }
+        look(&mut lab);
+        assert_eq!(lab.kernel.news(), News::default(), "after a look at {change}");
+    }
+}
+
+#[test]
+fn routes_of_others_are_heard_where_ours_lead_alone() {
+    let Some(mut lab) = Lab::new("notices of routes", &[]) else { return };
+    drop(lab.kernel.listen().unwrap());
+    let netns = netns::anonymous().unwrap();
+    let inode = lab.kernel.attach_netns(&ContainerId::new("a"), netns.try_clone().unwrap()).unwrap();
+    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
+    lab.apply(set(&container("a"), "eth0", Change { mark: Some(MARK.into()), ..up() }));
+    lab.apply(Step::AddAddr { ns: container("a"), dev: name("eth0"), cidr: "10.0.0.1/24".parse().unwrap() });
+    let route = Route::parse("10.9.0.0/16 via 10.0.0.2 dev eth0").unwrap();
+    lab.apply(Step::SetRoute { ns: container("a"), route, replace: false });
+    let look = |lab: &mut Lab| {
+        lab.kernel.observe(&BTreeMap::from([(container("a"), Look::inside())])).unwrap();
+        let names = Look::names([name("x")]);
+        lab.kernel.observe(&BTreeMap::from([(Ns::Bridges, names)])).unwrap();
+    };
+    look(&mut lab);
+    assert_eq!(lab.kernel.news(), News::default());
+    for _ in 0..2 {
+        ip(&netns, "route replace 10.8.0.0/16 via 10.0.0.2 proto bird");
+    }
+    ip(&netns, "route replace default via 10.0.0.2 proto bird");
+    assert_eq!(lab.kernel.news(), News::default());
+    for change in [
+        "route replace 10.9.0.0/16 via 10.0.0.3 proto bird",
+        "route replace 10.9.0.0/16 via 10.0.0.2 proto 194",
+        "route del 10.9.0.0/16",
+    ] {
+        ip(&netns, change);
+        assert!(lab.kernel.news().inside.contains(&inode), "{change}");
+    }
+}
+
+#[test]
+fn a_flood_of_notices_is_told_as_such() {
+    let Some(mut lab) = Lab::new("flood", &[]) else { return };
+    drop(lab.kernel.listen().unwrap());
+    // More than there is room for.
+    let mut batch = "link add v0 type veth peer name v1\n".to_owned();
+    for it in 0..6000 {
+        batch += &format!("link set v0 mtu {}\n", 1400 + it % 2);
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), batch).unwrap();
+    ip(&lab.bridges, &format!("-b {}", file.path().display()));
+    assert!(lab.kernel.news().lost);
+    assert_eq!(lab.kernel.news(), News::default());
+}
