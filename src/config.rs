@@ -16,6 +16,7 @@ mod source;
 mod value;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -46,6 +47,15 @@ pub struct Config {
     pub bridges: Vec<BridgeConfig>,
     pub tunnels: Option<Vec<TunnelConfig>>,
     pub commands: Vec<CommandConfig>,
+    /// The services of compose files by name; None where the files do not tell them all.
+    pub services: Option<BTreeMap<String, ServiceConfig>>,
+}
+
+/// A service of a compose file, as far as the network depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// Where it says `network_mode: host`.
+    pub host_network: Option<Span>,
 }
 
 /// An entry of `links:`.
@@ -207,13 +217,16 @@ pub fn load(sources: &Sources, inputs: &[Input], env: &Env) -> (Config, Vec<Diag
     let mut diagnostics = Vec::new();
     let mut broken = Vec::new();
     let mut config = Config::default();
-    if let Some(whole) = collect::collect(sources, inputs, env, &mut diagnostics, &mut broken) {
+    let mut services = collect::Services::default();
+    let whole = collect::collect(sources, inputs, env, &mut services, &mut diagnostics, &mut broken);
+    if let Some(whole) = whole {
         let mut found = Vec::new();
         config = read::config(&whole, sources, &mut found);
         // A string that could not be interpolated is nothing that a value could be read from.
         found.retain(|it| !broken.iter().any(|string| it.span.is_some_and(|it| string.contains(it))));
         diagnostics.append(&mut found);
     }
+    config.services = services.known();
     tidy(&mut diagnostics);
     (config, diagnostics)
 }

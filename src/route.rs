@@ -165,6 +165,11 @@ impl Route {
         self.dst.addr().is_ipv6()
     }
 
+    /// Is it in the table that packets without a rule of their own go by?
+    pub fn is_in_main(&self) -> bool {
+        self.table == MAIN_TABLE
+    }
+
     /// The rtm_scope of a route that names none.
     pub fn default_scope(&self) -> u8 {
         match self.kind {

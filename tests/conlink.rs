@@ -37,6 +37,7 @@ services:
         - {brigde: lan, bridge: lan, ip: 10.0.0.256/24}
         - {bridge: lan, dev: much-too-long-a-name}
         - {bridge: lan, dev: eth2, mac: '01:00:00:00:00:01', mtu: 9}
+  b: {}
 x-network:
   links:
     - {service: b, type: vlan, vlanid: 4095, outer-dev: up0}
@@ -71,13 +72,13 @@ x-network:
         compose.yaml:6:30: an interface name is at most 15 bytes, this has 20
         compose.yaml:7:41: the lowest bit of the first byte marks a group address, which no interface can have
         compose.yaml:7:67: expected a number from 68 to 65535, found `9`
-        compose.yaml:10:40: expected a number from 1 to 4094, found `4095`
-        compose.yaml:11:59: unknown word `vai`
-        compose.yaml:12:68: `loss` cannot be `101%`
-        compose.yaml:13:49: `nat` needs an address to translate to
-        compose.yaml:14:7: `service` or `container` is missing
-        compose.yaml:16:27: `lynux` is no mode of a bridge
-        compose.yaml:18:59: variable `VNI` is not set: say which
+        compose.yaml:11:40: expected a number from 1 to 4094, found `4095`
+        compose.yaml:12:59: unknown word `vai`
+        compose.yaml:13:68: `loss` cannot be `101%`
+        compose.yaml:14:49: `nat` needs an address to translate to
+        compose.yaml:15:7: `service` or `container` is missing
+        compose.yaml:17:27: `lynux` is no mode of a bridge
+        compose.yaml:19:59: variable `VNI` is not set: say which
     "#]]
     .assert_eq(&lines.concat());
     assert_eq!((run.code, run.stderr.as_str()), (1, ""));
@@ -231,7 +232,7 @@ fn links_that_contradict_each_other_are_refused() {
             6 |   - {service: e, type: ipvlan, outer-dev: eth0, mode: l3}
               |                                                       ^^
               |
-              = help: the mode is the parent's: all links on one parent have the same
+              = help: the mode is the parent's: give all links on one parent the same
 
             error: port 80/tcp is forwarded twice
              --> net.yaml:7:71
@@ -243,6 +244,91 @@ fn links_that_contradict_each_other_are_refused() {
 
             error: 4 mistakes in the configuration
         "#]],
+    );
+}
+
+#[test]
+fn services_that_no_compose_file_has_and_default_routes_of_the_host_are_refused() {
+    let compose = r#"services:
+  web: {image: i, x-network: {links: [{bridge: lan}]}}
+  edge: {image: i, network_mode: "${MODE:-host}"}
+x-network:
+  links:
+    - {service: wbe, bridge: lan}
+    - {service: edge, bridge: lan, route: [10.0.0.0/8, default via 10.0.0.2, default via 10.0.0.2 table 100]}
+"#;
+    let net = "commands: [{service: database, command: 'true'}]\n";
+    check(
+        &[("compose.yaml", compose), ("net.yaml", net)],
+        &["check", "--compose-file", "compose.yaml", "--network-file", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: no service is named `wbe`
+             --> compose.yaml:6:17
+              |
+            6 |     - {service: wbe, bridge: lan}
+              |                 ^^^
+              |
+              = help: did you mean `web`?
+
+            error: this would be a default route of the host
+             --> compose.yaml:7:56
+              |
+            3 |   edge: {image: i, network_mode: "${MODE:-host}"}
+              |                                  --------------- the service is in the host's network
+            ...
+            7 |     - {service: edge, bridge: lan, route: [10.0.0.0/8, default via 10.0.0.2, default via 10.0.0.2 table 100]}
+              |                                                        ^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: leave the route out, or put it into another table: `table 100`
+
+            error: no service is named `database`
+             --> net.yaml:1:22
+              |
+            1 | commands: [{service: database, command: 'true'}]
+              |                      ^^^^^^^^
+              |
+              = help: give every compose file of the project
+
+            error: 3 mistakes in the configuration
+        "#]],
+    );
+    // Another file may have the service.
+    let included = format!("include: [more.yaml]\n{}", compose.replace("edge, bridge", "other, bridge"));
+    let ok = expect!["ok: 3 links and 1 bridge\n"];
+    check(&[("a.yaml", &included)], &["check", "--compose-file", "a.yaml"], 0, &ok, &expect![""]);
+    let alone = "x-network: {links: [{service: a, bridge: lan}]}";
+    let ok = expect!["ok: 1 link and 1 bridge\n"];
+    check(&[("a.yaml", alone)], &["check", "--compose-file", "a.yaml"], 0, &ok, &expect![""]);
+}
+
+#[test]
+fn a_link_without_a_mode_sets_the_mode_of_its_parent_too() {
+    let net = r#"links:
+  - {service: a, type: ipvlan, outer-dev: eth0, mode: l2}
+  - {service: b, type: ipvlan, outer-dev: eth0}
+  - {service: c, type: ipvlan, outer-dev: eth1, mode: l3}
+  - {service: d, type: ipvlan, outer-dev: eth1}
+"#;
+    check(
+        &[("net.yaml", net)],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+        error: the links on `eth0` have modes l2 and l3
+         --> net.yaml:3:5
+          |
+        2 |   - {service: a, type: ipvlan, outer-dev: eth0, mode: l2}
+          |                                                       -- the first
+        3 |   - {service: b, type: ipvlan, outer-dev: eth0}
+          |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: the mode is the parent's: give all links on one parent the same
+
+        error: 1 mistake in the configuration
+    "#]],
     );
 }
 

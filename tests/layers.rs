@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("deps", &["words"]),
     ("env_file", &["config", "words"]),
     ("service", &["addr", "config", "compose", "env_file", "words"]),
-    ("network", &["addr", "container", "device", "route", "netem", "ethtool", "config"]),
+    ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
     ("dot", &["addr", "container", "network"]),
     ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),

@@ -1,5 +1,8 @@
 //! All files to one tree: what is ours of compose files, then network files, interpolated and merged.
 
+use std::collections::BTreeMap;
+
+use crate::config::ServiceConfig;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::interpolate::{Env, interpolate};
 use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, settle};
@@ -31,12 +34,37 @@ struct Part {
     node: Node,
 }
 
+/// The services of compose files.
+#[derive(Default)]
+pub(super) struct Services {
+    by_name: BTreeMap<String, ServiceConfig>,
+    /// A file includes others, which may have more.
+    more: bool,
+}
+
+impl Services {
+    /// The services by name; None where the files do not tell them all.
+    pub(super) fn known(self) -> Option<BTreeMap<String, ServiceConfig>> {
+        (!self.more && !self.by_name.is_empty()).then_some(self.by_name)
+    }
+
+    fn add(&mut self, name: &str, service: &Node, env: &Env, sources: &Sources) {
+        let known = self.by_name.entry(name.to_owned()).or_default();
+        let Some(mut mode) = service.get("network_mode").cloned() else { return };
+        // What is wrong with it is for compose to tell.
+        interpolate(&mut mode, env, sources, &mut Vec::new(), &mut Vec::new());
+        let is_host = matches!(&mode.value, Value::Text(text) if text == "host") && !is_reset(&mode);
+        known.host_network = is_host.then_some(mode.span);
+    }
+}
+
 /// The configuration of all files: compose files first, in order, then network files. None where there is none.
 /// `broken` gets the strings that could not be interpolated.
 pub(super) fn collect(
     sources: &Sources,
     inputs: &[Input],
     env: &Env,
+    services: &mut Services,
     diagnostics: &mut Vec<Diagnostic>,
     broken: &mut Vec<Span>,
 ) -> Option<Node> {
@@ -45,6 +73,7 @@ pub(super) fn collect(
         if let Input::Compose(file) = input {
             // Compose merges the documents of a file as if each were a file.
             for document in yaml::documents(sources, *file, diagnostics) {
+                add_services(services, &document, env, sources);
                 add_compose(&mut parts, document, diagnostics);
             }
         }
@@ -74,6 +103,24 @@ pub(super) fn collect(
     let mut whole = whole?;
     merge_own(&mut whole, None, diagnostics);
     Some(whole)
+}
+
+/// Which services a compose file has.
+fn add_services(services: &mut Services, document: &Node, env: &Env, sources: &Sources) {
+    services.more |= document.get("include").is_some();
+    let Some(node) = document.get("services") else { return };
+    if replaces(node) {
+        services.by_name.clear();
+    }
+    let Value::Map(entries) = &node.value else { return };
+    for (name, service) in entries {
+        if replaces(service) {
+            services.by_name.remove(&name.text);
+        }
+        if !is_reset(service) {
+            services.add(&name.text, service, env, sources);
+        }
+    }
 }
 
 /// What is ours of a compose file: the top level's, then those of services in their order.

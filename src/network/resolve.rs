@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::addr::{IfName, Mac};
 use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
-    Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
+    ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
 use crate::device::BridgeOptions;
 use crate::network::instantiate::Names;
 use crate::network::{
     Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
 };
+use crate::words::near;
 
 /// What holds where the configuration says nothing, and what this machine can do.
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ impl Defaults {
 /// Turns what the files say into the network they describe, or tells all that is wrong with it.
 pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Network, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
-    let Config { links, bridges, tunnels, commands } = config;
+    let Config { links, bridges, tunnels, commands, services } = config;
+    check_services(services.as_ref(), &links, &commands, &mut diagnostics);
     let mut asks_for_ovs =
         defaults.asks_for_ovs(None, Place::Engine, false) && links.iter().any(|it| it.templated);
     let mut network = Network {
@@ -92,6 +94,37 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     network.commands = commands.into_iter().filter_map(|it| resolve_command(it, &mut diagnostics)).collect();
     tidy(&mut diagnostics);
     (network, diagnostics)
+}
+
+/// Refuses what names no service of the compose files, and what would take the host's own way out.
+fn check_services(
+    services: Option<&BTreeMap<String, ServiceConfig>>,
+    links: &[LinkConfig],
+    commands: &[CommandConfig],
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(services) = services else { return };
+    let names: Vec<&str> = services.keys().map(String::as_str).collect();
+    let targets = links.iter().map(|it| &it.service).chain(commands.iter().map(|it| &it.service));
+    for service in targets.flatten().filter(|it| !services.contains_key(&it.value)) {
+        let message = format!("no service is named `{}`", service.value);
+        let help = match near(&service.value, &names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "give every compose file of the project".to_owned(),
+        };
+        diagnostics.push(Diagnostic::new(service.span, message).help(help));
+    }
+    for link in links {
+        let service = link.service.as_ref().and_then(|it| services.get(&it.value));
+        let Some(host) = service.and_then(|it| it.host_network) else { continue };
+        for route in link.route.iter().filter(|it| it.value.dst.prefix() == 0 && it.value.is_in_main()) {
+            diagnostics.push(
+                Diagnostic::new(route.span, "this would be a default route of the host")
+                    .note(host, "the service is in the host's network")
+                    .help("leave the route out, or put it into another table: `table 100`"),
+            );
+        }
+    }
 }
 
 /// A first line of an entry that lacks something.
@@ -352,13 +385,18 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
         }
         if let LinkKind::Ipvlan { place, parent, .. } | LinkKind::Ipvtap { place, parent, .. } = &sample.kind
-            && let Some(mode) = &config.mode
-            && let Some((first, span)) = modes.insert((*place, parent), (&mode.value, mode.span))
-            && first != mode.value
         {
-            let message = format!("the links on `{parent}` have modes {first} and {}", mode.value);
-            let help = "the mode is the parent's: all links on one parent have the same";
-            diagnostics.push(Diagnostic::new(mode.span, message).note(span, "the first").help(help));
+            // A link that names no mode gives its parent l3 (`ipvlan_link_new()` in drivers/net/ipvlan).
+            let (mode, span) = match &config.mode {
+                Some(it) => (it.value.as_str(), it.span),
+                None => ("l3", config.node.span),
+            };
+            let (first, first_span) = *modes.entry((*place, parent)).or_insert((mode, span));
+            if first != mode {
+                let message = format!("the links on `{parent}` have modes {first} and {mode}");
+                let help = "the mode is the parent's: give all links on one parent the same";
+                diagnostics.push(Diagnostic::new(span, message).note(first_span, "the first").help(help));
+            }
         }
         for route in &config.route {
             let value = &route.value;
