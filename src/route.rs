@@ -2,13 +2,17 @@
 //!
 //! Two routes that the kernel holds alike are equal: what it clamps, ignores or takes for not given is so here too.
 
+mod metric;
 mod parse;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::addr::{Cidr, IfName};
 use crate::words::BadWord;
+
+pub use metric::{Metric, MetricValue};
 
 /// The table of addresses of our own (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
@@ -48,12 +52,43 @@ const PROTOS: [(&str, u8); 22] = [
     ("eigrp", 192),
 ];
 
+/// Values of the byte that a packet's DSCP is in, by name (`/etc/iproute2/rt_dsfield` of iproute2 6.1).
+const TOSES: [(&str, u8); 21] = [
+    ("default", 0x00),
+    ("AF11", 0x28),
+    ("AF12", 0x30),
+    ("AF13", 0x38),
+    ("AF21", 0x48),
+    ("AF22", 0x50),
+    ("AF23", 0x58),
+    ("AF31", 0x68),
+    ("AF32", 0x70),
+    ("AF33", 0x78),
+    ("AF41", 0x88),
+    ("AF42", 0x90),
+    ("AF43", 0x98),
+    ("CS1", 0x20),
+    ("CS2", 0x40),
+    ("CS3", 0x60),
+    ("CS4", 0x80),
+    ("CS5", 0xa0),
+    ("CS6", 0xc0),
+    ("CS7", 0xe0),
+    ("EF", 0xb8),
+];
+
+/// The metric of an IPv6 route that has none (`IP6_RT_PRIO_USER` in `include/net/ip6_fib.h`).
+const IPV6_METRIC: u32 = 1024;
+
 /// One route, as `ip-route(8)` describes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     pub kind: RouteKind,
     /// The destination network, host bits zero; `default` is `0.0.0.0/0` or `::/0`, by the family of what else is given.
     pub dst: Cidr,
+    /// The route is for packets whose byte of DSCP and ECN is this, 0: for all that have no route of their own. IPv4
+    /// only; the two bits of ECN are zero.
+    pub tos: u8,
     /// May be of the other family: `via inet6 fe80::1` for an IPv4 destination (RTA_VIA).
     pub via: Option<IpAddr>,
     pub dev: Option<IfName>,
@@ -68,16 +103,16 @@ pub struct Route {
     pub proto: Option<u8>,
     /// Gateways are reached though no network of the interface holds them: all of `nexthops` too.
     pub onlink: bool,
-    pub mtu: Option<u32>,
-    pub advmss: Option<u32>,
+    pub metrics: BTreeMap<Metric, MetricValue>,
     /// Several next hops instead of one `via`: none, or two and more.
     pub nexthops: Vec<Nexthop>,
 }
 
-/// `nexthop via ADDR [dev NAME] [weight N]`.
+/// `nexthop [via ADDR] [dev NAME] [weight N]`, with one of the first two at least.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nexthop {
-    pub via: IpAddr,
+    /// Never None for IPv6.
+    pub via: Option<IpAddr>,
     pub dev: Option<IfName>,
     /// 1 to 256, 1 when none is given.
     pub weight: u16,
@@ -133,8 +168,9 @@ impl Route {
     ///
     /// ```text
     /// [unicast|blackhole|unreachable|prohibit|local|throw] PREFIX|default
-    ///     [via [inet6] ADDR] [dev NAME] [src ADDR] [metric N] [table N|main|local|default] [scope global|link|host|N]
-    ///     [proto N|name] [onlink] [mtu N] [advmss N] { nexthop via [inet6] ADDR [dev NAME] [weight N] }
+    ///     [tos HEX|name] [via [inet6] ADDR] [dev NAME] [src ADDR] [metric N] [table N|main|local|default]
+    ///     [scope global|link|host|N] [proto N|name] [onlink] { mtu|advmss|window|hoplimit|initcwnd|… [lock] N }
+    ///     { nexthop [via [inet6] ADDR] [dev NAME] [weight N] }
     /// ```
     ///
     /// Unlike with `ip`, `default via inet6 ADDR` is an IPv4 route: `inet6` is for a gateway of the other family.
@@ -147,6 +183,7 @@ impl Route {
         Route {
             kind: RouteKind::Unicast,
             dst: Cidr::host(addr),
+            tos: 0,
             via: None,
             dev: Some(dev),
             src: None,
@@ -155,14 +192,29 @@ impl Route {
             scope: None,
             proto: None,
             onlink: false,
-            mtu: None,
-            advmss: None,
+            metrics: BTreeMap::new(),
             nexthops: Vec::new(),
         }
     }
 
     pub fn is_v6(&self) -> bool {
         self.dst.addr().is_ipv6()
+    }
+
+    /// What the kernel tells routes apart by: of two with one place it keeps one, or makes next hops of one route of them.
+    /// Destination, type of service, table and preference.
+    pub fn place(&self) -> (Cidr, u8, u32, u32) {
+        (self.dst, self.tos, self.table, self.priority())
+    }
+
+    /// The preference, that of a route that names none included.
+    pub fn priority(&self) -> u32 {
+        self.metric.unwrap_or(Self::default_metric(self.is_v6()))
+    }
+
+    /// The preference of a route that names none.
+    pub fn default_metric(v6: bool) -> u32 {
+        if v6 { IPV6_METRIC } else { 0 }
     }
 
     /// Is it in the table that packets without a rule of their own go by?
@@ -202,7 +254,7 @@ impl Route {
 
     /// Whether `default` would be read as a route of this one's family.
     fn default_is_clear(&self) -> bool {
-        let mut gateways = self.via.iter().chain(self.nexthops.iter().map(|it| &it.via));
+        let mut gateways = self.via.iter().chain(self.nexthops.iter().filter_map(|it| it.via.as_ref()));
         if self.is_v6() {
             self.src.is_some() || gateways.next().is_some()
         } else {
@@ -224,6 +276,12 @@ impl fmt::Display for Route {
             write!(f, "{}", self.dst.addr())?;
         } else {
             write!(f, "{}", self.dst)?;
+        }
+        if self.tos != 0 {
+            match TOSES.iter().find(|(_, it)| *it == self.tos) {
+                Some((name, _)) => write!(f, " tos {name}")?,
+                None => write!(f, " tos {:#04x}", self.tos)?,
+            }
         }
         if let Some(via) = self.via {
             write!(f, " {}", Via { via, dst: self.dst.addr() })?;
@@ -249,14 +307,14 @@ impl fmt::Display for Route {
         if self.onlink {
             f.write_str(" onlink")?;
         }
-        if let Some(mtu) = self.mtu {
-            write!(f, " mtu {mtu}")?;
-        }
-        if let Some(advmss) = self.advmss {
-            write!(f, " advmss {advmss}")?;
+        for (metric, MetricValue { value, lock }) in &self.metrics {
+            write!(f, " {}{} {value}", metric.name(), if *lock { " lock" } else { "" })?;
         }
         for hop in &self.nexthops {
-            write!(f, " nexthop {}", Via { via: hop.via, dst: self.dst.addr() })?;
+            f.write_str(" nexthop")?;
+            if let Some(via) = hop.via {
+                write!(f, " {}", Via { via, dst: self.dst.addr() })?;
+            }
             if let Some(dev) = &hop.dev {
                 write!(f, " dev {dev}")?;
             }

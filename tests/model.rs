@@ -258,9 +258,8 @@ impl Model {
             Step::DelAddr { ns, dev, cidr } => self.interface(ns, dev)?.addrs.retain(|it| it.cidr != *cidr),
             Step::SetRoute { ns, route, .. } => {
                 let space = self.space(ns)?;
-                let place = |it: &ObservedRoute| (it.route.dst, it.route.table, it.route.metric);
                 let new = ObservedRoute { route: route.clone(), ours: true };
-                space.routes.retain(|it| place(it) != place(&new));
+                space.routes.retain(|it| it.route.place() != new.route.place());
                 space.routes.push(new);
             }
             Step::DelRoute { ns, route } => self.space(ns)?.routes.retain(|it| it.route != *route),

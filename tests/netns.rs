@@ -315,6 +315,13 @@ fn every_form_of_route_reads_back() {
         "10.11.0.0/16 nexthop via 10.0.0.251 nexthop via 10.0.0.252 weight 3",
         "10.12.0.0/16 proto static via 10.0.0.254",
         "10.13.0.1 via 10.0.0.254",
+        "10.14.0.0/16 tos CS1 via 10.0.0.253",
+        "10.14.0.0/16 tos AF11 via 10.0.0.254",
+        "10.14.0.0/16 via 10.0.0.254",
+        "10.15/16 mtu lock 1300 window 9000 hoplimit 3 initcwnd 20 initrwnd lock 30 via 10.0.0.254",
+        "10.16.0.0/16 ssthresh 9 cwnd lock 7 advmss lock 1200 reordering 5 quickack 1 via 10.0.0.254",
+        "10.17.0.0/16 nexthop dev eth0 nexthop via 10.0.0.252",
+        "10.18.0.0/16 nexthop dev eth0",
         "default via fd00::254",
         "fd01::/64 via fe80::1 metric 5",
         "fd02::/64 via fd00::254 mtu 1300 table 200",
@@ -322,6 +329,8 @@ fn every_form_of_route_reads_back() {
         "blackhole fd04::/64",
         "fd05::/64 nexthop via fd00::251 nexthop via fd00::252",
         "fd06::/64",
+        "fd07::/64 nexthop dev eth0",
+        "fd08::/64 mtu lock 1300 hoplimit 9 initcwnd 20 via fd00::254",
     ];
     let list: Vec<String> = routes.iter().map(|it| format!("'{it}'")).collect();
     let yaml = format!(
@@ -330,6 +339,17 @@ fn every_form_of_route_reads_back() {
     );
     lab.converge(&yaml);
     assert!(!lab.converge(&yaml).changed);
+    let shown = ip(lab.host("a"), "route show proto 194");
+    for line in [
+        "10.14.0.0/16 tos CS1 via 10.0.0.253 dev eth0 ",
+        "10.14.0.0/16 tos AF11 via 10.0.0.254 dev eth0 ",
+        "10.15.0.0/16 via 10.0.0.254 dev eth0 mtu lock 1300 window 9000 hoplimit 3 initcwnd 20 initrwnd lock 30 ",
+        "10.16.0.0/16 via 10.0.0.254 dev eth0 ssthresh 9 cwnd lock 7 advmss lock 1200 reordering 5 quickack 1 ",
+        "10.18.0.0/16 dev eth0 ",
+    ] {
+        assert!(shown.lines().any(|it| format!("{it} ").starts_with(line)), "{line} in {shown}");
+    }
+    assert!(shown.contains("\tnexthop dev eth0 weight 1"), "{shown}");
     // Without them nothing of ours is left; the one of protocol static is the user's to remove.
     lab.converge("links: [{service: a, bridge: lan, ip: [10.0.0.1/24, 'fd00::1/64']}]");
     let left: Vec<String> = ["-4", "-6"]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Nla, Parseable};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
@@ -17,10 +17,7 @@ use crate::addr::{Cidr, IfName};
 use crate::kernel::link::gone_is_fine;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{ObservedRoute, PROTOCOL};
-use crate::route::{Nexthop, Route, RouteKind};
-
-/// The metric of an IPv6 route that names none (IP6_RT_PRIO_USER).
-const V6_METRIC: u32 = 1024;
+use crate::route::{Metric, MetricValue, Nexthop, Route, RouteKind};
 
 const LOCAL: u32 = 255;
 
@@ -62,6 +59,7 @@ fn encode(
     message.header = RouteHeader {
         address_family: if route.is_v6() { AddressFamily::Inet6 } else { AddressFamily::Inet },
         destination_prefix_length: route.dst.prefix(),
+        tos: route.tos,
         table: u8::try_from(route.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
         protocol: RouteProtocol::from(route.proto.unwrap_or(PROTOCOL)),
         scope: RouteScope::from(route.scope.unwrap_or_else(|| route.default_scope())),
@@ -85,10 +83,8 @@ fn encode(
     }
     attributes.extend(route.src.map(|it| RouteAttribute::PrefSource(address(it))));
     attributes.extend(route.metric.map(RouteAttribute::Priority));
-    let metrics: Vec<RouteMetric> =
-        route.mtu.map(RouteMetric::Mtu).into_iter().chain(route.advmss.map(RouteMetric::Advmss)).collect();
-    if !metrics.is_empty() {
-        attributes.push(RouteAttribute::Metrics(metrics));
+    if !route.metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics(&route.metrics)));
     }
     let mut hops = Vec::new();
     for hop in &route.nexthops {
@@ -97,16 +93,42 @@ fn encode(
         if let Some(dev) = &hop.dev {
             next.interface_index = index(dev)?;
         }
-        if route.onlink {
+        if route.onlink && hop.via.is_some() {
             next.flags = RouteNextHopFlags::Onlink;
         }
-        next.attributes.push(gateway(hop.via, route.is_v6()));
+        next.attributes.extend(hop.via.map(|it| gateway(it, route.is_v6())));
         hops.push(next);
     }
     if !hops.is_empty() {
         attributes.push(RouteAttribute::MultiPath(hops));
     }
     Ok(message)
+}
+
+fn metrics(metrics: &BTreeMap<Metric, MetricValue>) -> Vec<RouteMetric> {
+    let locks = metrics.iter().filter(|(_, it)| it.lock).fold(0, |bits, (it, _)| bits | 1 << it.number());
+    let number = |it: Metric, value: u32| {
+        RouteMetric::Other(DefaultNla::new(it.number(), value.to_ne_bytes().to_vec()))
+    };
+    let numbers = metrics.iter().map(|(metric, it)| number(*metric, it.value));
+    numbers.chain((locks != 0).then_some(RouteMetric::Lock(locks))).collect()
+}
+
+/// Those that a [`Route`] can have.
+fn decode_metrics(metrics: &[RouteMetric]) -> BTreeMap<Metric, MetricValue> {
+    let locks =
+        metrics.iter().find_map(|it| if let RouteMetric::Lock(bits) = it { Some(*bits) } else { None });
+    let read = |nla: &RouteMetric| {
+        let metric = Metric::ALL.into_iter().find(|it| it.number() == nla.kind())?;
+        let mut bytes = [0; 4];
+        if nla.value_len() != bytes.len() {
+            return None;
+        }
+        nla.emit_value(&mut bytes);
+        let lock = locks.unwrap_or_default() & 1 << metric.number() != 0;
+        Some((metric, MetricValue { value: u32::from_ne_bytes(bytes), lock }))
+    };
+    metrics.iter().filter_map(read).collect()
 }
 
 fn address(addr: IpAddr) -> RouteAddress {
@@ -178,6 +200,7 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
     let mut route = Route {
         kind,
         dst: Cidr::new(unspecified, header.destination_prefix_length)?,
+        tos: header.tos,
         via: None,
         dev: None,
         src: None,
@@ -186,8 +209,7 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
         scope: Some(u8::from(header.scope)),
         proto: (!ours).then_some(proto),
         onlink: header.flags.contains(RouteFlags::Onlink),
-        mtu: None,
-        advmss: None,
+        metrics: BTreeMap::new(),
         nexthops: Vec::new(),
     };
     for attribute in &message.attributes {
@@ -201,17 +223,9 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
             RouteAttribute::PrefSource(it) => route.src = ip(it),
             RouteAttribute::Priority(it) => route.metric = Some(*it),
             RouteAttribute::Table(it) => route.table = *it,
-            RouteAttribute::Metrics(metrics) => {
-                for metric in metrics {
-                    match metric {
-                        RouteMetric::Mtu(it) => route.mtu = Some(*it),
-                        RouteMetric::Advmss(it) => route.advmss = Some(*it),
-                        _ => {}
-                    }
-                }
-            }
+            RouteAttribute::Metrics(it) => route.metrics = decode_metrics(it),
             RouteAttribute::MultiPath(hops) => {
-                route.nexthops = hops.iter().filter_map(|it| nexthop(it, names)).collect();
+                route.nexthops = hops.iter().map(|it| nexthop(it, names)).collect();
                 route.onlink |= hops.iter().any(|it| it.flags.contains(RouteNextHopFlags::Onlink));
             }
             _ => {}
@@ -225,7 +239,7 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
         // IPv6 reports `lo` for routes that lead nowhere.
         route.dev = None;
     }
-    if route.metric == Some(if v6 { V6_METRIC } else { 0 }) {
+    if route.metric == Some(Route::default_metric(v6)) {
         route.metric = None;
     }
     if v6 || route.scope == Some(route.default_scope()) {
@@ -234,13 +248,13 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
     Some(ObservedRoute { route, ours })
 }
 
-fn nexthop(hop: &RouteNextHop, names: &BTreeMap<u32, IfName>) -> Option<Nexthop> {
+fn nexthop(hop: &RouteNextHop, names: &BTreeMap<u32, IfName>) -> Nexthop {
     let via = hop.attributes.iter().find_map(|it| match it {
         RouteAttribute::Gateway(it) => ip(it),
         RouteAttribute::Via(RouteVia::Inet6(it)) => Some(IpAddr::V6(*it)),
         _ => None,
-    })?;
-    Some(Nexthop { via, dev: names.get(&hop.interface_index).cloned(), weight: u16::from(hop.hops) + 1 })
+    });
+    Nexthop { via, dev: names.get(&hop.interface_index).cloned(), weight: u16::from(hop.hops) + 1 }
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

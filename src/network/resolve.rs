@@ -400,10 +400,7 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
         }
         for route in &config.route {
             let value = &route.value;
-            let metric = value.metric.unwrap_or(if value.is_v6() { 1024 } else { 0 });
-            let Some((first, span)) =
-                routes.insert((target, value.dst, value.table, metric), (value, route.span))
-            else {
+            let Some((first, span)) = routes.insert((target, value.place()), (value, route.span)) else {
                 continue;
             };
             let message = match first == value {

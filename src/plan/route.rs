@@ -17,9 +17,6 @@ use crate::route::Route;
 /// metric, sixteen.
 const ASIDE: u32 = 0xc2;
 
-/// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
-const V6_METRIC: u32 = 1024;
-
 /// Appends the routes: last, since one may leave by the interface of a later link.
 pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let refused: BTreeSet<Subject> = plan.problems.iter().map(|it| it.subject.clone()).collect();
@@ -73,7 +70,10 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                 None => {
                     // IPv6 adds a next hop to a route of one interface where IPv4 replaces it.
                     let replace = !route.is_v6()
-                        && space.routes.iter().any(|it| stays(&it.route) && place(&it.route) == place(route));
+                        && space
+                            .routes
+                            .iter()
+                            .any(|it| stays(&it.route) && it.route.place() == route.place());
                     steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace });
                 }
             }
@@ -91,11 +91,11 @@ pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Obse
         let mut steps = Vec::new();
         let wanted = |it: &Route| {
             let links = desired.links.iter().filter(|(id, _)| id == container);
-            links.flat_map(|(_, link)| &link.routes).any(|route| place(route) == place(it))
+            links.flat_map(|(_, link)| &link.routes).any(|route| route.place() == it.place())
         };
         for it in space.routes.iter().filter(|it| it.ours) {
             let Some(original) = original(&it.route).filter(|it| !wanted(it)) else { continue };
-            let ours = space.routes.iter().find(|it| it.ours && place(&it.route) == place(&original));
+            let ours = space.routes.iter().find(|it| it.ours && it.route.place() == original.place());
             match ours {
                 Some(ours) => steps.extend(take_place(&ns, &ours.route, &original)),
                 None => steps.push(Step::SetRoute { ns: ns.clone(), route: original, replace: false }),
@@ -134,18 +134,9 @@ fn stale<'a>(
         };
         // A route of the same destination, table and metric is replaced in one step, never missing in between; but IPv6
         // adds a next hop to it instead.
-        let replaced = |it: &Route| !it.is_v6() && place(it) == place(route);
+        let replaced = |it: &Route| !it.is_v6() && it.place() == route.place();
         mine && !here().any(|it| it.routes.contains(route) || it.routes.iter().any(replaced))
     })
-}
-
-/// Of two routes with one place the kernel keeps one.
-fn place(route: &Route) -> (crate::addr::Cidr, u32, u32) {
-    (route.dst, route.table, metric(route))
-}
-
-fn metric(route: &Route) -> u32 {
-    route.metric.unwrap_or(if route.is_v6() { V6_METRIC } else { 0 })
 }
 
 /// The route of somebody else that is where one of ours is to be. Those by interfaces of ours are not somebody else's:
@@ -160,12 +151,12 @@ fn foreign<'a>(
         let mut links = desired.links.iter().filter(|(id, _)| id == container);
         links.any(|(_, link)| devs(it).any(|dev| *dev == link.id.dev))
     };
-    space.routes.iter().find(|it| !it.ours && place(&it.route) == place(route) && !by_ours(&it.route))
+    space.routes.iter().find(|it| !it.ours && it.route.place() == route.place() && !by_ours(&it.route))
 }
 
 /// The same route where no packet gets to. None where its metric leaves no room to tell what it was.
 fn aside(it: &ObservedRoute) -> Option<Route> {
-    let (metric, proto) = (metric(&it.route), it.route.proto?);
+    let (metric, proto) = (it.route.priority(), it.route.proto?);
     let room = metric <= 0xffff;
     let metric = ASIDE << 24 | u32::from(proto) << 16 | metric;
     room.then(|| Route { metric: Some(metric), proto: None, ..it.route.clone() })
@@ -175,7 +166,7 @@ fn aside(it: &ObservedRoute) -> Option<Route> {
 fn original(route: &Route) -> Option<Route> {
     let metric = route.metric.filter(|it| it >> 24 == ASIDE)?;
     let proto = Some((metric >> 16 & 0xff) as u8);
-    let usual = if route.is_v6() { V6_METRIC } else { 0 };
+    let usual = Route::default_metric(route.is_v6());
     let metric = Some(metric & 0xffff).filter(|it| *it != usual);
     Some(Route { metric, proto, ..route.clone() })
 }

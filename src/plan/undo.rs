@@ -3,7 +3,6 @@
 use crate::addr::IfName;
 use crate::ethtool::Ethtool;
 use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step};
-use crate::route::Route;
 
 /// The step that takes `step` back to what was `observed` before it. None where there is nothing to take back, or no
 /// way to: an interface that was deleted, one that the same plan had just made.
@@ -42,8 +41,7 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         }
         Step::SetRoute { ns, route, .. } => {
             let routes = observed.spaces.get(ns).map(|it| it.routes.as_slice()).unwrap_or_default();
-            let place = |it: &Route| (it.dst, it.table, it.metric);
-            let replaced = routes.iter().find(|it| place(&it.route) == place(route));
+            let replaced = routes.iter().find(|it| it.route.place() == route.place());
             Some(match replaced {
                 Some(it) => Step::SetRoute { ns: ns.clone(), route: it.route.clone(), replace: true },
                 None => Step::DelRoute { ns: ns.clone(), route: route.clone() },

@@ -1,24 +1,18 @@
 //! The text of a route, word by word.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addr::{BadIfName, Cidr, IfName};
-use crate::route::{Nexthop, PROTOS, Route, RouteKind, SCOPES, TABLES};
+use crate::route::{Metric, MetricValue, Nexthop, PROTOS, Route, RouteKind, SCOPES, TABLES, TOSES};
 use crate::words::{BadWord, Word, Words, listed, near};
 
-/// What the options of a route are called; the aliases of `metric` are known too.
-const OPTIONS: [&str; 11] =
-    ["via", "dev", "src", "metric", "table", "scope", "proto", "onlink", "mtu", "advmss", "nexthop"];
+/// What the options of a route are called, beside [`Metric`]s; the aliases of some are known too.
+const OPTIONS: [&str; 10] =
+    ["via", "dev", "src", "metric", "table", "scope", "proto", "tos", "onlink", "nexthop"];
 
 const DESTINATION: &str = "a destination comes first, like `10.0.0.0/8`, `fd00::/64` or `default`";
-
-/// What the kernel makes of greater ones (`ip_metrics_convert()` in `net/ipv4/metrics.c`).
-const MAX_MTU: u32 = 65535 - 15;
-const MAX_ADVMSS: u32 = 65535 - 40;
-
-/// The metric of an IPv6 route that has none (`IP6_RT_PRIO_USER` in `include/net/ip6_fib.h`).
-const IPV6_METRIC: u32 = 1024;
 
 /// `via [inet6] ADDR`.
 #[derive(Clone, Copy)]
@@ -30,9 +24,11 @@ struct Gateway<'a> {
     inet6: Option<Word<'a>>,
 }
 
-/// `nexthop via [inet6] ADDR [dev NAME] [weight N]`.
+/// `nexthop [via [inet6] ADDR] [dev NAME] [weight N]`.
 struct Hop<'a> {
-    via: Gateway<'a>,
+    /// The word `nexthop`.
+    word: Word<'a>,
+    via: Option<Gateway<'a>>,
     dev: Option<IfName>,
     weight: u16,
 }
@@ -53,8 +49,8 @@ struct Options<'a> {
     scope: Option<u8>,
     proto: Option<u8>,
     onlink: bool,
-    mtu: Option<u32>,
-    advmss: Option<u32>,
+    tos: u8,
+    metrics: BTreeMap<Metric, MetricValue>,
     hops: Vec<Hop<'a>>,
 }
 
@@ -92,7 +88,7 @@ fn destination<'a>(words: &mut Words<'a>) -> Result<Destination<'a>, BadWord> {
     }
     let net = match word.text.parse::<IpAddr>() {
         Ok(addr) => Cidr::host(addr),
-        Err(_) => match word.text.parse::<Cidr>() {
+        Err(_) => match word.text.parse::<Cidr>().or_else(|err| shorthand(word.text).ok_or(err)) {
             Ok(net) => net,
             Err(_) if !word.text.contains(['.', ':', '/']) => {
                 let known: Vec<&str> =
@@ -104,9 +100,7 @@ fn destination<'a>(words: &mut Words<'a>) -> Result<Destination<'a>, BadWord> {
                 return Err(word.bad(format!("`{}` is no destination", word.text)).with_help(help));
             }
             Err(err) => {
-                let help =
-                    longhand(word.text).map_or_else(|| DESTINATION.to_owned(), |it| format!("write `{it}`"));
-                return Err(word.bad(err.to_string()).with_help(help));
+                return Err(word.bad(err.to_string()).with_help(DESTINATION.to_owned()));
             }
         },
     };
@@ -122,12 +116,14 @@ fn destination<'a>(words: &mut Words<'a>) -> Result<Destination<'a>, BadWord> {
     Ok((word, Some(net)))
 }
 
-/// The prefix in full, of one in the forms that `ip` has besides: `10.1/16` and `10.1.0.0/255.255.0.0`.
-fn longhand(text: &str) -> Option<Cidr> {
+/// A prefix in the forms that `ip` has besides: `10.1/16` and `10.1.0.0/255.255.0.0`.
+fn shorthand(text: &str) -> Option<Cidr> {
     let (addr, prefix) = text.split_once('/')?;
     let mut bytes = [0; 4];
     for (idx, part) in addr.split('.').enumerate() {
-        *bytes.get_mut(idx)? = part.parse().ok()?;
+        // A leading zero would mean octal to `ip`.
+        let is_octal = part.len() > 1 && part.starts_with('0');
+        *bytes.get_mut(idx)? = part.parse().ok().filter(|_| !is_octal && !part.starts_with('+'))?;
     }
     let prefix = match prefix.parse::<Ipv4Addr>() {
         Ok(mask) if mask.to_bits().leading_ones() + mask.to_bits().trailing_zeros() >= 32 => {
@@ -136,7 +132,7 @@ fn longhand(text: &str) -> Option<Cidr> {
         Ok(_) => return None,
         Err(_) => prefix.parse().ok()?,
     };
-    Cidr::new(IpAddr::from(bytes), prefix).map(Cidr::net)
+    Cidr::new(IpAddr::from(bytes), prefix)
 }
 
 fn options<'a>(words: &mut Words<'a>) -> Result<Options<'a>, BadWord> {
@@ -145,10 +141,12 @@ fn options<'a>(words: &mut Words<'a>) -> Result<Options<'a>, BadWord> {
         let text = match word.text {
             "preference" | "priority" => "metric",
             "protocol" => "proto",
+            "dsfield" => "tos",
             text => text,
         };
-        let Some(name) = OPTIONS.into_iter().find(|it| *it == text) else {
-            return Err(word.unknown(&OPTIONS));
+        let known = OPTIONS.into_iter().chain(Metric::ALL.map(Metric::name));
+        let Some(name) = known.clone().find(|it| *it == text) else {
+            return Err(word.unknown(&known.collect::<Vec<_>>()));
         };
         if name != "nexthop" && options.word(name).is_some() {
             return Err(word.twice(name));
@@ -167,9 +165,12 @@ fn options<'a>(words: &mut Words<'a>) -> Result<Options<'a>, BadWord> {
             "scope" => options.scope = Some(named(words, name, &SCOPES, 254)?),
             "proto" => options.proto = Some(named(words, word.text, &PROTOS, 255)?),
             "onlink" => options.onlink = true,
-            "mtu" => options.mtu = Some(metric(words, name)?),
-            "advmss" => options.advmss = Some(metric(words, name)?),
-            _ => options.hops.push(hop(words)?),
+            "tos" => options.tos = tos(words, word.text)?,
+            "nexthop" => options.hops.push(hop(words, word)?),
+            _ => {
+                let metric = Metric::ALL.into_iter().find(|it| it.name() == name);
+                options.metrics.extend(metric.map(|it| value(words, it)).transpose()?.flatten());
+            }
         }
     }
     Ok(options)
@@ -218,29 +219,40 @@ where
     })
 }
 
-/// A number that would be a fixed one after `lock`, which a [`Route`] has no room for.
-fn metric(words: &mut Words<'_>, name: &str) -> Result<u32, BadWord> {
-    if let Some(lock) = words.next_if(|it| it == "lock") {
-        let value = words.peek().map_or("N", |it| it.text);
-        let bad = lock.bad(format!("`{name} lock` is not supported"));
-        return Err(bad.with_help(format!("write `{name} {value}`")));
+/// The byte of DSCP and ECN: a name, or a number that is hexadecimal with and without `0x`.
+fn tos(words: &mut Words<'_>, name: &str) -> Result<u8, BadWord> {
+    let takes = "a hexadecimal number from 0 to fc, or a name like `AF11`, `CS1` or `EF`";
+    let word = words.value(name, takes)?;
+    if let Some((_, tos)) = TOSES.iter().find(|(it, _)| *it == word.text) {
+        return Ok(*tos);
     }
-    words.number(name, 0..=u32::MAX)
+    let digits = word.text.strip_prefix("0x").unwrap_or(word.text);
+    match u8::from_str_radix(digits, 16) {
+        // The kernel says "Invalid dsfield (tos): ECN bits must be 0".
+        Ok(tos) if tos & 3 != 0 => {
+            let bad =
+                word.bad(format!("`{name}` cannot be `{}`: the two low bits are those of ECN", word.text));
+            Err(bad.with_help(format!("write `{name} {:#04x}`", tos & !3)))
+        }
+        Ok(tos) if !digits.starts_with('+') => Ok(tos),
+        Ok(_) | Err(_) => Err(word.no_value(name, takes)),
+    }
 }
 
-fn hop<'a>(words: &mut Words<'a>) -> Result<Hop<'a>, BadWord> {
-    let help = "write `nexthop via ADDR`";
-    let via = match words.next() {
-        Some(word) if word.text == "via" => gateway(words)?,
-        Some(word) => {
-            return Err(word.bad(format!("`via` is due, not `{}`", word.text)).with_help(help.to_owned()));
-        }
-        None => return Err(words.missing("`nexthop` needs a gateway".to_owned()).with_help(help.to_owned())),
-    };
-    let mut hop = Hop { via, dev: None, weight: 1 };
+/// The value of a metric, perhaps after `lock`. Zero is as none.
+fn value(words: &mut Words<'_>, metric: Metric) -> Result<Option<(Metric, MetricValue)>, BadWord> {
+    let lock = metric.can_be_locked() && words.next_if(|it| it == "lock").is_some();
+    let value = metric.clamped(words.number(metric.name(), 0..=metric.most())?);
+    Ok((value != 0).then_some((metric, MetricValue { value, lock })))
+}
+
+fn hop<'a>(words: &mut Words<'a>, nexthop: Word<'a>) -> Result<Hop<'a>, BadWord> {
+    let help = || "write `nexthop via ADDR` or `nexthop dev NAME`".to_owned();
+    let mut hop = Hop { word: nexthop, via: None, dev: None, weight: 1 };
     let mut weighed = false;
     while let Some(word) = words.next_if(|it| matches!(it, "via" | "dev" | "weight")) {
         match word.text {
+            "via" if hop.via.is_none() => hop.via = Some(gateway(words)?),
             "dev" if hop.dev.is_none() => hop.dev = Some(interface(words)?),
             "weight" if !weighed => {
                 hop.weight = words.number("weight", 1..=256)?;
@@ -248,6 +260,15 @@ fn hop<'a>(words: &mut Words<'a>) -> Result<Hop<'a>, BadWord> {
             }
             _ => return Err(word.twice(word.text)),
         }
+    }
+    if hop.via.is_none() && hop.dev.is_none() {
+        let bad = match words.peek() {
+            Some(word) if word.text != "nexthop" => {
+                word.bad(format!("expected `via` or `dev`, found `{}`", word.text))
+            }
+            _ => words.missing("`nexthop` needs a gateway or an interface".to_owned()),
+        };
+        return Err(bad.with_help(help()));
     }
     Ok(hop)
 }
@@ -279,7 +300,7 @@ fn check_hops(options: &Options<'_>) -> Result<(), BadWord> {
             let bad = nexthop.bad(format!("`{name}` and `nexthop` exclude each other"));
             Err(bad.with_help("write `nexthop via ADDR dev NAME` for each gateway".to_owned()))
         }
-        (None, _, Some(onlink)) if options.via.is_none() => {
+        (_, _, Some(onlink)) if options.via.is_none() && options.hops.iter().all(|it| it.via.is_none()) => {
             let bad = onlink.bad("`onlink` needs a gateway".to_owned());
             Err(bad.with_help("write `via ADDR onlink`".to_owned()))
         }
@@ -289,7 +310,7 @@ fn check_hops(options: &Options<'_>) -> Result<(), BadWord> {
 
 /// The destination, once it is known that everything is of its family.
 fn check_family(dst: Destination<'_>, options: &Options<'_>) -> Result<Cidr, BadWord> {
-    let gateways = || options.via.iter().chain(options.hops.iter().map(|it| &it.via));
+    let gateways = || options.via.iter().chain(options.hops.iter().filter_map(|it| it.via.as_ref()));
     let (_, net) = dst;
     let net = net.unwrap_or_else(|| {
         // A gateway after `inet6` is of the other family, and says nothing.
@@ -303,6 +324,15 @@ fn check_family(dst: Destination<'_>, options: &Options<'_>) -> Result<Cidr, Bad
     });
     let v6 = net.addr().is_ipv6();
     let family = if v6 { "an IPv6" } else { "an IPv4" };
+    if v6 && let Some(word) = options.word("tos") {
+        let bad = word.bad(format!("`{}` is for a destination of IPv4", word.text));
+        return Err(bad.with_help(format!("leave `{}` out", word.text)));
+    }
+    // The kernel says "Device only routes can not be added for IPv6 using the multipath API".
+    if let Some(hop) = options.hops.iter().find(|it| v6 && it.via.is_none() && options.hops.len() > 1) {
+        let bad = hop.word.bad("each of several next hops of IPv6 needs a gateway".to_owned());
+        return Err(bad.with_help("write `nexthop via ADDR`".to_owned()));
+    }
     for via in gateways() {
         match via.inet6 {
             Some(inet6) if v6 => {
@@ -336,10 +366,11 @@ fn canonical(kind: RouteKind, dst: Cidr, options: Options<'_>) -> Route {
     let mut route = Route {
         kind,
         dst,
+        tos: options.tos,
         via: options.via.map(|it| it.addr),
         dev: options.dev,
         src: options.src.map(|(addr, _)| addr),
-        metric: options.metric.filter(|it| *it != 0 && !(v6 && *it == IPV6_METRIC)),
+        metric: options.metric.filter(|it| *it != 0 && *it != Route::default_metric(v6)),
         // The kernel takes table 0 for main.
         table: match options.table {
             Some(0) => RouteKind::Unicast.default_table(),
@@ -349,24 +380,26 @@ fn canonical(kind: RouteKind, dst: Cidr, options: Options<'_>) -> Route {
         scope: None,
         proto: options.proto,
         onlink: options.onlink,
-        mtu: options.mtu.filter(|it| *it != 0).map(|it| it.min(MAX_MTU)),
-        advmss: options.advmss.filter(|it| *it != 0).map(|it| it.min(MAX_ADVMSS)),
+        metrics: options.metrics,
         nexthops: Vec::new(),
     };
+    let mut scope = options.scope;
     let mut hops = options.hops.into_iter();
     match (hops.next(), hops.len()) {
         // The kernel holds a single next hop as a gateway.
         (Some(hop), 0) => {
-            route.via = Some(hop.via.addr);
+            route.via = hop.via.map(|it| it.addr);
             route.dev = hop.dev;
+            // `ip` gives a next hop the scope of a gateway's, be it one or not.
+            scope = scope.or(Some(0));
         }
         (first, _) => {
             let hops = first.into_iter().chain(hops);
-            route.nexthops =
-                hops.map(|it| Nexthop { via: it.via.addr, dev: it.dev, weight: it.weight }).collect();
+            let hop = |it: Hop<'_>| Nexthop { via: it.via.map(|it| it.addr), dev: it.dev, weight: it.weight };
+            route.nexthops = hops.map(hop).collect();
         }
     }
     // The kernel ignores the scope of an IPv6 route.
-    route.scope = options.scope.filter(|it| !v6 && *it != route.default_scope());
+    route.scope = scope.filter(|it| !v6 && *it != route.default_scope());
     route
 }

@@ -26,12 +26,13 @@ fn check_error(text: &str, expected: &str) {
 fn every_word_has_its_field() {
     assert_eq!(
         route(
-            "unicast 10.1.0.0/16 via inet6 fe80::1 dev eth1 src 10.0.0.1 metric 5 table 100 scope link proto bird \
-             onlink mtu 1400 advmss 1360"
+            "unicast 10.1.0.0/16 tos AF11 via inet6 fe80::1 dev eth1 src 10.0.0.1 metric 5 table 100 scope link \
+             proto bird onlink mtu lock 1400 advmss 1360"
         ),
         Route {
             kind: RouteKind::Unicast,
             dst: "10.1.0.0/16".parse().unwrap(),
+            tos: 0x28,
             via: Some("fe80::1".parse().unwrap()),
             dev: Some("eth1".parse().unwrap()),
             src: Some("10.0.0.1".parse().unwrap()),
@@ -40,22 +41,23 @@ fn every_word_has_its_field() {
             scope: Some(253),
             proto: Some(12),
             onlink: true,
-            mtu: Some(1400),
-            advmss: Some(1360),
+            metrics: [
+                (Metric::Mtu, MetricValue { value: 1400, lock: true }),
+                (Metric::Advmss, MetricValue { value: 1360, lock: false }),
+            ]
+            .into(),
             nexthops: vec![],
         }
     );
     let hop = |via: &str, dev: Option<&str>, weight| Nexthop {
-        via: via.parse().unwrap(),
+        via: (!via.is_empty()).then(|| via.parse().unwrap()),
         dev: dev.map(|it| it.parse().unwrap()),
         weight,
     };
     assert_eq!(
-        route(
-            "default nexthop via 10.0.0.1 dev eth0 weight 256 nexthop via inet6 fe80::1 nexthop via 10.0.0.3"
-        )
-        .nexthops,
-        [hop("10.0.0.1", Some("eth0"), 256), hop("fe80::1", None, 1), hop("10.0.0.3", None, 1)]
+        route("default nexthop via 10.0.0.1 dev eth0 weight 256 nexthop via inet6 fe80::1 nexthop dev eth2")
+            .nexthops,
+        [hop("10.0.0.1", Some("eth0"), 256), hop("fe80::1", None, 1), hop("", Some("eth2"), 1)]
     );
 }
 
@@ -80,6 +82,27 @@ fn routes_read_as_ip_route_reads_them() {
         "default onlink nexthop via 10.0.0.1 nexthop via 10.0.0.2",
         "default onlink nexthop via 10.0.0.1 nexthop via 10.0.0.2",
     );
+    for (text, expected) in [
+        ("10.1/16", "10.1.0.0/16"),
+        ("10/8 via 10.0.0.1", "10.0.0.0/8 via 10.0.0.1"),
+        ("10.1.0.0/255.255.0.0", "10.1.0.0/16"),
+        ("10.1/255.255.128.0", "10.1.0.0/17"),
+        ("10.0.0.0/8 tos 10", "10.0.0.0/8 tos 0x10"),
+        ("10.0.0.0/8 dsfield 0x20", "10.0.0.0/8 tos CS1"),
+        (
+            "10.0.0.0/8 hoplimit 3 window 9000 initcwnd lock 20",
+            "10.0.0.0/8 window 9000 hoplimit 3 initcwnd lock 20",
+        ),
+        (
+            "10.0.0.0/8 nexthop dev a nexthop weight 2 dev b",
+            "10.0.0.0/8 nexthop dev a nexthop dev b weight 2",
+        ),
+    ] {
+        check(text, expected);
+    }
+    for metric in Metric::ALL {
+        check(&format!("10.0.0.0/8 {} 1", metric.name()), &format!("10.0.0.0/8 {} 1", metric.name()));
+    }
     check("default dev metric metric 3", "default dev metric metric 3");
     for kind in RouteKind::ALL.into_iter().skip(1) {
         check(&format!("{} fd00::/8", kind.name()), &format!("{} fd00::/8", kind.name()));
@@ -116,7 +139,9 @@ fn routes_that_the_kernel_holds_alike_are_equal() {
         ("default via 10.0.0.1 table 254", "default via 10.0.0.1"),
         ("default via 10.0.0.1 metric 0", "default via 10.0.0.1"),
         ("default via fd00::1 metric 1024", "default via fd00::1"),
-        ("default via 10.0.0.1 mtu 0 advmss 0", "default via 10.0.0.1"),
+        ("default via 10.0.0.1 mtu 0 advmss lock 0", "default via 10.0.0.1"),
+        ("default via 10.0.0.1 tos default", "default via 10.0.0.1"),
+        ("10.0.0.0/8 nexthop dev eth0", "10.0.0.0/8 dev eth0 scope global"),
         ("default via 10.0.0.1 mtu 65535 advmss 65535", "default via 10.0.0.1 mtu 65520 advmss 65495"),
         ("default via 10.0.0.1 scope global", "default via 10.0.0.1"),
         ("default dev eth0 scope link", "default dev eth0"),
@@ -162,10 +187,16 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
         "10.0.0.0/33",
         &format!("^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `33`; {first}"),
     );
-    check_error("10.1/16", "^^^^^^^ `10.1` is not an IP address; write `10.1.0.0/16`");
+    check_error("010/8", &format!("^^^^^ `010` is not an IP address; {first}"));
     check_error(
-        "10.1.0.0/255.255.0.0",
-        "^^^^^^^^^^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `255.255.0.0`; write `10.1.0.0/16`",
+        "10.1.2/16",
+        "^^^^^^^^^ `10.1.2.0/16` has bits set after its prefix; the network is `10.1.0.0/16`, the host alone `10.1.2.0`",
+    );
+    check_error(
+        "10.1.0.0/255.0.255.0",
+        &format!(
+            "^^^^^^^^^^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `255.0.255.0`; {first}"
+        ),
     );
     check_error(
         "10.1.2.3/16",
@@ -177,9 +208,10 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
 fn errors_of_options() {
     check_error("default vai 10.0.0.1", "        ^^^ unknown word `vai`; did you mean `via`?");
     check_error(
-        "default via 10.0.0.1 hoplimit 3",
-        "                     ^^^^^^^^ unknown word `hoplimit`; it may be `via`, `dev`, `src`, `metric`, `table`, `scope`, \
-         `proto`, `onlink`, `mtu`, `advmss` or `nexthop`",
+        "default via 10.0.0.1 realms 3",
+        "                     ^^^^^^ unknown word `realms`; it may be `via`, `dev`, `src`, `metric`, `table`, `scope`, \
+         `proto`, `tos`, `onlink`, `nexthop`, `mtu`, `window`, `ssthresh`, `cwnd`, `advmss`, `reordering`, `hoplimit`, \
+         `initcwnd`, `initrwnd` or `quickack`",
     );
     check_error(
         "default via",
@@ -219,10 +251,26 @@ fn errors_of_options() {
         "default proto statik",
         "              ^^^^^^ `proto` cannot be `statik`; did you mean `static`?",
     );
-    check_error("default mtu lock 1400", "            ^^^^ `mtu lock` is not supported; write `mtu 1400`");
+    check_error(
+        "default hoplimit 256",
+        "                 ^^^ `hoplimit` cannot be `256`; `hoplimit` takes a number from 0 to 255",
+    );
     check_error(
         "default advmss lock",
-        "               ^^^^ `advmss lock` is not supported; write `advmss N`",
+        "                   ^ `advmss` needs a value; `advmss` takes a number from 0 to 4294967295",
+    );
+    check_error(
+        "default quickack lock 1",
+        "                 ^^^^ `quickack` cannot be `lock`; `quickack` takes a number from 0 to 1",
+    );
+    check_error(
+        "default tos 0x12",
+        "            ^^^^ `tos` cannot be `0x12`: the two low bits are those of ECN; write `tos 0x10`",
+    );
+    check_error(
+        "default dsfield AF19",
+        "                ^^^^ `dsfield` cannot be `AF19`; `dsfield` takes a hexadecimal number from 0 to fc, or a name like \
+         `AF11`, `CS1` or `EF`",
     );
 }
 
@@ -248,6 +296,11 @@ fn errors_of_what_does_not_go_together() {
         "default dev eth0 onlink",
         "                 ^^^^^^ `onlink` needs a gateway; write `via ADDR onlink`",
     );
+    check_error(
+        "default onlink nexthop dev a nexthop dev b",
+        "        ^^^^^^ `onlink` needs a gateway; write `via ADDR onlink`",
+    );
+    check_error("fd00::/64 tos CS1", "          ^^^ `tos` is for a destination of IPv4; leave `tos` out");
     check_error(
         "10.0.0.0/8 via fe80::1",
         "               ^^^^^^^ an IPv4 destination cannot have the gateway `fe80::1`; write `via inet6 fe80::1`",
@@ -282,10 +335,18 @@ fn errors_of_next_hops() {
         "default dev eth0 nexthop via 10.0.0.2",
         &format!("                 ^^^^^^^ `dev` and `nexthop` exclude each other; {each}"),
     );
-    check_error("default nexthop", "               ^ `nexthop` needs a gateway; write `nexthop via ADDR`");
+    let either = "write `nexthop via ADDR` or `nexthop dev NAME`";
     check_error(
-        "default nexthop dev eth0",
-        "                ^^^ `via` is due, not `dev`; write `nexthop via ADDR`",
+        "default nexthop",
+        &format!("               ^ `nexthop` needs a gateway or an interface; {either}"),
+    );
+    check_error(
+        "default nexthop 10.0.0.1",
+        &format!("                ^^^^^^^^ expected `via` or `dev`, found `10.0.0.1`; {either}"),
+    );
+    check_error(
+        "::/0 nexthop via fd00::1 nexthop dev eth0",
+        "                         ^^^^^^^ each of several next hops of IPv6 needs a gateway; write `nexthop via ADDR`",
     );
     check_error(
         "default nexthop via 10.0.0.1 weight 0",
@@ -317,7 +378,10 @@ fn dev() -> impl Strategy<Value = Option<IfName>> {
 fn any_route(v6_dst: bool) -> impl Strategy<Value = Route> {
     let own = if v6_dst { v6().boxed() } else { v4().boxed() };
     let via = if v6_dst { v6().boxed() } else { prop_oneof![v4(), v6()].boxed() };
-    let hop = (via.clone(), dev(), 1_u16..=256).prop_map(|(via, dev, weight)| Nexthop { via, dev, weight });
+    let hop = (via.clone(), any::<bool>(), dev(), 1_u16..=256).prop_map(move |(via, no_via, dev, weight)| {
+        let via = Some(via).filter(|_| v6_dst || !no_via || dev.is_none());
+        Nexthop { via, dev, weight }
+    });
     let ways = (
         proptest::sample::select(RouteKind::ALL.as_slice()),
         proptest::option::of(via),
@@ -330,19 +394,28 @@ fn any_route(v6_dst: bool) -> impl Strategy<Value = Route> {
         prop_oneof![1_u32.., 250_u32..256],
         proptest::option::of(0_u8..=254),
         proptest::option::of(any::<u8>()),
-        proptest::option::of(1_u32..=65520),
-        proptest::option::of(1_u32..=65495),
+        if v6_dst { Just(0).boxed() } else { any::<u8>().prop_map(|it| it & !3).boxed() },
+        proptest::collection::btree_map(
+            proptest::sample::select(Metric::ALL.as_slice()),
+            (1_u32.., any::<bool>()),
+            0..4,
+        ),
     );
     let src = proptest::option::of(own.clone());
     (own, 0_u8..=if v6_dst { 128 } else { 32 }, src, ways, numbers).prop_map(
         move |(addr, prefix, src, ways, numbers)| {
             let (kind, via, dev, onlink, nexthops) = ways;
-            let (metric, table, scope, proto, mtu, advmss) = numbers;
+            let (metric, table, scope, proto, tos, metrics) = numbers;
+            let metrics = metrics.into_iter().map(|(metric, (value, lock))| {
+                let value = metric.clamped(value.min(metric.most()));
+                (metric, MetricValue { value, lock: lock && metric.can_be_locked() })
+            });
             let nexthops = if kind == RouteKind::Unicast { nexthops } else { vec![] };
             let via = via.filter(|_| kind == RouteKind::Unicast && nexthops.is_empty());
             let mut route = Route {
                 kind,
                 dst: Cidr::new(addr, prefix).unwrap().net(),
+                tos,
                 via,
                 dev: dev.filter(|_| kind.has_dev() && nexthops.is_empty()),
                 src,
@@ -350,9 +423,8 @@ fn any_route(v6_dst: bool) -> impl Strategy<Value = Route> {
                 table,
                 scope: None,
                 proto,
-                onlink: onlink && (via.is_some() || !nexthops.is_empty()),
-                mtu,
-                advmss,
+                onlink: onlink && (via.is_some() || nexthops.iter().any(|it| it.via.is_some())),
+                metrics: metrics.collect(),
                 nexthops,
             };
             route.scope = scope.filter(|it| !v6_dst && *it != route.default_scope());
@@ -389,7 +461,7 @@ proptest! {
 }
 
 fn parse_words() -> Vec<String> {
-    let words = "default via inet6 dev src metric table scope proto onlink mtu advmss lock nexthop weight blackhole local \
+    let words = "default via inet6 dev src metric table scope proto onlink tos mtu advmss hoplimit lock nexthop weight blackhole local \
                  10.0.0.0/8 10.0.0.1 fd00::/64 fd00::1 ::/0 eth0 main link static 0 1 1024 70000";
     words.split(' ').map(str::to_owned).collect()
 }
