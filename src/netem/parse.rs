@@ -121,6 +121,10 @@ fn distribution(words: &mut Words<'_>, name: &str) -> Result<Option<Distribution
     match Distribution::ALL.into_iter().find(|it| it.name() == word.text) {
         Some(distribution) => Ok(Some(distribution)),
         None if word.text == "uniform" => Ok(None),
+        None if word.text == "experimental" => {
+            let help = "its table is measured and part of iproute2 alone; `paretonormal` is computed";
+            Err(word.no_value(name, &listed(&known)).with_help(help.to_owned()))
+        }
         None => Err(word.no_name(name, &known)),
     }
 }

@@ -159,6 +159,11 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
         "            ^ `loss gemodel` needs a value; `loss gemodel` takes a percentage from 0% to 100%, like `0.3%`",
     );
     check_error(
+        "delay 1ms 1ms distribution experimental",
+        "                           ^^^^^^^^^^^^ `distribution` cannot be `experimental`; its table is measured and part of \
+         iproute2 alone; `paretonormal` is computed",
+    );
+    check_error(
         "delay 1ms 1ms distribution gauss",
         "                           ^^^^^ `distribution` cannot be `gauss`; `distribution` takes `uniform`, `normal`, `pareto` or \
          `paretonormal`",

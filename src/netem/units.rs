@@ -152,7 +152,9 @@ pub(super) fn read_size(word: Word<'_>, name: &str, range: RangeInclusive<u32>) 
         "" => Some(1),
         _ => SIZES.iter().find(|(it, _)| it.eq_ignore_ascii_case(unit)).map(|(_, scale)| *scale),
     };
-    let size = number(word.text).and_then(|(number, unit)| Some((number * f64::from(scale(unit)?)).floor()));
+    let size = hexadecimal(word.text)
+        .or_else(|| number(word.text))
+        .and_then(|(number, unit)| Some((number * f64::from(scale(unit)?)).floor()));
     match size {
         Some(size) if (f64::from(*range.start())..=f64::from(*range.end())).contains(&size) => {
             Ok(size as u32)
@@ -164,6 +166,13 @@ pub(super) fn read_size(word: Word<'_>, name: &str, range: RangeInclusive<u32>) 
 /// What a size is, for an error's help.
 pub(super) fn size_takes(range: &RangeInclusive<u32>) -> String {
     format!("a number from {} to {}, or one like `10k`", range.start(), range.end())
+}
+
+/// As [`number`], of a text that starts with `0x`: a `b` is a digit then, and no unit.
+fn hexadecimal(text: &str) -> Option<(f64, &str)> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
+    let (digits, unit) = digits.split_at(digits.bytes().take_while(u8::is_ascii_hexdigit).count());
+    Some((u64::from_str_radix(digits, 16).ok()? as f64, unit))
 }
 
 /// The number that a text starts with, and what follows it: strtod() without signs, names and hexadecimals.
@@ -354,10 +363,13 @@ mod tests {
             ("1kbit", 128),
             ("1m", 1 << 20),
             ("3b", 3),
+            ("0x10", 16),
+            ("0X1fk", 31 << 10),
+            ("0x1b", 27),
         ] {
             assert_eq!(read_size(word(text), "limit", 0..=u32::MAX), Ok(expected), "{text}");
         }
-        for text in ["4294967296", "4g", "-1", "1x", "0x10"] {
+        for text in ["4294967296", "4g", "-1", "1x", "0x", "0xg", "0x100000000"] {
             let bad = read_size(word(text), "limit", 0..=u32::MAX).unwrap_err();
             assert_eq!(
                 bad.help.as_deref(),
