@@ -7,8 +7,9 @@ use crate::config::{Base, LinkConfig, LinkType, Node, Value, Vars};
 use crate::container::Container;
 use crate::device::{IpvlanMode, MacvlanMode};
 use crate::ethtool::{Ethtool, Feature};
+use crate::network::resolve::check_link;
 use crate::network::{
-    Attach, BridgeMode, Command, Link, LinkId, LinkKind, Network, Place, Target, forward_gateway,
+    Attach, BridgeMode, Command, Link, LinkId, LinkKind, LinkRule, Network, Place, Target, forward_gateway,
 };
 use crate::route::Route;
 
@@ -83,16 +84,7 @@ impl Network {
         let names = Names::of(container);
         let mut instance = Instance::default();
         for rule in self.links.iter().filter(|it| it.target.is(container)) {
-            let link = if rule.config.templated {
-                let (config, found) = LinkConfig::read(&rule.config.node, &self.sources, &names.vars());
-                match found.first() {
-                    Some(it) => Err(format!("for replica {}: {}", names.index, it.message)),
-                    None => self.link(&config, &names, &rule.target),
-                }
-            } else {
-                self.link(&rule.config, &names, &rule.target)
-            };
-            match link {
+            match self.replica(rule, &names) {
                 Ok(it) => instance.links.push(it),
                 Err(message) => instance.problems.push(BadInstance {
                     id: LinkId { container: container.name.clone(), dev: rule.sample.id.dev.clone() },
@@ -118,6 +110,33 @@ impl Network {
         let commands = self.commands.iter().filter(|it| it.target.is(container));
         instance.commands = commands.map(|it| it.command.filled(&names.vars())).collect();
         instance
+    }
+
+    /// The link of an entry for one replica. An entry with placeholders is another one for each, and checked as the files'
+    /// are. The error says why it cannot be.
+    fn replica(&self, rule: &LinkRule, names: &Names) -> Result<Link, String> {
+        if !rule.config.templated {
+            return self.link(&rule.config, names, &rule.target);
+        }
+        let (config, mut found) = LinkConfig::read(&rule.config.node, &self.sources, &names.vars());
+        if found.is_empty() {
+            found = check_link(self, &config);
+        }
+        let replica = |message: &str| format!("for replica {}: {message}", names.index);
+        if let Some(it) = found.first() {
+            return Err(replica(&it.message));
+        }
+        let link = self.link(&config, names, &rule.target)?;
+        // Only here is it known what those without a placeholder have counted up to.
+        let mut addrs = BTreeSet::new();
+        if let Some(it) = link.addrs.iter().find(|it| !addrs.insert(**it)) {
+            return Err(replica(&format!("address {it} is there twice")));
+        }
+        let mut ports = BTreeSet::new();
+        if let Some(it) = link.forwards.iter().find(|it| !ports.insert((it.outer, it.protocol))) {
+            return Err(replica(&format!("port {}/{} is forwarded twice", it.outer, it.protocol)));
+        }
+        Ok(link)
     }
 
     /// Does some entry name this container in full?
@@ -339,8 +358,64 @@ fn outer_name(names: &Names, target: &Target, dev: &IfName) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::config::{Input, Sources, load};
+    use crate::container::ContainerId;
+    use crate::network::{Defaults, resolve};
+
+    /// What the links ask of a replica of service `a`, or why they cannot.
+    fn replica(links: &str, index: u32) -> Vec<String> {
+        let mut sources = Sources::default();
+        let file = sources.add("net.yaml", links);
+        let (config, found) = load(&sources, &[Input::Network(file)], &BTreeMap::new());
+        assert_eq!(found, []);
+        let (network, found) = resolve(config, Arc::new(sources), Defaults::default());
+        assert_eq!(found, []);
+        let instance = network.instantiate(&Container {
+            id: ContainerId::new("7"),
+            name: format!("p-a-{index}"),
+            project: None,
+            working_dir: None,
+            service: Some("a".to_owned()),
+            index,
+        });
+        let addrs = |it: &Link| it.addrs.iter().map(|it| format!("{} {it}", index)).collect::<Vec<_>>();
+        let links = instance.links.iter().flat_map(addrs);
+        links.chain(instance.problems.iter().map(|it| it.message.clone())).collect()
+    }
+
+    #[test]
+    fn what_placeholders_make_of_an_entry_is_checked_for_each_replica() {
+        let same = "links: [{service: a, bridge: lan, ip: ['10.0.0.{{index}}0/24', 10.0.0.19/24]}]";
+        assert_eq!(replica(same, 1), ["1 10.0.0.10/24", "1 10.0.0.19/24"]);
+        assert_eq!(replica(same, 2), ["for replica 2: address 10.0.0.20/24 is there twice"]);
+        let port = "links: [{service: a, bridge: lan, ip: 10.0.0.1/24, forward: ['80{{index}}0:80/tcp', '8019:81/tcp']}]";
+        assert_eq!(replica(port, 1), ["1 10.0.0.1/24"]);
+        assert_eq!(replica(port, 2), ["for replica 2: port 8020/tcp is forwarded twice"]);
+        let patch = "links: [{service: a, bridge: 'b{{index}}', ip: 10.0.0.1/24, forward: '80:80/tcp'}]
+bridges: [{bridge: b2, mode: patch}]";
+        assert_eq!(replica(patch, 1), ["1 10.0.0.1/24"]);
+        assert_eq!(replica(patch, 2), ["for replica 2: `b2` is a patch, which has no ports to forward"]);
+    }
+
+    #[test]
+    fn the_greatest_number_of_a_replica_is_an_error_where_something_counts() {
+        let rest = "service: a, bridge: lan";
+        for (counts, expected) in [
+            ("ip: 10.0.0.1/24", "10.0.0.1/24 + 4294967294 leaves the network 10.0.0.0/24"),
+            ("ip: 'fd00::1/100'", "fd00::1/100 + 4294967294 leaves the network fd00::/100"),
+            (
+                "mac: '00:ff:ff:ff:ff:ff'",
+                "the lowest bit of the first byte marks a group address, which no interface can have",
+            ),
+            ("ip: 0.0.0.1/0, forward: '80:80/tcp'", "port 4294967374 is above 65535"),
+        ] {
+            let found = replica(&format!("links: [{{{rest}, {counts}}}]"), u32::MAX);
+            assert_eq!(found, [format!("replica {} cannot have it: {expected}", u32::MAX)]);
+        }
+    }
 
     fn names(id: &str) -> Names {
         let name = || String::from("n");

@@ -421,6 +421,7 @@ fn resolve_link(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<LinkRule> {
     let mut found = check_link(network, &config);
+    found.extend(check_repeats(&config));
     let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
     let target = target.map_err(|it| found.push(it)).ok();
     // What could not be read is told already.
@@ -439,8 +440,26 @@ fn resolve_link(
     Some(LinkRule { target, origin: network.sources.place(config.node.span), config, sample })
 }
 
+/// Refuses what a link has twice: as the first replica, for others count up.
+fn check_repeats(link: &LinkConfig) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut addrs = BTreeSet::new();
+    for ip in link.ip.iter().filter(|it| !addrs.insert(it.value)) {
+        let message = format!("address {} is there twice", ip.value);
+        found.push(Diagnostic::new(ip.span, message).help("leave out one of them"));
+    }
+    let mut forwards = BTreeMap::new();
+    for it in &link.forward {
+        if let Some(first) = forwards.insert((it.value.outer, it.value.protocol), it.span) {
+            let message = format!("port {}/{} is forwarded twice", it.value.outer, it.value.protocol);
+            found.push(Diagnostic::new(it.span, message).note(first, "the first"));
+        }
+    }
+    found
+}
+
 /// What each type of link has, needs and excludes.
-fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
+pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let kind = link.kind.as_ref().map_or(LinkType::Veth, |it| it.value);
     let a_kind = match kind {
@@ -519,16 +538,6 @@ fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
             );
         }
     }
-    let mut forwards = BTreeMap::new();
-    for it in &link.forward {
-        if let Some(first) = forwards.insert((it.value.outer, it.value.protocol), it.span) {
-            let message = format!("port {}/{} is forwarded twice", it.value.outer, it.value.protocol);
-            found.push(Diagnostic::new(it.span, message).note(first, "the first"));
-        }
-    }
-    let mut refuse = |span: Option<Span>, message: String, help: &str| {
-        found.extend(span.map(|span| Diagnostic::new(span, message).help(help)));
-    };
     if let Some(mode) = &link.mode {
         let names: Vec<&str> = if is_ipvlan {
             crate::device::IpvlanMode::NAMES.iter().map(|(name, _)| *name).collect()
@@ -552,10 +561,6 @@ fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
             format!("{a_kind} cannot have base {}", base.value),
             &format!("its base is {}", known.join(" or ")),
         );
-    }
-    let mut seen = BTreeSet::new();
-    for ip in link.ip.iter().filter(|it| !seen.insert(it.value)) {
-        refuse(Some(ip.span), format!("address {} is there twice", ip.value), "leave out one of them");
     }
     if kind == LinkType::Veth && link.base.as_ref().is_some_and(|it| it.value == Base::Host) {
         refuse(
