@@ -297,6 +297,25 @@ mod tests {
     }
 
     #[test]
+    fn interface_names_hold_no_pattern_control_character_or_byte_that_the_kernel_takes_for_a_space() {
+        for (bad, expected) in [
+            ("eth%d", "an interface name cannot hold '%'"),
+            ("a\u{1b}b", "an interface name cannot hold '\\u{1b}'"),
+            ("a\u{7f}", "an interface name cannot hold '\\u{7f}'"),
+            ("a\u{85}", "an interface name cannot hold '\\u{85}'"),
+            ("a\u{a0}b", "an interface name cannot hold '\\u{a0}'"),
+            ("a\u{2003}", "an interface name cannot hold '\\u{2003}'"),
+            // In UTF-8 the bytes c3 a0.
+            (
+                "voil\u{e0}",
+                "an interface name cannot hold the byte 0xa0, as `voil\u{e0}` does: the kernel takes it for a space",
+            ),
+        ] {
+            assert_eq!(bad.parse::<IfName>().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
     fn mac_is_checked_and_counts_over_byte_borders() {
         let mac: Mac = "00:0a:0b:0c:0d:ff".parse().unwrap();
         assert_eq!(mac.offset(1).unwrap().to_string(), "00:0a:0b:0c:0e:00");

@@ -101,6 +101,8 @@ fn links_of_every_type_are_valid() {
         r#"{"service": "a", "type": "ipvlan", "mode": "l3s", "outer-dev": "eth0", "x-note": [1]}"#,
         r#"{"service": "a", "type": "${TYPE}", "ip": "10.{{index}}.0.1/24", "bridge": "b", "mode": "$MODE"}"#,
         r#"{"service": "a", "bridge": "s1", "netem": ["delay 1ms"], "ethtool": "--offload rx off", "route": "default via 10.0.0.1"}"#,
+        r#"{"service": "a", "bridge": "s1", "required": true, "repair": "false"}"#,
+        r#"{"service": "a", "bridge": "s1", "required": "${ALL:-true}", "repair": false}"#,
     ] {
         let document: Value = serde_json::from_str(&format!(r#"{{"links": [{link}]}}"#)).unwrap();
         let errors: Vec<String> = network.iter_errors(&document).map(|it| it.to_string()).collect();
@@ -129,6 +131,11 @@ fn mistakes_are_invalid() {
         r#"{"links": [{"service": "a", "bridge": "s1", "ip": "10.0.0.1/33"}]}"#,
         r#"{"links": [{"service": "a", "bridge": "s1", "dev": "sixteen_bytes_ab"}]}"#,
         r#"{"links": [{"service": "a", "bridge": "s1", "dev": "a/b"}]}"#,
+        r#"{"links": [{"service": "a", "bridge": "s1", "dev": "eth%d"}]}"#,
+        r#"{"links": [{"service": "a", "bridge": "s1", "dev": "a\u00a0b"}]}"#,
+        r#"{"links": [{"service": "a", "bridge": "s1", "outer-dev": "a\u001bb"}]}"#,
+        r#"{"links": [{"service": "a", "bridge": "s1", "required": "yes"}]}"#,
+        r#"{"links": [{"service": "a", "bridge": "s1", "repair": 1}]}"#,
         r#"{"links": [{"service": "a", "bridge": "s1", "mtu": 67}]}"#,
         r#"{"links": [{"service": "a", "bridge": "s1", "mtu": 1500.5}]}"#,
         r#"{"links": [{"service": "a", "bridge": "s1", "mac": "01:00:00:00:00:01"}]}"#,
