@@ -334,7 +334,8 @@ fn hex(text: &str, digits: usize) -> String {
     all.get(all.len() - digits..).unwrap_or(&all).to_owned()
 }
 
-/// `<service>_<index>-<dev>` or `<container>-<dev>`; too long, `c<8 of the id>-<5 of dev>`.
+/// `<service>_<index>-<dev>` or `<container>-<dev>`; too long, `c<8 of the id>-<dev>`, of a `dev` longer than 5 bytes 2
+/// and 3 digits of a hash.
 fn outer_name(names: &Names, target: &Target, dev: &IfName) -> String {
     let name = match target {
         Target::Service(service) => format!("{service}_{}-{dev}", names.index),
