@@ -56,6 +56,8 @@ pub struct Config {
 pub struct ServiceConfig {
     /// Where it says `network_mode: host`.
     pub host_network: Option<Span>,
+    /// Where it asks for more than one replica.
+    pub several: Option<Span>,
 }
 
 /// An entry of `links:`.

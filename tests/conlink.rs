@@ -304,6 +304,54 @@ x-network:
 }
 
 #[test]
+fn one_outer_interface_for_several_replicas_is_refused() {
+    let compose = r#"services:
+  a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
+  b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
+  c: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: 'up-c{{index}}'}]}}
+  d: {image: i, scale: 2, x-network: {links: [{type: macvlan, outer-dev: eth0}]}}
+  e: {image: i, scale: 1, x-network: {links: [{bridge: lan, outer-dev: up-e}]}}
+  f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
+"#;
+    let more = "services: {e: {scale: 1}, g: {image: i, scale: 5}}\n\
+                x-network: {links: [{service: g, bridge: lan, outer-dev: up-g}]}\n";
+    let last = "services: {g: {scale: 1}}\n";
+    check(
+        &[("a.yaml", compose), ("b.yaml", more), ("c.yaml", last)],
+        &["check", "--compose-file", "a.yaml:b.yaml:c.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: every replica of `a` would have the outer interface `up-a`
+             --> a.yaml:2:72
+              |
+            2 |   a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
+              |                        - the service has more than one                 ^^^^
+              |
+              = help: write `{{index}}` into the name, or leave it out
+
+            error: every replica of `b` would have the outer interface `up-b`
+             --> a.yaml:3:97
+              |
+            3 |   b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
+              |                                    ------------- the service has more than one                  ^^^^^^^^^^^^^^^^
+              |
+              = help: write `{{index}}` into the name, or leave it out
+
+            error: two links have the outer interface `up-e`
+             --> a.yaml:7:62
+              |
+            6 |   e: {image: i, scale: 1, x-network: {links: [{bridge: lan, outer-dev: up-e}]}}
+              |                                                                        ---- the first
+            7 |   f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
+              |                                                              ^^^^
+
+            error: 3 mistakes in the configuration
+        "#]],
+    );
+}
+
+#[test]
 fn a_link_without_a_mode_sets_the_mode_of_its_parent_too() {
     let net = r#"links:
   - {service: a, type: ipvlan, outer-dev: eth0, mode: l2}

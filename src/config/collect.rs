@@ -7,7 +7,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::interpolate::{Env, interpolate};
 use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, settle};
 use crate::config::source::{FileId, Sources, Span};
-use crate::config::yaml::{self, Key, Node, Value};
+use crate::config::yaml::{self, Key, Node, Value, integer};
 
 /// A file to read, and as what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,26 @@ impl Services {
 
     fn add(&mut self, name: &str, service: &Node, env: &Env, sources: &Sources) {
         let known = self.by_name.entry(name.to_owned()).or_default();
-        let Some(mut mode) = service.get("network_mode").cloned() else { return };
-        // What is wrong with it is for compose to tell.
-        interpolate(&mut mode, env, sources, &mut Vec::new(), &mut Vec::new());
-        let is_host = matches!(&mode.value, Value::Text(text) if text == "host") && !is_reset(&mode);
-        known.host_network = is_host.then_some(mode.span);
+        // What is wrong with a value is for compose to tell.
+        let given = |node: Option<&Node>| {
+            let mut node = node?.clone();
+            interpolate(&mut node, env, sources, &mut Vec::new(), &mut Vec::new());
+            Some(node)
+        };
+        if let Some(mode) = given(service.get("network_mode")) {
+            let is_host = matches!(&mode.value, Value::Text(text) if text == "host") && !is_reset(&mode);
+            known.host_network = is_host.then_some(mode.span);
+        }
+        let replicas = service.get("deploy").and_then(|it| it.get("replicas"));
+        if let Some(count) = given(service.get("scale").or(replicas)) {
+            let number = match &count.value {
+                Value::Int(it) => Some(*it),
+                Value::Text(it) => integer(it),
+                _ => None,
+            };
+            let is_several = number.is_some_and(|it| it > 1) && !is_reset(&count);
+            known.several = is_several.then_some(count.span);
+        }
     }
 }
 

@@ -275,12 +275,21 @@ impl Network {
 }
 
 /// Does the value of `key`, or the `at`th of several, say by a `{{placeholder}}` how replicas differ?
-fn has_placeholder(config: &LinkConfig, key: &str, at: usize) -> bool {
+pub(super) fn has_placeholder(config: &LinkConfig, key: &str, at: usize) -> bool {
     let value = match config.node.get(key) {
         Some(Node { value: Value::List(items), .. }) => items.get(at),
         value => value,
     };
     matches!(value.map(|it| &it.value), Some(Value::Text(text)) if text.contains("{{"))
+}
+
+/// Does the text of `key` hold a placeholder that is another for each replica of one service?
+pub(super) fn differs_by_replica(config: &LinkConfig, key: &str) -> bool {
+    let text = match config.node.get(key).map(|it| &it.value) {
+        Some(Value::Text(it)) => it.as_str(),
+        _ => return false,
+    };
+    ["index", "container"].iter().any(|name| text.contains(&format!("{{{{{name}}}}}")))
 }
 
 impl Command {

@@ -9,7 +9,7 @@ use crate::config::{
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
 use crate::device::BridgeOptions;
-use crate::network::instantiate::Names;
+use crate::network::instantiate::{Names, differs_by_replica, has_placeholder};
 use crate::network::{
     Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
 };
@@ -96,7 +96,8 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     (network, diagnostics)
 }
 
-/// Refuses what names no service of the compose files, and what would take the host's own way out.
+/// Refuses what names no service of the compose files, what several replicas cannot all have, and what would take the
+/// host's own way out.
 fn check_services(
     services: Option<&BTreeMap<String, ServiceConfig>>,
     links: &[LinkConfig],
@@ -115,8 +116,21 @@ fn check_services(
         diagnostics.push(Diagnostic::new(service.span, message).help(help));
     }
     for link in links {
-        let service = link.service.as_ref().and_then(|it| services.get(&it.value));
-        let Some(host) = service.and_then(|it| it.host_network) else { continue };
+        let Some(name) = &link.service else { continue };
+        let Some(service) = services.get(&name.value) else { continue };
+        if let (Some(several), Some(outer)) = (service.several, &link.outer_dev)
+            && is_veth(link)
+            && !differs_by_replica(link, "outer-dev")
+        {
+            let message =
+                format!("every replica of `{}` would have the outer interface `{}`", name.value, outer.value);
+            diagnostics.push(
+                Diagnostic::new(outer.span, message)
+                    .note(several, "the service has more than one")
+                    .help("write `{{index}}` into the name, or leave it out"),
+            );
+        }
+        let Some(host) = service.host_network else { continue };
         for route in link.route.iter().filter(|it| it.value.dst.prefix() == 0 && it.value.is_in_main()) {
             diagnostics.push(
                 Diagnostic::new(route.span, "this would be a default route of the host")
@@ -374,15 +388,17 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
     let mut routes = BTreeMap::new();
     for rule in &network.links {
         let LinkRule { config, sample, target, .. } = rule;
-        if config.templated {
-            // Replicas may differ in anything.
-            continue;
-        }
+        // Every service has a first replica; which one a container is, its name alone does not tell.
         if let (LinkKind::Veth { place, outer, .. }, Some(given)) = (&sample.kind, &config.outer_dev)
+            && (matches!(target, Target::Service(_)) || !has_placeholder(config, "outer-dev", 0))
             && let Some(first) = outers.insert((*place, outer), given.span)
         {
             let message = format!("two links have the outer interface `{outer}`");
             diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
+        }
+        if config.templated {
+            // Replicas may differ in anything else.
+            continue;
         }
         if let LinkKind::Ipvlan { place, parent, .. } | LinkKind::Ipvtap { place, parent, .. } = &sample.kind
         {
