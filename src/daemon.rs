@@ -16,12 +16,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::api::{Health, Request, Status};
 use crate::container::{Container, ContainerId};
-use crate::daemon::serve::Request;
+use crate::daemon::serve::Asking;
 use crate::docker::Engine;
 use crate::kernel::Kernel;
 use crate::network::{Command, Network};
@@ -97,7 +97,7 @@ enum Message {
         ticket: u64,
         found: Option<(Container, File)>,
     },
-    Request(serve::Request),
+    Request(Asking),
 }
 
 /// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
@@ -126,7 +126,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         stopping: false,
         is_ending: false,
         exit: None,
-        published: watch::Sender::new(Rc::new(Value::Null)),
+        published: watch::Sender::new(Rc::new(None)),
         published_at: None,
         publish_at: None,
         keeper: None,
@@ -232,7 +232,7 @@ struct Daemon {
     is_ending: bool,
     exit: Option<u8>,
     /// The status that those who watch were told last.
-    published: watch::Sender<Rc<Value>>,
+    published: watch::Sender<Rc<Option<Status>>>,
     published_at: Option<Instant>,
     /// When they are told the next one, if it is another.
     publish_at: Option<Instant>,
@@ -259,6 +259,10 @@ impl Daemon {
         match message {
             Message::Event(event) | Message::Worked(Worked::Event(event)) => events.push_back(event),
             Message::Worked(Worked::Switch(_) | Worked::SwitchStopped(_)) => {}
+            Message::Worked(Worked::Diff(mut diff, connection)) => {
+                diff.add_errors(self.status().problems().into_iter().cloned());
+                connection.reply(&diff);
+            }
             Message::Inspected { engine, id, ticket, found } => {
                 events.extend(self.attach(engine, id, ticket, found));
             }
@@ -282,27 +286,33 @@ impl Daemon {
     }
 
     /// Answers what a client asks for.
-    fn answer(&mut self, request: Request) {
-        let Request { name, body, connection, .. } = request;
-        match name.as_str() {
+    fn answer(&mut self, asking: Asking) {
+        let Asking { request, connection, .. } = asking;
+        match request {
             _ if self.exit.is_some() => connection.refuse(LAB_ENDS),
-            "status" => connection.reply(&self.status().to_json()),
-            "watch" => {
+            Request::Status => connection.reply(&self.status()),
+            Request::Watch => {
                 // Else what was told last is as new as those who watch can have it.
                 if self.published.receiver_count() == 0 {
                     self.publish();
                 }
                 connection.follow(self.published.subscribe());
             }
-            _ if self.keeper.is_some() => self.answer_for_lab(&name, &body, connection),
-            _ => connection.refuse(&format!("there is no request `{name}`, but `status` and `watch`")),
+            Request::Diff => {
+                let status = self.status();
+                if !status.listening || status.state == Health::Working {
+                    return connection.refuse("not everything has been checked yet");
+                }
+                self.worker.push(Work::Diff(self.reconciler.whole(), connection));
+            }
+            request => self.answer_for_lab(request, connection),
         }
     }
 
     /// Tells those who watch how all is, unless they know.
     fn publish(&mut self) {
         self.publish_at = None;
-        let status = self.status().to_json();
+        let status = Some(self.status());
         if **self.published.borrow() != status {
             self.published.send_replace(Rc::new(status));
             self.published_at = Some(Instant::now());

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Settings of a linux bridge; what is None is left to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeOptions {
@@ -74,8 +77,43 @@ impl fmt::Display for IpvlanMode {
     }
 }
 
+/// How a bridge carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BridgeMode {
+    /// The kernel's own bridge.
+    Linux,
+    /// A bridge of Open vSwitch.
+    Ovs,
+    /// No bridge at all: two ends joined at layer 1.
+    Patch,
+}
+
+impl fmt::Display for BridgeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// Where an outer end, a bridge or a parent interface lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// Where the engine keeps its bridges.
+    Engine,
+    /// The network namespace of PID 1.
+    Host,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// How a tunnel wraps frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum TunnelKind {
     Geneve,
     Vxlan,
@@ -94,10 +132,7 @@ impl TunnelKind {
 
 impl fmt::Display for TunnelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Geneve => "geneve",
-            Self::Vxlan => "vxlan",
-        })
+        self.serialize(f)
     }
 }
 

@@ -16,6 +16,7 @@
 //! API, and may change with any version.
 
 pub mod addr;
+pub mod api;
 pub mod compose;
 pub mod config;
 pub mod container;

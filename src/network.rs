@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::addr::{Cidr, IfName, Mac};
 pub use crate::config::Forward;
 use crate::config::{CommandConfig, LinkConfig, Node, Sources};
-pub use crate::device::TunnelKind;
+pub use crate::device::{BridgeMode, Place, TunnelKind};
 use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
@@ -106,36 +106,6 @@ pub struct Bridge {
     pub place: Place,
     /// Does `--show-config` name it? The reference tool leaves out bridges that tunnels alone mention.
     pub shown: bool,
-}
-
-/// How a bridge carries frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BridgeMode {
-    /// The kernel's own bridge.
-    Linux,
-    /// A bridge of Open vSwitch.
-    Ovs,
-    /// No bridge at all: two ends joined at layer 1.
-    Patch,
-}
-
-impl fmt::Display for BridgeMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Linux => "linux",
-            Self::Ovs => "ovs",
-            Self::Patch => "patch",
-        })
-    }
-}
-
-/// Where an outer end, a bridge or a parent interface lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// Where the engine keeps its bridges.
-    Engine,
-    /// The network namespace of PID 1.
-    Host,
 }
 
 /// A tunnel to another host, joined to a bridge.

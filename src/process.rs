@@ -6,6 +6,7 @@ mod foreground;
 mod handed_on;
 pub mod node;
 mod program;
+pub mod rights;
 
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;

@@ -8,11 +8,11 @@
 
 mod notice;
 mod state;
-mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::api::Problem;
 use crate::container::{Container, ContainerId};
 use crate::network::{BadInstance, Command};
 use crate::plan::{Desired, Subject};
@@ -20,10 +20,6 @@ use crate::plan::{Desired, Subject};
 pub use crate::plan::{Failure, Names, News, Outcome};
 pub use notice::Notice;
 pub use state::Reconciler;
-pub use status::{
-    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, ProcessStatus, Served,
-    Status, TunnelStatus,
-};
 
 /// A container engine that we listen to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -215,6 +211,17 @@ impl Standing {
             self.retry_at = Some(now + back_off(self.tries));
         }
         self.tries += 1;
+    }
+}
+
+impl From<&Failure> for Problem {
+    fn from(it: &Failure) -> Self {
+        Self {
+            subject: it.subject.to_string(),
+            message: it.message.clone(),
+            help: it.help.clone(),
+            origin: it.origin.clone(),
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::kernel::{Error, Kernel};
 use crate::plan::{
-    Change, Desired, Failure, Group, Look, Ns, Observed, Outcome, Plan, Scope, Step, Subject, plan, undo,
+    Change, Desired, Drift, Failure, Group, Look, Ns, Observed, Outcome, Plan, Scope, Step, Subject, plan,
+    undo,
 };
 
 /// Plans until there is nothing left to do. One more than it should take: an address that goes may take others of its
@@ -57,6 +58,18 @@ impl World for Kernel {
 pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Box<Failure>> {
     let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
     Ok(plan(desired, &observed))
+}
+
+/// How the world differs from what is desired: what of [`Desired::settled`] somebody else changed, and the plan that
+/// [`converge`] would begin with.
+///
+/// # Errors
+/// What could not be looked at.
+pub fn diff(world: &mut impl World, desired: &Desired) -> Result<(Drift, Plan), Box<Failure>> {
+    let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
+    let mut plan = plan(desired, &observed);
+    let drift = plan.take_drift(&desired.settled, &observed);
+    Ok((drift, plan))
 }
 
 /// Makes the world hold what is desired.

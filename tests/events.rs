@@ -28,12 +28,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conlink::addr::IfName;
+use conlink::api::Problem;
 use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
 use conlink::kernel;
 use conlink::network::{Defaults, Network, resolve};
 use conlink::plan::{Look, Ns, Observed, ObservedAddr, Step};
-use conlink::reconcile::{Effect, EngineId, Event, Failure, Found, News, Own, Reconciler, Unreachable};
+use conlink::reconcile::{Effect, EngineId, Event, Found, News, Own, Reconciler, Unreachable};
 use conlink::wire::{self, World};
 
 use crate::model::{BRIDGES, HOST, Model};
@@ -190,7 +191,7 @@ impl<'a> Play<'a> {
             ["show"] => self.show(),
             ["status"] => self.status(),
             ["json"] => {
-                let json = self.reconciler.as_ref().unwrap().status().to_json();
+                let json = self.reconciler.as_ref().unwrap().status();
                 writeln!(self.out, "{}", serde_json::to_string_pretty(&json).unwrap()).unwrap();
             }
             _ => panic!("no command {words:?}"),
@@ -293,8 +294,8 @@ impl<'a> Play<'a> {
         let status = self.reconciler.as_ref().unwrap().status();
         let mut lines =
             vec![format!("{}{}", status.state, if status.listening { ", listening" } else { "" })];
-        let errors = |errors: &[Failure]| -> Vec<String> {
-            let error = |it: &Failure| {
+        let errors = |errors: &[Problem]| -> Vec<String> {
+            let error = |it: &Problem| {
                 let origin = it.origin.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
                 format!("      {}: {}{origin}", it.subject, it.message)
             };

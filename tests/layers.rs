@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("route", &["addr", "words"]),
     ("netem", &["words"]),
     ("ethtool", &["words"]),
+    ("api", &["device"]),
     ("config", &["addr", "device", "words", "nat", "route", "netem", "ethtool"]),
     ("compose", &["config"]),
     ("deps", &["words"]),
@@ -22,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
     ("dot", &["addr", "container", "network"]),
-    ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
+    ("reconcile", &["addr", "api", "container", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
     ("process", &[]),
     ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),
@@ -31,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "addr",
+            "api",
             "container",
             "network",
             "plan",
@@ -46,6 +48,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "tools",
         &[
+            "api",
+            "device",
             "config",
             "compose",
             "network",
@@ -73,6 +77,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.
 const PURE: &[&str] = &[
     "addr",
+    "api",
     "container",
     "device",
     "words",

@@ -13,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::support::{Run, conlink, run, skip};
 
 /// A folder that stands for `$XDG_RUNTIME_DIR`, with labs on paper in it.
@@ -66,11 +68,19 @@ impl Labs {
 
 /// A status with one node in that state; its link is in the one after it.
 fn lab(name: &str, state: &str, link: &str) -> String {
-    let error = r#"{"subject":"link h1:eth0","message":"add veth eth0: File exists","help":"somebody made it","origin":"c.yaml:3:7"}"#;
-    let errors = if link == "failed" { error } else { "" };
-    format!(
-        r#"{{"version":1,"kind":"lab","project":"{name}","state":"{state}","listening":true,"engines":[],"bridges":[],"tunnels":[],"nodes":[{{"name":"h1","state":"{state}","links":[{{"dev":"eth0","type":"veth","bridge":"lan","mode":"linux","addresses":["10.0.0.1/24"],"state":"{link}","errors":[{errors}]}}],"errors":[],"process":{{"state":"running","restarts":0}}}}],"errors":[]}}"#
-    ) + "\n"
+    let error = json!({"subject": "link h1:eth0", "message": "add veth eth0: File exists", "help": "somebody made it",
+        "origin": "c.yaml:3:7"});
+    let errors = if link == "failed" { vec![error] } else { Vec::new() };
+    let link = json!({"dev": "eth0", "type": "veth", "bridge": "lan", "outer": "h1-eth0", "parent": null, "vlanid": null,
+        "mode": "linux", "place": "engine", "mac": null, "mtu": 1500, "addresses": ["10.0.0.1/24"], "state": link,
+        "origin": "c.yaml:2:5", "drift": [], "errors": errors});
+    let process = json!({"name": "h1", "state": "running", "pid": 7, "exit_code": null, "restarts": 0, "health": null,
+        "command": ["sh"], "notes": [], "log": "/log"});
+    let node = json!({"name": "h1", "service": "h1", "index": 1, "engine": "lab", "id": "h1", "state": state,
+        "links": [link], "errors": [], "process": process});
+    let status = json!({"version": 1, "kind": "lab", "project": name, "state": state, "listening": true, "engines": [],
+        "bridges": [], "tunnels": [], "nodes": [node], "errors": []});
+    format!("{status}\n")
 }
 
 const ROWS: &str = "\
@@ -123,8 +133,13 @@ fn one_that_does_not_answer_is_told_from_one_that_is_not_there() {
     let killed = format!("error: lab `st-killed` does not run: nobody listens on {}\n", socket("st-killed"));
     for (name, answer, expected) in [
         ("st-error", "{\"error\":\"there is no request `status`\"}\n", "there is no request `status`"),
-        ("st-end", "\n", "read the answer: EOF while parsing a value at line 2 column 0"),
-        ("st-junk", "junk\n", "read the answer: expected value at line 1 column 1"),
+        ("st-end", "\n", "the answer is not JSON: EOF while parsing a value at line 1 column 0"),
+        ("st-junk", "junk\n", "the answer is not JSON: expected value at line 1 column 1"),
+        (
+            "st-other",
+            "{\"version\":2}\n",
+            "the answer is not understood; is the other side of another version? missing field `kind` at line 1 column 13",
+        ),
     ] {
         labs.add(name, answer);
         let stderr = format!("error: ask lab `{name}`: {expected}\n");
@@ -139,7 +154,10 @@ fn one_that_does_not_answer_is_told_from_one_that_is_not_there() {
         let run = labs.run(&[command, "st-none"]);
         let begin = "error: no engine and no lab `st-none` runs here: there is no /run/conlink/st-none.sock; there is ";
         assert!(run.code == 1 && run.stderr.starts_with(begin), "{run:?}");
-        assert!(run.stderr.contains("lab `st-error`, lab `st-junk`, lab `st-killed`"), "{run:?}");
+        assert!(
+            run.stderr.contains("lab `st-error`, lab `st-junk`, lab `st-killed`, lab `st-other`"),
+            "{run:?}"
+        );
     }
     // A name is no way to other folders.
     assert!(labs.run(&["status", "../../x"]).stderr.contains("there is no /run/conlink/.._.._x.sock"));

@@ -1,16 +1,20 @@
 //! A lab in the loop: its nodes take the place of an engine's containers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Context;
-use serde_json::{Value, json};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::api::{
+    Accepted, Apply, Ending, Entrance, EntranceUser, FoundNode, Health, NodeState, NodeStatus, Nodes,
+    Problem, ProcessStatus, Request, Served, Status,
+};
 use crate::container::ContainerId;
 use crate::daemon::Daemon;
 use crate::daemon::serve::Connection;
@@ -19,9 +23,7 @@ use crate::lab::{Changed, Lab, Wanted};
 use crate::network::{Command, Network};
 use crate::plan::Subject;
 use crate::process::node;
-use crate::reconcile::{
-    EngineId, Event, Failure, Health, NodeState, NodeStatus, ProcessStatus, Served, Status,
-};
+use crate::reconcile::{EngineId, Event};
 use crate::service::{self, Node};
 
 /// What the loop of a lab runs with beyond that of an engine.
@@ -40,7 +42,7 @@ pub struct Keeping {
 pub const LAB_ENDS: &str = "it is ending";
 
 /// Turns a request into what there is to be; the error is for whoever asks.
-pub type Read = fn(&serde_json::Value, &Lab) -> anyhow::Result<Asked>;
+pub type Read = fn(&Apply, &Lab) -> anyhow::Result<Asked>;
 
 /// What there is to be.
 #[derive(Debug)]
@@ -163,7 +165,7 @@ impl Daemon {
         }
         if !keeper.waiting.is_empty() && keeper.lab.is_settled() && reconciler.health() != Health::Working {
             let waiting = std::mem::take(&mut keeper.waiting);
-            let status = self.status().to_json();
+            let status = self.status();
             waiting.into_iter().for_each(|it| it.reply(&status));
         }
         let keeper = self.keeper.as_mut()?;
@@ -191,7 +193,7 @@ impl Daemon {
     }
 
     /// Makes the lab what a request asks for. The error is for whoever asks; then nothing has changed.
-    pub(super) fn reshape(&mut self, request: &serde_json::Value) -> anyhow::Result<()> {
+    pub(super) fn reshape(&mut self, request: &Apply) -> anyhow::Result<()> {
         let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is no lab") };
         anyhow::ensure!(!keeper.ending, LAB_ENDS);
         let asked = (keeper.read)(request, &keeper.lab)?;
@@ -214,11 +216,14 @@ impl Daemon {
     }
 
     /// Answers a request that a lab alone has an answer to.
-    pub(super) fn answer_for_lab(&mut self, name: &str, body: &Value, connection: Connection) {
-        match name {
-            "apply" => match self.reshape(body) {
+    pub(super) fn answer_for_lab(&mut self, request: Request, connection: Connection) {
+        if self.keeper.is_none() {
+            return connection.refuse("only a lab answers that, and this is an engine");
+        }
+        match request {
+            Request::Apply(apply) => match self.reshape(&apply) {
                 Ok(()) => {
-                    connection.announce(&json!({"accepted": true}));
+                    connection.announce(&Accepted { accepted: true });
                     if let Some(keeper) = &mut self.keeper {
                         // Whoever went away makes room.
                         keeper.waiting.retain(Connection::is_open);
@@ -227,56 +232,55 @@ impl Daemon {
                 }
                 Err(error) => connection.refuse(&format!("{error:#}")),
             },
-            "down" => {
+            Request::Down => {
                 self.end_lab();
                 let time = self.keeper.as_ref().map(|it| it.lab.time_to_end(Instant::now()));
-                connection.reply(&json!({"seconds": time.unwrap_or_default().as_secs_f64()}));
+                connection.reply(&Ending { seconds: time.unwrap_or_default().as_secs_f64() });
             }
-            "find" => connection.answer(self.find_nodes(body)),
-            "enter" => match self.way_into(body) {
+            Request::Find { nodes } => connection.answer(self.find_nodes(&nodes)),
+            Request::Enter { node } => match self.way_into(node.as_deref()) {
                 Ok((answer, file)) => connection.reply_with_file(&answer, file),
-                Err(error) => connection.refuse(&error.to_string()),
+                Err(error) => connection.refuse(&format!("{error:#}")),
             },
-            _ => connection.refuse(&format!(
-                "there is no request `{name}`, but `status`, `watch`, `apply`, `down`, `find` and `enter`"
-            )),
+            // Answered before.
+            Request::Status | Request::Watch | Request::Diff => {}
         }
     }
 
     /// Nodes by what people call them, all of them where none is named: names, logs and addresses.
-    fn find_nodes(&self, body: &Value) -> anyhow::Result<Value> {
+    fn find_nodes(&self, words: &[String]) -> anyhow::Result<Nodes> {
         let keeper = self.keeper.as_ref().context("this is no lab")?;
         let all = keeper.lab.nodes();
-        let words = body.get("nodes").and_then(Value::as_array).cloned().unwrap_or_default();
         let mut found: Vec<&Node> = Vec::new();
-        for word in &words {
-            found.push(service::find(&all, word.as_str().context("a node's name is a string")?)?);
+        for word in words {
+            found.push(service::find(&all, word)?);
         }
         if words.is_empty() {
             found = all.iter().collect();
         }
-        let status = self.reconciler.status();
-        let node = |it: &&Node| {
-            let links = status.nodes.iter().find(|node| node.name == it.name).map(|it| it.links.as_slice());
-            let addrs = links.unwrap_or_default().iter().flat_map(|it| &it.addrs);
-            json!({
-                "name": it.short,
-                "container": it.name,
-                "log": keeper.lab.log(&it.name),
-                "addresses": addrs.map(|it| it.addr().to_string()).collect::<Vec<_>>(),
-            })
+        let node = |it: &Node| FoundNode {
+            name: it.short.clone(),
+            container: it.name.clone(),
+            log: keeper.lab.log(&it.name),
+            addresses: self.reconciler.addresses(&it.name),
         };
-        Ok(json!({ "nodes": found.iter().map(node).collect::<Vec<_>>() }))
+        Ok(Nodes { nodes: found.into_iter().map(node).collect() })
     }
 
     /// The process whose namespaces are a node's, or those of the bridges, and what a program there is to have.
-    fn way_into(&self, body: &Value) -> anyhow::Result<(Value, OwnedFd)> {
+    fn way_into(&self, node: Option<&str>) -> anyhow::Result<(Entrance, OwnedFd)> {
         let keeper = self.keeper.as_ref().context("this is no lab")?;
         let user_namespace = std::fs::read_link("/proc/self/ns/user").context("tell the user namespace")?;
         let user_namespace = user_namespace.display().to_string();
-        let Some(word) = body.get("node").and_then(Value::as_str) else {
+        let Some(word) = node else {
             let own = node::pidfd(i32::try_from(std::process::id())?).context("open the keeper itself")?;
-            let answer = json!({"name": "the bridges", "user_namespace": user_namespace});
+            let answer = Entrance {
+                name: "the bridges".to_owned(),
+                env: BTreeMap::new(),
+                folder: PathBuf::new(),
+                user: None,
+                user_namespace,
+            };
             return Ok((answer, own));
         };
         let all = keeper.lab.nodes();
@@ -286,15 +290,14 @@ impl Daemon {
             let state = life.as_ref().map_or("gone", |it| it.state);
             anyhow::bail!("node {} does not run: it is {state}", found.short);
         };
-        let env = setup.env.iter().map(|(name, value)| (name.clone(), json!(value)));
-        let user = setup.user.as_ref().map(|it| json!({"uid": it.uid, "gid": it.gid, "groups": it.groups}));
-        let answer = json!({
-            "name": found.short,
-            "env": env.collect::<serde_json::Map<String, Value>>(),
-            "folder": setup.folder,
-            "user": user,
-            "user_namespace": user_namespace,
-        });
+        let user = setup.user.as_ref();
+        let answer = Entrance {
+            name: found.short.clone(),
+            env: setup.env.iter().cloned().collect(),
+            folder: setup.folder.clone(),
+            user: user.map(|it| EntranceUser { uid: it.uid, gid: it.gid, groups: it.groups.clone() }),
+            user_namespace,
+        };
         Ok((answer, pidfd.try_clone_to_owned()?))
     }
 
@@ -342,8 +345,8 @@ impl Daemon {
                     name: container.name.clone(),
                     service: container.service,
                     index: container.index,
-                    engine: EngineId::Lab,
-                    id: container.id,
+                    engine: EngineId::Lab.to_string(),
+                    id: container.id.as_str().to_owned(),
                     state: match life.state {
                         "running" | "stopping" => NodeState::Connected,
                         "waiting" => NodeState::Working,
@@ -355,12 +358,11 @@ impl Daemon {
                 },
             };
             if let Some(why) = &life.error {
-                node.errors.push(Failure {
-                    subject: Subject::Container(node.name.clone()),
+                node.errors.push(Problem {
+                    subject: Subject::Container(node.name.clone()).to_string(),
                     message: why.clone(),
                     help: None,
                     origin: None,
-                    is_final: true,
                 });
                 status.state = Health::Failing;
             }

@@ -8,21 +8,23 @@ mod socket;
 mod tests;
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::api::{Frames, Refusal, Request, frame};
 use crate::daemon::Message;
+use crate::process::rights;
 
 use socket::Name;
 
@@ -49,14 +51,11 @@ pub(super) struct Server {
     _name: Name,
 }
 
-/// What a client asks for.
+/// A client that asks for something.
 #[derive(Debug)]
-pub(super) struct Request {
-    /// The value of `request`.
-    pub(super) name: String,
-    /// The whole object.
-    pub(super) body: Value,
-    /// What was sent along by SCM_RIGHTS (unix(7)).
+pub(super) struct Asking {
+    pub(super) request: Request,
+    /// What was sent along.
     #[cfg_attr(not(test), expect(dead_code, reason = "no request takes files yet"))]
     pub(super) files: Vec<OwnedFd>,
     pub(super) connection: Connection,
@@ -129,57 +128,44 @@ async fn hear(
         Err(_) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
     };
     let Ok(permit) = answered.try_acquire_owned() else {
-        let _ = stream.try_write(&self::line(&refusal("too many requests are being answered")));
+        let _ = stream.try_write(&frame(&refusal("too many requests are being answered")));
         return;
     };
     let connection = Connection { stream, watchers, _permit: permit };
-    match line.and_then(|it| parse(&it)) {
-        Ok((name, body)) => drop(sender.send(Message::Request(Request { name, body, files, connection }))),
+    match line.and_then(|it| Request::read(&it)) {
+        Ok(request) => drop(sender.send(Message::Request(Asking { request, files, connection }))),
         Err(message) => connection.refuse(&message),
     }
 }
 
 /// Reads up to the end of a line, or of all; None when there is nothing before that.
 async fn read_line(stream: &UnixStream, files: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
+    let mut frames = Frames::new(LONGEST);
     let mut part = [0; 4096];
     loop {
         stream.readable().await?;
-        let count = match stream.try_io(Interest::READABLE, || socket::receive(stream, &mut part, files)) {
-            Ok(0) => return Ok((!line.is_empty()).then_some(line)),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        };
+        let (count, more) =
+            match stream.try_io(Interest::READABLE, || rights::receive(stream, &mut part, false)) {
+                Ok((0, _)) => return Ok(Some(frames.rest()).filter(|it| !it.is_empty())),
+                Ok(it) => it,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+        files.extend(more);
         if files.len() > DESCRIPTORS {
             return Err(io::Error::other(format!("a request comes with at most {DESCRIPTORS} files")));
         }
-        let part = part.get(..count).unwrap_or_default();
-        let end = part.iter().position(|it| *it == b'\n');
-        line.extend_from_slice(part.get(..end.unwrap_or(count)).unwrap_or_default());
-        if line.len() > LONGEST {
-            return Err(io::Error::other(format!("a request is one line of at most {LONGEST} bytes")));
-        }
-        if end.is_some() {
+        frames.push(part.get(..count).unwrap_or_default());
+        if let Some(line) = frames.next_line().map_err(|it| io::Error::other(format!("a request: {it}")))? {
             return Ok(Some(line));
         }
     }
 }
 
-/// The name of a request and the whole of it, or what is wrong with it.
-fn parse(line: &[u8]) -> Result<(String, Value), String> {
-    let body: Value =
-        serde_json::from_slice(line).map_err(|error| format!("the request is no JSON: {error}"))?;
-    match body.get("request") {
-        Some(Value::String(name)) => Ok((name.clone(), body)),
-        _ => Err(r#"a request is an object with its name, like {"request":"status"}"#.to_owned()),
-    }
-}
-
 impl Connection {
     /// Answers with one line.
-    pub(super) fn reply(self, answer: &Value) {
-        let line = line(answer);
+    pub(super) fn reply(self, answer: &impl Serialize) {
+        let line = frame(answer);
         tokio::task::spawn_local(async move {
             // The whole of it: the permit too is to be given back only then.
             let connection = self;
@@ -195,27 +181,28 @@ impl Connection {
     }
 
     /// Sends a short line ahead of the answer: nothing waits on a new connection.
-    pub(super) fn announce(&self, line: &Value) {
-        if let Err(error) = self.stream.try_write(&self::line(line)) {
+    pub(super) fn announce(&self, line: &impl Serialize) {
+        if let Err(error) = self.stream.try_write(&frame(line)) {
             log::debug!("answer a request: {error}");
         }
     }
 
     /// Answers with one line, be it an error.
-    pub(super) fn answer(self, answer: anyhow::Result<Value>) {
+    pub(super) fn answer(self, answer: anyhow::Result<impl Serialize>) {
         match answer {
             Ok(it) => self.reply(&it),
             Err(error) => self.refuse(&format!("{error:#}")),
         }
     }
 
-    /// Answers with one line, and a file that comes with its first byte (SCM_RIGHTS, unix(7)).
-    pub(super) fn reply_with_file(self, answer: &Value, file: OwnedFd) {
-        let line = line(answer);
+    /// Answers with one line, and a file that comes with its first byte.
+    pub(super) fn reply_with_file(self, answer: &impl Serialize, file: OwnedFd) {
+        let line = frame(answer);
         tokio::task::spawn_local(async move {
             let connection = self;
             let stream = &connection.stream;
-            let send = || socket::send_with(stream, line.get(..1).unwrap_or_default(), &file);
+            let first = [IoSlice::new(line.get(..1).unwrap_or_default())];
+            let send = || rights::send(stream, &first, &[file.as_fd()], false);
             let sent = async {
                 loop {
                     stream.writable().await?;
@@ -243,14 +230,14 @@ impl Connection {
 
     /// Answers with the value that there is, and with each one that replaces it, until the client goes. Who reads
     /// slowly misses those that were replaced meanwhile.
-    pub(super) fn follow(self, mut values: watch::Receiver<Rc<Value>>) {
+    pub(super) fn follow<T: Serialize + 'static>(self, mut values: watch::Receiver<Rc<T>>) {
         let Ok(share) = self.watchers.clone().try_acquire_owned() else {
             return self.refuse(&format!("{WATCHERS} clients are watching already"));
         };
         tokio::task::spawn_local(async move {
             let (connection, _share) = (self, share);
             loop {
-                let line = line(&values.borrow_and_update().clone());
+                let line = frame(&**values.borrow_and_update());
                 if write(&connection.stream, &line).await.is_err() {
                     return;
                 }
@@ -263,14 +250,8 @@ impl Connection {
     }
 }
 
-fn refusal(message: &str) -> Value {
-    json!({ "error": message })
-}
-
-fn line(value: &Value) -> Vec<u8> {
-    let mut line = value.to_string().into_bytes();
-    line.push(b'\n');
-    line
+fn refusal(message: &str) -> Refusal {
+    Refusal { error: message.to_owned() }
 }
 
 async fn write(stream: &UnixStream, line: &[u8]) -> io::Result<()> {

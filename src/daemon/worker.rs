@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use crate::api::{Diff, Difference, DifferenceKind, Problem};
 use crate::container::{Container, ContainerId};
+use crate::daemon::serve::Connection;
 use crate::daemon::{Message, Mode, Print};
 use crate::kernel::{self, Kernel};
 use crate::plan::{Failure, Ns, Outcome, Subject};
@@ -24,6 +26,8 @@ pub(super) enum Work {
     /// Let go of it.
     Detach(ContainerId),
     Converge(Box<Job>),
+    /// Look at how the kernel differs from all of these, for whoever asked.
+    Diff(Vec<Job>, Connection),
     /// Tell what others changed.
     Hear,
     /// Hand out what tells that Open vSwitch has ended.
@@ -46,6 +50,8 @@ pub(super) struct Attach {
 #[derive(Debug)]
 pub(super) enum Worked {
     Event(Event),
+    /// What [`Work::Diff`] found.
+    Diff(Diff, Connection),
     /// Readable when a daemon of Open vSwitch ends.
     Switch(Vec<OwnedFd>),
     SwitchStopped(Result<(), kernel::Error>),
@@ -179,6 +185,10 @@ impl Hand {
                 // What was heard of others meanwhile and was not looked at.
                 self.hear();
             }
+            Work::Diff(jobs, connection) => {
+                let diff = self.diff(&jobs);
+                self.tell(Worked::Diff(diff, connection));
+            }
             Work::Hear => self.hear(),
             Work::FollowSwitch => {
                 self.switch_is_followed = false;
@@ -228,6 +238,32 @@ impl Hand {
         outcome
     }
 
+    /// Looks at everything, and changes nothing.
+    fn diff(&mut self, jobs: &[Job]) -> Diff {
+        let mut all = Diff::default();
+        for job in jobs {
+            let mut failures = job.refused.clone();
+            match wire::diff(&mut self.kernel, &job.desired) {
+                Err(failure) => failures.push(*failure),
+                Ok((drift, plan)) => {
+                    let drifted =
+                        drift.iter().flat_map(|(subject, it)| it.iter().map(move |it| (subject, it)));
+                    for (subject, what) in drifted {
+                        add(&mut all, DifferenceKind::Drift, subject, what.clone());
+                    }
+                    for group in &plan.groups {
+                        for step in &group.steps {
+                            add(&mut all, DifferenceKind::Pending, &group.subject, step.to_string());
+                        }
+                    }
+                    failures.extend(plan.problems.iter().map(Failure::from));
+                }
+            }
+            all.add_errors(failures.iter().map(Problem::from));
+        }
+        all
+    }
+
     /// Prints the plan.
     fn preview(&mut self, job: &Job) -> Outcome {
         let mut plan = match wire::preview(&mut self.kernel, &job.desired) {
@@ -259,5 +295,13 @@ impl Hand {
             self.switch_is_followed = true;
             self.tell(Worked::Switch(files));
         }
+    }
+}
+
+/// Adds a difference, unless it is known: containers' jobs look at the bridges that they share.
+fn add(all: &mut Diff, kind: DifferenceKind, subject: &Subject, what: String) {
+    let difference = Difference { kind, subject: subject.to_string(), what };
+    if !all.differences.contains(&difference) {
+        all.differences.push(difference);
     }
 }

@@ -12,24 +12,21 @@ mod enter;
 mod mounts;
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::cmsg_space;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, fork};
 
 use crate::process::handed_on::close_files_but;
+use crate::process::rights;
 
 pub use enter::{Entry, enter, enter_user, run_inside};
 
@@ -182,31 +179,27 @@ impl Node {
 
     /// Lets it become the program.
     pub fn go(&self) -> io::Result<()> {
-        let sent =
-            sendmsg::<()>(self.talk.as_raw_fd(), &[IoSlice::new(b"go")], &[], MsgFlags::MSG_NOSIGNAL, None);
-        match sent {
+        match rights::send(&self.talk, &[IoSlice::new(b"go")], &[], true) {
+            Ok(_) => Ok(()),
             // It has ended; its parent is told.
-            Ok(_) | Err(nix::Error::EPIPE | nix::Error::ECONNRESET) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) if is_hung_up(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
     /// The next thing that it has said.
     pub fn hear(&self) -> io::Result<Heard> {
         let mut text = [0; 4096];
-        let mut parts = [IoSliceMut::new(&mut text)];
-        let mut space = cmsg_space!([RawFd; 1]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-        let (bytes, file) = match recvmsg::<()>(self.talk.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-            Ok(it) => (it.bytes, it.cmsgs()?.find_map(received)),
-            Err(nix::Error::EAGAIN) => return Ok(Heard::Nothing),
-            Err(nix::Error::ECONNRESET) => return Ok(Heard::Began),
-            Err(error) => return Err(error.into()),
+        let (bytes, files) = match rights::receive(&self.talk, &mut text, false) {
+            Ok(it) => it,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+            Err(error) if is_hung_up(&error) => return Ok(Heard::Began),
+            Err(error) => return Err(error),
         };
         let said = text.get(..bytes).unwrap_or_default();
         let rest = || String::from_utf8_lossy(said.get(1..).unwrap_or_default()).into_owned();
-        Ok(match (said.first(), file) {
-            (Some(b'r'), Some(netns)) => Heard::Ready(netns),
+        Ok(match (said.first(), files.into_iter().next()) {
+            (Some(b'r'), Some(netns)) => Heard::Ready(File::from(netns)),
             (Some(b'n'), _) => Heard::Note(rest()),
             (None, _) => Heard::Began,
             _ => Heard::Failed(rest()),
@@ -239,17 +232,9 @@ impl Node {
     }
 }
 
-fn received(message: ControlMessageOwned) -> Option<File> {
-    match message {
-        ControlMessageOwned::ScmRights(files) => files.first().map(|it| own_file(*it)),
-        _ => None,
-    }
-}
-
-#[expect(unsafe_code, reason = "the kernel hands over bare numbers")]
-fn own_file(fd: RawFd) -> File {
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
-    unsafe { File::from_raw_fd(fd) }
+/// Has the other end been closed?
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Children of ours that have ended, by process id: nodes, and orphans that came to us as process 1.
@@ -453,12 +438,10 @@ fn leave(code: i32) -> ! {
 
 /// Says something to the parent; there is nobody else to tell when that fails.
 fn say(talk: &OwnedFd, letter: u8, text: &str, file: Option<&File>) {
-    let files: Vec<RawFd> = file.map(AsRawFd::as_raw_fd).into_iter().collect();
-    let rights = [ControlMessage::ScmRights(&files)];
-    let controls = if files.is_empty() { &[][..] } else { &rights[..] };
+    let files: Vec<_> = file.map(AsFd::as_fd).into_iter().collect();
     // Longer texts than what the other end reads at once would come without their end.
     let cut = text.char_indices().map(|(at, _)| at).find(|it| *it > 4000).unwrap_or(text.len());
     let letter = [letter];
     let parts = [IoSlice::new(&letter), IoSlice::new(text.get(..cut).unwrap_or_default().as_bytes())];
-    let _ = sendmsg::<()>(talk.as_raw_fd(), &parts, controls, MsgFlags::MSG_NOSIGNAL, None);
+    let _ = rights::send(talk, &parts, &files, true);
 }

@@ -4,6 +4,7 @@ mod job;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::addr::IfName;
@@ -253,18 +254,41 @@ impl Reconciler {
     fn start(&mut self, mut job: Job, effects: &mut Vec<Effect>) {
         self.last_job += 1;
         job.number = self.last_job;
-        // What links ask to be repaired is made as described each time.
-        let repaired = |it: &Subject| {
-            self.own.repair
-                || job
-                    .desired
-                    .links
-                    .iter()
-                    .any(|(_, link)| link.repair && matches!(it, Subject::Link(id) if *id == link.id))
-        };
-        job.desired.settled = self.settled.iter().filter(|it| !repaired(it)).cloned().collect();
+        job.desired.settled = self.settled_for(&job);
         self.jobs.insert(job.number, job.about.clone());
         effects.push(Effect::Converge(Box::new(job)));
+    }
+
+    /// What a job leaves alone where somebody changed it. What links ask to be repaired is made as described each time.
+    fn settled_for(&self, job: &Job) -> BTreeSet<Subject> {
+        if self.own.repair {
+            return BTreeSet::new();
+        }
+        let repaired: BTreeSet<Subject> = job
+            .desired
+            .links
+            .iter()
+            .filter(|(_, link)| link.repair)
+            .map(|(_, link)| Subject::Link(link.id.clone()))
+            .collect();
+        self.settled.difference(&repaired).cloned().collect()
+    }
+
+    /// Everything that is to be, as jobs that are not handed out: for a look at what differs from it.
+    pub fn whole(&self) -> Vec<Job> {
+        let namespaces: BTreeSet<u64> = self.containers.values().filter_map(|it| it.netns).collect();
+        let mut jobs = vec![if self.swept { self.sweep_job() } else { self.bridges_job() }];
+        jobs.extend(namespaces.into_iter().map(|it| self.containers_job(it)));
+        for job in &mut jobs {
+            job.desired.settled = self.settled_for(job);
+        }
+        jobs
+    }
+
+    /// The addresses that a container's links are to have, in the order of the links.
+    pub fn addresses(&self, container: &str) -> Vec<IpAddr> {
+        let found = self.containers.values().filter(|it| it.container.name == container);
+        found.flat_map(|it| &it.instance.links).flat_map(|it| &it.addrs).map(|it| it.addr()).collect()
     }
 
     fn sweep(&mut self, effects: &mut Vec<Effect>) {
@@ -753,9 +777,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::api::Health;
     use crate::config::{Input, Sources, load};
     use crate::network::{Defaults, resolve};
-    use crate::reconcile::Health;
 
     #[test]
     fn drift_of_a_container_that_is_gone_is_nobodys() {

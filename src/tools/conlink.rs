@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::api::Status;
 use crate::config::{ConfigMode, schema};
 use crate::tools::logger::{self, LogFormat};
 use crate::{USAGE, out};
@@ -131,6 +132,15 @@ enum NetnsPlace {
     Host,
 }
 
+/// What a JSON Schema describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SchemaOf {
+    /// Network files, or compose files with --compose
+    Config,
+    /// What `conlink status --json` prints
+    Status,
+}
+
 #[derive(Debug, Subcommand)]
 enum Sub {
     /// Validate configuration files and tell all that is wrong with them
@@ -147,8 +157,11 @@ enum Sub {
     /// Run a compose file's services as processes with the network that it describes, without a container engine
     #[command(subcommand)]
     Lab(lab::Lab),
-    /// Print the JSON Schema of the configuration, for editors
+    /// Print a JSON Schema: of the configuration, for editors, or of what `status --json` prints
     Schema {
+        /// What it describes
+        #[arg(value_enum, default_value_t = SchemaOf::Config)]
+        of: SchemaOf,
         /// The schema of compose files with `x-network`, not of network files
         #[arg(long)]
         compose: bool,
@@ -174,8 +187,15 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Some(Sub::Status(args)) => status::main(&args),
         Some(Sub::Diff(args)) => diff::main(&args),
         Some(Sub::Healthcheck { name }) => healthcheck::main(name.as_deref()),
-        Some(Sub::Schema { compose }) => {
-            out(&format!("{}\n", serde_json::to_string_pretty(&schema(compose))?)).map(|()| 0)
+        Some(Sub::Schema { of, compose }) => {
+            let schema = match of {
+                SchemaOf::Config => schema(compose),
+                SchemaOf::Status if compose => {
+                    anyhow::bail!("--compose is about the configuration, not about a status");
+                }
+                SchemaOf::Status => schemars::schema_for!(Status).to_value(),
+            };
+            out(&format!("{}\n", serde_json::to_string_pretty(&schema)?)).map(|()| 0)
         }
         Some(Sub::Completions { shell }) => {
             let mut text = Vec::new();

@@ -572,11 +572,13 @@ fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
     });
     let deaf: Vec<UnixStream> = deaf.collect();
     for (request, expected) in [
-        ("junk\n", "{\"error\":\"the request is no JSON: expected value at line 1 column 1\"}\n"),
+        ("junk\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
         (
             "{\"request\":\"frob\"}\n",
-            "{\"error\":\"there is no request `frob`, but `status` and `watch`\"}\n",
+            "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, and for labs `apply`, `down`, \
+             `find`, `enter`\"}\n",
         ),
+        ("{\"request\":\"down\"}\n", "{\"error\":\"only a lab answers that, and this is an engine\"}\n"),
     ] {
         assert_eq!(world.ask(request), expected);
     }

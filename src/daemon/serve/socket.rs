@@ -1,20 +1,14 @@
-//! A listening socket in the file system, and what is received by one.
+//! A listening socket in the file system.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-    recvmsg, sendmsg,
-};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 use tokio::net::{UnixListener, UnixStream};
-
-/// File descriptors that one message can bring (`SCM_MAX_FD` in the kernel's `include/net/scm.h`).
-const SCM_MAX_FD: usize = 253;
 
 /// A path that leads to our socket, until it is dropped.
 #[derive(Debug)]
@@ -87,28 +81,4 @@ impl Drop for Name {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Receives bytes, and the file descriptors that come with them.
-#[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
-pub(super) fn receive(stream: &UnixStream, part: &mut [u8], files: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
-    let mut parts = [IoSliceMut::new(part)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    for it in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = it {
-            // SAFETY: the kernel has just made them, for nobody else.
-            files.extend(received.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) }));
-        }
-    }
-    Ok(message.bytes)
-}
-
-/// Sends bytes with a file; answers how many went.
-pub(super) fn send_with(stream: &UnixStream, bytes: &[u8], file: &OwnedFd) -> io::Result<usize> {
-    let files = [file.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&files)];
-    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-    Ok(sendmsg::<()>(stream.as_raw_fd(), &[io::IoSlice::new(bytes)], &rights, flags, None)?)
 }

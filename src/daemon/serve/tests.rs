@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde_json::{Value, json};
 
 use super::*;
 
-/// Runs a test beside a server at `s` in a folder of its own. Requests are answered here: `echo` with all that it
-/// came with, `watch` with whatever `values` holds.
+/// Runs a test beside a server at `s` in a folder of its own. Requests are answered here: `find` with all that it came
+/// with, `watch` with whatever `values` holds.
 fn with_server<T: Send + 'static>(
     values: watch::Receiver<Rc<Value>>,
     test: impl FnOnce(PathBuf) -> T + Send + 'static,
@@ -24,17 +25,19 @@ fn with_server<T: Send + 'static>(
         let _server = Server::start(&path, sender).await.unwrap();
         let mut test = tokio::task::spawn_blocking(move || test(path));
         loop {
-            let Request { name, body, files, connection } = tokio::select! {
+            let Asking { request, files, connection } = tokio::select! {
                 result = &mut test => return result.unwrap(),
                 Some(message) = messages.recv() => match message {
                     Message::Request(it) => it,
                     it => panic!("{it:?}"),
                 },
             };
-            match name.as_str() {
-                "echo" => connection.reply(&json!({ "body": body, "files": files.len() })),
-                "watch" => connection.follow(values.clone()),
-                name => connection.refuse(name),
+            match request {
+                Request::Find { .. } => {
+                    connection.reply(&json!({ "body": request, "files": files.len() }));
+                }
+                Request::Watch => connection.follow(values.clone()),
+                other => connection.refuse(&format!("{other:?}")),
             }
         }
     })
@@ -63,8 +66,8 @@ fn ask(path: &Path, request: &[u8]) -> String {
 #[test]
 fn a_request_is_answered_with_one_line_however_it_is_cut() {
     with_server(nothing(), |path| {
-        let request = br#"{"request":"echo","x":[1,"\u00e9"]}"#;
-        let expected = "{\"body\":{\"request\":\"echo\",\"x\":[1,\"é\"]},\"files\":0}\n";
+        let request = br#"{"request":"find","nodes":["1","\u00e9"],"a key that nobody knows":{}}"#;
+        let expected = "{\"body\":{\"request\":\"find\",\"nodes\":[\"1\",\"é\"]},\"files\":0}\n";
         assert_eq!(ask(&path, &[request, b"\n".as_slice()].concat()), expected);
         assert_eq!(ask(&path, &[request, b"\nand more".as_slice()].concat()), expected);
         // Byte by byte, and with the end of all in place of the end of a line.
@@ -87,13 +90,22 @@ fn what_is_no_request_is_told_what_is_wrong() {
             ("7\n", form),
             ("{\"request\":7}\n", form),
             ("{\"Request\":\"status\"}\n", form),
-            ("\n", "{\"error\":\"the request is no JSON: EOF while parsing a value at line 1 column 0\"}\n"),
-            ("status\n", "{\"error\":\"the request is no JSON: expected value at line 1 column 1\"}\n"),
-            ("{\"request\":\"frob\"}\n", "{\"error\":\"frob\"}\n"),
+            ("\n", "{\"error\":\"the request is not JSON: EOF while parsing a value at line 1 column 0\"}\n"),
+            ("status\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
+            (
+                "{\"request\":\"frob\"}\n",
+                "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, and for labs `apply`, \
+                 `down`, `find`, `enter`\"}\n",
+            ),
+            (
+                "{\"request\":\"find\",\"nodes\":[7]}\n",
+                "{\"error\":\"request `find`: invalid type: integer `7`, expected a string\"}\n",
+            ),
+            ("{\"request\":\"apply\"}\n", "{\"error\":\"request `apply`: missing field `compose_files`\"}\n"),
         ] {
             assert_eq!(ask(&path, request.as_bytes()), expected, "{request}");
         }
-        assert!(ask(&path, b"\xff\xfe\n").starts_with("{\"error\":\"the request is no JSON: "));
+        assert!(ask(&path, b"\xff\xfe\n").starts_with("{\"error\":\"the request is not JSON: "));
         let deep = "[".repeat(100_000) + "\n";
         assert!(ask(&path, deep.as_bytes()).contains("recursion limit"), "a deep one");
     });
@@ -104,8 +116,8 @@ fn a_request_has_an_end() {
     with_server(nothing(), |path| {
         // One that is as long as it may be, and one that is longer.
         let request = |size: usize| {
-            let begin = r#"{"request":"echo","x":""#;
-            format!("{begin}{}\"}}\n", "x".repeat(size - begin.len() - 2)).into_bytes()
+            let begin = r#"{"request":"find","nodes":[""#;
+            format!("{begin}{}\"]}}\n", "x".repeat(size - begin.len() - 3)).into_bytes()
         };
         assert!(ask(&path, &request(LONGEST)).starts_with("{\"body\":"));
         let mut stream = connect(&path);
@@ -113,7 +125,10 @@ fn a_request_has_an_end() {
         let _ = stream.write_all(&request(LONGEST + 1));
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
-        assert!(answer.is_empty() || answer.contains("one line of at most 1048576 bytes"), "{answer}");
+        assert!(
+            answer.is_empty() || answer.contains("a request: a line has at most 1048576 bytes"),
+            "{answer}"
+        );
     });
 }
 
@@ -121,15 +136,15 @@ fn a_request_has_an_end() {
 fn files_come_with_a_request() {
     with_server(nothing(), |path| {
         for (count, expected) in [
-            (1, "{\"body\":{\"request\":\"echo\"},\"files\":1}\n"),
-            (16, "{\"body\":{\"request\":\"echo\"},\"files\":16}\n"),
+            (1, "{\"body\":{\"request\":\"find\",\"nodes\":[]},\"files\":1}\n"),
+            (16, "{\"body\":{\"request\":\"find\",\"nodes\":[]},\"files\":16}\n"),
             (17, "{\"error\":\"a request comes with at most 16 files\"}\n"),
             (253, "{\"error\":\"a request comes with at most 16 files\"}\n"),
         ] {
             let mut stream = connect(&path);
             let file = fs::File::open("/dev/null").unwrap();
             let numbers = vec![file.as_raw_fd(); count];
-            let line = [IoSlice::new(b"{\"request\":\"echo\"}\n")];
+            let line = [IoSlice::new(b"{\"request\":\"find\"}\n")];
             let files = [ControlMessage::ScmRights(&numbers)];
             sendmsg::<()>(stream.as_raw_fd(), &line, &files, MsgFlags::empty(), None).unwrap();
             let mut answer = String::new();
@@ -147,7 +162,7 @@ fn a_hundred_silent_clients_are_in_nobodys_way() {
         silent.iter_mut().for_each(|it| drop(it.write_all(b"{\"request\":")));
         let start = Instant::now();
         for _ in 0..100 {
-            assert!(ask(&path, b"{\"request\":\"echo\"}\n").starts_with("{\"body\""));
+            assert!(ask(&path, b"{\"request\":\"find\"}\n").starts_with("{\"body\""));
         }
         assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
         // The oldest were closed to make room, the newest were not.
@@ -164,7 +179,7 @@ fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
     let sender = watch::Sender::new(long);
     with_server(sender.subscribe(), |path| {
         let mut full = Vec::new();
-        let large = format!("{{\"request\":\"echo\",\"x\":\"{}\"}}\n", "y".repeat(900_000));
+        let large = format!("{{\"request\":\"find\",\"nodes\":[\"{}\"]}}\n", "y".repeat(900_000));
         for at in 0..CLIENTS {
             let mut stream = connect(&path);
             let request = if at < WATCHERS { "{\"request\":\"watch\"}\n" } else { &large };
@@ -175,10 +190,10 @@ fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
             full.push(stream);
         }
         let refused = "{\"error\":\"too many requests are being answered\"}\n";
-        assert_eq!(ask(&path, b"{\"request\":\"echo\"}\n"), refused);
+        assert_eq!(ask(&path, b"{\"request\":\"find\"}\n"), refused);
         drop(full.pop());
         let end = Instant::now() + PATIENCE / 2;
-        while ask(&path, b"{\"request\":\"echo\"}\n") == refused {
+        while ask(&path, b"{\"request\":\"find\"}\n") == refused {
             assert!(Instant::now() < end, "the place of one that went is not free");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -199,7 +214,7 @@ fn who_watches_shuts_nobody_out() {
             watchers.push(stream);
         }
         assert!(ask(&path, b"{\"request\":\"watch\"}\n").contains("48 clients are watching already"));
-        assert!(ask(&path, b"{\"request\":\"echo\"}\n").contains("body"));
+        assert!(ask(&path, b"{\"request\":\"find\"}\n").contains("body"));
     });
 }
 
@@ -223,7 +238,7 @@ fn who_watches_gets_a_line_now_and_one_for_each_change() {
             }
         });
         let Some(Message::Request(request)) = messages.recv().await else { panic!("no request") };
-        assert_eq!(request.name, "watch");
+        assert_eq!(request.request, Request::Watch);
         request.connection.follow(values.subscribe());
         for value in 1..=3 {
             assert_eq!(lines.recv().await.unwrap(), value.to_string());

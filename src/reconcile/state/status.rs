@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::addr::Cidr;
+use crate::api::{
+    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus, Problem,
+    Served, Status, TunnelStatus,
+};
 use crate::container::Container;
 use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Place, Tunnel};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::{Reconciler, Tracked};
-use crate::reconcile::status::{
-    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, NodeState, NodeStatus, Served, Status,
-    TunnelStatus,
-};
 use crate::reconcile::{Failure, Standing};
 
 impl Reconciler {
@@ -31,18 +32,20 @@ impl Reconciler {
             self.network.tunnels.iter().map(|it| self.tunnel_status(it, &failures)).collect();
         let elsewhere = |it: &&Failure| match &it.subject {
             Subject::Bridge(name) | Subject::Patch(name) => !bridges.iter().any(|it| it.name == *name),
-            Subject::Tunnel(name) => !tunnels.iter().any(|it| it.name == *name),
+            Subject::Tunnel(name) => !self.network.tunnels.iter().any(|it| it.name == *name),
             Subject::Link(_) | Subject::Leftover(_) | Subject::Container(_) | Subject::Everything => true,
         };
-        let mut errors: Vec<Failure> = Vec::new();
+        let mut errors: Vec<Problem> = Vec::new();
         let others = others.iter().flat_map(|it| &it.standing.failures);
         let left = self.gone.values().flat_map(|it| &it.failures);
         for it in self.base.failures.iter().chain(others).chain(left).filter(elsewhere) {
-            if !errors.contains(it) {
-                errors.push(it.clone());
+            let it = Problem::from(it);
+            if !errors.contains(&it) {
+                errors.push(it);
             }
         }
         Status {
+            version: Status::VERSION,
             served: Served::Engine,
             project: self.own.project.clone(),
             state: self.health(),
@@ -50,7 +53,7 @@ impl Reconciler {
             engines: self
                 .engines
                 .iter()
-                .map(|(engine, connected)| EngineStatus { engine: *engine, connected: *connected })
+                .map(|(engine, connected)| EngineStatus { name: engine.to_string(), connected: *connected })
                 .collect(),
             nodes: nodes.into_iter().map(|it| it.status(&self.drift)).collect(),
             bridges,
@@ -78,11 +81,7 @@ impl Reconciler {
             self.network.bridges.values().map(|it| ((it.name.clone(), it.place), it.mode)).collect();
         for link in self.containers.values().flat_map(|it| &it.instance.links) {
             if let LinkKind::Veth { place, attach, .. } = &link.kind {
-                let (name, mode) = match attach {
-                    Attach::Bridge(name) => (name.to_string(), BridgeMode::Linux),
-                    Attach::Ovs(name) => (name.to_string(), BridgeMode::Ovs),
-                    Attach::Patch(name) => (name.clone(), BridgeMode::Patch),
-                };
+                let (name, mode) = bridge_of(attach);
                 all.entry((name, *place)).or_insert(mode);
             }
         }
@@ -101,7 +100,7 @@ impl Reconciler {
         let errors = about(failures, |subject| matches!(subject, Subject::Tunnel(name) if *name == it.name));
         let drift = self.drift_of(&Subject::Tunnel(it.name.clone()));
         TunnelStatus {
-            name: it.name.clone(),
+            name: it.name.to_string(),
             kind: it.kind,
             bridge: it.bridge.clone(),
             remote: it.remote,
@@ -114,7 +113,7 @@ impl Reconciler {
     }
 
     /// How far something outside of containers is, of which these are the failures.
-    fn outside(&self, errors: &[Failure], drift: &[String]) -> LinkState {
+    fn outside(&self, errors: &[Problem], drift: &[String]) -> LinkState {
         match (errors, drift) {
             ([], []) => self.base.state_of_the_rest(),
             ([], _) => LinkState::Drifted,
@@ -128,11 +127,12 @@ impl Reconciler {
 }
 
 /// Those failures that are about something, each once.
-fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Failure> {
-    let mut found: Vec<Failure> = Vec::new();
+fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Problem> {
+    let mut found: Vec<Problem> = Vec::new();
     for it in failures.iter().filter(|it| is_meant(&it.subject)) {
-        if !found.contains(it) {
-            found.push((*it).clone());
+        let it = Problem::from(*it);
+        if !found.contains(&it) {
+            found.push(it);
         }
     }
     found
@@ -152,15 +152,15 @@ impl Tracked {
         let links: Vec<LinkStatus> = links.chain(refused).collect();
         let is_drifted = links.iter().any(|it| it.state == LinkState::Drifted);
         let state = if state == NodeState::Connected && is_drifted { NodeState::Drifted } else { state };
-        let of_link = |it: &&Failure| links.iter().any(|link| link.errors.contains(it));
+        let of_link = |it: &Problem| links.iter().any(|link| link.errors.contains(it));
         NodeStatus {
             name: self.container.name.clone(),
             service: self.container.service.clone(),
             index: self.container.index,
-            engine: self.engine,
-            id: self.container.id.clone(),
+            engine: self.engine.to_string(),
+            id: self.container.id.as_str().to_owned(),
             state,
-            errors: standing.failures.iter().filter(|it| !of_link(it)).cloned().collect(),
+            errors: standing.failures.iter().map(Problem::from).filter(|it| !of_link(it)).collect(),
             links,
             process: None,
         }
@@ -175,36 +175,88 @@ impl Tracked {
             (Subject::Patch(name), LinkKind::Veth { attach: Attach::Patch(it), .. }) => name == it,
             _ => false,
         };
-        let errors: Vec<Failure> = standing.failures.iter().filter(mine).cloned().collect();
+        let errors: Vec<Problem> = standing.failures.iter().filter(mine).map(Problem::from).collect();
         LinkStatus {
-            dev: link.id.dev.clone(),
-            kind: Some(link.kind.clone()),
-            mac: link.mac,
-            mtu: link.mtu,
-            addrs: link.addrs.clone(),
             state: match (errors.is_empty(), drift.is_empty()) {
                 (true, true) => standing.state_of_the_rest(),
                 (true, false) => LinkState::Drifted,
                 (false, _) => LinkState::Failed,
             },
+            mac: link.mac.map(|it| it.to_string()),
+            mtu: link.mtu,
+            addresses: link.addrs.iter().map(Cidr::to_string).collect(),
             drift,
             errors,
-            origin: link.origin.clone(),
+            ..described(link.id.dev.as_str(), Some(&link.kind), &link.origin)
         }
     }
 }
 
 fn bad_link_status(it: &BadInstance) -> LinkStatus {
     LinkStatus {
-        dev: it.id.dev.clone(),
+        state: LinkState::Failed,
+        errors: vec![Problem::from(&Failure::from(it.clone()))],
+        ..described(it.id.dev.as_str(), None, &it.origin)
+    }
+}
+
+/// What a link is and what it is joined to, and nothing of how it is.
+fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
+    let mut link = LinkStatus {
+        dev: dev.to_owned(),
         kind: None,
+        bridge: None,
+        outer: None,
+        parent: None,
+        vlanid: None,
+        mode: None,
+        place: kind.and_then(LinkKind::place),
         mac: None,
         mtu: None,
-        addrs: Vec::new(),
-        state: LinkState::Failed,
+        addresses: Vec::new(),
+        state: LinkState::Pending,
+        origin: origin.to_owned(),
         drift: Vec::new(),
-        errors: vec![Failure::from(it.clone())],
-        origin: it.origin.clone(),
+        errors: Vec::new(),
+    };
+    let (kind, parent, mode) = match kind {
+        None => return link,
+        Some(LinkKind::Veth { outer, attach, .. }) => {
+            let (name, mode) = bridge_of(attach);
+            link.bridge = Some(name);
+            link.outer = Some(outer.to_string());
+            (LinkType::Veth, None, Some(mode.to_string()))
+        }
+        Some(LinkKind::Dummy) => (LinkType::Dummy, None, None),
+        Some(LinkKind::Vlan { parent, id, .. }) => {
+            link.vlanid = Some(*id);
+            (LinkType::Vlan, Some(parent), None)
+        }
+        Some(LinkKind::Macvlan { parent, mode, .. }) => {
+            (LinkType::Macvlan, Some(parent), mode.map(|it| it.to_string()))
+        }
+        Some(LinkKind::Macvtap { parent, mode, .. }) => {
+            (LinkType::Macvtap, Some(parent), mode.map(|it| it.to_string()))
+        }
+        Some(LinkKind::Ipvlan { parent, mode, .. }) => {
+            (LinkType::Ipvlan, Some(parent), mode.map(|it| it.to_string()))
+        }
+        Some(LinkKind::Ipvtap { parent, mode, .. }) => {
+            (LinkType::Ipvtap, Some(parent), mode.map(|it| it.to_string()))
+        }
+    };
+    link.kind = Some(kind);
+    link.parent = parent.map(ToString::to_string);
+    link.mode = mode;
+    link
+}
+
+/// The bridge or cable that an outer end is joined to.
+fn bridge_of(attach: &Attach) -> (String, BridgeMode) {
+    match attach {
+        Attach::Bridge(name) => (name.to_string(), BridgeMode::Linux),
+        Attach::Ovs(name) => (name.to_string(), BridgeMode::Ovs),
+        Attach::Patch(name) => (name.clone(), BridgeMode::Patch),
     }
 }
 

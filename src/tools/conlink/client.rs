@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg};
-use serde_json::Value;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
+use serde::de::DeserializeOwned;
 
+use crate::api::{Frames, Request, frame, read_answer};
+use crate::process::rights;
 use crate::tools::conlink::lab;
 
 /// How long an answer may take: the loop that gives it may be amid the wiring of hundreds of links.
@@ -130,14 +132,12 @@ pub(super) fn list(servers: &[Server]) -> String {
 #[derive(Debug)]
 pub(super) struct Client {
     stream: UnixStream,
-    received: Vec<u8>,
-    /// Bytes of what was received that are known to hold no end of a line.
-    seen: usize,
+    frames: Frames,
 }
 
 impl Client {
     /// Connects and sends a request.
-    pub(super) fn ask(server: &Server, request: &Value) -> anyhow::Result<Self> {
+    pub(super) fn ask(server: &Server, request: &Request) -> anyhow::Result<Self> {
         let end = Instant::now() + PATIENCE;
         let mut stream = match connect(&server.socket, end) {
             Ok(it) => it,
@@ -152,83 +152,71 @@ impl Client {
             }
         };
         stream.set_write_timeout(Some(PATIENCE))?;
-        let said = stream.write_all(format!("{request}\n").as_bytes());
+        let said = stream.write_all(&frame(request));
         said.with_context(|| format!("ask {server} by {}", server.socket.display()))?;
-        Ok(Self { stream, received: Vec::new(), seen: 0 })
+        Ok(Self { stream, frames: Frames::new(LONGEST) })
     }
 
     /// The next line of the answer; None at its end. Without a limit it may take for ever to come.
     ///
     /// # Errors
-    /// The answer is an error; it does not come in time; it is no JSON.
-    pub(super) fn next(&mut self, limit: Option<Duration>) -> anyhow::Result<Option<Value>> {
+    /// The request was refused; no line comes in time; it is not what is expected.
+    pub(super) fn next<T: DeserializeOwned>(&mut self, limit: Option<Duration>) -> anyhow::Result<Option<T>> {
         let end = limit.map(|it| Instant::now() + it);
-        let Some(line) = self.line(end)? else { return Ok(None) };
-        let answer: Value = serde_json::from_slice(&line).context("read the answer")?;
-        match answer.get("error") {
-            Some(Value::String(message)) => bail!("{message}"),
-            _ => Ok(Some(answer)),
+        match self.line(end)? {
+            Some(line) => Ok(Some(read_answer(&line)?)),
+            None => Ok(None),
         }
     }
 
-    /// The next line, and the file that comes with its first byte (SCM_RIGHTS, unix(7)).
+    /// The next line, and the file that comes with its first byte.
     ///
     /// # Errors
     /// Those of [`Client::next`]; that the answer has ended.
-    pub(super) fn next_with_file(&mut self, limit: Duration) -> anyhow::Result<(Value, Option<OwnedFd>)> {
+    pub(super) fn next_with_file<T: DeserializeOwned>(
+        &mut self,
+        limit: Duration,
+    ) -> anyhow::Result<(T, Option<OwnedFd>)> {
         self.stream.set_read_timeout(Some(limit))?;
         let mut first = [0; 1];
-        let mut parts = [IoSliceMut::new(&mut first)];
-        let mut space = nix::cmsg_space!([RawFd; 1]);
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let (count, file) = {
-            let message = recvmsg::<()>(self.stream.as_raw_fd(), &mut parts, Some(&mut space), flags)
-                .context("read the answer")?;
-            let files = message.cmsgs()?.find_map(|it| match it {
-                ControlMessageOwned::ScmRights(files) => files.first().map(|it| own(*it)),
-                _ => None,
-            });
-            (message.bytes, files)
+        let (count, files) = match rights::receive(&self.stream, &mut first, true) {
+            Ok(it) => it,
+            Err(error) => return Err(unread(error)),
         };
-        self.received.extend_from_slice(first.get(..count).unwrap_or_default());
+        self.frames.push(first.get(..count).unwrap_or_default());
         let answer = self.next(Some(limit))?.context("the answer breaks off")?;
-        Ok((answer, file))
+        Ok((answer, files.into_iter().next()))
     }
 
     fn line(&mut self, end: Option<Instant>) -> anyhow::Result<Option<Vec<u8>>> {
         let mut part = vec![0; 64 * 1024];
         loop {
-            let unseen = self.received.get(self.seen..).unwrap_or_default();
-            if let Some(at) = unseen.iter().position(|it| *it == b'\n') {
-                let rest = self.received.split_off(self.seen + at + 1);
-                self.seen = 0;
-                return Ok(Some(std::mem::replace(&mut self.received, rest)));
-            }
-            self.seen = self.received.len();
-            if self.seen > LONGEST {
-                bail!("an answer of more than {LONGEST} bytes is none");
+            if let Some(line) = self.frames.next_line().context("read the answer")? {
+                return Ok(Some(line));
             }
             self.stream.set_read_timeout(end.map(left))?;
             match self.stream.read(&mut part) {
-                Ok(0) if self.received.is_empty() => return Ok(None),
+                Ok(0) if self.frames.is_empty() => return Ok(None),
                 Ok(0) => bail!("the answer breaks off"),
-                Ok(count) => self.received.extend_from_slice(part.get(..count).unwrap_or_default()),
+                Ok(count) => self.frames.push(part.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!("no answer came in time"),
-                Err(error) => return Err(error).context("read the answer"),
+                Err(error) => return Err(unread(error)),
             }
         }
     }
 }
 
-#[expect(unsafe_code, reason = "the kernel hands over bare numbers")]
-fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// Why nothing can be read.
+fn unread(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        // What a read answers whose time is over.
+        io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer came in time"),
+        _ => anyhow::Error::new(error).context("read the answer"),
+    }
 }
 
 /// What one request is answered with.
-pub(super) fn ask(server: &Server, request: &Value) -> anyhow::Result<Value> {
+pub(super) fn ask<T: DeserializeOwned>(server: &Server, request: &Request) -> anyhow::Result<T> {
     match Client::ask(server, request)?.next(Some(PATIENCE)) {
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => bail!("{server} hung up"),

@@ -1,12 +1,12 @@
 //! `conlink diff`: what in the kernel differs from the configuration.
 
-use anyhow::bail;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::out;
+use crate::api::{Diff, DifferenceKind, Request};
 use crate::tools::conlink::client;
-use crate::tools::conlink::status::{drift, failures};
+use crate::tools::conlink::status::{StatusError, printable};
+use crate::{err, out};
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -21,25 +21,35 @@ pub(super) struct DiffArgs {
 pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
     let mut differs = false;
     for server in client::chosen(args.name.as_deref())? {
-        let status = client::ask(&server, &json!({ "request": "status" }))?;
-        if status["listening"] != Value::Bool(true) || status["state"] == "working" {
-            bail!("{server}: not everything has been checked yet");
-        }
-        let drift = drift(&status);
-        for (subject, what) in &drift {
-            out(&match args.json {
-                true => format!("{}\n", json!({"kind": "drift", "subject": subject, "what": what})),
-                false => format!("{subject}: {what}\n"),
+        let diff: Diff = match client::ask(&server, &Request::Diff) {
+            Ok(it) => it,
+            Err(error) => {
+                err(&format!("error: {error:#}\n"));
+                differs = true;
+                continue;
+            }
+        };
+        differs |= !diff.differences.is_empty() || !diff.errors.is_empty();
+        for it in &diff.differences {
+            out(&match (args.json, it.kind) {
+                (true, _) => json_line(it)?,
+                (false, DifferenceKind::Drift) => printable(&format!("{}: {}", it.subject, it.what)) + "\n",
+                (false, DifferenceKind::Pending) => {
+                    printable(&format!("{}: still to be done: {}", it.subject, it.what)) + "\n"
+                }
             })?;
         }
-        for it in failures(&status) {
-            differs = true;
+        for it in &diff.errors {
+            let text = StatusError::from(it).text;
             out(&match args.json {
-                true => format!("{}\n", json!({"kind": "failure", "what": it.text})),
-                false => format!("{}\n", it.text),
+                true => format!("{}\n", json!({"kind": "failure", "what": text})),
+                false => format!("{text}\n"),
             })?;
         }
-        differs |= !drift.is_empty();
     }
     Ok(u8::from(differs))
+}
+
+fn json_line(it: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string(it)? + "\n")
 }

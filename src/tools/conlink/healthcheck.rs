@@ -1,8 +1,8 @@
 //! `conlink healthcheck`: is everything that runs connected? For the HEALTHCHECK of an image.
 
-use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use anyhow::bail;
 
+use crate::api::{Health, Request, Status};
 use crate::tools::conlink::client::{self, Server};
 use crate::tools::conlink::status::{count, errors};
 use crate::{err, out};
@@ -13,13 +13,12 @@ const NAMED: usize = 3;
 /// Exits with 0 when every container is known and every link up, else with 1 and a line that says why not.
 pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
     let servers = client::chosen(name)?;
-    let request = json!({ "request": "status" });
     let (server, status) = match servers.as_slice() {
-        [server] => (server, client::ask(server, &request)?),
+        [server] => (server, client::ask(server, &Request::Status)?),
         // Sockets of engines that were killed do not make it unclear who is meant.
         several => {
-            let answers = several.iter().map(|it| (it, client::ask(it, &request)));
-            let living: Vec<(&Server, Value)> =
+            let answers = several.iter().map(|it| (it, client::ask(it, &Request::Status)));
+            let living: Vec<(&Server, Status)> =
                 answers.filter_map(|(server, answer)| Some((server, answer.ok()?))).collect();
             match <[_; 1]>::try_from(living) {
                 Ok([one]) => one,
@@ -33,9 +32,7 @@ pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
     };
     match why_not(&status) {
         None => {
-            let nodes = status["nodes"].as_array().context("read the answer: it has no nodes")?;
-            let links = nodes.iter().filter_map(|it| it["links"].as_array()).map(Vec::len).sum();
-            let (nodes, links) = (count(nodes.len(), "node"), count(links, "link"));
+            let (nodes, links) = (count(status.nodes.len(), "node"), count(status.links(), "link"));
             out(&format!("{server}: connected, {nodes}, {links}\n")).map(|()| 0)
         }
         Some(why) => {
@@ -46,13 +43,13 @@ pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
 }
 
 /// Why what a status tells is not healthy, on one line.
-fn why_not(status: &Value) -> Option<String> {
-    let errors: Vec<String> = errors(status).into_iter().map(|it| it.text).collect();
-    if status["listening"] != json!(true) {
+fn why_not(status: &Status) -> Option<String> {
+    if !status.listening {
         return Some("not every container engine has told what runs".to_owned());
     }
-    match (status["state"].as_str(), errors.as_slice()) {
-        (Some("connected"), _) => None,
+    let errors: Vec<String> = errors(status).into_iter().map(|it| it.text).collect();
+    match (status.state, errors.as_slice()) {
+        (Health::Connected, _) => None,
         (_, []) => Some("not everything that runs has been looked at yet".to_owned()),
         (_, errors) => {
             let named = errors.get(..NAMED.min(errors.len())).unwrap_or_default().join("; ");
@@ -66,36 +63,43 @@ fn why_not(status: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
     fn healthy_is_listening_and_connected() {
-        let error = |name: &str| json!({"subject": format!("link {name}"), "message": "no", "origin": null});
-        let links = |names: &[&str]| -> Value {
-            names.iter().map(|it| json!({"state": "failed", "errors": [error(it)]})).collect()
+        let status = |listening: bool, state: &str, links: &[Value]| -> Status {
+            let node = json!({"name": "n", "service": null, "index": 1, "engine": "docker", "id": "ab",
+                "state": "connected", "links": links, "errors": []});
+            let status = json!({"version": 1, "kind": "engine", "project": null, "state": state,
+                "listening": listening, "engines": [], "bridges": [], "tunnels": [], "nodes": [node], "errors": []});
+            serde_json::from_value(status).unwrap()
+        };
+        let link = |state: &str, drift: &[&str], errors: &[Value]| {
+            json!({"dev": "eth0", "type": null, "bridge": null, "outer": null, "parent": null, "vlanid": null,
+                "mode": null, "place": null, "mac": null, "mtu": null, "addresses": [], "state": state,
+                "origin": "f:1:1", "drift": drift, "errors": errors})
+        };
+        let failed = |names: &[&str]| -> Vec<Value> {
+            let error = |name: &str| json!({"subject": format!("link {name}"), "message": "no"});
+            names.iter().map(|it| link("failed", &[], &[error(it)])).collect()
         };
         for (status, expected) in [
-            (json!({"listening": true, "state": "connected", "nodes": []}), None),
+            (status(true, "connected", &[]), None),
+            (status(false, "connected", &[]), Some("not every container engine has told what runs")),
+            (status(true, "working", &[]), Some("not everything that runs has been looked at yet")),
             (
-                json!({"listening": false, "state": "connected", "nodes": []}),
-                Some("not every container engine has told what runs"),
+                status(true, "drifted", &[link("drifted", &["down"], &[])]),
+                Some("link n:eth0: changed outside conlink: down"),
             ),
+            (status(true, "failing", &failed(&["a", "b", "b"])), Some("link a: no; link b: no")),
             (
-                json!({"listening": true, "state": "working", "nodes": []}),
-                Some("not everything that runs has been looked at yet"),
-            ),
-            (
-                json!({"listening": true, "state": "failing", "nodes": [{"links": links(&["a", "b", "b"])}]}),
-                Some("link a: no; link b: no"),
-            ),
-            (
-                json!({"listening": true, "state": "failing",
-                    "nodes": [{"links": links(&["a", "b", "c", "d", "e"])}]}),
+                status(true, "failing", &failed(&["a", "b", "c", "d", "e"])),
                 Some("link a: no; link b: no; link c: no; and 2 more"),
             ),
-            (json!({}), Some("not every container engine has told what runs")),
         ] {
-            assert_eq!(why_not(&status).as_deref(), expected, "{status}");
+            assert_eq!(why_not(&status).as_deref(), expected, "{status:?}");
         }
     }
 }

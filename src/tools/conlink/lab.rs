@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
+use crate::api::Request;
 use crate::tools::conlink::client::{Client, Server};
 use crate::tools::conlink::{Files, status};
 use crate::tools::logger::{self, LogFormat};
@@ -157,11 +158,11 @@ pub(super) fn servers() -> Vec<Server> {
 }
 
 /// What a lab's keeper answers to a request; without a limit it may take as long as it likes.
-fn ask(place: &Place, request: &Value, limit: Option<Duration>) -> anyhow::Result<Value> {
+fn ask<T: DeserializeOwned>(place: &Place, request: &Request, limit: Option<Duration>) -> anyhow::Result<T> {
     asked(place, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", place.name()))
 }
 
-fn asked(place: &Place, request: &Value) -> anyhow::Result<Client> {
+fn asked(place: &Place, request: &Request) -> anyhow::Result<Client> {
     if !place.is_kept() {
         bail!("lab `{}` does not run: `conlink lab up` starts it", place.name());
     }

@@ -9,13 +9,13 @@ use std::io::IsTerminal;
 use std::sync::mpsc;
 
 use clap::Args;
-use serde_json::{Value, json};
 use terminal_size::{Height, Width, terminal_size_of};
 
+use crate::api::{Health, Request, Status, frame};
 use crate::tools::conlink::client::{self, Client, Server};
 use crate::{err, out};
 
-pub(super) use errors::{drift, errors, failures};
+pub(super) use errors::{StatusError, errors, printable};
 pub(super) use table::count;
 use table::{Look, table};
 
@@ -51,7 +51,7 @@ pub(super) fn tell(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
 fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let mut all_connected = true;
     for (at, server) in servers.iter().enumerate() {
-        let status = match client::ask(server, &json!({ "request": "status" })) {
+        let status: Status = match client::ask(server, &Request::Status) {
             Ok(it) => it,
             Err(error) => {
                 err(&format!("error: {error:#}\n"));
@@ -59,7 +59,7 @@ fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
                 continue;
             }
         };
-        all_connected &= status["state"] == "connected";
+        all_connected &= status.state == Health::Connected;
         if at > 0 && !args.json {
             out("\n")?;
         }
@@ -69,8 +69,8 @@ fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
 }
 
 /// One status as it is printed.
-fn text(args: &Form, status: &Value) -> String {
-    if args.json { format!("{status}\n") } else { table(status, &look()) }
+fn text(args: &Form, status: &Status) -> String {
+    if args.json { String::from_utf8_lossy(&frame(status)).into_owned() } else { table(status, &look()) }
 }
 
 fn look() -> Look {
@@ -117,8 +117,8 @@ fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
 }
 
 /// Hands over each status of one server, and at last why there are no more, while anybody wants to know.
-fn follow(server: &Server, mut tell: impl FnMut(Result<Value, String>) -> bool) {
-    let mut client = match Client::ask(server, &json!({ "request": "watch" })) {
+fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool) {
+    let mut client = match Client::ask(server, &Request::Watch) {
         Ok(it) => it,
         Err(error) => {
             tell(Err(format!("{error:#}")));

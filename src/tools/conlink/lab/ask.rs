@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
 
+use crate::api::{Apply, Request};
 use crate::config::{ConfigMode, Diagnostic, Env, tidy};
 use crate::container::{Container, ContainerId};
 use crate::daemon::Asked;
@@ -177,61 +177,52 @@ impl Ask {
         found
     }
 
-    pub(super) fn to_json(&self) -> Value {
-        json!({
-            "request": "apply",
-            "name": self.name,
-            "compose_files": self.compose_files,
-            "network_files": self.network_files,
-            "bridge_mode": self.defaults.bridge_mode.to_string(),
-            "mtu": self.defaults.mtu,
-            "keep_veth_offload": self.defaults.keep_veth_offload,
-            "env": self.env,
-            "cwd": self.cwd,
-            "scale": self.scale,
-            "profiles": self.profiles,
-            "private_root": self.private_root,
-        })
+    pub(super) fn request(&self) -> Request {
+        Request::Apply(Box::new(Apply {
+            name: self.name.clone(),
+            compose_files: self.compose_files.clone(),
+            network_files: self.network_files.clone(),
+            bridge_mode: self.defaults.bridge_mode.to_string(),
+            mtu: self.defaults.mtu,
+            keep_veth_offload: self.defaults.keep_veth_offload,
+            env: self.env.clone(),
+            cwd: self.cwd.clone(),
+            scale: self.scale.clone(),
+            profiles: self.profiles.clone(),
+            private_root: self.private_root,
+        }))
     }
 
-    /// The reverse of [`Ask::to_json`]. None where it is none.
-    fn from_json(value: &Value) -> Option<Self> {
-        let text = |it: &Value| it.as_str().map(str::to_owned);
-        let texts = |name: &str| value.get(name)?.as_array()?.iter().map(text).collect::<Option<Vec<_>>>();
-        let paths = |name: &str| Some(texts(name)?.into_iter().map(PathBuf::from).collect::<Vec<_>>());
-        let map = |name: &str| value.get(name)?.as_object();
-        let flag = |name: &str| value.get(name)?.as_bool();
-        let number = |it: &Value| u32::try_from(it.as_u64()?).ok();
-        let mode = value.get("bridge_mode")?.as_str()?;
-        Some(Self {
-            name: value.get("name").and_then(text),
-            compose_files: paths("compose_files")?,
-            network_files: paths("network_files")?,
+    /// The reverse of [`Ask::request`].
+    fn from_request(it: &Apply) -> anyhow::Result<Self> {
+        let modes = ConfigMode::NAMES;
+        let (_, bridge_mode) = modes
+            .iter()
+            .find(|(name, _)| *name == it.bridge_mode)
+            .with_context(|| format!("there is no bridge mode `{}`", it.bridge_mode))?;
+        Ok(Self {
+            name: it.name.clone(),
+            compose_files: it.compose_files.clone(),
+            network_files: it.network_files.clone(),
             defaults: Defaults {
-                bridge_mode: ConfigMode::NAMES.iter().find(|(name, _)| *name == mode)?.1,
-                mtu: value.get("mtu").and_then(number)?,
-                keep_veth_offload: flag("keep_veth_offload")?,
+                bridge_mode: *bridge_mode,
+                mtu: it.mtu,
+                keep_veth_offload: it.keep_veth_offload,
                 ovs: false,
                 project: String::new(),
             },
-            env: map("env")?
-                .iter()
-                .map(|(name, it)| Some((name.clone(), text(it)?)))
-                .collect::<Option<_>>()?,
-            cwd: text(value.get("cwd")?)?.into(),
-            scale: map("scale")?
-                .iter()
-                .map(|(name, it)| Some((name.clone(), number(it)?)))
-                .collect::<Option<_>>()?,
-            profiles: texts("profiles")?,
-            private_root: flag("private_root")?,
+            env: it.env.clone(),
+            cwd: it.cwd.clone(),
+            scale: it.scale.clone(),
+            profiles: it.profiles.clone(),
+            private_root: it.private_root,
         })
     }
 }
 
 /// What a keeper makes of a request.
-pub(super) fn read(request: &Value, lab: &Lab) -> anyhow::Result<Asked> {
-    let ask = Ask::from_json(request).context("the request lacks something")?;
+pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<Asked> {
+    let ask = Ask::from_request(request)?;
     let reading = ask.read()?;
     if let Some(first) = reading.described.diagnostics.first() {
         // Whoever asked has read the files too: they have changed in between.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+use crate::api::{Ending, Request, Status};
 use crate::kernel::{Kernel, netns};
 use crate::lab::USES_HOST;
 use crate::network::Place as Where;
@@ -44,9 +45,8 @@ pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
 /// Has the keeper end, if there is one, and waits until it has.
 pub(super) fn end(place: &Place) -> anyhow::Result<()> {
     let Some(keeper) = place.keeper() else { return Ok(()) };
-    let asked = ask(place, &json!({"request": "down"}), Some(PATIENCE));
-    let time = match asked {
-        Ok(answer) => answer.get("seconds").and_then(Value::as_f64).unwrap_or_default(),
+    let time = match ask(place, &Request::Down, Some(PATIENCE)) {
+        Ok(Ending { seconds }) => seconds,
         // A keeper that does not answer has no claim to being asked.
         Err(error) => {
             log::debug!("ask the keeper to end: {error:#}");
@@ -115,10 +115,10 @@ pub(super) fn list(as_json: bool) -> anyhow::Result<u8> {
     let mut rows = Vec::new();
     for place in Place::all() {
         let lives = place.is_kept();
-        let status = ask(&place, &json!({"request": "status"}), Some(PATIENCE)).unwrap_or(Value::Null);
-        let nodes = status.get("nodes").and_then(Value::as_array).map_or(0, Vec::len);
-        let state = match status.get("state").and_then(Value::as_str) {
-            Some(it) if lives => it.to_owned(),
+        let status: Option<Status> = ask(&place, &Request::Status, Some(PATIENCE)).ok();
+        let nodes = status.as_ref().map_or(0, |it| it.nodes.len());
+        let state = match status {
+            Some(it) if lives => it.state.to_string(),
             _ if lives => "silent".to_owned(),
             _ => "dead".to_owned(),
         };

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Value, json};
 
+use crate::api::{Entrance, Request};
 use crate::process::node::{Entry, Setup, User, enter};
 use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::place::Place;
@@ -88,25 +88,14 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
 
 /// Asks a lab's keeper for the way into a node, or to where the bridges are.
 pub(super) fn way(place: &Place, node: Option<&str>) -> anyhow::Result<Way> {
-    let request = json!({"request": "enter", "node": node});
-    let (answer, file) = asked(place, &request)?.next_with_file(PATIENCE)?;
+    let request = Request::Enter { node: node.map(str::to_owned) };
+    let (entrance, file): (Entrance, _) = asked(place, &request)?.next_with_file(PATIENCE)?;
     let pidfd = file.context("the lab's keeper sent no way into the node")?;
-    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let pairs = answer.get("env").and_then(Value::as_object).into_iter().flatten();
-    let env: Vec<(String, String)> =
-        pairs.map(|(name, it)| (name.clone(), it.as_str().unwrap_or_default().to_owned())).collect();
-    let number = |it: &Value| it.as_u64().and_then(|it| u32::try_from(it).ok());
-    let user = answer.get("user").filter(|it| !it.is_null()).and_then(|it| {
-        let groups = it.get("groups")?.as_array()?;
-        Some(User {
-            uid: number(it.get("uid")?)?,
-            gid: number(it.get("gid")?)?,
-            groups: groups.iter().filter_map(number).collect(),
-        })
-    });
-    let setup = Setup { env, folder: text("folder").into(), user, ..Setup::default() };
+    let user = entrance.user.map(|it| User { uid: it.uid, gid: it.gid, groups: it.groups });
+    let env = entrance.env.into_iter().collect();
+    let setup = Setup { env, folder: entrance.folder, user, ..Setup::default() };
     let ours = std::fs::read_link("/proc/self/ns/user").context("tell our user namespace")?;
-    let user_namespace = text("user_namespace");
+    let user_namespace = entrance.user_namespace;
     let other_user = ours.to_str() != Some(user_namespace.as_str());
-    Ok(Way { pidfd, setup, other_user, user_namespace, name: text("name") })
+    Ok(Way { pidfd, setup, other_user, user_namespace, name: entrance.name })
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Value, json};
 
+use crate::api::{Nodes, Request};
 use crate::out;
 use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::{NameArgs, ask};
@@ -47,11 +47,9 @@ pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
     if args.lab {
         files.push((String::new(), place.folder().join("log")));
     } else {
-        let answer = ask(&place, &json!({"request": "find", "nodes": args.nodes}), Some(PATIENCE))?;
-        for node in answer.get("nodes").and_then(Value::as_array).into_iter().flatten() {
-            let text = |name: &str| node.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-            files.push((text("name"), text("log").into()));
-        }
+        let request = Request::Find { nodes: args.nodes.clone() };
+        let found: Nodes = ask(&place, &request, Some(PATIENCE))?;
+        files.extend(found.nodes.into_iter().map(|it| (it.name, it.log)));
     }
     let width = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let single = files.len() == 1;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::{Value, json};
 
+use crate::api::{FoundNode, Nodes, Request};
 use crate::kernel::ping::{Answer, Failure, Options, Pair, Ping, all};
 use crate::process::node::enter_user;
 use crate::process::raise_file_limit;
@@ -44,39 +44,23 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A node with its addresses, in the order of its links.
-struct Host {
-    name: String,
-    addrs: Vec<IpAddr>,
-}
-
 pub(super) fn ping(args: &PingArgs) -> anyhow::Result<u8> {
     let place = args.name.place()?;
-    let answer = ask(&place, &json!({"request": "find", "nodes": []}), Some(PATIENCE))?;
-    let hosts: Vec<Host> =
-        answer.get("nodes").and_then(Value::as_array).into_iter().flatten().map(host).collect();
+    let Nodes { nodes } = ask(&place, &Request::Find { nodes: Vec::new() }, Some(PATIENCE))?;
     match (&args.from, &args.to) {
-        (Some(from), Some(to)) => one(&place, args, from, to, &hosts),
-        (from, _) => every(&place, args, from.as_deref(), &hosts),
-    }
-}
-
-fn host(node: &Value) -> Host {
-    let addrs = node.get("addresses").and_then(Value::as_array).into_iter().flatten();
-    Host {
-        name: node.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        addrs: addrs.filter_map(|it| it.as_str()?.parse().ok()).collect(),
+        (Some(from), Some(to)) => one(&place, args, from, to, &nodes),
+        (from, _) => every(&place, args, from.as_deref(), &nodes),
     }
 }
 
 /// The address that a node goes by.
-fn address(host: &Host) -> Option<IpAddr> {
+fn address(host: &FoundNode) -> Option<IpAddr> {
     let told = |it: &&IpAddr| !matches!(it, IpAddr::V6(it) if it.is_unicast_link_local());
-    host.addrs.iter().find(told).copied()
+    host.addresses.iter().find(told).copied()
 }
 
 /// A series of requests, with a line for each answer.
-fn one(place: &Place, args: &PingArgs, from: &str, to: &str, hosts: &[Host]) -> anyhow::Result<u8> {
+fn one(place: &Place, args: &PingArgs, from: &str, to: &str, hosts: &[FoundNode]) -> anyhow::Result<u8> {
     let addr = match to.parse() {
         Ok(it) => it,
         Err(_) => {
@@ -148,7 +132,7 @@ fn receive(ping: &mut Ping, wanted: u16, until: Instant, times: &mut Vec<Duratio
 }
 
 /// From each node, or from one, to every other.
-fn every(place: &Place, args: &PingArgs, from: Option<&str>, hosts: &[Host]) -> anyhow::Result<u8> {
+fn every(place: &Place, args: &PingArgs, from: Option<&str>, hosts: &[FoundNode]) -> anyhow::Result<u8> {
     raise_file_limit();
     let from = from.map(|it| find(place, it)).transpose()?;
     let targets: Vec<(&str, IpAddr)> =
@@ -221,9 +205,8 @@ fn ms(time: Duration) -> String {
 
 /// What the lab calls a node that a person calls by `word`.
 fn find(place: &Place, word: &str) -> anyhow::Result<String> {
-    let answer = ask(place, &json!({"request": "find", "nodes": [word]}), Some(PATIENCE))?;
-    let name = answer.pointer("/nodes/0/name").and_then(Value::as_str);
-    name.map(str::to_owned).context("the lab's keeper named no node")
+    let found: Nodes = ask(place, &Request::Find { nodes: vec![word.to_owned()] }, Some(PATIENCE))?;
+    found.nodes.into_iter().next().map(|it| it.name).context("the lab's keeper named no node")
 }
 
 /// The node's network namespace, from whichever user namespace we are in.

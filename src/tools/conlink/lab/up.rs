@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
 
+use crate::api::{Accepted, Health, Status};
 use crate::daemon::LAB_ENDS;
 use crate::process::Foreground;
 use crate::process::node::wait_for_end;
@@ -87,15 +87,15 @@ fn start(place: &Place, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Resu
             }
             Some(_) => {}
         }
-        let asked = Client::ask(&place.server(), &ask.to_json());
+        let asked = Client::ask(&place.server(), &ask.request());
         drop(claim);
         // It has listened, so where it does no more it is about to end.
         let Ok(mut client) = asked else {
             down::end(place)?;
             continue;
         };
-        match client.next(None) {
-            Ok(Some(_accepted)) => {}
+        match client.next::<Accepted>(None) {
+            Ok(Some(_)) => {}
             Err(error) if error.to_string() != LAB_ENDS && !is_cut(&error) => return Err(error),
             Ok(None) | Err(_) => {
                 down::end(place)?;
@@ -115,30 +115,20 @@ fn is_cut(error: &anyhow::Error) -> bool {
 }
 
 /// Says how the lab is; the exit code is 0 where everything is as described.
-fn tell(place: &Place, status: &Value) -> anyhow::Result<u8> {
-    let list =
-        |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text =
-        |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let nodes = list(status, "nodes");
-    let mut links = 0;
-    for node in &nodes {
-        links += list(node, "links").len();
-        let Some(process) = node.get("process") else { continue };
-        for note in list(process, "notes") {
-            err(&format!("note: {}: {}\n", text(process, "name"), note.as_str().unwrap_or_default()));
-        }
+fn tell(place: &Place, status: &Status) -> anyhow::Result<u8> {
+    for process in status.nodes.iter().filter_map(|it| it.process.as_ref()) {
+        process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
     }
     for error in errors(status) {
         err(&format!("error: {}\n", error.text));
         error.help.iter().for_each(|it| err(&format!("hint: {it}\n")));
     }
-    let good = text(status, "state") == "connected";
+    let good = status.state == Health::Connected;
     out(&format!(
         "lab {} is up: {}, {}{}\n",
         place.name(),
-        count(nodes.len(), "node"),
-        count(links, "link"),
+        count(status.nodes.len(), "node"),
+        count(status.links(), "link"),
         if good { "; all links connected" } else { "; not everything is as described" },
     ))?;
     Ok(u8::from(!good))

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use super::errors::{errors, list, printable};
+use super::errors::{errors, printable};
+use crate::api::{
+    BridgeStatus, LinkState, LinkStatus, LinkType, NodeStatus, ProcessStatus, Served, Status, TunnelStatus,
+};
+use crate::device::{BridgeMode, Place};
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +32,10 @@ struct Row {
 const GAP: &str = "  ";
 
 /// What there is, what it is joined to, how far it is; then all that is wrong.
-pub(super) fn table(status: &Value, look: &Look) -> String {
+pub(super) fn table(status: &Status, look: &Look) -> String {
     let mut text = head(status, look);
     text += &wrapped("bridges: ", &bridges(status), look);
-    text += &wrapped("tunnels: ", &tunnels(status), look);
+    text += &wrapped("tunnels: ", &status.tunnels.iter().map(tunnel).collect::<Vec<_>>(), look);
     let rows = rows(status);
     if !rows.is_empty() {
         let fits = |lines: &[String]| match look.width {
@@ -59,27 +62,24 @@ pub(super) fn table(status: &Value, look: &Look) -> String {
 }
 
 /// `project p: failing, 4 nodes, 6 links, 1 failed`
-fn head(status: &Value, look: &Look) -> String {
-    let name = match (word(&status["kind"]), status["project"].as_str()) {
-        ("lab", name) => format!("lab {}", printable(name.unwrap_or_default())),
-        (_, Some(name)) => format!("project {}", printable(name)),
-        (_, None) => "every project".to_owned(),
+fn head(status: &Status, look: &Look) -> String {
+    let name = match (status.served, status.project.as_deref()) {
+        (Served::Lab, name) => format!("lab {}", printable(name.unwrap_or_default())),
+        (Served::Engine, Some(name)) => format!("project {}", printable(name)),
+        (Served::Engine, None) => "every project".to_owned(),
     };
-    let links = || list(&status["nodes"]).flat_map(|it| list(&it["links"]));
-    let state = word(&status["state"]);
-    let mut parts = vec![
-        paint(state, state, look),
-        count(list(&status["nodes"]).count(), "node"),
-        count(links().count(), "link"),
-    ];
-    for state in ["failed", "drifted", "pending"] {
-        match links().filter(|it| it["state"] == state).count() {
+    let state = status.state.to_string();
+    let mut parts =
+        vec![paint(&state, &state, look), count(status.nodes.len(), "node"), count(status.links(), "link")];
+    for state in [LinkState::Failed, LinkState::Drifted, LinkState::Pending] {
+        let links = status.nodes.iter().flat_map(|it| &it.links);
+        match links.filter(|it| it.state == state).count() {
             0 => {}
             count => parts.push(format!("{count} {state}")),
         }
     }
-    let silent = list(&status["engines"]).filter(|it| it["connected"] != true);
-    parts.extend(silent.map(|it| format!("no word from {}", word(&it["name"]))));
+    let silent = status.engines.iter().filter(|it| !it.connected);
+    parts.extend(silent.map(|it| format!("no word from {}", printable(&it.name))));
     format!("{name}: {}\n", parts.join(", "))
 }
 
@@ -89,44 +89,41 @@ pub(in crate::tools::conlink) fn count(count: usize, what: &str) -> String {
 }
 
 /// Those that are more than a cable; of cables, those that are not as they should be.
-fn bridges(status: &Value) -> Vec<String> {
+fn bridges(status: &Status) -> Vec<String> {
     let ports = ports(status);
-    let shown = list(&status["bridges"]).filter(|it| it["mode"] != "patch" || it["state"] != "up");
-    let bridge = |it: &Value| {
-        let name = word(&it["name"]);
-        let mut about = vec![word(&it["mode"]).to_owned()];
-        if it["place"] == "host" {
+    let is_shown = |it: &&BridgeStatus| it.mode != BridgeMode::Patch || it.state != LinkState::Up;
+    let bridge = |it: &BridgeStatus| {
+        let mut about = vec![it.mode.to_string()];
+        if it.place == Place::Host {
             about.push("on the host".to_owned());
         }
-        about.push(match it["state"].as_str() {
-            Some("up") => count(ports.get(name).map_or(0, Vec::len), "port"),
-            _ => word(&it["state"]).to_owned(),
+        about.push(match it.state {
+            LinkState::Up => count(ports.get(it.name.as_str()).map_or(0, Vec::len), "port"),
+            state => state.to_string(),
         });
-        format!("{} ({})", printable(name), about.join(", "))
+        format!("{} ({})", printable(&it.name), about.join(", "))
     };
-    shown.map(bridge).collect()
+    status.bridges.iter().filter(is_shown).map(bridge).collect()
 }
 
-fn tunnels(status: &Value) -> Vec<String> {
-    let tunnel = |it: &Value| {
-        let state = match word(&it["state"]) {
-            "up" => String::new(),
-            state => format!(" ({state})"),
-        };
-        let name = |key: &str| printable(word(&it[key]));
-        format!("{} from {} to {}{state}", name("name"), name("bridge"), name("remote"))
+fn tunnel(it: &TunnelStatus) -> String {
+    let state = match it.state {
+        LinkState::Up => String::new(),
+        state => format!(" ({state})"),
     };
-    list(&status["tunnels"]).map(tunnel).collect()
+    format!("{} from {} to {}{state}", printable(&it.name), printable(&it.bridge), it.remote)
 }
 
 /// What is joined to each bridge: links that are up, and tunnels.
-fn ports(status: &Value) -> BTreeMap<&str, Vec<String>> {
-    let links =
-        list(&status["nodes"]).flat_map(|node| list(&node["links"]).map(move |it| (it, end(node, it))));
-    let tunnels = list(&status["tunnels"]).map(|it| (it, word(&it["name"]).to_owned()));
+fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
+    let links = status
+        .nodes
+        .iter()
+        .flat_map(|node| node.links.iter().map(move |it| (it.state, it.bridge.as_deref(), end(node, it))));
+    let tunnels = status.tunnels.iter().map(|it| (it.state, Some(it.bridge.as_str()), it.name.clone()));
     let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (it, name) in links.chain(tunnels).filter(|(it, _)| it["state"] == "up") {
-        if let Some(bridge) = it["bridge"].as_str() {
+    for (state, bridge, name) in links.chain(tunnels) {
+        if let (LinkState::Up, Some(bridge)) = (state, bridge) {
             ports.entry(bridge).or_default().push(name);
         }
     }
@@ -134,32 +131,31 @@ fn ports(status: &Value) -> BTreeMap<&str, Vec<String>> {
 }
 
 /// `p-h-1:eth0`
-fn end(node: &Value, link: &Value) -> String {
-    format!("{}:{}", name(node), word(&link["dev"]))
+fn end(node: &NodeStatus, link: &LinkStatus) -> String {
+    format!("{}:{}", name(node), link.dev)
 }
 
-fn rows(status: &Value) -> Vec<Row> {
+fn rows(status: &Status) -> Vec<Row> {
     let ports = ports(status);
     let mut rows = Vec::new();
-    for node in list(&status["nodes"]) {
-        let row = |link: &str, state: &Value| Row {
+    for node in &status.nodes {
+        let row = |link: &str, state: String| Row {
             node: printable(name(node)),
-            process: process(&node["process"]),
+            process: node.process.as_ref().map(process).unwrap_or_default(),
             link: printable(link),
             joined: "-".to_owned(),
             addresses: Vec::new(),
-            state: printable(word(state)),
+            state,
         };
-        let mut links = list(&node["links"]).peekable();
         // What is not to be seen by its links.
-        if links.peek().is_none() || list(&node["errors"]).next().is_some() {
-            rows.push(row("-", &node["state"]));
+        if node.links.is_empty() || !node.errors.is_empty() {
+            rows.push(row("-", node.state.to_string()));
         }
-        for it in links {
+        for it in &node.links {
             rows.push(Row {
                 joined: printable(&joined(node, it, &ports)),
-                addresses: list(&it["addresses"]).map(|it| printable(word(it))).collect(),
-                ..row(word(&it["dev"]), &it["state"])
+                addresses: it.addresses.iter().map(|it| printable(it)).collect(),
+                ..row(&it.dev, it.state.to_string())
             });
         }
     }
@@ -167,23 +163,22 @@ fn rows(status: &Value) -> Vec<Row> {
 }
 
 /// `running`, `exited 1`, `restarting (3)`: the word; what it ended with; how often it was started again.
-fn process(it: &Value) -> String {
-    let mut text = printable(it["state"].as_str().unwrap_or_default());
-    if let Some(code) = it["exit_code"].as_i64().filter(|_| text == "exited") {
+fn process(it: &ProcessStatus) -> String {
+    let mut text = printable(&it.state);
+    if let Some(code) = it.exit_code.filter(|_| it.state == "exited") {
         text += &format!(" {code}");
     }
-    match it["restarts"].as_u64() {
-        None | Some(0) => text,
-        Some(restarts) => format!("{text} ({restarts})"),
+    match it.restarts {
+        0 => text,
+        restarts => format!("{text} ({restarts})"),
     }
 }
 
 /// A bridge, the other end of a cable, or the interface that it is made on.
-fn joined(node: &Value, link: &Value, ports: &BTreeMap<&str, Vec<String>>) -> String {
-    let host = if link["place"] == "host" { "host:" } else { "" };
-    let kind = word(&link["type"]);
-    if let Some(bridge) = link["bridge"].as_str() {
-        if link["mode"] != "patch" || link["state"] != "up" {
+fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<String>>) -> String {
+    let host = if link.place == Some(Place::Host) { "host:" } else { "" };
+    if let Some(bridge) = link.bridge.as_deref() {
+        if link.mode.as_deref() != Some("patch") || link.state != LinkState::Up {
             return format!("{host}{bridge}");
         }
         let own = end(node, link);
@@ -194,8 +189,9 @@ fn joined(node: &Value, link: &Value, ports: &BTreeMap<&str, Vec<String>>) -> St
             _ => bridge.to_owned(),
         };
     }
-    let Some(parent) = link["parent"].as_str() else { return "-".to_owned() };
-    match (link["vlanid"].as_u64(), link["mode"].as_str()) {
+    let Some(parent) = link.parent.as_deref() else { return "-".to_owned() };
+    let kind = link.kind.as_ref().map(LinkType::to_string).unwrap_or_default();
+    match (link.vlanid, link.mode.as_deref()) {
         (Some(id), _) => format!("{host}{parent} {kind} {id}"),
         (None, Some(mode)) => format!("{host}{parent} {kind} {mode}"),
         (None, None) => format!("{host}{parent} {kind}"),
@@ -269,17 +265,13 @@ fn wrapped(begin: &str, items: &[String], look: &Look) -> String {
 }
 
 /// What users may wonder about.
-fn notes(status: &Value) -> String {
-    let of_node = |node: &Value| {
+fn notes(status: &Status) -> String {
+    let of_node = |node: &NodeStatus| {
         let name = printable(name(node));
-        let note = |it: &Value| format!("note: {name}: {}\n", printable(word(it)));
-        list(&node["process"]["notes"]).map(note).collect::<String>()
+        let notes = node.process.iter().flat_map(|it| &it.notes);
+        notes.map(|it| format!("note: {name}: {}\n", printable(it))).collect::<String>()
     };
-    list(&status["nodes"]).map(of_node).collect()
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or("?")
+    status.nodes.iter().map(of_node).collect()
 }
 
 /// Text in the colour of a state.
@@ -294,6 +286,6 @@ fn paint(text: &str, state: &str, look: &Look) -> String {
 }
 
 /// What people call a node: one of a lab has a short name.
-fn name(node: &Value) -> &str {
-    node.pointer("/process/name").and_then(Value::as_str).unwrap_or(word(&node["name"]))
+fn name(node: &NodeStatus) -> &str {
+    node.process.as_ref().map_or(&node.name, |it| &it.name)
 }

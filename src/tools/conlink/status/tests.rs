@@ -2,6 +2,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
 use super::table::{Look, table};
+use crate::api::Status;
 
 /// A link as a server tells it.
 fn link(dev: &str, state: &str, more: &Value) -> Value {
@@ -57,10 +58,14 @@ fn router() -> Value {
     })
 }
 
+fn read(status: &Value) -> Status {
+    serde_json::from_value(status.clone()).unwrap()
+}
+
 /// With a frame around it, so that spaces at the end would be seen.
 #[track_caller]
 fn check(status: &Value, look: Look, expected: &Expect) {
-    let text = table(status, &look);
+    let text = table(&read(status), &look);
     assert!(text.ends_with('\n'));
     assert!(text.lines().all(|it| !it.ends_with(' ')), "spaces at an end: {text:?}");
     expected.assert_eq(&text);
@@ -272,8 +277,8 @@ fn what_links_are_made_of() {
             made("ipvtap", json!({"parent": "eth0", "mode": "l3s", "place": "host"})),
         ]
     ),]);
-    status["tunnels"] =
-        json!([{"name": "vxlan-7", "bridge": "p", "remote": "192.0.2.2", "state": "up", "errors": []}]);
+    status["tunnels"] = json!([{"name": "vxlan-7", "type": "vxlan", "bridge": "p", "remote": "192.0.2.2", "vni": 7, "state": "up",
+            "origin": "c.yaml:9:1", "errors": []}]);
     // The other end of a cable is a tunnel; a third end belongs to none.
     status["nodes"][0]["links"][1]["bridge"] = json!("p");
     status["nodes"][0]["links"][1]["mode"] = json!("patch");
@@ -302,56 +307,59 @@ fn a_lab_tells_what_its_nodes_run() {
     let mut status = router();
     status["kind"] = json!("lab");
     status["project"] = json!("demo");
-    let process = |state: &str, code: Option<i32>, restarts: u32, notes: &[&str]| json!({"state": state, "pid": null, "exit_code": code, "restarts": restarts, "command": ["x"], "notes": notes});
-    status["nodes"][0]["process"] = process("running", None, 0, &[]);
-    status["nodes"][1]["process"] = process("exited", Some(1), 0, &[]);
+    let process = |name: &str, state: &str, code: Option<i32>, restarts: u32, notes: &[&str]| {
+        json!({"name": name, "state": state, "pid": null, "exit_code": code, "restarts": restarts, "health": null,
+            "command": ["x"], "notes": notes, "log": "/log"})
+    };
+    status["nodes"][0]["process"] = process("h1", "running", None, 0, &[]);
+    status["nodes"][1]["process"] = process("h2", "exited", Some(1), 0, &[]);
     status["nodes"][2]["process"] =
-        process("restarting", Some(137), 3, &["no program `frob` is here: it idles"]);
-    status["nodes"][3]["process"] = process("waiting", None, 0, &[]);
+        process("r-1", "restarting", Some(137), 3, &["no program `frob` is here: it idles"]);
+    status["nodes"][3]["process"] = process("r-2", "waiting", None, 0, &[]);
     status["nodes"][3]["state"] = json!("stopped");
     status["nodes"][3]["links"] = json!([]);
     check(
         &status,
         PLAIN,
         &expect![[r#"
-        lab demo: connected, 4 nodes, 5 links
-        bridges: s1 (linux, 2 ports), s2 (linux, 2 ports)
-        NODE         PROCESS         LINK  JOINED TO        ADDRESSES                     STATE
-        router-h1-1  running         eth0  s1               10.0.1.2/24                   up
-        router-h2-1  exited 1        eth0  s2               10.0.2.2/24                   up
-        router-h2-1  exited 1        eth1  cable (one end)                                up
-        router-r-1   restarting (3)  eth0  s1               10.0.1.1/24 fd00:0:0:1::1/64  up
-        router-r-1   restarting (3)  eth1  s2               10.0.2.1/24                   up
-        router-r-2   waiting         -     -                                              stopped
+            lab demo: connected, 4 nodes, 5 links
+            bridges: s1 (linux, 2 ports), s2 (linux, 2 ports)
+            NODE  PROCESS         LINK  JOINED TO        ADDRESSES                     STATE
+            h1    running         eth0  s1               10.0.1.2/24                   up
+            h2    exited 1        eth0  s2               10.0.2.2/24                   up
+            h2    exited 1        eth1  cable (one end)                                up
+            r-1   restarting (3)  eth0  s1               10.0.1.1/24 fd00:0:0:1::1/64  up
+            r-1   restarting (3)  eth1  s2               10.0.2.1/24                   up
+            r-2   waiting         -     -                                              stopped
 
-        note: router-r-1: no program `frob` is here: it idles
-    "#]],
+            note: r-1: no program `frob` is here: it idles
+        "#]],
     );
     check(
         &status,
         Look { width: Some(40), color: false },
         &expect![[r#"
-        lab demo: connected, 4 nodes, 5 links
-        bridges: s1 (linux, 2 ports),
-                 s2 (linux, 2 ports)
-        router-h1-1  running
-          eth0  up  s1
-            10.0.1.2/24
-        router-h2-1  exited 1
-          eth0  up  s2
-            10.0.2.2/24
-          eth1  up  cable (one end)
-        router-r-1  restarting (3)
-          eth0  up  s1
-            10.0.1.1/24
-            fd00:0:0:1::1/64
-          eth1  up  s2
-            10.0.2.1/24
-        router-r-2  waiting
-          -  stopped  -
+            lab demo: connected, 4 nodes, 5 links
+            bridges: s1 (linux, 2 ports),
+                     s2 (linux, 2 ports)
+            h1  running
+              eth0  up  s1
+                10.0.1.2/24
+            h2  exited 1
+              eth0  up  s2
+                10.0.2.2/24
+              eth1  up  cable (one end)
+            r-1  restarting (3)
+              eth0  up  s1
+                10.0.1.1/24
+                fd00:0:0:1::1/64
+              eth1  up  s2
+                10.0.2.1/24
+            r-2  waiting
+              -  stopped  -
 
-        note: router-r-1: no program `frob` is here: it idles
-    "#]],
+            note: r-1: no program `frob` is here: it idles
+        "#]],
     );
 }
 
@@ -409,6 +417,7 @@ fn states_have_colours_that_take_no_room() {
     let mut status = router();
     status["nodes"][0]["links"][0]["state"] = json!("failed");
     status["nodes"][1]["links"][1]["state"] = json!("pending");
+    let status = read(&status);
     let plain = table(&status, &Look { width: Some(70), color: false });
     let painted = table(&status, &Look { width: Some(70), color: true });
     assert!(painted.contains("  \x1b[31mfailed\x1b[0m\n") && painted.contains("  \x1b[33mpending\x1b[0m\n"));
@@ -419,9 +428,21 @@ fn states_have_colours_that_take_no_room() {
 }
 
 #[test]
-fn a_status_of_another_version_is_no_end() {
-    for status in [json!({}), json!([]), json!(null), json!({"nodes": [7, {"links": "x", "errors": [1]}]})] {
-        assert!(table(&status, &Look { width: Some(10), color: true }).contains(": "), "{status}");
+fn a_status_is_valid_by_its_schema_and_others_are_not() {
+    let schema = schemars::schema_for!(Status).to_value();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let status = serde_json::to_value(read(&router())).unwrap();
+    assert!(validator.is_valid(&status), "{:?}", validator.validate(&status));
+    for (path, wrong) in [
+        ("/state", json!("fine")),
+        ("/nodes/0/links/0/state", json!("connected")),
+        ("/nodes/0/links/0/mtu", json!("1500")),
+        ("/bridges/0/mode", json!("auto")),
+        ("/listening", json!(null)),
+    ] {
+        let mut status = status.clone();
+        *status.pointer_mut(path).unwrap() = wrong;
+        assert!(!validator.is_valid(&status), "{path}");
     }
 }
 

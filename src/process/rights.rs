@@ -1,0 +1,49 @@
+//! File descriptors that come with the bytes of a unix socket (SCM_RIGHTS, unix(7)).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// File descriptors that one message can bring (`SCM_MAX_FD` in the kernel's `include/net/scm.h`).
+const SCM_MAX_FD: usize = 253;
+
+/// Receives bytes, and the files that come with them, which programs that are started do not get. Answers how many
+/// bytes came; none is the end.
+///
+/// # Errors
+/// recvmsg(2); with `wait` false, `WouldBlock` where nothing is there yet.
+#[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
+pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut files = Vec::new();
+    for it in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = it {
+            // SAFETY: the kernel has just made them for us, and nobody else knows of them.
+            files.extend(received.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) }));
+        }
+    }
+    Ok((message.bytes, files))
+}
+
+/// Sends bytes, and files with the first of them. Answers how many bytes went.
+///
+/// # Errors
+/// sendmsg(2), but no signal where nobody is left to receive; with `wait` false, `WouldBlock` where there is no room.
+pub fn send(
+    socket: impl AsFd,
+    parts: &[IoSlice<'_>],
+    files: &[BorrowedFd<'_>],
+    wait: bool,
+) -> io::Result<usize> {
+    let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let controls = if files.is_empty() { &[][..] } else { &rights[..] };
+    let flags = if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+    let flags = flags | MsgFlags::MSG_NOSIGNAL;
+    Ok(sendmsg::<()>(socket.as_fd().as_raw_fd(), parts, controls, flags, None)?)
+}
