@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use frame::{Frames, TooLong, frame};
 pub use status::{
-    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus, Problem,
-    ProcessStatus, Served, Status, TunnelStatus,
+    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
+    OverrideStatus, Problem, ProcessStatus, Served, Status, TunnelStatus,
 };
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub enum Request {
     /// Answered by a [`Status`].
@@ -28,6 +28,8 @@ pub enum Request {
     Watch,
     /// Answered by a [`Diff`], after a look at the kernel.
     Diff,
+    /// Answered by [`Overridden`], once it is done.
+    Override(Override),
     /// Answered by [`Accepted`], and by a [`Status`] once everything has been tried. A lab's alone.
     Apply(Box<Apply>),
     /// Answered by [`Ending`]. A lab's alone.
@@ -47,10 +49,58 @@ pub enum Request {
 }
 
 /// The requests that engines answer, and labs as well.
-const OF_ALL: [&str; 3] = ["status", "watch", "diff"];
+const OF_ALL: [&str; 4] = ["status", "watch", "diff", "override"];
 
 /// The requests that labs alone answer.
 const OF_LABS: [&str; 4] = ["apply", "down", "find", "enter"];
+
+/// What is to be set over the configuration, for as long as the engine runs. What is left out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Override {
+    /// Which links: `NODE` for all of its links, or `NODE:INTERFACE`. A node is a service (all of its replicas),
+    /// `SERVICE-INDEX`, or a container's name.
+    pub links: Vec<String>,
+    /// Take back all that was set before, and then set the rest.
+    #[serde(default)]
+    pub clear: bool,
+    /// `down` pulls the cable, `up` plugs it in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<Carrier>,
+    /// The impairment of what leaves the container, in the words of tc-netem(8); empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netem: Option<String>,
+    /// The impairment of what arrives at the container, in the words of tc-netem(8); empty: none.
+    #[serde(default, rename = "netem-in", skip_serializing_if = "Option::is_none")]
+    pub netem_in: Option<String>,
+    /// After how many seconds it is taken back; none: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// Who asks, for those who look at the status.
+    #[serde(default)]
+    pub author: String,
+}
+
+/// Whether a cable is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    Up,
+    Down,
+}
+
+/// What came of an [`Override`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overridden {
+    pub links: Vec<OverriddenLink>,
+}
+
+/// A link that was meant, as it is by now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverriddenLink {
+    /// The container's name.
+    pub node: String,
+    pub link: LinkStatus,
+}
 
 /// What a lab is to be: what `lab up` was called with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

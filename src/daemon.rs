@@ -9,22 +9,22 @@ mod listen;
 mod serve;
 mod worker;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::api::{Health, Request, Status};
+use crate::api::{self, Health, LinkStatus, NodeStatus, Overridden, OverriddenLink, Request, Status};
 use crate::container::{Container, ContainerId};
-use crate::daemon::serve::Asking;
+use crate::daemon::serve::{Asking, Connection};
 use crate::docker::Engine;
 use crate::kernel::Kernel;
-use crate::network::{Command, Network};
+use crate::network::{Command, Deadline, LinkId, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
 pub use keeper::{Asked, Keeping, LAB_ENDS, Read};
@@ -130,6 +130,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         published_at: None,
         publish_at: None,
         keeper: None,
+        overriding: Vec::new(),
     };
     let server = match socket.filter(|_| mode == Mode::Run) {
         Some(socket) => serve::Server::start(&socket, daemon.sender.clone())
@@ -237,6 +238,17 @@ struct Daemon {
     /// When they are told the next one, if it is another.
     publish_at: Option<Instant>,
     keeper: Option<Keeper>,
+    /// Those who set something over the configuration of links that have not been tried since.
+    overriding: Vec<(BTreeSet<LinkId>, Connection)>,
+}
+
+/// The longest that something can be set for.
+const LONGEST_OVERRIDE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The moment after that time from now.
+fn deadline(after: Duration) -> Deadline {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Deadline { at: Instant::now() + after, unix: (since + after).as_secs() }
 }
 
 impl Daemon {
@@ -274,6 +286,7 @@ impl Daemon {
             events.push_back(event);
             self.handle(&mut events);
         }
+        self.answer_overriding();
     }
 
     /// Takes events in, and all that follow from them at once.
@@ -305,7 +318,52 @@ impl Daemon {
                 }
                 self.worker.push(Work::Diff(self.reconciler.whole(), connection));
             }
+            Request::Override(it) => self.set_over(&it, connection),
             request => self.answer_for_lab(request, connection),
+        }
+    }
+
+    /// Sets something over the configuration, and answers when it has been tried.
+    fn set_over(&mut self, asked: &api::Override, connection: Connection) {
+        let until = match asked.seconds.map(Duration::try_from_secs_f64) {
+            None => None,
+            Some(Ok(it)) if it > Duration::ZERO && it <= LONGEST_OVERRIDE => Some(deadline(it)),
+            Some(_) => {
+                return connection.refuse("`seconds` is a number above 0 and at most 31536000 (a year)");
+            }
+        };
+        match self.reconciler.set_over(asked, until, Instant::now()) {
+            Ok((links, effects)) => {
+                let mut events = VecDeque::new();
+                for it in effects {
+                    self.perform(it, &mut events);
+                }
+                self.handle(&mut events);
+                self.overriding.retain(|(_, it)| it.is_open());
+                self.overriding.push((links, connection));
+            }
+            Err(why) => connection.refuse(&why),
+        }
+    }
+
+    /// Answers those whose links have been tried.
+    fn answer_overriding(&mut self) {
+        let reconciler = &self.reconciler;
+        let ready: Vec<_> =
+            self.overriding.extract_if(.., |(links, _)| reconciler.are_tried(links)).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let status = self.status();
+        for (links, connection) in ready {
+            let meant = |node: &NodeStatus, link: &LinkStatus| {
+                links.iter().any(|it| it.container == node.name && it.dev.as_str() == link.dev)
+            };
+            let links = status.nodes.iter().flat_map(|node| {
+                let links = node.links.iter().filter(|it| meant(node, it));
+                links.map(|it| OverriddenLink { node: node.name.clone(), link: it.clone() })
+            });
+            connection.reply(&Overridden { links: links.collect() });
         }
     }
 

@@ -4,6 +4,7 @@
 //! container into its [`Link`]s, with nothing left to decide.
 
 mod instantiate;
+mod overrides;
 mod resolve;
 mod show;
 
@@ -22,6 +23,7 @@ use crate::netem::Netem;
 use crate::route::Route;
 
 pub use instantiate::{BadInstance, Instance};
+pub use overrides::{Deadline, Override, Overrides, Setting};
 pub use resolve::{Defaults, resolve};
 
 /// Everything that is to be there: what [`resolve`] makes of a configuration.
@@ -135,6 +137,8 @@ pub struct Tunnel {
 pub struct Link {
     pub id: LinkId,
     pub kind: LinkKind,
+    /// Is the other end up? Else neither has a carrier, as with a cable that is pulled. A veth's alone.
+    pub carrier: bool,
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
     pub addrs: Vec<Cidr>,

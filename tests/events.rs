@@ -11,6 +11,7 @@
 //! hold | answer                inspections wait | are answered, the last one first
 //! wait MS                      time passes
 //! unreachable NAME | reachable NAME    its namespace cannot be had | can
+//! override JSON                people set something over the configuration: the request, without its name
 //! foreign NETNS NAME           somebody makes an interface
 //! del NETNS NAME               somebody deletes one
 //! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
@@ -28,11 +29,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conlink::addr::IfName;
-use conlink::api::Problem;
+use conlink::api::{self, Problem};
 use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
 use conlink::kernel;
-use conlink::network::{Defaults, Network, resolve};
+use conlink::network::{Deadline, Defaults, Network, resolve};
 use conlink::plan::{Look, Ns, Observed, ObservedAddr, Step};
 use conlink::reconcile::{Effect, EngineId, Event, Found, News, Own, Reconciler, Unreachable};
 use conlink::wire::{self, World};
@@ -119,6 +120,7 @@ impl<'a> Play<'a> {
         };
         match *words {
             ["config", file] => self.start(file),
+            ["override", ..] => self.set_over(&words[1..].join(" ")),
             ["replace", file] => {
                 let network = self.network(file);
                 let effects = self.reconciler.as_mut().unwrap().replace(network, self.now);
@@ -204,6 +206,21 @@ impl<'a> Play<'a> {
         self.reconciler = Some(Reconciler::new(network, own, &[EngineId::Docker], false));
         self.model.attached.clear();
         self.model.news = News::default();
+    }
+
+    fn set_over(&mut self, json: &str) {
+        let asked: api::Override = serde_json::from_str(json).unwrap();
+        let after = asked.seconds.map(Duration::from_secs_f64);
+        let until = after.map(|it| Deadline { at: self.now + it, unix: it.as_secs() });
+        match self.reconciler.as_mut().unwrap().set_over(&asked, until, self.now) {
+            Ok((links, effects)) => {
+                let links: Vec<String> = links.iter().map(ToString::to_string).collect();
+                writeln!(self.out, "set over {}", links.join(", ")).unwrap();
+                let events = effects.into_iter().filter_map(|it| self.perform(it)).collect();
+                self.handle_all(events);
+            }
+            Err(why) => writeln!(self.out, "refused: {why}").unwrap(),
+        }
     }
 
     fn network(&self, file: &str) -> Network {
@@ -313,7 +330,8 @@ impl<'a> Play<'a> {
             lines.push(format!("  node {} {}", node.name, node.state));
             lines.extend(errors(&node.errors));
             for it in &node.links {
-                lines.push(format!("    link {} {}", it.dev, it.state));
+                let overrides: String = it.overrides.iter().map(|it| format!(", {}", it.what)).collect();
+                lines.push(format!("    link {} {}{overrides}", it.dev, it.state));
                 lines.extend(errors(&it.errors));
             }
         }

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
     ("dot", &["addr", "container", "network"]),
-    ("reconcile", &["addr", "api", "container", "device", "nat", "network", "plan"]),
+    ("reconcile", &["addr", "api", "container", "netem", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
     ("process", &[]),
     ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),

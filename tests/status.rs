@@ -73,7 +73,7 @@ fn lab(name: &str, state: &str, link: &str) -> String {
     let errors = if link == "failed" { vec![error] } else { Vec::new() };
     let link = json!({"dev": "eth0", "type": "veth", "bridge": "lan", "outer": "h1-eth0", "parent": null, "vlanid": null,
         "mode": "linux", "place": "engine", "mac": null, "mtu": 1500, "addresses": ["10.0.0.1/24"], "state": link,
-        "origin": "c.yaml:2:5", "drift": [], "errors": errors});
+        "origin": "c.yaml:2:5", "drift": [], "overrides": [], "errors": errors});
     let process = json!({"name": "h1", "state": "running", "pid": 7, "exit_code": null, "restarts": 0, "health": null,
         "command": ["sh"], "notes": [], "log": "/log"});
     let node = json!({"name": "h1", "service": "h1", "index": 1, "engine": "lab", "id": "h1", "state": state,

@@ -189,8 +189,22 @@ pub struct LinkStatus {
     /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
     #[serde(default)]
     pub drift: Vec<String>,
+    /// What somebody set over the configuration on purpose: it counts as described, and is no drift.
+    #[serde(default)]
+    pub overrides: Vec<OverrideStatus>,
     /// Why it is not as described.
     pub errors: Vec<Problem>,
+}
+
+/// Something that is set over the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OverrideStatus {
+    /// What is set, such as `carrier down` or `netem delay 100ms`.
+    pub what: String,
+    /// Who set it.
+    pub author: String,
+    /// When it ends by itself, in seconds since 1970 (UTC); null: never.
+    pub until: Option<u64>,
 }
 
 /// What a link is.

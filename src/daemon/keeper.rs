@@ -243,7 +243,7 @@ impl Daemon {
                 Err(error) => connection.refuse(&format!("{error:#}")),
             },
             // Answered before.
-            Request::Status | Request::Watch | Request::Diff => {}
+            Request::Status | Request::Watch | Request::Diff | Request::Override(_) => {}
         }
     }
 

@@ -208,6 +208,7 @@ impl Network {
         }
         Ok(Link {
             kind,
+            carrier: true,
             mac: has_mac.then_some(mac),
             mtu,
             addrs,

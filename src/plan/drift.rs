@@ -61,8 +61,10 @@ fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
             let whose = if inside { String::new() } else { format!("{name}: ") };
             let before = observed.interface(ns, name);
             let mut changed = Vec::new();
-            if change.up == Some(true) {
-                changed.push(format!("{whose}down"));
+            match change.up {
+                Some(true) => changed.push(format!("{whose}down")),
+                Some(false) => changed.push(format!("{whose}up")),
+                None => {}
             }
             if let (Some(mtu), Some(it)) = (change.mtu, before) {
                 changed.push(format!("{whose}mtu {} instead of {mtu}", it.mtu));

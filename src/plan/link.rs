@@ -194,7 +194,7 @@ fn plan_outer(
         mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
         master: joining.master,
         mark: unmarked.then(|| mark.to_owned()),
-        up: kept.is_none_or(|it| !it.up).then_some(true),
+        up: (kept.is_some_and(|it| it.up) != link.carrier).then_some(link.carrier),
         no_link_local: unmarked,
         mac: None,
     };

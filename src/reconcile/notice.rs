@@ -4,6 +4,7 @@ use std::fmt;
 
 use log::Level;
 
+use crate::network::LinkId;
 use crate::plan::{Failure, Subject};
 
 /// Something that users may want to know.
@@ -21,6 +22,8 @@ pub enum Notice {
     Drift { subject: Subject, what: Vec<String> },
     /// What somebody changed is as described again.
     DriftOver { subject: Subject },
+    /// What is set over the configuration of a link is this by now. None did it where its time was over.
+    Override { link: LinkId, set: Vec<String>, author: Option<String> },
     /// Notices of the kernel were lost in a flood: everything is looked at again.
     NoticesLost,
 }
@@ -29,7 +32,9 @@ impl Notice {
     /// How much it matters.
     pub fn level(&self) -> Level {
         match self {
-            Self::Up { .. } | Self::Gone { .. } | Self::DriftOver { .. } => Level::Info,
+            Self::Up { .. } | Self::Gone { .. } | Self::DriftOver { .. } | Self::Override { .. } => {
+                Level::Info
+            }
             Self::NotRemoved(_) | Self::Drift { .. } | Self::NoticesLost => Level::Warn,
             Self::Failed(_) => Level::Error,
         }
@@ -56,6 +61,17 @@ impl fmt::Display for Notice {
                 write!(f, "{subject}: changed outside conlink: {}", what.join(", "))
             }
             Self::DriftOver { subject } => write!(f, "{subject}: matches the configuration again"),
+            Self::Override { link, set, author } => {
+                match set.as_slice() {
+                    [] => write!(f, "link {link}: as in the configuration again")?,
+                    set => write!(f, "link {link}: set over the configuration: {}", set.join(", "))?,
+                }
+                match author.as_deref() {
+                    None => f.write_str(" (its time is over)"),
+                    Some("") => Ok(()),
+                    Some(author) => write!(f, " (by {author})"),
+                }
+            }
             Self::NoticesLost => f.write_str("kernel notifications were lost: checking everything again"),
         }
     }

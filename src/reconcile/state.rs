@@ -1,6 +1,7 @@
 //! The state between events.
 
 mod job;
+mod overrides;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::IfName;
 use crate::container::{Container, ContainerId};
-use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Place};
+use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Overrides, Place};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::job::{outers, patches};
 use crate::reconcile::{
@@ -39,6 +40,8 @@ pub struct Reconciler {
     settled: BTreeSet<Subject>,
     /// What somebody changed of it.
     drift: Drift,
+    /// What people set over the configuration.
+    overrides: Overrides,
     /// Something was done since everything was last said to be connected.
     unannounced: bool,
     running_commands: BTreeSet<ContainerId>,
@@ -98,6 +101,7 @@ impl Reconciler {
             swept: false,
             settled: BTreeSet::new(),
             drift: Drift::new(),
+            overrides: Overrides::default(),
             unannounced: true,
             running_commands: BTreeSet::new(),
             jobs: BTreeMap::new(),
@@ -706,6 +710,7 @@ impl Reconciler {
     }
 
     fn wake(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.expire_overrides(now, effects);
         let due = |at: Option<Instant>| at.is_some_and(|it| it <= now);
         if due(self.base.retry_at) {
             match !self.swept && self.engines.values().all(|it| *it) {
@@ -744,7 +749,7 @@ impl Reconciler {
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let retries = self.containers.values().map(|it| it.standing.retry_at).chain([self.base.retry_at]);
         let leftovers = self.gone.values().filter(|it| !it.in_work).map(|it| it.due);
-        let next = retries.flatten().chain(leftovers).min();
+        let next = retries.flatten().chain(leftovers).chain(self.overrides.next_deadline()).min();
         effects.extend(next.map(|it| Effect::WakeAt(it.max(now))));
         let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
         if !self.jobs.is_empty() || !answered || !self.base.tried {

@@ -7,6 +7,7 @@ mod engine;
 mod files;
 mod healthcheck;
 mod lab;
+mod link;
 mod lock;
 mod status;
 
@@ -24,8 +25,8 @@ pub(super) use check::report;
 pub(super) use files::describe;
 
 /// The first arguments that make us this tool; others name tools of their own.
-pub(crate) const SUBCOMMANDS: [&str; 9] =
-    ["check", "lab", "status", "diff", "healthcheck", "schema", "completions", "man", "help"];
+pub(crate) const SUBCOMMANDS: [&str; 10] =
+    ["check", "lab", "link", "status", "diff", "healthcheck", "schema", "completions", "man", "help"];
 
 /// Wires containers as their compose file describes.
 #[derive(Debug, Parser)]
@@ -154,6 +155,9 @@ enum Sub {
     },
     /// Print what in the kernel differs from the configuration; exit with 1 if anything does
     Diff(diff::DiffArgs),
+    /// Pull and plug the cables of a network that runs, over what its configuration says
+    #[command(subcommand)]
+    Link(link::Link),
     /// Run a compose file's services as processes with the network that it describes, without a container engine
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -184,6 +188,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         None => engine::main(cli.options),
         Some(Sub::Check(args)) => check::main(&args),
         Some(Sub::Lab(args)) => lab::main(args),
+        Some(Sub::Link(args)) => link::main(args),
         Some(Sub::Status(args)) => status::main(&args),
         Some(Sub::Diff(args)) => diff::main(&args),
         Some(Sub::Healthcheck { name }) => healthcheck::main(name.as_deref()),

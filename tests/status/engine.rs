@@ -575,7 +575,7 @@ fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
         ("junk\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
         (
             "{\"request\":\"frob\"}\n",
-            "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, and for labs `apply`, `down`, \
+            "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, `override`, and for labs `apply`, `down`, \
              `find`, `enter`\"}\n",
         ),
         ("{\"request\":\"down\"}\n", "{\"error\":\"only a lab answers that, and this is an engine\"}\n"),

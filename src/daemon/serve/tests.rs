@@ -94,7 +94,7 @@ fn what_is_no_request_is_told_what_is_wrong() {
             ("status\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
             (
                 "{\"request\":\"frob\"}\n",
-                "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, and for labs `apply`, \
+                "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, `override`, and for labs `apply`, \
                  `down`, `find`, `enter`\"}\n",
             ),
             (

@@ -162,7 +162,7 @@ impl Reconciler {
             let mine = links
                 .into_iter()
                 .filter(|it| !matches!(&it.kind, LinkKind::Veth { outer, .. } if third.contains(outer)));
-            desired.links = mine.map(|it| ((*first).clone(), self.as_wired(it))).collect();
+            desired.links = mine.map(|it| ((*first).clone(), self.as_now(it))).collect();
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
@@ -177,11 +177,12 @@ impl Reconciler {
         Job { number: 0, about, desired, refused }
     }
 
-    /// A link as this engine wires it.
-    fn as_wired(&self, link: &Link) -> Link {
+    /// A link as it is to be now, and as this engine wires it.
+    fn as_now(&self, link: &Link) -> Link {
+        let link = self.overrides.apply(link);
         match self.own.without_netem {
-            true => Link { netem: None, netem_in: None, ..link.clone() },
-            false => link.clone(),
+            true => Link { netem: None, netem_in: None, ..link },
+            false => link,
         }
     }
 

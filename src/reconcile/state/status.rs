@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::addr::Cidr;
 use crate::api::{
-    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus, Problem,
-    Served, Status, TunnelStatus,
+    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
+    OverrideStatus, Problem, Served, Status, TunnelStatus,
 };
 use crate::container::Container;
-use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Place, Tunnel};
+use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Override, Overrides, Place, Tunnel};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Failure, Standing};
@@ -55,7 +55,7 @@ impl Reconciler {
                 .iter()
                 .map(|(engine, connected)| EngineStatus { name: engine.to_string(), connected: *connected })
                 .collect(),
-            nodes: nodes.into_iter().map(|it| it.status(&self.drift)).collect(),
+            nodes: nodes.into_iter().map(|it| it.status(&self.drift, &self.overrides)).collect(),
             bridges,
             tunnels,
             errors,
@@ -139,7 +139,7 @@ fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Prob
 }
 
 impl Tracked {
-    fn status(&self, drift: &Drift) -> NodeStatus {
+    fn status(&self, drift: &Drift, overrides: &Overrides) -> NodeStatus {
         let standing = &self.standing;
         let state = match (standing.tried, standing.connected) {
             (false, _) => NodeState::Working,
@@ -147,7 +147,7 @@ impl Tracked {
             (true, false) if self.netns.is_none() => NodeState::Unreachable,
             (true, false) => NodeState::Failing,
         };
-        let links = self.instance.links.iter().map(|it| self.link_status(it, drift));
+        let links = self.instance.links.iter().map(|it| self.link_status(it, drift, overrides));
         let refused = self.instance.problems.iter().map(bad_link_status);
         let links: Vec<LinkStatus> = links.chain(refused).collect();
         let is_drifted = links.iter().any(|it| it.state == LinkState::Drifted);
@@ -166,7 +166,7 @@ impl Tracked {
         }
     }
 
-    fn link_status(&self, link: &Link, drift: &Drift) -> LinkStatus {
+    fn link_status(&self, link: &Link, drift: &Drift, overrides: &Overrides) -> LinkStatus {
         let drift = drift.get(&Subject::Link(link.id.clone())).cloned().unwrap_or_default();
         let standing = &self.standing;
         let mine = |it: &&Failure| match (&it.subject, &link.kind) {
@@ -186,6 +186,7 @@ impl Tracked {
             mtu: link.mtu,
             addresses: link.addrs.iter().map(Cidr::to_string).collect(),
             drift,
+            overrides: overrides.of(&link.id).map(override_status).collect(),
             errors,
             ..described(link.id.dev.as_str(), Some(&link.kind), &link.origin)
         }
@@ -217,6 +218,7 @@ fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
         state: LinkState::Pending,
         origin: origin.to_owned(),
         drift: Vec::new(),
+        overrides: Vec::new(),
         errors: Vec::new(),
     };
     let (kind, parent, mode) = match kind {
@@ -249,6 +251,14 @@ fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
     link.parent = parent.map(ToString::to_string);
     link.mode = mode;
     link
+}
+
+fn override_status(it: &Override) -> OverrideStatus {
+    OverrideStatus {
+        what: it.setting.to_string(),
+        author: it.author.clone(),
+        until: it.until.map(|it| it.unix),
+    }
 }
 
 /// The bridge or cable that an outer end is joined to.

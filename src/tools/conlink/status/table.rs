@@ -50,7 +50,7 @@ pub(super) fn table(status: &Status, look: &Look) -> String {
         lines.iter().for_each(|it| text += &format!("{it}\n"));
     }
     let errors = errors(status);
-    let notes = notes(status);
+    let notes = overrides(status) + &notes(status);
     if !errors.is_empty() || !notes.is_empty() {
         text += "\n";
     }
@@ -262,6 +262,28 @@ fn wrapped(begin: &str, items: &[String], look: &Look) -> String {
         }
     }
     lines.iter().map(|it| format!("{it}\n")).collect()
+}
+
+/// What people set over the configuration.
+fn overrides(status: &Status) -> String {
+    let mut text = String::new();
+    for node in &status.nodes {
+        for link in &node.links {
+            for it in &link.overrides {
+                let by = if it.author.is_empty() { String::new() } else { format!(", by {}", it.author) };
+                let until = it.until.map(until).unwrap_or_default();
+                let line = format!("link {}: {}{by}{until}", end(node, link), it.what);
+                text += &format!("set: {}\n", printable(&line));
+            }
+        }
+    }
+    text
+}
+
+/// `, until 14:03:20 UTC`
+fn until(unix: u64) -> String {
+    let second = unix % (24 * 3600);
+    format!(", until {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
 /// What users may wonder about.

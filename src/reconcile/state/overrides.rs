@@ -1,0 +1,172 @@
+//! What people set over the configuration while the network runs.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::api;
+use crate::netem::Netem;
+use crate::network::{Deadline, Link, LinkId, Override, Setting};
+use crate::plan::Subject;
+use crate::reconcile::state::Reconciler;
+use crate::reconcile::{Effect, Notice, Standing};
+
+/// A request to set something, read.
+struct Wanted {
+    set: Vec<Setting>,
+    /// The cable is plugged in again.
+    plug: bool,
+}
+
+impl Reconciler {
+    /// Sets something over the configuration: all of it, or nothing where something of it cannot be. Answers the links
+    /// that are meant, and the effects that make it so.
+    ///
+    /// # Errors
+    /// A word that names no link; an impairment that is none; a link that cannot have what is asked for.
+    pub fn set_over(
+        &mut self,
+        asked: &api::Override,
+        until: Option<Deadline>,
+        now: Instant,
+    ) -> Result<(BTreeSet<LinkId>, Vec<Effect>), String> {
+        let Wanted { set, plug } = self.read_override(asked)?;
+        let mut meant = BTreeSet::new();
+        for word in &asked.links {
+            let found = self.links_called(word);
+            if found.is_empty() {
+                return Err(self.no_link(word));
+            }
+            meant.extend(found);
+        }
+        let mut overrides = self.overrides.clone();
+        for id in &meant {
+            if asked.clear {
+                overrides.clear(id);
+            }
+            if plug {
+                overrides.unset(id, &Setting::CarrierDown);
+            }
+            for setting in &set {
+                let it = Override { setting: setting.clone(), author: asked.author.clone(), until };
+                let link = self.running_link(id).ok_or_else(|| format!("link {id} is not there now"))?;
+                overrides.set(link, it).map_err(|why| format!("link {id}: {why}"))?;
+            }
+        }
+        let is_changed = |id: &&LinkId| overrides.of(id).ne(self.overrides.of(id));
+        let changed: BTreeSet<LinkId> = meant.iter().filter(is_changed).cloned().collect();
+        self.overrides = overrides;
+        let mut effects = Vec::new();
+        self.wire_as_set(&changed, Some(&asked.author), &mut effects);
+        self.settle(now, &mut effects);
+        Ok((meant, effects))
+    }
+
+    fn read_override(&self, asked: &api::Override) -> Result<Wanted, String> {
+        let netem = |key: &str, text: &Option<String>| -> Result<Option<Option<Netem>>, String> {
+            match text.as_deref().map(str::trim) {
+                None => Ok(None),
+                Some("") => Ok(Some(None)),
+                Some(_) if self.own.without_netem => {
+                    Err(format!("{key}: the engine was started with --without-netem"))
+                }
+                Some(text) => match Netem::parse(text) {
+                    Ok(it) => Ok(Some(Some(it))),
+                    Err(error) => Err(format!("{key} `{text}`: {error}")),
+                },
+            }
+        };
+        let mut set = Vec::new();
+        set.extend((asked.carrier == Some(api::Carrier::Down)).then_some(Setting::CarrierDown));
+        set.extend(netem("netem", &asked.netem)?.map(Setting::Netem));
+        set.extend(netem("netem-in", &asked.netem_in)?.map(Setting::NetemIn));
+        let plug = asked.carrier == Some(api::Carrier::Up);
+        if asked.links.is_empty() {
+            return Err("no link is named".to_owned());
+        }
+        if set.is_empty() && !plug && !asked.clear {
+            return Err("nothing is to be set: give `carrier`, `netem`, `netem-in` or `clear`".to_owned());
+        }
+        if set.is_empty() && asked.seconds.is_some() {
+            return Err("`seconds` is for what is set, and nothing is".to_owned());
+        }
+        Ok(Wanted { set, plug })
+    }
+
+    /// The links that a person calls by a word: `NODE` or `NODE:INTERFACE`. Those that run, and those for which
+    /// something is set.
+    fn links_called(&self, word: &str) -> BTreeSet<LinkId> {
+        let (node, dev) = match word.split_once(':') {
+            Some((node, dev)) => (node, Some(dev)),
+            None => (word, None),
+        };
+        let is_meant = |id: &LinkId| dev.is_none_or(|it| it == id.dev.as_str());
+        let mut found = BTreeSet::new();
+        for it in self.containers.values() {
+            let container = &it.container;
+            let service = container.service.as_deref().unwrap_or_default();
+            let of_index = node.strip_prefix(service).and_then(|it| it.strip_prefix('-'));
+            let is_called = node == container.name
+                || !service.is_empty()
+                    && (node == service || of_index == Some(container.index.to_string().as_str()));
+            if is_called {
+                found.extend(it.instance.links.iter().map(|it| it.id.clone()).filter(|it| is_meant(it)));
+            }
+        }
+        found.extend(self.overrides.links().filter(|it| it.container == node && is_meant(it)).cloned());
+        found
+    }
+
+    /// Why a word names no link.
+    fn no_link(&self, word: &str) -> String {
+        let node = word.split_once(':').map_or(word, |it| it.0);
+        let there: Vec<String> = self.links_called(node).iter().map(ToString::to_string).collect();
+        match there.as_slice() {
+            [] => format!("no node `{node}` with links runs here: say NODE or NODE:INTERFACE"),
+            _ => format!("node `{node}` has no such link: there is {}", there.join(", ")),
+        }
+    }
+
+    fn running_link(&self, id: &LinkId) -> Option<&Link> {
+        self.containers.values().flat_map(|it| &it.instance.links).find(|it| it.id == *id)
+    }
+
+    /// Makes links as they are to be now that something else is set for them, whatever was found of them before.
+    fn wire_as_set(&mut self, links: &BTreeSet<LinkId>, author: Option<&str>, effects: &mut Vec<Effect>) {
+        for link in links {
+            effects.push(Effect::Notify(Notice::Override {
+                link: link.clone(),
+                set: self.overrides.of(link).map(|it| it.setting.to_string()).collect(),
+                author: author.map(str::to_owned),
+            }));
+        }
+        let mut namespaces = BTreeSet::new();
+        for it in self.containers.values_mut() {
+            if !it.instance.links.iter().any(|it| links.contains(&it.id)) {
+                continue;
+            }
+            it.standing = Standing::default();
+            it.before = self.last_job;
+            namespaces.extend(it.netns);
+        }
+        for id in links {
+            let subject = Subject::Link(id.clone());
+            self.settled.remove(&subject);
+            self.drift.remove(&subject);
+        }
+        for netns in namespaces {
+            self.wire(netns, effects);
+        }
+    }
+
+    /// Takes back what is over by now.
+    pub(super) fn expire_overrides(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let links: BTreeSet<LinkId> = self.overrides.expire(now).into_iter().collect();
+        self.wire_as_set(&links, None, effects);
+    }
+
+    /// Has each of these links been tried since it was last to be otherwise? One that does not run has nothing to try.
+    pub fn are_tried(&self, links: &BTreeSet<LinkId>) -> bool {
+        let of_links = |it: &&super::Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
+        self.containers.values().filter(of_links).all(|it| it.standing.tried)
+    }
+}
