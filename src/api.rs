@@ -1,4 +1,4 @@
-//! What an engine or a lab is asked by its unix socket, and what it answers: the words, without the socket.
+//! Requests to a running engine or lab, and its answers: the types, without the socket.
 //!
 //! A request is one line of JSON, an object with the key `request`; an answer is one line of JSON. Both sides use these
 //! types. `docs/reference/status.md` describes them; `conlink schema status` prints the JSON Schema of a status.
@@ -18,69 +18,69 @@ pub use status::{
     OverrideStatus, Problem, ProcessStatus, Served, Status, TunnelStatus,
 };
 
-/// What is asked for.
+/// A request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub enum Request {
     /// Answered by a [`Status`].
     Status,
-    /// Answered by a [`Status`] now, and by another after each change.
+    /// Answered by a [`Status`] now, and by another one after each change.
     Watch,
-    /// Answered by a [`Diff`], after a look at the kernel.
+    /// Answered by a [`Diff`], after reading the kernel's state.
     Diff,
     /// Answered by [`Overridden`], once it is done.
     Override(Override),
-    /// Answered by [`Accepted`], and by a [`Status`] once everything has been tried. A lab's alone.
+    /// Answered by [`Accepted`], and by a [`Status`] once everything has been tried. Labs only.
     Apply(Box<Apply>),
-    /// Answered by [`Ending`]. A lab's alone.
+    /// Answered by [`Ending`]. Labs only.
     Down,
-    /// Answered by [`Nodes`]. A lab's alone.
+    /// Answered by [`Nodes`]. Labs only.
     Find {
-        /// What people call them; none: all.
+        /// Names that [`service::find`](crate::service::find) knows; an empty list means all nodes.
         #[serde(default)]
         nodes: Vec<String>,
     },
-    /// Answered by an [`Entrance`] with a pidfd. A lab's alone.
+    /// Answered by an [`Entrance`] with a pidfd. Labs only.
     Enter {
-        /// What people call it; None: where the bridges are.
+        /// A name that [`service::find`](crate::service::find) knows; None: the namespace of the bridges.
         #[serde(default)]
         node: Option<String>,
     },
 }
 
-/// The requests that engines answer, and labs as well.
+/// Requests for engines and labs.
 const OF_ALL: [&str; 4] = ["status", "watch", "diff", "override"];
 
-/// The requests that labs alone answer.
+/// Requests for labs only.
 const OF_LABS: [&str; 4] = ["apply", "down", "find", "enter"];
 
-/// What is to be set over the configuration, for as long as the engine runs. What is left out stays as it is.
+/// Settings that override the configuration until the engine ends. A setting that is left out does not change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Override {
-    /// Which links: `NODE` for all of its links, or `NODE:INTERFACE`. A node is a service (all of its replicas),
-    /// `SERVICE-INDEX`, or a container's name.
+    /// The links: `NODE` for all links of a node, or `NODE:INTERFACE`. A node is a service (all of its replicas),
+    /// `SERVICE-INDEX`, or a container name.
     pub links: Vec<String>,
-    /// Take back all that was set before, and then set the rest.
+    /// Remove all earlier overrides of these links first.
     #[serde(default)]
     pub clear: bool,
     /// `down` pulls the cable, `up` plugs it in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<Carrier>,
-    /// The impairment of what leaves the container, in the words of tc-netem(8); empty: none.
+    /// Impairment of packets that leave the container, in the syntax of tc-netem(8); empty: no impairment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netem: Option<String>,
-    /// The impairment of what arrives at the container, in the words of tc-netem(8); empty: none.
+    /// Impairment of packets that arrive at the container, in the syntax of tc-netem(8); empty: no impairment.
     #[serde(default, rename = "netem-in", skip_serializing_if = "Option::is_none")]
     pub netem_in: Option<String>,
-    /// After how many seconds it is taken back; none: never.
+    /// Remove the override after this many seconds; None: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Who asks, for those who look at the status.
+    /// Who sets it; shown in the status.
     #[serde(default)]
     pub author: String,
 }
 
-/// Whether a cable is plugged in.
+/// Whether the cable is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Carrier {
@@ -88,13 +88,13 @@ pub enum Carrier {
     Down,
 }
 
-/// What came of an [`Override`].
+/// The answer to an [`Override`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overridden {
     pub links: Vec<OverriddenLink>,
 }
 
-/// A link that was meant, as it is by now.
+/// A link that the request named, in its new state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverriddenLink {
     /// The container's name.
@@ -102,32 +102,32 @@ pub struct OverriddenLink {
     pub link: LinkStatus,
 }
 
-/// What a lab is to be: what `lab up` was called with.
+/// The arguments of `lab up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Apply {
-    /// The lab's name, where one is given.
+    /// The lab's name, if one was given.
     pub name: Option<String>,
     /// Absolute paths.
     pub compose_files: Vec<PathBuf>,
     /// Absolute paths.
     pub network_files: Vec<PathBuf>,
-    /// The mode of bridges that name none: `auto`, `ovs`, `linux` or `patch`.
+    /// Default bridge mode: `auto`, `ovs`, `linux` or `patch`.
     pub bridge_mode: String,
-    /// The MTU of links that name none, in bytes.
+    /// Default MTU of links, in bytes.
     pub mtu: u32,
     pub keep_veth_offload: bool,
-    /// The environment of whoever asks.
+    /// The environment of the client.
     pub env: BTreeMap<String, String>,
-    /// The working folder of whoever asks.
+    /// The working directory of the client.
     pub cwd: PathBuf,
-    /// The number of replicas, by service.
+    /// Number of replicas by service.
     pub scale: BTreeMap<String, u32>,
     pub profiles: Vec<String>,
     /// Each node has a root file system of its own.
     pub private_root: bool,
 }
 
-/// The files have no mistakes, and the lab is being made so.
+/// The files are valid, and the lab is being updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     pub accepted: bool,
@@ -136,7 +136,7 @@ pub struct Accepted {
 /// The lab is ending.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
-    /// The longest that its nodes may take, in seconds.
+    /// Longest time that the nodes may take to end, in seconds.
     pub seconds: f64,
 }
 
@@ -146,23 +146,23 @@ pub struct Nodes {
     pub nodes: Vec<FoundNode>,
 }
 
-/// A node of a lab, and where to find what is its.
+/// A node of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundNode {
-    /// What it is called for short.
+    /// Its short name.
     pub name: String,
-    /// Its name as a container's.
+    /// Its container name.
     pub container: String,
-    /// The file that has what it prints.
+    /// The file with its output.
     pub log: PathBuf,
     /// In the order of its links.
     pub addresses: Vec<std::net::IpAddr>,
 }
 
-/// What a program in a node is to have. The pidfd of a process in it comes with the answer.
+/// The environment of a program in a node. The pidfd of a process in the node comes with the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entrance {
-    /// What the node is called for short.
+    /// The node's short name.
     pub name: String,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -174,7 +174,7 @@ pub struct Entrance {
     pub user_namespace: String,
 }
 
-/// Who a program in a node is.
+/// The user of a program in a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntranceUser {
     pub uid: u32,
@@ -182,11 +182,11 @@ pub struct EntranceUser {
     pub groups: Vec<u32>,
 }
 
-/// How the kernel differs from the configuration.
+/// Differences between the kernel and the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diff {
     pub differences: Vec<Difference>,
-    /// What could not be done, or not be looked at.
+    /// What could not be done or read.
     pub errors: Vec<Problem>,
 }
 
@@ -196,44 +196,44 @@ pub struct Difference {
     pub kind: DifferenceKind,
     /// What it is about, such as `link p-h-1:eth0`.
     pub subject: String,
-    /// Of drift, what is otherwise: `down`. Of what is pending, the step to be done in the words of ip(8).
+    /// Drift: the difference, such as `down`. Pending: the step, in the syntax of ip(8).
     pub what: String,
 }
 
-/// Whose doing a difference is.
+/// Where a difference comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
-    /// Somebody else changed what was as described. It stays so, unless it is to be repaired.
+    /// Another program changed it. conlink leaves it unless repair is on.
     Drift,
-    /// The configuration asks for it, and it has not been done yet.
+    /// The configuration asks for it, and conlink has not done it yet.
     Pending,
 }
 
-/// Why a request has no other answer.
+/// The error answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub error: String,
 }
 
 impl Request {
-    /// Reads a line. Keys that a request does not know are ignored.
+    /// Parses a line. Unknown keys are ignored.
     ///
     /// # Errors
-    /// What is wrong with it, for whoever asked.
+    /// A message for the client.
     pub fn read(line: &[u8]) -> Result<Self, String> {
         /// A request of any name.
         #[derive(Deserialize)]
         struct Named {
             request: String,
         }
-        let form = r#"a request is an object with its name, like {"request":"status"}"#;
+        let form = r#"a request is an object with its name, such as {"request":"status"}"#;
         let whole: serde_json::Value =
             serde_json::from_slice(line).map_err(|error| format!("the request is not JSON: {error}"))?;
         let Named { request: name } = Named::deserialize(&whole).map_err(|_| form.to_owned())?;
         if !OF_ALL.contains(&name.as_str()) && !OF_LABS.contains(&name.as_str()) {
             return Err(format!(
-                "there is no request `{name}`: there are {}, and for labs {}",
+                "unknown request `{name}`; expected {}, or for labs {}",
                 OF_ALL.map(|it| format!("`{it}`")).join(", "),
                 OF_LABS.map(|it| format!("`{it}`")).join(", "),
             ));
@@ -243,7 +243,7 @@ impl Request {
 }
 
 impl Diff {
-    /// Adds errors, but for those that are known.
+    /// Adds the errors that are not in the list yet.
     pub fn add_errors(&mut self, errors: impl IntoIterator<Item = Problem>) {
         for it in errors {
             if !self.errors.contains(&it) {
@@ -253,10 +253,10 @@ impl Diff {
     }
 }
 
-/// Reads an answer.
+/// Parses an answer.
 ///
 /// # Errors
-/// The request was refused; the line is not the answer that is expected.
+/// The request was refused, or the line is not the expected answer.
 pub fn read_answer<T: DeserializeOwned>(line: &[u8]) -> Result<T, BadAnswer> {
     if let Ok(Refusal { error }) = serde_json::from_slice(line) {
         return Err(BadAnswer::Refused(error));
@@ -272,7 +272,7 @@ pub fn read_answer<T: DeserializeOwned>(line: &[u8]) -> Result<T, BadAnswer> {
 pub enum BadAnswer {
     #[error("{0}")]
     Refused(String),
-    #[error("the answer is not understood; is the other side of another version? {0}")]
+    #[error("unexpected answer, perhaps from another version of conlink: {0}")]
     Unread(serde_json::Error),
     #[error("the answer is not JSON: {0}")]
     NotJson(serde_json::Error),
@@ -287,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_understood_says_so() {
+    fn an_unexpected_answer_is_an_error_that_says_so() {
         assert_eq!(answer::<Ending>(r#"{"error":"it is ending"}"#), "it is ending");
-        let unread = "the answer is not understood; is the other side of another version? ";
+        let unread = "unexpected answer, perhaps from another version of conlink: ";
         for (line, why) in [
             ("{}", "missing field `seconds` at line 1 column 2"),
             ("[]", "invalid length 0, expected struct Ending with 1 element at line 1 column 2"),

@@ -11,7 +11,7 @@
 //! hold | answer                inspections wait | are answered, the last one first
 //! wait MS                      time passes
 //! unreachable NAME | reachable NAME    its namespace cannot be had | can
-//! override JSON                people set something over the configuration: the request, without its name
+//! override JSON                a user sets or removes overrides: the request without its name
 //! foreign NETNS NAME           somebody makes an interface
 //! del NETNS NAME               somebody deletes one
 //! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
@@ -215,7 +215,7 @@ impl<'a> Play<'a> {
         match self.reconciler.as_mut().unwrap().set_over(&asked, until, self.now) {
             Ok((links, effects)) => {
                 let links: Vec<String> = links.iter().map(ToString::to_string).collect();
-                writeln!(self.out, "set over {}", links.join(", ")).unwrap();
+                writeln!(self.out, "override of {}", links.join(", ")).unwrap();
                 let events = effects.into_iter().filter_map(|it| self.perform(it)).collect();
                 self.handle_all(events);
             }

@@ -138,7 +138,7 @@ fn one_that_does_not_answer_is_told_from_one_that_is_not_there() {
         (
             "st-other",
             "{\"version\":2}\n",
-            "the answer is not understood; is the other side of another version? missing field `kind` at line 1 column 13",
+            "unexpected answer, perhaps from another version of conlink: missing field `kind` at line 1 column 13",
         ),
     ] {
         labs.add(name, answer);

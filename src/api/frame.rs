@@ -1,44 +1,44 @@
-//! Lines of JSON in a stream of bytes: how requests and answers follow each other on a socket.
+//! Framing: one JSON value per line.
 
 use serde::Serialize;
 
-/// One line, with its end.
+/// Serializes a value as one line with its newline.
 pub fn frame(value: &impl Serialize) -> Vec<u8> {
-    // What has a type of ours has a text: no map of it has keys that are not strings.
+    // Serialization of these types cannot fail: all map keys are strings.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// Takes bytes as they come, and gives lines.
+/// Splits a stream of bytes into lines.
 #[derive(Debug)]
 pub struct Frames {
     limit: usize,
     received: Vec<u8>,
-    /// How many of these bytes are known to hold no end of a line.
+    /// Number of leading bytes that are known to contain no newline.
     seen: usize,
 }
 
-/// A line has more bytes than a line may have.
+/// A line is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a line has at most {0} bytes")]
 pub struct TooLong(pub usize);
 
 impl Frames {
-    /// Lines of at most so many bytes, their ends not counted.
+    /// `limit`: longest line in bytes, without the newline.
     pub fn new(limit: usize) -> Self {
         Self { limit, received: Vec::new(), seen: 0 }
     }
 
-    /// Takes the next bytes.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }
 
-    /// The next line without its end; None until all of it is there.
+    /// The next line without its newline; None if it is not complete yet.
     ///
     /// # Errors
-    /// It is too long, whether all of it is there or not.
+    /// The line is longer than the limit, complete or not.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
         let unseen = self.received.get(self.seen..).unwrap_or_default();
         let end = memchr::memchr(b'\n', unseen).map(|it| self.seen + it);
@@ -55,12 +55,12 @@ impl Frames {
         Ok(Some(std::mem::replace(&mut self.received, rest)))
     }
 
-    /// What follows the last end of a line: at the end of the stream, a line that lacks its end.
+    /// The bytes after the last newline.
     pub fn rest(self) -> Vec<u8> {
         self.received
     }
 
-    /// Is nothing left over?
+    /// Are there no bytes after the last newline?
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_out_however_the_bytes_are_cut() {
+    fn lines_do_not_depend_on_how_the_bytes_arrive() {
         let bytes = b"{\"a\":1}\n\n{\"b\":2}\nrest";
         for size in 1..=bytes.len() {
             let mut frames = Frames::new(7);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_refused_before_its_end() {
+    fn an_overlong_line_is_refused_before_its_newline() {
         let mut frames = Frames::new(3);
         frames.push(b"abc\nabcd");
         assert_eq!(frames.next_line(), Ok(Some(b"abc".to_vec())));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_with_ends_of_lines_is_one_line() {
+    fn newlines_in_strings_are_escaped() {
         assert_eq!(frame(&"a\nb"), b"\"a\\nb\"\n");
     }
 }

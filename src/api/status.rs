@@ -1,8 +1,8 @@
-//! What is known of the network at one moment.
+//! The status of the network.
 //!
 //! The JSON is a format that others read: `docs/reference/status.md` describes it. Fields may be added with any
-//! version; [`Status::VERSION`] is raised when one changes its meaning or goes. What is written here as documentation of
-//! a field is its description in the JSON Schema.
+//! version; [`Status::VERSION`] is raised when one changes its meaning or goes. The doc comments of
+//! the fields are their descriptions in the JSON Schema.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{BridgeMode, Place, TunnelKind};
 
-/// How far an engine or a lab has come: what `conlink status --json` prints.
+/// The status of an engine or a lab, as printed by `conlink status --json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The version of this format: 1. It is raised when a field changes its meaning or goes.
@@ -24,17 +24,17 @@ pub struct Status {
     pub project: Option<String>,
     /// How the network is as a whole.
     pub state: Health,
-    /// Whether every container engine has told what runs.
+    /// Whether every container engine has listed its running containers.
     pub listening: bool,
-    /// The container engines that are listened to.
+    /// The container engines that conlink follows.
     pub engines: Vec<EngineStatus>,
-    /// The bridges of the configuration, and those that running containers alone name.
+    /// The bridges of the configuration and those that only running containers name.
     pub bridges: Vec<BridgeStatus>,
     /// The tunnels of the configuration.
     pub tunnels: Vec<TunnelStatus>,
-    /// Containers that run and that the configuration is about, by service and replica; a lab's nodes, running or not.
+    /// Running containers that have a part in the configuration, by service and replica; in a lab all nodes.
     pub nodes: Vec<NodeStatus>,
-    /// What is wrong with no bridge, tunnel or node in particular.
+    /// Errors that belong to no single bridge, tunnel or node.
     pub errors: Vec<Problem>,
 }
 
@@ -52,13 +52,13 @@ pub enum Served {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
-    /// Everything that runs is as described.
+    /// Everything that runs matches the configuration.
     Connected,
-    /// Nothing has failed, and something has not been looked at yet.
+    /// Nothing has failed, and something has not been checked yet.
     Working,
-    /// Everything was as described, and somebody has changed something since.
+    /// Everything matched the configuration, and another program has changed something since.
     Drifted,
-    /// Something is not as described.
+    /// Something does not match the configuration.
     Failing,
 }
 
@@ -67,7 +67,7 @@ pub enum Health {
 pub struct EngineStatus {
     /// `docker`, `podman` or `lab`.
     pub name: String,
-    /// Whether it has told what runs, and is heard since.
+    /// Whether it has listed its containers and its events are being received.
     pub connected: bool,
 }
 
@@ -76,16 +76,16 @@ pub struct EngineStatus {
 pub struct BridgeStatus {
     /// Its name.
     pub name: String,
-    /// How it carries frames.
+    /// How it forwards frames.
     pub mode: BridgeMode,
-    /// Where it is.
+    /// The network namespace it is in.
     pub place: Place,
-    /// How far it is.
+    /// Its state.
     pub state: LinkState,
-    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    /// What another program changed in the kernel, such as `down`.
     #[serde(default)]
     pub drift: Vec<String>,
-    /// Why it is not as described.
+    /// Why it does not match the configuration.
     pub errors: Vec<Problem>,
 }
 
@@ -94,23 +94,23 @@ pub struct BridgeStatus {
 pub struct TunnelStatus {
     /// The interface's name.
     pub name: String,
-    /// How it wraps frames.
+    /// The encapsulation.
     #[serde(rename = "type")]
     pub kind: TunnelKind,
-    /// The bridge that it is joined to.
+    /// The bridge it is a port of.
     pub bridge: String,
-    /// The other host's address.
+    /// The address of the other host.
     pub remote: IpAddr,
-    /// The number of the virtual network, 1 to 16777215.
+    /// Virtual network identifier (VNI), 1 to 16777215.
     pub vni: u32,
-    /// How far it is.
+    /// Its state.
     pub state: LinkState,
     /// `FILE:LINE:COL` of its entry.
     pub origin: String,
-    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    /// What another program changed in the kernel, such as `down`.
     #[serde(default)]
     pub drift: Vec<String>,
-    /// Why it is not as described.
+    /// Why it does not match the configuration.
     pub errors: Vec<Problem>,
 }
 
@@ -121,38 +121,38 @@ pub struct NodeStatus {
     pub name: String,
     /// The compose service.
     pub service: Option<String>,
-    /// Which replica of the service, from 1.
+    /// Replica of the service, from 1.
     pub index: u32,
-    /// Who runs it: `docker`, `podman` or `lab`.
+    /// The engine that runs it: `docker`, `podman` or `lab`.
     pub engine: String,
     /// Its full id there.
     pub id: String,
-    /// How far it is.
+    /// Its state.
     pub state: NodeState,
     /// Its links, in the order of the configuration.
     pub links: Vec<LinkStatus>,
-    /// What is wrong with no link of it in particular.
+    /// Errors that belong to no single link.
     pub errors: Vec<Problem>,
-    /// What it runs; a lab's nodes alone have it.
+    /// Its process; only in labs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessStatus>,
 }
 
-/// How far a node is.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// It does not run; a lab's alone.
+    /// It is not running; only in labs.
     Stopped,
-    /// It has not been looked at yet.
+    /// It has not been checked yet.
     Working,
-    /// It is as described.
+    /// It matches the configuration.
     Connected,
-    /// It was connected, and somebody has changed something of it.
+    /// It was connected, and another program has changed something since.
     Drifted,
-    /// Something is not as described.
+    /// Something does not match the configuration.
     Failing,
-    /// It runs, and its network namespace cannot be had.
+    /// It is running, and its network namespace cannot be opened.
     Unreachable,
 }
 
@@ -161,53 +161,53 @@ pub enum NodeState {
 pub struct LinkStatus {
     /// The interface's name in the container.
     pub dev: String,
-    /// What it is; null: this replica cannot have what the entry says.
+    /// Its type; null: the entry is not possible for this replica.
     #[serde(rename = "type")]
     pub kind: Option<LinkType>,
-    /// Of a veth: the bridge or cable that it is joined to.
+    /// Of a veth: the bridge or patch it is connected to.
     pub bridge: Option<String>,
-    /// Of a veth: its other end's name.
+    /// Of a veth: the name of its outer end.
     pub outer: Option<String>,
-    /// Of the other types: the interface that it is made on.
+    /// Of the other types: the parent interface.
     pub parent: Option<String>,
-    /// Of a VLAN: its number.
+    /// Of a VLAN: its ID.
     pub vlanid: Option<u16>,
-    /// Of a veth the mode of its bridge; of macvlan, ipvlan and their kind their own, null: the kernel's default.
+    /// Of a veth: the mode of its bridge. Of macvlan, macvtap, ipvlan, ipvtap: their own mode; null: the kernel's default.
     pub mode: Option<String>,
-    /// Where `outer` or `parent` is.
+    /// The network namespace of `outer` or `parent`.
     pub place: Option<Place>,
-    /// Its MAC address as described; null: the kernel's choice.
+    /// Configured MAC address; null: chosen by the kernel.
     pub mac: Option<String>,
-    /// Its MTU in bytes as described; null: the kernel's choice.
+    /// Configured MTU in bytes; null: chosen by the kernel.
     pub mtu: Option<u32>,
-    /// Its addresses as described, with their prefix lengths.
+    /// Configured addresses with prefix lengths.
     pub addresses: Vec<String>,
-    /// How far it is.
+    /// Its state.
     pub state: LinkState,
     /// `FILE:LINE:COL` of its entry.
     pub origin: String,
-    /// What in the kernel differs from the configuration because somebody changed it, such as `down`.
+    /// What another program changed in the kernel, such as `down`.
     #[serde(default)]
     pub drift: Vec<String>,
-    /// What somebody set over the configuration on purpose: it counts as described, and is no drift.
+    /// Settings that a user changed on purpose. They win over the configuration and are not drift.
     #[serde(default)]
     pub overrides: Vec<OverrideStatus>,
-    /// Why it is not as described.
+    /// Why it does not match the configuration.
     pub errors: Vec<Problem>,
 }
 
-/// Something that is set over the configuration.
+/// A setting that overrides the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OverrideStatus {
-    /// What is set, such as `carrier down` or `netem delay 100ms`.
+    /// The setting, such as `carrier down` or `netem delay 100ms`.
     pub what: String,
     /// Who set it.
     pub author: String,
-    /// When it ends by itself, in seconds since 1970 (UTC); null: never.
+    /// When it expires, in seconds since 1970 (UTC); null: never.
     pub until: Option<u64>,
 }
 
-/// What a link is.
+/// The type of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkType {
@@ -220,53 +220,53 @@ pub enum LinkType {
     Ipvtap,
 }
 
-/// How far a link, a bridge or a tunnel is.
+/// The state of a link, a bridge or a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
-    /// As described, when it was last looked at.
+    /// It matched the configuration at the last check.
     Up,
-    /// It was as described, and somebody has changed it.
+    /// It was up, and another program has changed it.
     Drifted,
-    /// Not looked at yet, or it could not be looked at.
+    /// It has not been checked yet, or could not be checked.
     Pending,
-    /// Not as described.
+    /// It does not match the configuration.
     Failed,
 }
 
-/// What a lab's node runs.
+/// The process of a lab's node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessStatus {
-    /// What the node is called for short.
+    /// The node's short name.
     pub name: String,
     /// One word: `waiting`, `running`, `stopping`, `restarting`, `exited` or `failed`.
     pub state: String,
-    /// While it runs: its process id as the machine counts.
+    /// Process ID outside the lab, while it runs.
     pub pid: Option<i32>,
-    /// Once it has ended: 128 and the number of the signal, if one ended it.
+    /// Exit code, or 128 plus the signal number, once it has ended.
     pub exit_code: Option<i32>,
-    /// How often it was started again.
+    /// Number of restarts.
     pub restarts: u32,
-    /// `starting`, `healthy` or `unhealthy`; null where nothing checks it.
+    /// `starting`, `healthy` or `unhealthy`; null: no health check.
     pub health: Option<String>,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// What users may wonder about.
+    /// Hints for the user.
     pub notes: Vec<String>,
-    /// The file that has what it prints.
+    /// The file with its output.
     pub log: String,
 }
 
-/// Why something is not as described.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// What it is about, such as `link p-h-1:eth0` or `bridge lan`.
+    /// The subject, such as `link p-h-1:eth0` or `bridge lan`.
     pub subject: String,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// What may be done about it.
+    /// A hint on how to fix it.
     pub help: Option<String>,
-    /// `FILE:LINE:COL` of the entry that it is about, where it is known.
+    /// `FILE:LINE:COL` of the configuration entry, if known.
     pub origin: Option<String>,
 }
 
@@ -274,7 +274,7 @@ impl Status {
     /// The version of the format.
     pub const VERSION: u32 = 1;
 
-    /// All that failed, each once: what several nodes need is wrong for all of them.
+    /// All errors, without duplicates: several nodes may report the same one.
     pub fn problems(&self) -> Vec<&Problem> {
         let bridges = self.bridges.iter().flat_map(|it| &it.errors);
         let tunnels = self.tunnels.iter().flat_map(|it| &it.errors);
@@ -291,7 +291,7 @@ impl Status {
         found
     }
 
-    /// What somebody else changed, by what it is about, such as `link p-h-1:eth0`.
+    /// Drift with its subject, such as `link p-h-1:eth0`.
     pub fn drift(&self) -> Vec<(String, &str)> {
         let bridges = self.bridges.iter().map(|it| (format!("bridge {}", it.name), &it.drift));
         let tunnels = self.tunnels.iter().map(|it| (format!("tunnel {}", it.name), &it.drift));

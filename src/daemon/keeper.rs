@@ -218,7 +218,7 @@ impl Daemon {
     /// Answers a request that a lab alone has an answer to.
     pub(super) fn answer_for_lab(&mut self, request: Request, connection: Connection) {
         if self.keeper.is_none() {
-            return connection.refuse("only a lab answers that, and this is an engine");
+            return connection.refuse("this request is for labs, and this is an engine");
         }
         match request {
             Request::Apply(apply) => match self.reshape(&apply) {

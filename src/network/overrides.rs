@@ -1,5 +1,5 @@
-//! What people change of a running network on purpose: it goes over what the configuration says, until it is taken back
-//! or its time is over. It belongs to a link and not to a container: one that restarts finds it again.
+//! Overrides: settings that a user changes while the network runs. An override wins over the configuration until it is
+//! removed or expires. It belongs to a link, not to a container, so it survives a restart of the container.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use std::time::Instant;
 use crate::netem::Netem;
 use crate::network::{Link, LinkId, LinkKind};
 
-/// All of it, by link.
+/// All overrides, by link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     links: BTreeMap<LinkId, BTreeMap<Aspect, Override>>,
 }
 
-/// What of a link is set over the configuration: each once at most.
+/// The aspects of a link that can be overridden, each at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Aspect {
     Carrier,
@@ -21,28 +21,28 @@ enum Aspect {
     NetemIn,
 }
 
-/// What is set.
+/// The new value of one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// The other end is down, so that neither end has a carrier: a cable that is pulled.
+    /// The outer end is down, so that neither end has a carrier, as with a pulled cable.
     CarrierDown,
-    /// The impairment of what leaves the container; None: there is none.
+    /// Impairment of packets that leave the container; None: no impairment.
     Netem(Option<Netem>),
-    /// The impairment of what arrives at it; None: there is none.
+    /// Impairment of packets that arrive at the container; None: no impairment.
     NetemIn(Option<Netem>),
 }
 
-/// What somebody set.
+/// One override.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     pub setting: Setting,
-    /// Who did.
+    /// Who set it.
     pub author: String,
-    /// When it ends by itself.
+    /// When it expires.
     pub until: Option<Deadline>,
 }
 
-/// A moment, for the program and for people.
+/// A point in time, for the program and for users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     pub at: Instant,
@@ -59,14 +59,12 @@ impl Setting {
         }
     }
 
-    /// Why a link cannot have it, if it cannot.
+    /// Why the setting does not fit the link, if it does not.
     fn refusal(&self, link: &Link) -> Option<&'static str> {
         match (self, &link.kind) {
             (Self::Netem(_), _) | (_, LinkKind::Veth { .. }) => None,
-            (Self::CarrierDown, _) => {
-                Some("its carrier is its parent's: only a veth has another end to set down")
-            }
-            (Self::NetemIn(_), _) => Some("only a veth has another end that could impair what arrives"),
+            (Self::CarrierDown, _) => Some("only a veth link has a cable to pull"),
+            (Self::NetemIn(_), _) => Some("netem-in needs a veth link"),
         }
     }
 }
@@ -84,10 +82,10 @@ impl std::fmt::Display for Setting {
 }
 
 impl Overrides {
-    /// Sets it for a link, in place of what was set of the same kind before.
+    /// Sets an override for a link. It replaces an earlier one of the same aspect.
     ///
     /// # Errors
-    /// Why a link of that type cannot have it.
+    /// The link's type does not support it.
     pub fn set(&mut self, link: &Link, it: Override) -> Result<(), &'static str> {
         if let Some(why) = it.setting.refusal(link) {
             return Err(why);
@@ -96,7 +94,7 @@ impl Overrides {
         Ok(())
     }
 
-    /// Takes back what is set of the same kind.
+    /// Removes the override of the same aspect.
     pub fn unset(&mut self, link: &LinkId, like: &Setting) {
         if let Some(all) = self.links.get_mut(link) {
             all.remove(&like.aspect());
@@ -104,12 +102,12 @@ impl Overrides {
         self.links.retain(|_, it| !it.is_empty());
     }
 
-    /// Takes back all that is set for a link.
+    /// Removes all overrides of a link.
     pub fn clear(&mut self, link: &LinkId) {
         self.links.remove(link);
     }
 
-    /// Takes back what is over by now; answers whose it was.
+    /// Removes expired overrides. Returns their links.
     pub fn expire(&mut self, now: Instant) -> Vec<LinkId> {
         let mut hit = Vec::new();
         for (id, all) in &mut self.links {
@@ -123,22 +121,22 @@ impl Overrides {
         hit
     }
 
-    /// When the next of them is over.
+    /// When the next override expires.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.links.values().flat_map(BTreeMap::values).filter_map(|it| it.until).map(|it| it.at).min()
     }
 
-    /// The links for which something is set.
+    /// The links that have overrides.
     pub fn links(&self) -> impl Iterator<Item = &LinkId> {
         self.links.keys()
     }
 
-    /// What is set for a link.
+    /// The overrides of a link.
     pub fn of(&self, link: &LinkId) -> impl Iterator<Item = &Override> {
         self.links.get(link).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The link as it is to be now.
+    /// The link with its overrides applied.
     pub fn apply(&self, link: &Link) -> Link {
         let mut link = link.clone();
         for it in self.of(&link.id.clone()) {
@@ -189,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_kind_counts_and_what_is_taken_back_is_the_configurations_again() {
+    fn the_last_override_of_an_aspect_wins_and_removal_restores_the_configuration() {
         let mut all = Overrides::default();
         let eth0 = veth("eth0");
         let delay = |text: &str| Some(Netem::parse(text).unwrap());
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ends_at_its_own_time() {
+    fn each_override_expires_at_its_own_time() {
         let mut all = Overrides::default();
         let start = Instant::now();
         let after = |seconds| Deadline { at: start + Duration::from_secs(seconds), unix: seconds };
@@ -227,11 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_link_has_no_other_end_for_is_refused() {
+    fn overrides_that_a_link_type_lacks_are_refused() {
         let dummy = link("d0", LinkKind::Dummy);
         let mut all = Overrides::default();
-        assert!(all.set(&dummy, by(Setting::CarrierDown, None)).unwrap_err().contains("only a veth"));
-        assert!(all.set(&dummy, by(Setting::NetemIn(None), None)).unwrap_err().contains("only a veth"));
+        assert!(all.set(&dummy, by(Setting::CarrierDown, None)).unwrap_err().contains("a veth link"));
+        assert!(all.set(&dummy, by(Setting::NetemIn(None), None)).unwrap_err().contains("a veth link"));
         all.set(&dummy, by(Setting::Netem(None), None)).unwrap();
     }
 }

@@ -1,18 +1,18 @@
-//! File descriptors that come with the bytes of a unix socket (SCM_RIGHTS, unix(7)).
+//! Sending and receiving file descriptors over a unix socket (SCM_RIGHTS, unix(7)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-/// File descriptors that one message can bring (`SCM_MAX_FD` in the kernel's `include/net/scm.h`).
+/// Most file descriptors in one message (`SCM_MAX_FD` in the kernel's `include/net/scm.h`).
 const SCM_MAX_FD: usize = 253;
 
-/// Receives bytes, and the files that come with them, which programs that are started do not get. Answers how many
-/// bytes came; none is the end.
+/// Receives bytes and file descriptors. The descriptors are close-on-exec. Returns the number of bytes; 0 is the end of
+/// the stream.
 ///
 /// # Errors
-/// recvmsg(2); with `wait` false, `WouldBlock` where nothing is there yet.
+/// recvmsg(2); without `wait`, `WouldBlock` if there is nothing to receive.
 #[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
@@ -30,10 +30,10 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(u
     Ok((message.bytes, files))
 }
 
-/// Sends bytes, and files with the first of them. Answers how many bytes went.
+/// Sends bytes, and file descriptors with the first byte. Returns the number of bytes sent.
 ///
 /// # Errors
-/// sendmsg(2), but no signal where nobody is left to receive; with `wait` false, `WouldBlock` where there is no room.
+/// sendmsg(2), without SIGPIPE; without `wait`, `WouldBlock` if the socket's buffer is full.
 pub fn send(
     socket: impl AsFd,
     parts: &[IoSlice<'_>],

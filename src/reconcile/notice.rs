@@ -22,7 +22,7 @@ pub enum Notice {
     Drift { subject: Subject, what: Vec<String> },
     /// What somebody changed is as described again.
     DriftOver { subject: Subject },
-    /// What is set over the configuration of a link is this by now. None did it where its time was over.
+    /// The overrides of a link changed to these. No author: an override expired.
     Override { link: LinkId, set: Vec<String>, author: Option<String> },
     /// Notices of the kernel were lost in a flood: everything is looked at again.
     NoticesLost,
@@ -62,13 +62,13 @@ impl fmt::Display for Notice {
             }
             Self::DriftOver { subject } => write!(f, "{subject}: matches the configuration again"),
             Self::Override { link, set, author } => {
-                match set.as_slice() {
-                    [] => write!(f, "link {link}: as in the configuration again")?,
-                    set => write!(f, "link {link}: set over the configuration: {}", set.join(", "))?,
+                match (set.as_slice(), author) {
+                    ([], None) => write!(f, "link {link}: override expired")?,
+                    ([], Some(_)) => write!(f, "link {link}: override removed")?,
+                    (set, _) => write!(f, "link {link}: override: {}", set.join(", "))?,
                 }
                 match author.as_deref() {
-                    None => f.write_str(" (its time is over)"),
-                    Some("") => Ok(()),
+                    None | Some("") => Ok(()),
                     Some(author) => write!(f, " (by {author})"),
                 }
             }

@@ -138,7 +138,7 @@ enum NetnsPlace {
 enum SchemaOf {
     /// Network files, or compose files with --compose
     Config,
-    /// What `conlink status --json` prints
+    /// Output of `conlink status --json`
     Status,
 }
 
@@ -155,15 +155,15 @@ enum Sub {
     },
     /// Print what in the kernel differs from the configuration; exit with 1 if anything does
     Diff(diff::DiffArgs),
-    /// Pull and plug the cables of a network that runs, over what its configuration says
+    /// Pull and plug cables of a running network
     #[command(subcommand)]
     Link(link::Link),
     /// Run a compose file's services as processes with the network that it describes, without a container engine
     #[command(subcommand)]
     Lab(lab::Lab),
-    /// Print a JSON Schema: of the configuration, for editors, or of what `status --json` prints
+    /// Print the JSON Schema of the configuration (for editors) or of `status --json`
     Schema {
-        /// What it describes
+        /// Which schema
         #[arg(value_enum, default_value_t = SchemaOf::Config)]
         of: SchemaOf,
         /// The schema of compose files with `x-network`, not of network files
@@ -196,7 +196,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
             let schema = match of {
                 SchemaOf::Config => schema(compose),
                 SchemaOf::Status if compose => {
-                    anyhow::bail!("--compose is about the configuration, not about a status");
+                    anyhow::bail!("--compose applies to the configuration schema only");
                 }
                 SchemaOf::Status => schemars::schema_for!(Status).to_value(),
             };

@@ -64,12 +64,12 @@ fn what_somebody_changes_is_left_alone_and_told() {
 }
 
 #[test]
-fn what_is_still_to_be_done_is_told_with_why_it_cannot_be() {
+fn diff_shows_steps_that_failed_and_why() {
     let bad = TWO.replace("via 10.0.0.2", "via 10.7.7.7");
     let Some(lab) = Lab::new("pending", &bad) else { return };
     assert_eq!(lab.run("up", &[]).code, 1);
     let diff = conlink(&lab, "diff");
-    let pending = "link test-a-1:eth0: still to be done: add route 10.9.0.0/16 via 10.7.7.7 dev eth0\n";
+    let pending = "link test-a-1:eth0: not applied yet: add route 10.9.0.0/16 via 10.7.7.7 dev eth0\n";
     assert!(diff.code == 1 && diff.stdout.starts_with(pending), "{diff:?}");
     assert!(diff.stdout.contains("Network is unreachable"), "{diff:?}");
     let json = lab.world.run(lab.world.conlink(&["diff", "--json", "test"]));

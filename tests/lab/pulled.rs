@@ -1,4 +1,4 @@
-//! What people set over the configuration of a lab that runs: cables pulled and plugged in, impairments for a time.
+//! Overrides in a running lab: cables are pulled and plugged in.
 
 use crate::lab::Lab;
 use crate::support::Run;
@@ -26,50 +26,50 @@ fn has_carrier(lab: &Lab, node: &str, dev: &str) -> bool {
 }
 
 #[test]
-fn a_cable_is_pulled_and_plugged_in_again() {
+fn a_pulled_cable_has_no_carrier_until_it_is_plugged_in() {
     let Some(lab) = Lab::up_with("pulled", TWO) else { return };
     assert_eq!(conlink(&lab, &["link", "down", "-n", "test", "b"]), said(0, "test-b-1:eth0: carrier down\n"));
     assert!(!has_carrier(&lab, "b", "eth0"));
     assert!(has_carrier(&lab, "a", "eth0"));
     assert_eq!(lab.run("ping", &["a", "b", "-c", "1", "-W", "0.3"]).code, 1);
-    // It is as it was set: no drift, and nothing is wrong.
+    // An override is not drift.
     assert_eq!(conlink(&lab, &["diff", "test"]), said(0, ""));
     assert_eq!(conlink(&lab, &["healthcheck", "test"]).code, 0);
     let status = conlink(&lab, &["status", "test"]);
-    assert!(status.stdout.ends_with("\nset: link b:eth0: carrier down\n"), "{status:?}");
-    // The node ends and comes again, and its cable is still pulled.
+    assert!(status.stdout.ends_with("\noverride: link b:eth0: carrier down\n"), "{status:?}");
+    // The override survives a restart of the node.
     lab.write("compose.yaml", &TWO.replace("sleep 1000", "sleep 999"));
     lab.up(&[]);
     assert!(!has_carrier(&lab, "b", "eth0"));
     let up = conlink(&lab, &["link", "up", "-n", "test", "b-1:eth0"]);
-    assert_eq!(up, said(0, "test-b-1:eth0: as in the configuration\n"));
+    assert_eq!(up, said(0, "test-b-1:eth0: no override\n"));
     lab.until("it has a carrier", |_| has_carrier(&lab, "b", "eth0"));
     assert_eq!(lab.run("ping", &["a", "b", "-c", "3"]).code, 0);
 }
 
 #[test]
-fn what_is_set_for_a_time_ends_at_it() {
+fn an_override_with_a_time_expires() {
     let Some(lab) = Lab::up_with("pulled for a time", TWO) else { return };
     let down = conlink(&lab, &["link", "down", "-n", "test", "a", "b", "--for", "1s"]);
     assert_eq!(down, said(0, "test-a-1:eth0: carrier down\ntest-b-1:eth0: carrier down\n"));
     let overrides = |status: &serde_json::Value| status["nodes"][0]["links"][0]["overrides"].clone();
     assert!(overrides(&lab.status())[0]["until"].is_u64());
-    lab.until("the second is over", |it| overrides(it) == serde_json::json!([]));
+    lab.until("the override has expired", |it| overrides(it) == serde_json::json!([]));
     lab.until("there is a carrier", |_| has_carrier(&lab, "a", "eth0") && has_carrier(&lab, "b", "eth0"));
 }
 
 #[test]
-fn a_link_that_is_not_there_is_told() {
+fn an_unknown_link_is_an_error_and_changes_nothing() {
     let Some(lab) = Lab::up_with("pulled by mistake", TWO) else { return };
     for (args, code, expected) in [
-        (vec!["c"], 1, "error: no node `c` with links runs here: say NODE or NODE:INTERFACE\n"),
-        (vec!["a:eth7"], 1, "error: node `a` has no such link: there is test-a-1:eth0\n"),
-        (vec!["a", "c"], 1, "error: no node `c` with links runs here"),
-        (vec!["a", "--for", "0s"], 2, "a time is a number above 0 with `ms`, `s`, `m` or `h`, such as 30s"),
+        (vec!["c"], 1, "error: no running node `c` with links; expected NODE or NODE:INTERFACE\n"),
+        (vec!["a:eth7"], 1, "error: node `a` has no link `eth7`; it has test-a-1:eth0\n"),
+        (vec!["a", "c"], 1, "error: no running node `c` with links"),
+        (vec!["a", "--for", "0s"], 2, "expected a time above 0, such as 30s, 500ms, 5m or 1h"),
         (vec![], 2, "LINK"),
     ] {
         let run = conlink(&lab, &[&["link", "down", "-n", "test"], &args[..]].concat());
         assert!(run.code == code && run.stderr.contains(expected) && run.stdout.is_empty(), "{run:?}");
     }
-    assert!(has_carrier(&lab, "a", "eth0"), "a request with a mistake changes nothing");
+    assert!(has_carrier(&lab, "a", "eth0"), "a request with an error changes nothing");
 }

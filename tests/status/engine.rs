@@ -575,10 +575,10 @@ fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
         ("junk\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
         (
             "{\"request\":\"frob\"}\n",
-            "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, `override`, and for labs `apply`, `down`, \
+            "{\"error\":\"unknown request `frob`; expected `status`, `watch`, `diff`, `override`, or for labs `apply`, `down`, \
              `find`, `enter`\"}\n",
         ),
-        ("{\"request\":\"down\"}\n", "{\"error\":\"only a lab answers that, and this is an engine\"}\n"),
+        ("{\"request\":\"down\"}\n", "{\"error\":\"this request is for labs, and this is an engine\"}\n"),
     ] {
         assert_eq!(world.ask(request), expected);
     }

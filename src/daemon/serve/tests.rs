@@ -83,8 +83,7 @@ fn a_request_is_answered_with_one_line_however_it_is_cut() {
 #[test]
 fn what_is_no_request_is_told_what_is_wrong() {
     with_server(nothing(), |path| {
-        let form =
-            "{\"error\":\"a request is an object with its name, like {\\\"request\\\":\\\"status\\\"}\"}\n";
+        let form = "{\"error\":\"a request is an object with its name, such as {\\\"request\\\":\\\"status\\\"}\"}\n";
         for (request, expected) in [
             ("[]\n", form),
             ("7\n", form),
@@ -94,7 +93,7 @@ fn what_is_no_request_is_told_what_is_wrong() {
             ("status\n", "{\"error\":\"the request is not JSON: expected value at line 1 column 1\"}\n"),
             (
                 "{\"request\":\"frob\"}\n",
-                "{\"error\":\"there is no request `frob`: there are `status`, `watch`, `diff`, `override`, and for labs `apply`, \
+                "{\"error\":\"unknown request `frob`; expected `status`, `watch`, `diff`, `override`, or for labs `apply`, \
                  `down`, `find`, `enter`\"}\n",
             ),
             (

@@ -1,4 +1,4 @@
-//! What people set over the configuration while the network runs.
+//! Overrides: settings that users change while the network runs.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,19 +10,19 @@ use crate::plan::Subject;
 use crate::reconcile::state::Reconciler;
 use crate::reconcile::{Effect, Notice, Standing};
 
-/// A request to set something, read.
+/// A parsed request.
 struct Wanted {
     set: Vec<Setting>,
-    /// The cable is plugged in again.
+    /// Remove the override of the carrier.
     plug: bool,
 }
 
 impl Reconciler {
-    /// Sets something over the configuration: all of it, or nothing where something of it cannot be. Answers the links
-    /// that are meant, and the effects that make it so.
+    /// Sets or removes overrides: all that the request asks for, or nothing if there is an error. Returns the links that
+    /// the request names, and the effects.
     ///
     /// # Errors
-    /// A word that names no link; an impairment that is none; a link that cannot have what is asked for.
+    /// An unknown link, an invalid impairment, or a link whose type does not support the setting.
     pub fn set_over(
         &mut self,
         asked: &api::Override,
@@ -48,7 +48,7 @@ impl Reconciler {
             }
             for setting in &set {
                 let it = Override { setting: setting.clone(), author: asked.author.clone(), until };
-                let link = self.running_link(id).ok_or_else(|| format!("link {id} is not there now"))?;
+                let link = self.running_link(id).ok_or_else(|| format!("link {id} does not exist now"))?;
                 overrides.set(link, it).map_err(|why| format!("link {id}: {why}"))?;
             }
         }
@@ -81,19 +81,18 @@ impl Reconciler {
         set.extend(netem("netem-in", &asked.netem_in)?.map(Setting::NetemIn));
         let plug = asked.carrier == Some(api::Carrier::Up);
         if asked.links.is_empty() {
-            return Err("no link is named".to_owned());
+            return Err("no link given".to_owned());
         }
         if set.is_empty() && !plug && !asked.clear {
-            return Err("nothing is to be set: give `carrier`, `netem`, `netem-in` or `clear`".to_owned());
+            return Err("nothing to set: expected `carrier`, `netem`, `netem-in` or `clear`".to_owned());
         }
         if set.is_empty() && asked.seconds.is_some() {
-            return Err("`seconds` is for what is set, and nothing is".to_owned());
+            return Err("`seconds` needs `carrier: down`, `netem` or `netem-in`".to_owned());
         }
         Ok(Wanted { set, plug })
     }
 
-    /// The links that a person calls by a word: `NODE` or `NODE:INTERFACE`. Those that run, and those for which
-    /// something is set.
+    /// The links that `NODE` or `NODE:INTERFACE` names: links of running containers, and links that have overrides.
     fn links_called(&self, word: &str) -> BTreeSet<LinkId> {
         let (node, dev) = match word.split_once(':') {
             Some((node, dev)) => (node, Some(dev)),
@@ -116,13 +115,13 @@ impl Reconciler {
         found
     }
 
-    /// Why a word names no link.
+    /// The error for a word that names no link.
     fn no_link(&self, word: &str) -> String {
-        let node = word.split_once(':').map_or(word, |it| it.0);
-        let there: Vec<String> = self.links_called(node).iter().map(ToString::to_string).collect();
-        match there.as_slice() {
-            [] => format!("no node `{node}` with links runs here: say NODE or NODE:INTERFACE"),
-            _ => format!("node `{node}` has no such link: there is {}", there.join(", ")),
+        let (node, dev) = word.split_once(':').unwrap_or((word, ""));
+        let links: Vec<String> = self.links_called(node).iter().map(ToString::to_string).collect();
+        match links.as_slice() {
+            [] => format!("no running node `{node}` with links; expected NODE or NODE:INTERFACE"),
+            _ => format!("node `{node}` has no link `{dev}`; it has {}", links.join(", ")),
         }
     }
 
@@ -130,7 +129,7 @@ impl Reconciler {
         self.containers.values().flat_map(|it| &it.instance.links).find(|it| it.id == *id)
     }
 
-    /// Makes links as they are to be now that something else is set for them, whatever was found of them before.
+    /// Wires links whose overrides have changed.
     fn wire_as_set(&mut self, links: &BTreeSet<LinkId>, author: Option<&str>, effects: &mut Vec<Effect>) {
         for link in links {
             effects.push(Effect::Notify(Notice::Override {
@@ -158,13 +157,13 @@ impl Reconciler {
         }
     }
 
-    /// Takes back what is over by now.
+    /// Removes expired overrides and wires their links.
     pub(super) fn expire_overrides(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let links: BTreeSet<LinkId> = self.overrides.expire(now).into_iter().collect();
         self.wire_as_set(&links, None, effects);
     }
 
-    /// Has each of these links been tried since it was last to be otherwise? One that does not run has nothing to try.
+    /// Has every running one of these links been wired since its overrides changed?
     pub fn are_tried(&self, links: &BTreeSet<LinkId>) -> bool {
         let of_links = |it: &&super::Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
         self.containers.values().filter(of_links).all(|it| it.standing.tried)

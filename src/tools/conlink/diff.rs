@@ -35,7 +35,7 @@ pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
                 (true, _) => json_line(it)?,
                 (false, DifferenceKind::Drift) => printable(&format!("{}: {}", it.subject, it.what)) + "\n",
                 (false, DifferenceKind::Pending) => {
-                    printable(&format!("{}: still to be done: {}", it.subject, it.what)) + "\n"
+                    printable(&format!("{}: not applied yet: {}", it.subject, it.what)) + "\n"
                 }
             })?;
         }

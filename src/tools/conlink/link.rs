@@ -1,4 +1,4 @@
-//! `conlink link`: pull and plug the cables of a network that runs.
+//! `conlink link`: pull and plug cables of a running network.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::tools::conlink::client::{self, Client};
 use crate::tools::conlink::status::{StatusError, printable};
 use crate::{err, out};
 
-/// How long the work may take: it waits for what is being wired.
+/// How long the engine may take: it finishes earlier work first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Link {
-    /// Pull the cable: neither end has a carrier until it is plugged in again
+    /// Pull the cable: both ends lose their carrier
     Down {
         #[command(flatten)]
         which: Which,
-        /// Plug it in again after this time, such as 30s, 500ms, 5m
+        /// Plug the cable in again after this time, such as 30s, 500ms or 5m
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         time: Option<Duration>,
     },
@@ -32,18 +32,18 @@ pub(super) enum Link {
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// The compose project or lab [default: COMPOSE_PROJECT_NAME, else the only one that runs]
+    /// Compose project or lab [default: COMPOSE_PROJECT_NAME, else the only one running]
     #[arg(short, long)]
     name: Option<String>,
     /// NODE (all of its links) or NODE:INTERFACE. A node is a service (all of its replicas), SERVICE-INDEX or a
-    /// container's name
+    /// container name
     #[arg(required = true, value_name = "LINK")]
     links: Vec<String>,
 }
 
-/// A number with a unit; seconds where there is none.
+/// Parses a number with a unit; the default unit is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time is a number above 0 with `ms`, `s`, `m` or `h`, such as 30s".to_owned();
+    let wrong = || "expected a time above 0, such as 30s, 500ms, 5m or 1h".to_owned();
     let end = text.find(|it: char| it.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor = match unit {
@@ -58,7 +58,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err(wrong()) } else { Ok(time) }
 }
 
-/// Prints a line for each link. Exits with 0 when all of them are as asked for, else with 1.
+/// Prints one line per link. The exit code is 0 if all links have the requested state, else 1.
 pub(super) fn main(link: Link) -> anyhow::Result<u8> {
     let (which, carrier, time) = match link {
         Link::Down { which, time } => (which, Carrier::Down, time),
@@ -66,7 +66,7 @@ pub(super) fn main(link: Link) -> anyhow::Result<u8> {
     };
     let servers = client::chosen(which.name.as_deref())?;
     let [server] = servers.as_slice() else {
-        bail!("which one? There is {}: name it with --name", client::list(&servers));
+        bail!("several are running; choose one with --name: {}", client::list(&servers));
     };
     let author = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|it| std::env::var(it).ok());
     let request = Request::Override(Override {
@@ -83,7 +83,7 @@ pub(super) fn main(link: Link) -> anyhow::Result<u8> {
         good &= it.link.state == LinkState::Up;
         let name = printable(&format!("{}:{}", it.node, it.link.dev));
         let state = match it.link.overrides.as_slice() {
-            [] => "as in the configuration".to_owned(),
+            [] => "no override".to_owned(),
             all => all.iter().map(|it| printable(&it.what)).collect::<Vec<_>>().join(", "),
         };
         out(&format!("{name}: {state}\n"))?;

@@ -264,7 +264,7 @@ fn wrapped(begin: &str, items: &[String], look: &Look) -> String {
     lines.iter().map(|it| format!("{it}\n")).collect()
 }
 
-/// What people set over the configuration.
+/// Settings that override the configuration.
 fn overrides(status: &Status) -> String {
     let mut text = String::new();
     for node in &status.nodes {
@@ -273,7 +273,7 @@ fn overrides(status: &Status) -> String {
                 let by = if it.author.is_empty() { String::new() } else { format!(", by {}", it.author) };
                 let until = it.until.map(until).unwrap_or_default();
                 let line = format!("link {}: {}{by}{until}", end(node, link), it.what);
-                text += &format!("set: {}\n", printable(&line));
+                text += &format!("override: {}\n", printable(&line));
             }
         }
     }
