@@ -27,10 +27,10 @@ use crate::kernel::Kernel;
 use crate::network::{Command, Deadline, LinkId, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
-pub use keeper::{Asked, Keeping, LAB_ENDS, Read};
+pub use keeper::{LAB_ENDS, LabContents, LabSetup, Read};
 pub use listen::within;
 
-use keeper::{Keeper, Stir, Stirs};
+use keeper::{Keeper, LabEvent, LabEvents};
 use worker::{Attach, Work, Worked, Worker};
 
 /// What users and their scripts look for in the log. Printed when it is true, and never otherwise.
@@ -78,7 +78,7 @@ pub struct Setup {
     /// Where requests are answered, with [`Mode::Run`].
     pub socket: Option<PathBuf>,
     /// A lab, whose nodes are the containers.
-    pub lab: Option<Keeping>,
+    pub lab: Option<LabSetup>,
 }
 
 /// Writes to standard output.
@@ -88,7 +88,7 @@ pub type Print = fn(&str) -> anyhow::Result<()>;
 #[derive(Debug)]
 enum Message {
     Event(Event),
-    Lab(Stir),
+    Lab(LabEvent),
     Worked(Worked),
     /// An inspection's answer, before the namespace is taken hold of.
     Inspected {
@@ -113,7 +113,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         Mode::Once | Mode::DryRun => None,
     };
     let mut switch = listen::SwitchWatch::default();
-    let mut stirs = lab.as_mut().map(Stirs::new).transpose()?;
+    let mut lab_events = lab.as_mut().map(LabEvents::new).transpose()?;
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
@@ -141,9 +141,9 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             .ok(),
         None => None,
     };
-    if let Some(keeping) = lab {
+    if let Some(setup) = lab {
         anyhow::ensure!(server.is_some(), "a lab that nobody can talk to is of no use");
-        daemon.keeper = Some(Keeper::new(keeping)?);
+        daemon.keeper = Some(Keeper::new(setup)?);
     }
     for (id, engine) in &daemon.engines {
         tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
@@ -180,9 +180,9 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 Message::Event(Event::SwitchEnded)
             }
             // Before requests: a lab whose runner is gone takes no more of them.
-            stir = Stirs::next(&mut stirs) => Message::Lab(stir),
+            event = LabEvents::next(&mut lab_events) => Message::Lab(event),
             Some(it) = messages.recv() => it,
-            () = listen::sleep_until(lab_wake_at) => Message::Lab(Stir::Due),
+            () = listen::sleep_until(lab_wake_at) => Message::Lab(LabEvent::DeadlinePassed),
             () = listen::sleep_until(wake_at) => {
                 daemon.wake_at = None;
                 Message::Event(Event::Wake)
@@ -260,7 +260,7 @@ impl Daemon {
         }
         // A lab's nodes go before its network does.
         Some(match self.keeper {
-            Some(_) => Message::Lab(Stir::Untied),
+            Some(_) => Message::Lab(LabEvent::OwnerGone),
             None => Message::Event(Event::Stop),
         })
     }
@@ -279,10 +279,10 @@ impl Daemon {
                 events.extend(self.attach(engine, id, ticket, found));
             }
             Message::Request(request) => self.answer(request),
-            Message::Lab(stir) => self.stirred(stir, &mut events),
+            Message::Lab(event) => self.lab_event(event, &mut events),
         }
         self.handle(&mut events);
-        while let Some(event) = self.tend() {
+        while let Some(event) = self.advance_lab() {
             events.push_back(event);
             self.handle(&mut events);
         }

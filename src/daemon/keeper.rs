@@ -28,7 +28,7 @@ use crate::service::{self, Node};
 
 /// What the loop of a lab runs with beyond that of an engine.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct LabSetup {
     pub lab: Lab,
     /// What a request to be of another shape means.
     pub read: Read,
@@ -42,17 +42,17 @@ pub struct Keeping {
 pub const LAB_ENDS: &str = "it is ending";
 
 /// Turns a request into what there is to be; the error is for whoever asks.
-pub type Read = fn(&Apply, &Lab) -> anyhow::Result<Asked>;
+pub type Read = fn(&Apply, &Lab) -> anyhow::Result<LabContents>;
 
 /// What there is to be.
 #[derive(Debug)]
-pub struct Asked {
+pub struct LabContents {
     pub network: Network,
     pub nodes: Vec<Wanted>,
 }
 
 /// What the loop listens to for a lab.
-pub(super) struct Stirs {
+pub(super) struct LabEvents {
     said: AsyncFd<OwnedFd>,
     child: Signal,
     tie: Option<AsyncFd<OwnedFd>>,
@@ -60,47 +60,47 @@ pub(super) struct Stirs {
 
 /// What made the loop look at its lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stir {
-    /// A node has something to say.
-    Said,
-    /// A child has ended.
-    Child,
-    /// Whoever the lab is for is gone.
-    Untied,
-    /// The time that the lab named has come.
-    Due,
+pub(super) enum LabEvent {
+    /// A node has sent a message.
+    NodeSpoke,
+    /// A child process has ended.
+    ChildEnded,
+    /// The process that owns the lab (`lab run`) is gone.
+    OwnerGone,
+    /// The lab's next deadline has passed.
+    DeadlinePassed,
 }
 
-impl Stirs {
+impl LabEvents {
     #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
-    pub(super) fn new(keeping: &mut Keeping) -> anyhow::Result<Self> {
+    pub(super) fn new(setup: &mut LabSetup) -> anyhow::Result<Self> {
         // SAFETY: each file owns its descriptor and keeps it.
         let watch = |it: OwnedFd| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
-        let said = keeping.lab.poll().try_clone_to_owned().context("listen to nodes")?;
+        let said = setup.lab.poll().try_clone_to_owned().context("listen to nodes")?;
         Ok(Self {
             said: watch(said).context("listen to nodes")?,
             child: signal(SignalKind::child()).context("listen for SIGCHLD")?,
-            tie: keeping.tie.take().map(watch).transpose().context("listen to who runs the lab")?,
+            tie: setup.tie.take().map(watch).transpose().context("listen to who runs the lab")?,
         })
     }
 
     /// Waits for the next one.
-    pub(super) async fn next(stirs: &mut Option<Self>) -> Stir {
-        let Some(it) = stirs else { return std::future::pending().await };
+    pub(super) async fn next(lab_events: &mut Option<Self>) -> LabEvent {
+        let Some(it) = lab_events else { return std::future::pending().await };
         tokio::select! {
             ready = it.said.readable() => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
                 }
-                Stir::Said
+                LabEvent::NodeSpoke
             }
-            _ = it.child.recv() => Stir::Child,
-            () = untied(&mut it.tie) => Stir::Untied,
+            _ = it.child.recv() => LabEvent::ChildEnded,
+            () = owner_gone(&mut it.tie) => LabEvent::OwnerGone,
         }
     }
 }
 
-async fn untied(tie: &mut Option<AsyncFd<OwnedFd>>) {
+async fn owner_gone(tie: &mut Option<AsyncFd<OwnedFd>>) {
     match tie {
         Some(it) => drop(it.readable().await),
         None => std::future::pending().await,
@@ -119,42 +119,42 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(keeping: Keeping) -> anyhow::Result<Self> {
-        if let Some((mut ready, _claim)) = keeping.ready
+    pub(super) fn new(setup: LabSetup) -> anyhow::Result<Self> {
+        if let Some((mut ready, _claim)) = setup.ready
             && let Err(error) = ready.write_all(b"ok")
         {
             // A lab without nodes is as good as any to whoever comes next.
             log::warn!("who started the lab is gone: {error}");
         }
-        Ok(Self { lab: keeping.lab, read: keeping.read, ending: false, waiting: Vec::new() })
+        Ok(Self { lab: setup.lab, read: setup.read, ending: false, waiting: Vec::new() })
     }
 }
 
 impl Daemon {
     /// Looks at the lab after something made us.
-    pub(super) fn stirred(&mut self, stir: Stir, events: &mut VecDeque<Event>) {
+    pub(super) fn lab_event(&mut self, event: LabEvent, events: &mut VecDeque<Event>) {
         let now = Instant::now();
         let Some(keeper) = &mut self.keeper else { return };
-        let changed = match stir {
-            Stir::Said => keeper.lab.hear(now),
-            Stir::Child => {
+        let changed = match event {
+            LabEvent::NodeSpoke => keeper.lab.hear(now),
+            LabEvent::ChildEnded => {
                 let buried = keeper.lab.bury(now);
                 events.extend(buried.commands.into_iter().map(|id| Event::CommandsDone { id }));
                 buried.changed
             }
-            Stir::Untied => {
+            LabEvent::OwnerGone => {
                 log::info!("whoever the lab was for is gone: it ends");
                 self.end_lab();
                 return;
             }
-            Stir::Due => Vec::new(),
+            LabEvent::DeadlinePassed => Vec::new(),
         };
         let hint = |Changed(id)| Event::Hint { engine: EngineId::Lab, id };
         events.extend(changed.into_iter().map(hint));
     }
 
     /// Does for the lab what has become possible. Answers events that follow.
-    pub(super) fn tend(&mut self) -> Option<Event> {
+    pub(super) fn advance_lab(&mut self) -> Option<Event> {
         let keeper = self.keeper.as_mut()?;
         let reconciler = &self.reconciler;
         keeper.lab.link(|id| reconciler.is_tried(id));

@@ -1,12 +1,12 @@
 //! `conlink lab`: the services of compose files as processes, with the network that the files describe.
 
 mod ask;
+mod dir;
 mod down;
 mod exec;
 mod keeper;
 mod logs;
 mod ping;
-mod place;
 mod up;
 
 use std::os::unix::fs::FileTypeExt;
@@ -22,7 +22,7 @@ use crate::tools::conlink::client::{Client, Server};
 use crate::tools::conlink::{Files, status};
 use crate::tools::logger::{self, LogFormat};
 
-use place::Place;
+use dir::LabDir;
 
 /// Command lines of `conlink lab`.
 #[derive(Debug, Subcommand)]
@@ -110,24 +110,24 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
         Lab::Up(args) => up::up(&args),
         Lab::Exec(args) => exec::exec(&args),
         Lab::Status(args) => {
-            let place = NameArgs { name: args.name.name.or(args.lab) }.place()?;
-            status::tell(&args.form, &[place.server()])
+            let dir = NameArgs { name: args.name.name.or(args.lab) }.dir()?;
+            status::tell(&args.form, &[dir.server()])
         }
         Lab::Run(args) => up::run(&args.up, &args.command),
         Lab::Logs(args) => logs::logs(&args),
         Lab::Ping(args) => ping::ping(&args),
-        Lab::Down(args) => down::down(&args.place()?),
+        Lab::Down(args) => down::down(&args.dir()?),
         Lab::List { json } => down::list(json),
     }
 }
 
 impl NameArgs {
     /// The lab that is meant, of those that there are.
-    fn place(&self) -> anyhow::Result<Place> {
+    fn dir(&self) -> anyhow::Result<LabDir> {
         if let Some(name) = self.name.clone().or_else(current) {
-            return Place::find(&name);
+            return LabDir::find(&name);
         }
-        let labs = Place::all();
+        let labs = LabDir::all();
         match labs.as_slice() {
             [] => bail!("there is no lab: `conlink lab up` starts one"),
             // Whatever project is here, there is no other.
@@ -136,10 +136,10 @@ impl NameArgs {
         }
         let here = up::project_here();
         match here.and_then(|it| labs.iter().find(|lab| lab.name() == it)) {
-            Some(place) => Ok(place.clone()),
+            Some(dir) => Ok(dir.clone()),
             None => bail!(
                 "there are several labs, say which by --name: {}",
-                labs.iter().map(Place::name).collect::<Vec<_>>().join(", ")
+                labs.iter().map(LabDir::name).collect::<Vec<_>>().join(", ")
             ),
         }
     }
@@ -152,21 +152,21 @@ fn current() -> Option<String> {
 
 /// Labs that have a socket.
 pub(super) fn servers() -> Vec<Server> {
-    let all = Place::all().into_iter().map(|it| it.server());
+    let all = LabDir::all().into_iter().map(|it| it.server());
     all.filter(|it| std::fs::symlink_metadata(&it.socket).is_ok_and(|it| it.file_type().is_socket()))
         .collect()
 }
 
 /// What a lab's keeper answers to a request; without a limit it may take as long as it likes.
-fn ask<T: DeserializeOwned>(place: &Place, request: &Request, limit: Option<Duration>) -> anyhow::Result<T> {
-    asked(place, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", place.name()))
+fn ask<T: DeserializeOwned>(dir: &LabDir, request: &Request, limit: Option<Duration>) -> anyhow::Result<T> {
+    asked(dir, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", dir.name()))
 }
 
-fn asked(place: &Place, request: &Request) -> anyhow::Result<Client> {
-    if !place.is_kept() {
-        bail!("lab `{}` does not run: `conlink lab up` starts it", place.name());
+fn asked(dir: &LabDir, request: &Request) -> anyhow::Result<Client> {
+    if !dir.is_kept() {
+        bail!("lab `{}` does not run: `conlink lab up` starts it", dir.name());
     }
-    Client::ask(&place.server(), request)
+    Client::ask(&dir.server(), request)
 }
 
 /// The folder that a relative path is relative to.

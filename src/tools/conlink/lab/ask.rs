@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use crate::api::{Apply, Request};
 use crate::config::{ConfigMode, Diagnostic, Env, tidy};
 use crate::container::{Container, ContainerId};
-use crate::daemon::Asked;
+use crate::daemon::LabContents;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, Network};
 use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
@@ -221,7 +221,7 @@ impl Ask {
 }
 
 /// What a keeper makes of a request.
-pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<Asked> {
+pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     let ask = Ask::from_request(request)?;
     let reading = ask.read()?;
     if let Some(first) = reading.described.diagnostics.first() {
@@ -246,7 +246,7 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<Asked> {
         own_programs,
         rootless: rootless(),
     };
-    Ok(Asked { network, nodes: wanted(nodes, texts, &around) })
+    Ok(LabContents { network, nodes: wanted(nodes, texts, &around) })
 }
 
 /// Does this user namespace know but one user?

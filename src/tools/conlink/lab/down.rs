@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::api::{Ending, Request, Status};
 use crate::kernel::{Kernel, netns};
 use crate::lab::USES_HOST;
-use crate::network::Place as Where;
+use crate::network::Place;
 use crate::out;
 use crate::plan::{Desired, Scope};
 use crate::process::node;
 use crate::tools::conlink::lab::ask;
-use crate::tools::conlink::lab::place::Place;
+use crate::tools::conlink::lab::dir::LabDir;
 use crate::wire;
 
 /// The longest that a keeper is waited for beyond the time that its nodes have to end.
@@ -23,29 +23,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends a lab: its nodes in the time that their services give them, then everything else. What a killed keeper left goes
 /// as well.
-pub(super) fn down(place: &Place) -> anyhow::Result<u8> {
+pub(super) fn down(dir: &LabDir) -> anyhow::Result<u8> {
     // Who starts it at the same time comes first, or after all.
     for _ in 0..10 {
-        let uses_host = uses_host(place);
-        end(place)?;
+        let uses_host = uses_host(dir);
+        end(dir)?;
         if uses_host {
             // What is theirs on the host, say a MAC address, is free only then.
             settle();
         }
-        let claim = place.claim()?;
-        if place.keeper().is_none() {
-            clear(place)?;
-            place.remove(&claim)?;
+        let claim = dir.claim()?;
+        if dir.keeper().is_none() {
+            clear(dir)?;
+            dir.remove(&claim)?;
             return Ok(0);
         }
     }
-    bail!("lab `{}` is started again and again", place.name());
+    bail!("lab `{}` is started again and again", dir.name());
 }
 
 /// Has the keeper end, if there is one, and waits until it has.
-pub(super) fn end(place: &Place) -> anyhow::Result<()> {
-    let Some(keeper) = place.keeper() else { return Ok(()) };
-    let time = match ask(place, &Request::Down, Some(PATIENCE)) {
+pub(super) fn end(dir: &LabDir) -> anyhow::Result<()> {
+    let Some(keeper) = dir.keeper() else { return Ok(()) };
+    let time = match ask(dir, &Request::Down, Some(PATIENCE)) {
         Ok(Ending { seconds }) => seconds,
         // A keeper that does not answer has no claim to being asked.
         Err(error) => {
@@ -58,20 +58,20 @@ pub(super) fn end(place: &Place) -> anyhow::Result<()> {
     if !node::wait_for_end(keeper.as_fd(), limit).context("wait for the lab to end")? {
         node::signal(keeper.as_fd(), libc::SIGKILL);
         if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
-            bail!("lab `{}` does not end, though it was killed", place.name());
+            bail!("lab `{}` does not end, though it was killed", dir.name());
         }
     }
     Ok(())
 }
 
 /// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
-pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
-    place.wait_for_last(PATIENCE)?;
-    if uses_host(place) {
+pub(super) fn clear(dir: &LabDir) -> anyhow::Result<()> {
+    dir.wait_for_last(PATIENCE)?;
+    if uses_host(dir) {
         settle();
-        clear_host(place)?;
+        clear_host(dir)?;
     }
-    for entry in std::fs::read_dir(place.folder()).context("read the lab's folder")? {
+    for entry in std::fs::read_dir(dir.folder()).context("read the lab's folder")? {
         let path = entry.context("read the lab's folder")?.path();
         let removed = if path.is_dir() && !path.is_symlink() {
             std::fs::remove_dir_all(&path)
@@ -83,8 +83,8 @@ pub(super) fn clear(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn uses_host(place: &Place) -> bool {
-    place.folder().join(USES_HOST).exists()
+fn uses_host(dir: &LabDir) -> bool {
+    dir.folder().join(USES_HOST).exists()
 }
 
 /// Waits for the kernel to take the namespaces of nodes that have ended apart.
@@ -97,13 +97,13 @@ fn settle() {
 }
 
 /// The same plan as for everything else: nothing is desired any more.
-fn clear_host(place: &Place) -> anyhow::Result<()> {
+fn clear_host(dir: &LabDir) -> anyhow::Result<()> {
     let bridges = netns::anonymous().context("make a network namespace")?;
     let mut kernel = Kernel::new(bridges)?;
     kernel.set_host(Some(netns::own().context("open the network namespace")?));
-    let places = BTreeSet::from([Where::Host]);
+    let places = BTreeSet::from([Place::Host]);
     let scope = Scope::Project { places, keep: BTreeSet::new(), inner: BTreeSet::new() };
-    let desired = Desired::nothing(format!("{}.lab", place.name()), scope);
+    let desired = Desired::nothing(format!("{}.lab", dir.name()), scope);
     let outcome = wire::converge(&mut kernel, &desired);
     match outcome.failures.first() {
         None => Ok(()),
@@ -113,16 +113,16 @@ fn clear_host(place: &Place) -> anyhow::Result<()> {
 
 pub(super) fn list(as_json: bool) -> anyhow::Result<u8> {
     let mut rows = Vec::new();
-    for place in Place::all() {
-        let lives = place.is_kept();
-        let status: Option<Status> = ask(&place, &Request::Status, Some(PATIENCE)).ok();
+    for dir in LabDir::all() {
+        let lives = dir.is_kept();
+        let status: Option<Status> = ask(&dir, &Request::Status, Some(PATIENCE)).ok();
         let nodes = status.as_ref().map_or(0, |it| it.nodes.len());
         let state = match status {
             Some(it) if lives => it.state.to_string(),
             _ if lives => "silent".to_owned(),
             _ => "dead".to_owned(),
         };
-        rows.push((place.name().to_owned(), state, nodes, place.folder().display().to_string()));
+        rows.push((dir.name().to_owned(), state, nodes, dir.folder().display().to_string()));
     }
     if as_json {
         let all: Vec<Value> = rows

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::api::{Entrance, Request};
 use crate::process::node::{Entry, Setup, User, enter};
 use crate::tools::conlink::client::PATIENCE;
-use crate::tools::conlink::lab::place::Place;
+use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::{NameArgs, asked};
 use crate::tools::environment;
 
@@ -46,7 +46,7 @@ pub(super) struct Way {
 }
 
 pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
-    let place = args.name.place()?;
+    let dir = args.name.dir()?;
     let mut words = args.words.clone();
     let node = if args.bridges { None } else { Some(words.remove(0)) };
     if words.first().is_some_and(|it| it == "--") {
@@ -55,7 +55,7 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     if words.is_empty() {
         words.push("sh".to_owned());
     }
-    let mut way = way(&place, node.as_deref())?;
+    let mut way = way(&dir, node.as_deref())?;
     way.setup.argv = words;
     for it in &args.env {
         let Some((name, value)) = it.split_once('=') else {
@@ -87,9 +87,9 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
 }
 
 /// Asks a lab's keeper for the way into a node, or to where the bridges are.
-pub(super) fn way(place: &Place, node: Option<&str>) -> anyhow::Result<Way> {
+pub(super) fn way(dir: &LabDir, node: Option<&str>) -> anyhow::Result<Way> {
     let request = Request::Enter { node: node.map(str::to_owned) };
-    let (entrance, file): (Entrance, _) = asked(place, &request)?.next_with_file(PATIENCE)?;
+    let (entrance, file): (Entrance, _) = asked(dir, &request)?.next_with_file(PATIENCE)?;
     let pidfd = file.context("the lab's keeper sent no way into the node")?;
     let user = entrance.user.map(|it| User { uid: it.uid, gid: it.gid, groups: it.groups });
     let env = entrance.env.into_iter().collect();

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, bail};
 
 use crate::config::Env;
-use crate::daemon::{self, Keeping, Mode, Setup};
+use crate::daemon::{self, LabSetup, Mode, Setup};
 use crate::kernel::{Kernel, netns};
 use crate::lab::Lab;
 use crate::network::Defaults;
@@ -18,12 +18,12 @@ use crate::process::raise_file_limit;
 use crate::reconcile::Own;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lab::ask;
-use crate::tools::conlink::lab::place::{Claim, Place};
+use crate::tools::conlink::lab::dir::{Claim, LabDir};
 use crate::{err, out};
 
 /// Starts the keeper of a lab that has none, and waits until it listens. With `tie`, the lab ends when the other end of
 /// that is closed.
-pub(super) fn start(place: &Place, claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
+pub(super) fn start(dir: &LabDir, claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
     let (mut said, tell) = std::io::pipe().context("make a pipe")?;
     let host = netns::own().context("open the network namespace")?;
     let rights = if may_make_namespaces() { Rights::Ours } else { Rights::OwnUser };
@@ -35,7 +35,7 @@ pub(super) fn start(place: &Place, claim: &Claim, tie: Option<PipeReader>) -> an
     let tie = tie.map(OwnedFd::from);
     let main = || {
         let mut tell = Some(tell);
-        match keep(place, rights, host, tie, claim, &mut tell) {
+        match keep(dir, rights, host, tie, claim, &mut tell) {
             Ok(code) => i32::from(code),
             Err(error) => {
                 let text = format!("{error:#}");
@@ -58,7 +58,7 @@ pub(super) fn start(place: &Place, claim: &Claim, tie: Option<PipeReader>) -> an
         None if text.is_empty() => {
             bail!(
                 "the lab's keeper ended before it listened; its log: {}",
-                place.folder().join("log").display()
+                dir.folder().join("log").display()
             )
         }
         None => bail!("start the lab: {text}"),
@@ -77,15 +77,15 @@ fn may_make_namespaces() -> bool {
 
 /// The life of the keeper, from its first step to its exit code.
 fn keep(
-    place: &Place,
+    dir: &LabDir,
     rights: Rights,
     host: File,
     tie: Option<OwnedFd>,
     claim: OwnedFd,
     tell: &mut Option<PipeWriter>,
 ) -> anyhow::Result<u8> {
-    let _lock = place.keep()?;
-    let log = OpenOptions::new().create(true).append(true).open(place.folder().join("log"));
+    let _lock = dir.keep()?;
+    let log = OpenOptions::new().create(true).append(true).open(dir.folder().join("log"));
     let log = log.context("open the lab's log")?;
     let null = File::open("/dev/null").context("open /dev/null")?;
     nix::unistd::dup2_stdin(null)?;
@@ -95,7 +95,7 @@ fn keep(
     nix::unistd::chdir("/")?;
     // As engines have it: what nodes share is to be readable for each other's users.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    if let Ok(name) = std::ffi::CString::new(format!("conlink: {}", place.name())) {
+    if let Ok(name) = std::ffi::CString::new(format!("conlink: {}", dir.name())) {
         let _ = nix::sys::prctl::set_name(&name);
     }
     raise_file_limit();
@@ -104,13 +104,13 @@ fn keep(
     let mut kernel = Kernel::new(netns::own().context("open the lab's network namespace")?)?;
     kernel.loopback_up(&Ns::Bridges)?;
     kernel.set_host((rights == Rights::Ours).then_some(host));
-    kernel.set_ovs_folder(place.folder().join("ovs"));
-    let defaults = Defaults { project: place.name().to_owned(), ..Defaults::default() };
+    kernel.set_ovs_folder(dir.folder().join("ovs"));
+    let defaults = Defaults { project: dir.name().to_owned(), ..Defaults::default() };
     let setup = Setup {
         network: describe(&[], defaults, &Env::default())?.network,
         own: Own {
-            project: Some(place.name().to_owned()),
-            marked_as: Some(format!("{}.lab", place.name())),
+            project: Some(dir.name().to_owned()),
+            marked_as: Some(format!("{}.lab", dir.name())),
             bridges_apart: true,
             no_host: rights != Rights::Ours,
             ..Own::default()
@@ -119,9 +119,9 @@ fn keep(
         kernel,
         mode: Mode::Run,
         print: out,
-        socket: Some(place.socket()),
-        lab: Some(Keeping {
-            lab: Lab::new(place.name().to_owned(), place.folder().to_owned()).context("start the lab")?,
+        socket: Some(dir.socket()),
+        lab: Some(LabSetup {
+            lab: Lab::new(dir.name().to_owned(), dir.folder().to_owned()).context("start the lab")?,
             read: ask::read,
             tie,
             ready: tell.take().map(|it| (it, claim)),
@@ -130,7 +130,7 @@ fn keep(
     let local = tokio::task::LocalSet::new();
     let code = local.block_on(&runtime, daemon::run(setup))?;
     if code == 0 {
-        place.remove_unclaimed()?;
+        dir.remove_unclaimed()?;
     }
     Ok(code)
 }

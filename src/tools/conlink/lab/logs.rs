@@ -42,13 +42,13 @@ struct Tail {
 }
 
 pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
-    let place = args.name.place()?;
+    let dir = args.name.dir()?;
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     if args.lab {
-        files.push((String::new(), place.folder().join("log")));
+        files.push((String::new(), dir.folder().join("log")));
     } else {
         let request = Request::Find { nodes: args.nodes.clone() };
-        let found: Nodes = ask(&place, &request, Some(PATIENCE))?;
+        let found: Nodes = ask(&dir, &request, Some(PATIENCE))?;
         files.extend(found.nodes.into_iter().map(|it| (it.name, it.log)));
     }
     let width = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -62,7 +62,7 @@ pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
     }
     loop {
         // Asked before: what is printed last is read then.
-        let is_last = !args.follow || !place.is_kept();
+        let is_last = !args.follow || !dir.is_kept();
         for tail in &mut tails {
             tail.print(is_last)?;
         }

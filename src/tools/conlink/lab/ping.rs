@@ -12,8 +12,8 @@ use crate::kernel::ping::{Answer, Failure, Options, Pair, Ping, all};
 use crate::process::node::enter_user;
 use crate::process::raise_file_limit;
 use crate::tools::conlink::client::PATIENCE;
+use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::exec::{Way, way};
-use crate::tools::conlink::lab::place::Place;
 use crate::tools::conlink::lab::{NameArgs, ask};
 use crate::{err, out};
 
@@ -45,11 +45,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn ping(args: &PingArgs) -> anyhow::Result<u8> {
-    let place = args.name.place()?;
-    let Nodes { nodes } = ask(&place, &Request::Find { nodes: Vec::new() }, Some(PATIENCE))?;
+    let dir = args.name.dir()?;
+    let Nodes { nodes } = ask(&dir, &Request::Find { nodes: Vec::new() }, Some(PATIENCE))?;
     match (&args.from, &args.to) {
-        (Some(from), Some(to)) => one(&place, args, from, to, &nodes),
-        (from, _) => every(&place, args, from.as_deref(), &nodes),
+        (Some(from), Some(to)) => one(&dir, args, from, to, &nodes),
+        (from, _) => every(&dir, args, from.as_deref(), &nodes),
     }
 }
 
@@ -60,16 +60,16 @@ fn address(host: &FoundNode) -> Option<IpAddr> {
 }
 
 /// A series of requests, with a line for each answer.
-fn one(place: &Place, args: &PingArgs, from: &str, to: &str, hosts: &[FoundNode]) -> anyhow::Result<u8> {
+fn one(dir: &LabDir, args: &PingArgs, from: &str, to: &str, hosts: &[FoundNode]) -> anyhow::Result<u8> {
     let addr = match to.parse() {
         Ok(it) => it,
         Err(_) => {
-            let found = find(place, to)?;
+            let found = find(dir, to)?;
             let host = hosts.iter().find(|it| it.name == found);
             host.and_then(address).with_context(|| format!("node {found} has no address"))?
         }
     };
-    let way = way(place, Some(from))?;
+    let way = way(dir, Some(from))?;
     let source = way.name.clone();
     let netns = open(way)?;
     let mut ping =
@@ -132,19 +132,19 @@ fn receive(ping: &mut Ping, wanted: u16, until: Instant, times: &mut Vec<Duratio
 }
 
 /// From each node, or from one, to every other.
-fn every(place: &Place, args: &PingArgs, from: Option<&str>, hosts: &[FoundNode]) -> anyhow::Result<u8> {
+fn every(dir: &LabDir, args: &PingArgs, from: Option<&str>, hosts: &[FoundNode]) -> anyhow::Result<u8> {
     raise_file_limit();
-    let from = from.map(|it| find(place, it)).transpose()?;
+    let from = from.map(|it| find(dir, it)).transpose()?;
     let targets: Vec<(&str, IpAddr)> =
         hosts.iter().filter_map(|it| Some((it.name.as_str(), address(it)?))).collect();
     let mut sources = Vec::new();
     for host in hosts.iter().filter(|it| from.as_ref().is_none_or(|from| *from == it.name)) {
         if from.is_some() || address(host).is_some() {
-            sources.push((host.name.as_str(), way(place, Some(&host.name))?));
+            sources.push((host.name.as_str(), way(dir, Some(&host.name))?));
         }
     }
     if targets.len() < 2 {
-        bail!("lab `{}` has no two nodes with addresses", place.name());
+        bail!("lab `{}` has no two nodes with addresses", dir.name());
     }
     let mut opened = Vec::new();
     for (name, way) in sources {
@@ -204,8 +204,8 @@ fn ms(time: Duration) -> String {
 }
 
 /// What the lab calls a node that a person calls by `word`.
-fn find(place: &Place, word: &str) -> anyhow::Result<String> {
-    let found: Nodes = ask(place, &Request::Find { nodes: vec![word.to_owned()] }, Some(PATIENCE))?;
+fn find(dir: &LabDir, word: &str) -> anyhow::Result<String> {
+    let found: Nodes = ask(dir, &Request::Find { nodes: vec![word.to_owned()] }, Some(PATIENCE))?;
     found.nodes.into_iter().next().map(|it| it.name).context("the lab's keeper named no node")
 }
 

@@ -12,7 +12,7 @@ use crate::process::Foreground;
 use crate::process::node::wait_for_end;
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
-use crate::tools::conlink::lab::place::Place;
+use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::{UpArgs, down, keeper};
 use crate::tools::conlink::report;
 use crate::tools::conlink::status::{count, errors};
@@ -24,27 +24,27 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
-    let place = Place::make(&reading.name)?;
-    start(&place, &ask, &mut None)
+    let dir = LabDir::make(&reading.name)?;
+    start(&dir, &ask, &mut None)
 }
 
 /// Runs a command beside a lab that lives as long as this does, however it ends.
 pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask)? else { return Ok(1) };
-    let place = Place::make(&reading.name)?;
+    let dir = LabDir::make(&reading.name)?;
     // Held here; the keeper ends the lab when it is closed, be it by our end.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
     let mut tie = Some(theirs);
-    let code = match start(&place, &ask, &mut tie) {
-        Ok(0) => in_front(&place, command),
+    let code = match start(&dir, &ask, &mut tie) {
+        Ok(0) => in_front(&dir, command),
         other => other,
     };
     if tie.is_some() {
         // The lab is another's.
         return code;
     }
-    let ended = down::down(&place).map(|_| ());
+    let ended = down::down(&dir).map(|_| ());
     drop(ours);
     let code = code?;
     ended.map(|()| code)
@@ -61,19 +61,19 @@ fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
 }
 
 /// Makes the lab what is asked for, with a keeper where it has none. With `tie` it must have none.
-fn start(place: &Place, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
+fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
     let to_be_tied = tie.is_some();
     for _ in 0..10 {
-        let claim = place.claim()?;
-        match place.keeper() {
+        let claim = dir.claim()?;
+        match dir.keeper() {
             // Another one would not end with us.
             None if to_be_tied && tie.is_none() => {
-                anyhow::bail!("lab `{}` was ended meanwhile", place.name());
+                anyhow::bail!("lab `{}` was ended meanwhile", dir.name());
             }
             // What is left is of one whose keeper was killed.
             None => {
-                down::clear(place)?;
-                keeper::start(place, &claim, tie.take())?;
+                down::clear(dir)?;
+                keeper::start(dir, &claim, tie.take())?;
             }
             Some(keeper) if tie.is_some() => {
                 drop(claim);
@@ -82,31 +82,31 @@ fn start(place: &Place, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Resu
                 }
                 anyhow::bail!(
                     "lab `{0}` is up already: end it (`conlink lab down -n {0}`), or give this one another --name",
-                    place.name()
+                    dir.name()
                 );
             }
             Some(_) => {}
         }
-        let asked = Client::ask(&place.server(), &ask.request());
+        let asked = Client::ask(&dir.server(), &ask.request());
         drop(claim);
         // It has listened, so where it does no more it is about to end.
         let Ok(mut client) = asked else {
-            down::end(place)?;
+            down::end(dir)?;
             continue;
         };
         match client.next::<Accepted>(None) {
             Ok(Some(_)) => {}
             Err(error) if error.to_string() != LAB_ENDS && !is_cut(&error) => return Err(error),
             Ok(None) | Err(_) => {
-                down::end(place)?;
+                down::end(dir)?;
                 continue;
             }
         }
-        let ended = || format!("lab `{}` has ended meanwhile", place.name());
+        let ended = || format!("lab `{}` has ended meanwhile", dir.name());
         let status = client.next(None).with_context(ended)?.with_context(ended)?;
-        return tell(place, &status);
+        return tell(dir, &status);
     }
-    anyhow::bail!("lab `{}` is ended again and again", place.name());
+    anyhow::bail!("lab `{}` is ended again and again", dir.name());
 }
 
 /// Is it about the connection, and not something that the keeper has to say?
@@ -115,7 +115,7 @@ fn is_cut(error: &anyhow::Error) -> bool {
 }
 
 /// Says how the lab is; the exit code is 0 where everything is as described.
-fn tell(place: &Place, status: &Status) -> anyhow::Result<u8> {
+fn tell(dir: &LabDir, status: &Status) -> anyhow::Result<u8> {
     for process in status.nodes.iter().filter_map(|it| it.process.as_ref()) {
         process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
     }
@@ -126,7 +126,7 @@ fn tell(place: &Place, status: &Status) -> anyhow::Result<u8> {
     let good = status.state == Health::Connected;
     out(&format!(
         "lab {} is up: {}, {}{}\n",
-        place.name(),
+        dir.name(),
         count(status.nodes.len(), "node"),
         count(status.links(), "link"),
         if good { "; all links connected" } else { "; not everything is as described" },
@@ -135,9 +135,9 @@ fn tell(place: &Place, status: &Status) -> anyhow::Result<u8> {
 }
 
 /// Runs the command with our terminal, and answers its exit code.
-fn in_front(place: &Place, command: &[String]) -> anyhow::Result<u8> {
+fn in_front(dir: &LabDir, command: &[String]) -> anyhow::Result<u8> {
     let own = std::env::current_exe().unwrap_or_default();
-    let vars = [("CONLINK_LAB", place.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
+    let vars = [("CONLINK_LAB", dir.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
     let shown = command.join(" ");
     let mut child = match Foreground::start(command, &vars) {
         Ok(it) => it,

@@ -19,7 +19,7 @@ use crate::tools::conlink::client::{Kind, Server};
 
 /// A lab's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LabDir {
     folder: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Claim {
     }
 }
 
-impl Place {
+impl LabDir {
     /// The lab of that name, which need not live.
     pub(super) fn find(name: &str) -> anyhow::Result<Self> {
         let mut found = roots().into_iter().filter_map(|it| it.lab(name.as_ref()));
