@@ -3,6 +3,7 @@
 //! Architecture invariant: nothing is decided here. A step says all there is to say about what it does.
 
 mod addr;
+mod attribute;
 mod ethtool;
 mod hint;
 mod link;

@@ -8,6 +8,7 @@ use rtnetlink::packet_route::link::{AfSpecInet, AfSpecUnspec, LinkAttribute, Lin
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::addr::Cidr;
+use crate::kernel::attribute::Attributes;
 use crate::kernel::link::gone_is_fine;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{ObservedAddr, PROTOCOL};
@@ -65,13 +66,11 @@ fn promote_secondaries(netlink: &mut Netlink, index: u32) -> Result<(), Error> {
     /// IFLA_INET_CONF: nested attributes, their types the numbers of `include/uapi/linux/ip.h`.
     const CONF: u16 = 1;
     const PROMOTE_SECONDARIES: u16 = 20;
-    let mut setting = Vec::new();
-    setting.extend(8_u16.to_ne_bytes());
-    setting.extend(PROMOTE_SECONDARIES.to_ne_bytes());
-    setting.extend(1_u32.to_ne_bytes());
+    let mut setting = Attributes::default();
+    setting.words(PROMOTE_SECONDARIES, &[1]);
     let mut message = LinkMessage::default();
     message.header.index = index;
-    let conf = AfSpecInet::Other(DefaultNla::new(CONF, setting));
+    let conf = AfSpecInet::Other(DefaultNla::new(CONF, setting.into_bytes()));
     message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![conf])]));
     let what = || format!("set promote_secondaries of interface {index}");
     netlink.request(RouteNetlinkMessage::SetLink(message), 0, what)

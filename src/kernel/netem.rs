@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use rtnetlink::packet_core::NlasIterator;
 
+use crate::kernel::attribute::{Attributes, NESTED};
 use crate::netem::{
     Chance, Delay, Distribution, Loss, MAX_JITTER, Nanos, Netem, Percent, Rate, Reorder, Slot, SlotDelay,
 };
@@ -34,8 +35,6 @@ const QOPT: usize = 24;
 /// NETEM_LOSS_GI and NETEM_LOSS_GE, inside of TCA_NETEM_LOSS.
 const LOSS_STATE: u16 = 1;
 const LOSS_GEMODEL: u16 = 2;
-
-const NESTED: u16 = 1 << 15;
 
 /// The kernel's tick in nanoseconds (PSCHED_TICKS2NS()); `tc` reads the same out of `/proc/net/psched`.
 const TICK: i64 = 64;
@@ -75,12 +74,12 @@ pub(super) fn encode_change(netem: &Netem) -> Vec<u8> {
 fn options(netem: &Netem, target: Target) -> Vec<u8> {
     let present = target == Target::Present;
     let delay = netem.delay.unwrap_or(NO_DELAY);
-    let mut out = Options(prefix(netem, delay));
+    let mut out = Attributes::after(prefix(netem, delay));
     if delay.time != from_ticks(ticks(delay.time)) {
-        out.put(LATENCY64, &delay.time.0.to_ne_bytes());
+        out.bytes(LATENCY64, &delay.time.0.to_ne_bytes());
     }
     if delay.jitter != from_ticks(ticks(delay.jitter)) {
-        out.put(JITTER64, &delay.jitter.0.to_ne_bytes());
+        out.bytes(JITTER64, &delay.jitter.0.to_ne_bytes());
     }
     let random = match netem.loss {
         Some(Loss::Random(it)) => it,
@@ -105,7 +104,7 @@ fn options(netem: &Netem, target: Target) -> Vec<u8> {
         out.words(CORRUPT, &[corrupt.percent.0, corrupt.correlation.0]);
     }
     if present || netem.slot.is_some() {
-        out.put(SLOT, &netem.slot.map_or([0; 40], |it| slot(it, target)));
+        out.bytes(SLOT, &netem.slot.map_or([0; 40], |it| slot(it, target)));
     }
     put_loss(&mut out, netem.loss);
     if present || netem.rate.is_some() {
@@ -113,17 +112,19 @@ fn options(netem: &Netem, target: Target) -> Vec<u8> {
     }
     // A seed that was given must not go on to rule: nobody can foretell what comes instead.
     if let Some(seed) = netem.seed.or_else(|| present.then(draw)) {
-        out.put(PRNG_SEED, &seed.to_ne_bytes());
+        out.bytes(PRNG_SEED, &seed.to_ne_bytes());
     }
     if delay.distribution.is_some() || present && !delay.jitter.is_zero() {
-        out.table(DELAY_DIST, delay.distribution);
+        put_table(&mut out, DELAY_DIST, delay.distribution);
     }
     match netem.slot.map(|it| it.delay) {
-        Some(SlotDelay::Distribution { distribution, .. }) => out.table(SLOT_DIST, Some(distribution)),
-        Some(SlotDelay::Between { .. }) if present => out.table(SLOT_DIST, None),
+        Some(SlotDelay::Distribution { distribution, .. }) => {
+            put_table(&mut out, SLOT_DIST, Some(distribution))
+        }
+        Some(SlotDelay::Between { .. }) if present => put_table(&mut out, SLOT_DIST, None),
         Some(SlotDelay::Between { .. }) | None => {}
     }
-    out.0
+    out.into_bytes()
 }
 
 /// Any number: the keys of the standard library's hashers are random.
@@ -161,8 +162,8 @@ fn from_ticks(ticks: u32) -> Nanos {
     Nanos(i64::from(ticks) * TICK)
 }
 
-fn put_loss(out: &mut Options, loss: Option<Loss>) {
-    let mut model = Options(Vec::new());
+fn put_loss(out: &mut Attributes, loss: Option<Loss>) {
+    let mut model = Attributes::default();
     match loss {
         Some(Loss::State { p13, p31, p32, p23, p14 }) => {
             model.words(LOSS_STATE, &[p13, p31, p32, p14, p23].map(|it| it.0));
@@ -173,12 +174,12 @@ fn put_loss(out: &mut Options, loss: Option<Loss>) {
         // Without the attribute the kernel goes back to random loss.
         Some(Loss::Random(_)) | None => return,
     }
-    out.put(LOSS | NESTED, &model.0);
+    out.bytes(LOSS | NESTED, model.as_bytes());
 }
 
-fn put_rate(out: &mut Options, rate: Rate) {
+fn put_rate(out: &mut Attributes, rate: Rate) {
     let bytes = u32::try_from(rate.bytes).unwrap_or_else(|_| {
-        out.put(RATE64, &rate.bytes.to_ne_bytes());
+        out.bytes(RATE64, &rate.bytes.to_ne_bytes());
         u32::MAX
     });
     let overheads =
@@ -219,27 +220,10 @@ fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|it| it.to_ne_bytes()).collect()
 }
 
-/// Attributes in the making.
-struct Options(Vec<u8>);
-
-impl Options {
-    /// All of them have whole multiples of four bytes, so that none needs padding.
-    fn put(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-    }
-
-    fn words(&mut self, kind: u16, words: &[u32]) {
-        self.put(kind, &bytes(words));
-    }
-
-    /// None for uniform.
-    fn table(&mut self, kind: u16, distribution: Option<Distribution>) {
-        let table = table::of(distribution);
-        self.put(kind, &table.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<u8>>());
-    }
+/// A table of random numbers; None for uniform ones.
+fn put_table(out: &mut Attributes, kind: u16, distribution: Option<Distribution>) {
+    let numbers = table::of(distribution);
+    out.bytes(kind, &numbers.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<u8>>());
 }
 
 /// Do the options that the kernel reports have a seed?

@@ -4,7 +4,6 @@
 //! exactly as we would write it counts as ours being right: anything else with a mark of ours is seen as
 //! [`NatAction::Other`], which is in nobody's wish and so gets deleted. A rule without such a mark is left alone.
 
-mod attribute;
 mod expr;
 mod rule;
 mod table;

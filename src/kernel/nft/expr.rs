@@ -2,7 +2,7 @@
 //!
 //! Numbers of attributes and their values are those of the kernel's `include/uapi/linux/netfilter/nf_tables.h`.
 
-use super::attribute::{Attributes, Received};
+use crate::kernel::attribute::{Attributes, Received};
 
 /// NFT_REG_1 and NFT_REG_2, 16 bytes each. What is loaded, and compared then, is in the first.
 pub(super) const REG_1: u32 = 1;

@@ -201,8 +201,8 @@ pub(super) fn hook(chain: NatChain) -> (u32, i32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attribute::{Attributes, Received};
     use super::*;
+    use crate::kernel::attribute::{Attributes, Received};
 
     #[test]
     fn a_list_with_any_bit_changed_is_never_read_as_what_it_is_not() {

@@ -4,10 +4,10 @@ use std::io;
 
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
-use super::attribute::{Attributes, Received};
 use super::expr::Expr;
 use super::rule;
 use super::wire::{Batch, Kind, Wire};
+use crate::kernel::attribute::{Attributes, Received};
 use crate::kernel::netlink::{Error, Failed, Interrupted, TRIES};
 use crate::nat::{NatAction, NatChain, NatRule};
 use crate::plan::Mark;

@@ -545,7 +545,7 @@ fn a_dump_amid_changes_is_repeated() {
         };
         let first = AtomicUsize::new(0);
         let extra = [dnat("p:b:eth0", "eth0", "10.2.0.2")];
-        let mut request = attribute::Attributes::default();
+        let mut request = crate::kernel::attribute::Attributes::default();
         request.text(1, TABLE);
         let interrupted = nft.wire.as_mut().unwrap().dump(wire::Kind::GetRule, &request, |_| {
             if first.fetch_add(1, Ordering::Relaxed) == 0 {

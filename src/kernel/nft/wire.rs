@@ -7,7 +7,7 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUE
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::attribute::{Attributes, Received};
+use crate::kernel::attribute::{Attributes, Received};
 use crate::kernel::netlink::{ANSWER, BUFFER, Failed, Interrupted};
 
 /// `struct nlmsghdr`, and behind it `struct nfgenmsg`.

@@ -4,6 +4,8 @@ use std::io;
 
 use rtnetlink::sys::{Socket, SocketAddr};
 
+use crate::kernel::attribute::Attributes;
+
 /// What forwards the frames of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
@@ -67,8 +69,9 @@ fn has_family(name: &str) -> io::Result<bool> {
 /// `struct nlmsghdr`, `struct genlmsghdr` and the name as an attribute.
 fn request(name: &str) -> Vec<u8> {
     const HEADERS: usize = 16 + 4;
-    let attribute = 4 + name.len() + 1;
-    let length = HEADERS + attribute.next_multiple_of(4);
+    let mut attributes = Attributes::default();
+    attributes.text(NAME, name);
+    let length = HEADERS + attributes.as_bytes().len();
     let mut bytes = Vec::with_capacity(length);
     bytes.extend((length as u32).to_ne_bytes());
     bytes.extend(CONTROL.to_ne_bytes());
@@ -76,10 +79,7 @@ fn request(name: &str) -> Vec<u8> {
     // Sequence and port: there is one request on the socket.
     bytes.extend([0; 8]);
     bytes.extend(GET_FAMILY);
-    bytes.extend((attribute as u16).to_ne_bytes());
-    bytes.extend(NAME.to_ne_bytes());
-    bytes.extend(name.bytes());
-    bytes.resize(length, 0);
+    bytes.extend(attributes.as_bytes());
     bytes
 }
 

@@ -1,7 +1,7 @@
-//! Netlink attributes in the forms that nf_tables has them: numbers big endian, texts closed by a zero, nests marked.
+//! Netlink attributes (`struct nlattr`), written and read. Where no crate covers a family: nf_tables, netem, generic netlink.
 
 /// NLA_F_NESTED.
-const NESTED: u16 = 0x8000;
+pub(super) const NESTED: u16 = 0x8000;
 /// NLA_TYPE_MASK: a kind without the flags for nested and for byte order.
 const KIND: u16 = 0x3fff;
 
@@ -10,6 +10,15 @@ const KIND: u16 = 0x3fff;
 pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {
+    /// Attributes that follow other bytes, such as the header of the message.
+    pub(super) fn after(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -25,8 +34,14 @@ impl Attributes {
         })
     }
 
+    /// A number in network byte order, as nf_tables has them.
     pub(super) fn number(&mut self, kind: u16, number: u32) -> &mut Self {
         self.bytes(kind, &number.to_be_bytes())
+    }
+
+    /// Numbers in the byte order of the machine.
+    pub(super) fn words(&mut self, kind: u16, words: &[u32]) -> &mut Self {
+        self.put(kind, |it| it.extend(words.iter().flat_map(|it| it.to_ne_bytes())))
     }
 
     pub(super) fn nest(&mut self, kind: u16, inner: impl FnOnce(&mut Self) -> &mut Self) -> &mut Self {
@@ -42,7 +57,7 @@ impl Attributes {
         self.0.extend([0; 2]);
         self.0.extend(kind.to_ne_bytes());
         value(&mut self.0);
-        // The longest is a rule with its expressions: some six hundred bytes.
+        // The longest is a table of netem's distributions: 32 KiB.
         let length = (self.0.len() - start) as u16;
         for (to, from) in self.0.iter_mut().skip(start).zip(length.to_ne_bytes()) {
             *to = from;
