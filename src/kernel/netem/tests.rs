@@ -152,9 +152,9 @@ fn what_is_no_netem_is_none() {
     assert_eq!(decode(&whole[..23]), None);
     assert_eq!(decode(&whole[..whole.len() - 1]), None);
     let with = |kind: u16, value: &[u8]| {
-        let mut options = Options(encode(&Netem::default()));
-        options.put(kind, value);
-        decode(&options.0)
+        let mut options = Attributes::after(encode(&Netem::default()));
+        options.bytes(kind, value);
+        decode(options.as_bytes())
     };
     assert_eq!(with(CORR, &[0; 8]), None);
     assert_eq!(with(LATENCY64, &(-1_i64).to_ne_bytes()), None);
