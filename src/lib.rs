@@ -110,7 +110,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // `conlink schema | head -1`: the reader has seen enough.
+        Err(error) if error.chain().any(|it| it.is::<OutputClosed>()) => ExitCode::SUCCESS,
         Err(error) => {
             let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
             err(&format!("error: {}\n", chain.join(": ")));
@@ -161,25 +162,34 @@ fn list() -> String {
     TOOLS.iter().map(|it| format!("{:<14}{}\n", it.name, it.about)).collect()
 }
 
+/// Nobody reads our standard output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+struct OutputClosed;
+
 /// Writes data for the next program in the pipe.
 pub(crate) fn out(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Prints the help or the usage error that clap has for the command line. Returns the exit code.
+pub(crate) fn print_clap(error: &clap::Error) -> anyhow::Result<u8> {
+    written(error.print())?;
+    Ok(error.exit_code().try_into().unwrap_or(USAGE))
+}
+
+/// Tells a closed standard output from a broken pipe of any other kind, such as a socket's.
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
+        result => Ok(result?),
+    }
 }
 
 /// Writes to the person at the terminal; there is nobody to tell when that fails.
 pub(crate) fn err(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// The reader of our output has seen enough: `conlink schema | head -1`.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|it| it.downcast_ref::<io::Error>())
-        .any(|it| it.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -180,9 +180,12 @@ fn a_lab_that_hangs_up_or_says_nothing_is_no_reason_to_wait_for_ever() {
         }
     });
     // Whether the end comes before the request has been taken is a matter of luck.
-    let run = labs.run(&["status", "st-hangs"]);
     let said = ["hung up", "Broken pipe", "Connection reset"];
-    assert!(run.code == 1 && said.iter().any(|it| run.stderr.contains(it)), "{run:?}");
+    for command in ["status", "healthcheck", "diff"].repeat(30) {
+        let run = labs.run(&[command, "st-hangs"]);
+        let is_told = said.iter().any(|it| run.stderr.contains(it));
+        assert!(run.code == 1 && run.stdout.is_empty() && is_told, "{command}: {run:?}");
+    }
     let run = labs.run(&["status", "st-off"]);
     let said = ["breaks off", "Broken pipe", "Connection reset"];
     assert!(run.code == 1 && said.iter().any(|it| run.stderr.contains(it)), "{run:?}");

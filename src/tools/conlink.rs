@@ -19,7 +19,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::api::Status;
 use crate::config::{ConfigMode, schema};
 use crate::tools::logger::{self, LogFormat};
-use crate::{USAGE, out};
+use crate::{out, print_clap};
 
 pub(super) use check::report;
 pub(super) use files::describe;
@@ -180,8 +180,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
     };
     match cli.command {

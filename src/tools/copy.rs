@@ -31,7 +31,7 @@ use nix::sys::stat::{Mode, fstat, umask};
 
 use crate::process::Signals;
 use crate::tools::exec::{exec, shown};
-use crate::{USAGE, err};
+use crate::{USAGE, err, print_clap};
 use apply::{Results, Run};
 use args::{BadArgs, Options, Templating};
 use folder::Root;
@@ -50,8 +50,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let options = match args::parse(args, std::env::vars_os()) {
         Ok(it) => it,
         Err(BadArgs::Clap(error)) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
         Err(BadArgs::Values(mistakes)) => {
             say::mistakes(&mistakes);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use crate::{TOOLS, USAGE};
+use crate::{TOOLS, print_clap};
 
 /// Puts the binary into DIR as `conlink`, and each tool beside it as a link to it.
 #[derive(Debug, Parser)]
@@ -24,8 +24,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let args = match Args::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
     };
     let known: Vec<&str> =

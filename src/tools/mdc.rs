@@ -16,11 +16,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgAction, CommandFactory, Parser};
 
-use crate::err;
 use crate::process::exec_with;
 use crate::tools::mdc::project::Project;
 use crate::tools::mdc::swap::{Change, Prepared};
 use crate::tools::resolve_deps::{Format, seconds};
+use crate::{err, print_clap};
 
 /// Assembles one compose project from mode directories, then runs compose on it.
 #[derive(Debug, Parser)]
@@ -120,7 +120,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(own) {
         Ok(it) => it,
         Err(error) => {
-            error.print()?;
+            print_clap(&error)?;
             return Ok(u8::from(error.use_stderr()));
         }
     };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::dot::{self, Diagram, Replicas};
 use crate::tools::conlink::{Files, describe, report};
 use crate::tools::environment;
-use crate::{USAGE, err, out};
+use crate::{err, out, print_clap};
 
 /// Draws the network that `conlink --show-config` prints, or that configuration files describe.
 #[derive(Debug, Parser)]
@@ -68,8 +68,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
     };
     let Some(diagram) = read(&cli)? else { return Ok(1) };

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::deps::{Dep, Resolution, Unresolved, Wants, parse, resolve};
 use crate::tools::nodes::{Nodes, Reach, complaint, places};
-use crate::{USAGE, err, out};
+use crate::{err, out, print_clap};
 
 /// Resolves dependencies: prints the smallest set of nodes that fulfils a request, each after what it needs.
 #[derive(Debug, Parser)]
@@ -49,8 +49,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
     };
     match run(&cli) {

@@ -21,7 +21,7 @@ use anyhow::Context;
 
 use crate::process::Signals;
 use crate::tools::exec::exec;
-use crate::{USAGE, err};
+use crate::{USAGE, err, print_clap};
 use args::{BadArgs, OnTimeout};
 use run::End;
 use say::Say;
@@ -37,8 +37,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let plan = match args::parse(args, |name| std::env::var_os(name)) {
         Ok(it) => it,
         Err(BadArgs::Clap(error)) => {
-            error.print()?;
-            return Ok(error.exit_code().try_into().unwrap_or(USAGE));
+            return print_clap(&error);
         }
         Err(BadArgs::Values(mistakes)) => {
             err(&mistakes.iter().map(|it| format!("error: {it}\n")).collect::<String>());
