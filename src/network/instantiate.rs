@@ -289,7 +289,8 @@ pub(super) fn differs_by_replica(config: &LinkConfig, key: &str) -> bool {
         Some(Value::Text(it)) => it.as_str(),
         _ => return false,
     };
-    ["index", "container"].iter().any(|name| text.contains(&format!("{{{{{name}}}}}")))
+    let names = text.split("{{").skip(1).filter_map(|it| it.split_once("}}"));
+    names.into_iter().any(|(name, _)| matches!(name.trim(), "index" | "container"))
 }
 
 impl Command {

@@ -126,7 +126,7 @@ fn check_services(
                 format!("every replica of `{}` would have the outer interface `{}`", name.value, outer.value);
             diagnostics.push(
                 Diagnostic::new(outer.span, message)
-                    .note(several, "the service has more than one")
+                    .note(several, "the service has several replicas")
                     .help("write `{{index}}` into the name, or leave it out"),
             );
         }
