@@ -113,6 +113,7 @@ impl Run {
     fn apply(&mut self, world: &mut impl World, plan: &Plan, desired: &Desired, observed: &Observed) {
         // What cannot be there at all is not given addresses and routes.
         let mut broken = BTreeSet::new();
+        let wholes = desired.wholes();
         let mut groups = plan.groups.as_slice();
         while let [first, rest @ ..] = groups {
             if let Some((ns, names)) = deletions(groups).filter(|(_, names)| names.len() > 1) {
@@ -131,21 +132,21 @@ impl Run {
                 continue;
             }
             self.outcome.changed = true;
-            if !self.apply_group(world, first, desired, observed) {
+            if !self.apply_group(world, first, desired, observed, wholes.contains(&first.subject)) {
                 broken.insert(first.subject.clone());
             }
         }
     }
 
-    /// Answers whether what the group is about can be gone on with.
+    /// Answers whether what the group is about can be gone on with. With `is_whole` all of it is wanted, or nothing.
     fn apply_group(
         &mut self,
         world: &mut impl World,
         group: &Group,
         desired: &Desired,
         observed: &Observed,
+        is_whole: bool,
     ) -> bool {
-        let is_whole = desired.is_whole(&group.subject);
         for step in &group.steps {
             log::debug!("{}: {}: {step}", group.subject, step.ns());
             let failures = apply_step(world, step);

@@ -1,6 +1,6 @@
 //! The part of the plan that is about bridges, of the kernel and of Open vSwitch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
 use crate::device::BridgeOptions;
@@ -120,20 +120,29 @@ pub(super) fn plan_shared<'a>(
     observed: &'a Observed,
     bridges: Vec<(&'a Ns, &'a IfName, &'a Interface)>,
 ) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
+    let mut ports: BTreeMap<(&Ns, u32), Vec<&Interface>> = BTreeMap::new();
+    for (ns, space) in observed.spaces.iter().filter(|_| !bridges.is_empty()) {
+        for (master, port) in space.interfaces.values().filter_map(|it| Some((it.master?, it))) {
+            ports.entry((ns, master)).or_default().push(port);
+        }
+    }
     let mut alone = Vec::new();
     for (ns, name, bridge) in bridges {
-        let ports = observed.spaces.get(ns).into_iter().flat_map(|it| &it.interfaces);
         let is_ours = |it: &Interface| match it.alias.as_deref() {
             Some(alias) => Mark::parse(alias).is_some_and(|it| it.project == desired.project),
             None => it.group == making(&desired.project),
         };
-        let mut ports = ports.filter(|(_, it)| it.master == Some(bridge.index) && !is_ours(it));
-        let Some((_, first)) = ports.next() else {
+        let others: Vec<&Interface> = ports
+            .remove(&(ns, bridge.index))
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|it| !is_ours(it))
+            .collect();
+        if others.is_empty() {
             alone.push((ns, name, bridge));
             continue;
-        };
-        let others = std::iter::once(first).chain(ports.map(|(_, it)| it));
-        let mut marks = others.filter_map(|it| Mark::parse(it.alias.as_deref()?));
+        }
+        let mut marks = others.into_iter().filter_map(|it| Mark::parse(it.alias.as_deref()?));
         if let Some(heir) = marks.find(|it| it.project != desired.project) {
             let mark = Mark { container: String::new(), name: name.to_string(), note: None, ..heir };
             let change = Change { mark: Some(mark.to_string()), ..Change::default() };
