@@ -185,16 +185,25 @@ impl Run {
     }
 }
 
-/// Applies a step; one of several changes to an interface is applied as far as it can be.
+/// Applies a step; one that consists of several is applied as far as it can be.
 fn apply_step(world: &mut impl World, step: &Step) -> Vec<Error> {
     let Err(error) = world.apply(step) else { return Vec::new() };
-    let Step::SetInterface { ns, name, change } = step else { return vec![error] };
-    let parts = parts(change);
+    let parts = match step {
+        Step::SetInterface { ns, name, change } => {
+            let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
+            parts(change).into_iter().map(part).collect()
+        }
+        // A rule that nobody wants goes, whatever is said against the new one.
+        Step::SetNat { ns, del, add } if !del.is_empty() && !add.is_empty() => vec![
+            Step::SetNat { ns: ns.clone(), del: del.clone(), add: Vec::new() },
+            Step::SetNat { ns: ns.clone(), del: Vec::new(), add: add.clone() },
+        ],
+        _ => Vec::new(),
+    };
     if parts.len() < 2 || error.is_gone() {
         return vec![error];
     }
-    let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
-    parts.into_iter().filter_map(|it| world.apply(&part(it)).err()).collect()
+    parts.iter().filter_map(|it| world.apply(it).err()).collect()
 }
 
 /// The single changes that a change consists of.
