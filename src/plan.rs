@@ -36,7 +36,7 @@ use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
 
-pub use mark::{Mark, is_making, making};
+pub use mark::{Mark, Note, is_making, making};
 pub use news::{Names, News};
 pub use observed::{
     FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
@@ -404,7 +404,7 @@ impl Desired {
                 .is_some_and(|it| it.project == self.project && it.name == name.as_str() && !self.covers(&it))
     }
 
-    fn mark(&self, container: &str, name: &IfName, note: Option<String>) -> String {
+    fn mark(&self, container: &str, name: &IfName, note: Note) -> String {
         let mark = Mark {
             project: self.project.clone(),
             container: Mark::container(container),

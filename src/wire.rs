@@ -79,10 +79,17 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
         run.outcome.drift = plan.take_drift(&desired.settled, &observed);
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {
-            run.outcome.failures.extend(plan.problems.iter().map(Failure::from));
+            for problem in &plan.problems {
+                run.take_back(world, &problem.subject);
+                run.outcome.failures.push(Failure::from(problem));
+            }
             return run.outcome;
         }
         run.apply(world, &plan, &desired, &observed);
+        // What is made anew is made as described, all of it, by however many plans.
+        for group in plan.groups.iter().filter(|it| it.steps.iter().any(Step::is_creation)) {
+            desired.settled.remove(&group.subject);
+        }
         // What is in the way is looked at, and the next plan makes room for ours.
         desired.contested.append(&mut run.contested);
     }
@@ -169,12 +176,7 @@ impl Run {
             self.failed.insert(group.subject.clone());
             self.outcome.failures.extend(failures.iter().map(|it| failure(group.subject.clone(), it)));
             if is_whole {
-                for undo in self.undo.remove(&group.subject).unwrap_or_default().iter().rev() {
-                    log::debug!("{}: {}: undo: {undo}", group.subject, undo.ns());
-                    if let Err(error) = world.apply(undo) {
-                        log::debug!("{}: {}: {undo}: {error}", group.subject, undo.ns());
-                    }
-                }
+                self.take_back(world, &group.subject);
                 return false;
             }
             if is_gone || step.is_creation() || matches!(step, Step::DelInterface { .. }) {
@@ -182,6 +184,16 @@ impl Run {
             }
         }
         true
+    }
+
+    /// Takes back what this run did for something of which all is wanted, or nothing.
+    fn take_back(&mut self, world: &mut impl World, subject: &Subject) {
+        for undo in self.undo.remove(subject).unwrap_or_default().iter().rev() {
+            log::debug!("{subject}: {}: undo: {undo}", undo.ns());
+            if let Err(error) = world.apply(undo) {
+                log::debug!("{subject}: {}: {undo}: {error}", undo.ns());
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod documentation;
 mod engine;
 mod properties;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -243,6 +244,10 @@ fn a_required_link_is_all_or_nothing() {
     let link =
         |more: &str| format!("links: [{{service: a, bridge: lan, ip: 10.0.0.1/24, {more}required: true}}]");
     let desired = lab.desired(&link(&format!("{bad}, ")));
+    assert_eq!(lab.outcome(desired).failures.len(), 1);
+    assert!(!ip(lab.host("a"), "-br link").contains("eth0"), "the link is half there");
+    // What its driver holds fixed shows only once the interface is there.
+    let desired = lab.desired(&link("ethtool: -K hw-tc-offload on, "));
     assert_eq!(lab.outcome(desired).failures.len(), 1);
     assert!(!ip(lab.host("a"), "-br link").contains("eth0"), "the link is half there");
     // One that is there stays as it was.
@@ -586,7 +591,7 @@ fn stacked_interfaces_are_made_on_a_parent_elsewhere() {
         let shown = json(lab.host("a"), "link show eth0");
         assert_eq!(
             (shown[0]["mtu"].as_u64(), shown[0]["ifalias"].as_str()),
-            (Some(1450), Some("conlink:t:a:eth0"))
+            (Some(1450), Some("conlink:t:a:eth0 mtu"))
         );
         lab.converge("links: []");
         assert!(!ip(lab.host("a"), "link").contains("eth0"));

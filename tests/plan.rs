@@ -143,7 +143,7 @@ fn build(world: &[Before]) -> Model {
                 project: project.into(),
                 container: container.into(),
                 name: name.to_string(),
-                note: None,
+                note: Default::default(),
             };
             Some(mark.to_string())
         };

@@ -6,8 +6,8 @@ use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::network::{Attach, LinkKind, Place};
 use crate::plan::{
-    BridgeSpec, Change, Desired, Interface, Kind, Mark, Ns, Observed, OvsBridge, Plan, Problem, Scope, Step,
-    Subject, foreign, making,
+    BridgeSpec, Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, OvsBridge, Plan, Problem, Scope,
+    Step, Subject, foreign, making,
 };
 
 pub(super) fn plan_bridge(
@@ -22,7 +22,7 @@ pub(super) fn plan_bridge(
         return plan_ovs_bridge(plan, desired, observed, name);
     }
     let subject = Subject::Bridge(name.to_string());
-    let mark = desired.mark("", name, None);
+    let mark = desired.mark("", name, Note::default());
     let del = Step::DelInterface { ns: ns.clone(), name: name.clone() };
     let add = Step::AddBridge {
         ns: ns.clone(),
@@ -144,7 +144,8 @@ pub(super) fn plan_shared<'a>(
         }
         let mut marks = others.into_iter().filter_map(|it| Mark::parse(it.alias.as_deref()?));
         if let Some(heir) = marks.find(|it| it.project != desired.project) {
-            let mark = Mark { container: String::new(), name: name.to_string(), note: None, ..heir };
+            let mark =
+                Mark { container: String::new(), name: name.to_string(), note: Note::default(), ..heir };
             let change = Change { mark: Some(mark.to_string()), ..Change::default() };
             let step = Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
             plan.push(Subject::Leftover(name.clone()), vec![step]);
@@ -155,7 +156,7 @@ pub(super) fn plan_shared<'a>(
 
 fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name: &IfName) {
     let subject = Subject::Bridge(name.to_string());
-    let mark = desired.mark("", name, None);
+    let mark = desired.mark("", name, Note::default());
     let interface = observed.interface(&Ns::Bridges, name);
     let mut steps = Vec::new();
     match observed.ovs.get(name) {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::nat::{NatAction, NatRule};
 use crate::network::Link;
-use crate::plan::{Desired, Mark, Ns, Observed, Plan, Space, Step, Subject};
+use crate::plan::{Desired, Mark, Note, Ns, Observed, Plan, Space, Step, Subject};
 
 impl Desired {
     /// The mark on rules of a link: that of its interface, which is never too long for a rule.
     pub(super) fn rule_mark(&self, container: &str, dev: &crate::addr::IfName) -> String {
-        self.mark(container, dev, None)
+        self.mark(container, dev, Note::default())
     }
 
     /// `nat` of a link: what arrives goes to the address, what leaves comes from the link's own first one of that

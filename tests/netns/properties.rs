@@ -546,7 +546,7 @@ fn two_engines_are_joined_by_each_type_of_tunnel() {
 }
 
 /// A parent in the bridges' namespace with a wire to a namespace that looks at what passes.
-fn parent(engine: &Engine) -> File {
+pub(super) fn parent(engine: &Engine) -> File {
     let other = netns::anonymous().unwrap();
     ips(
         &engine.bridges,
