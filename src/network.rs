@@ -78,22 +78,19 @@ pub struct CommandRule {
     pub command: Command,
 }
 
-/// What runs in a container once its links are up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// By `sh -c`.
-    Shell(String),
-    /// A program with its arguments.
-    Exec(Vec<String>),
+/// What runs in a container once its links are up. Two that do the same are equal, wherever each is written.
+#[derive(Clone, Debug, Eq)]
+pub struct Command {
+    /// The program and its arguments: for a command in one string, `sh -c`. Never shown: variables that the file names, and
+    /// their values with them, may be secret.
+    pub argv: Vec<String>,
+    /// `FILE:LINE:COL` of the text.
+    pub origin: String,
 }
 
-impl Command {
-    /// The program and its arguments.
-    pub fn argv(&self) -> Vec<String> {
-        match self {
-            Self::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text.clone()],
-            Self::Exec(argv) => argv.clone(),
-        }
+impl PartialEq for Command {
+    fn eq(&self, other: &Self) -> bool {
+        self.argv == other.argv
     }
 }
 

@@ -35,6 +35,7 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
+use crate::words::printable;
 
 pub use mark::{Mark, Note, is_making, making};
 pub use news::{Names, News};
@@ -200,18 +201,18 @@ pub struct Problem {
 }
 
 impl fmt::Display for Plan {
-    /// One line a step, under its group's; what `--dry-run` prints.
+    /// One line for each step, below the line of its group; what `--dry-run` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
-            writeln!(f, "{}", group.subject)?;
+            writeln!(f, "{}", printable(&group.subject.to_string()))?;
             for step in &group.steps {
-                writeln!(f, "  {}: {step}", step.ns())?;
+                writeln!(f, "  {}: {}", step.ns(), printable(&step.to_string()))?;
             }
         }
         for problem in &self.problems {
-            writeln!(f, "{}: {}", problem.subject, problem.message)?;
+            writeln!(f, "{}", printable(&format!("{}: {}", problem.subject, problem.message)))?;
             if let Some(help) = &problem.help {
-                writeln!(f, "  {help}")?;
+                writeln!(f, "  {}", printable(help))?;
             }
         }
         Ok(())
@@ -517,5 +518,24 @@ fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> P
         subject,
         message: format!("interface `{name}` is there already ({ns}) and {whose}"),
         help: Some("it is left as it is: remove or rename it, or give the link another name".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_in_words_steers_no_terminal() {
+        let mut plan = Plan::default();
+        let ends = |it: &str| it.parse().unwrap();
+        let step = Step::AddRedirect { ns: Ns::Bridges, from: ends("a"), to: ends("b") };
+        plan.push(Subject::Patch("p\u{1b}[2J\nlink x".to_owned()), vec![step]);
+        let message = "no\rway".to_owned();
+        plan.problems.push(Problem { subject: Subject::Everything, message, help: Some("a\nb".to_owned()) });
+        assert_eq!(
+            plan.to_string(),
+            "patch p\\u{1b}[2J\\u{a}link x\n  bridges: add redirect a to b\nthe network: no\\u{d}way\n  a\\u{a}b\n"
+        );
     }
 }

@@ -270,7 +270,7 @@ impl<'a> Play<'a> {
             }
             Effect::Exec { id, name, commands, .. } => {
                 for it in commands {
-                    writeln!(self.out, "exec {name}: {}", it.argv().join(" ")).unwrap();
+                    writeln!(self.out, "exec {name}: {}", it.argv.join(" ")).unwrap();
                 }
                 return Some(Event::CommandsDone { id });
             }

@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("env_file", &["config", "words"]),
     ("service", &["addr", "config", "compose", "env_file", "words"]),
     ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
-    ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
+    ("plan", &["addr", "container", "device", "words", "nat", "route", "netem", "ethtool", "network"]),
     ("dot", &["addr", "container", "network"]),
     ("reconcile", &["addr", "container", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),

@@ -300,10 +300,7 @@ impl Command {
             vars.iter()
                 .fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
         };
-        match self {
-            Self::Shell(text) => Self::Shell(fill(text)),
-            Self::Exec(argv) => Self::Exec(argv.iter().map(fill).collect()),
-        }
+        Self { argv: self.argv.iter().map(fill).collect(), origin: self.origin.clone() }
     }
 }
 

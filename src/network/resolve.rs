@@ -91,7 +91,10 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
         network.links.extend(resolve_link(&network, link, &mut diagnostics));
     }
     check_together(&network, &mut diagnostics);
-    network.commands = commands.into_iter().filter_map(|it| resolve_command(it, &mut diagnostics)).collect();
+    let commands = commands.into_iter();
+    let commands: Vec<CommandRule> =
+        commands.filter_map(|it| resolve_command(&network.sources, it, &mut diagnostics)).collect();
+    network.commands = commands;
     tidy(&mut diagnostics);
     (network, diagnostics)
 }
@@ -166,16 +169,22 @@ fn target(
     }
 }
 
-fn resolve_command(config: CommandConfig, diagnostics: &mut Vec<Diagnostic>) -> Option<CommandRule> {
+fn resolve_command(
+    sources: &Sources,
+    config: CommandConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<CommandRule> {
     let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
     let target = target.map_err(|it| diagnostics.push(it)).ok();
     if config.node.get("command").is_none() {
         diagnostics.push(missing(config.node.span, "`command` is missing"));
     }
-    let command = match config.command.clone()? {
-        CommandText::Shell(text) => Command::Shell(text),
-        CommandText::Exec(argv) => Command::Exec(argv),
+    let argv = match config.command.clone()? {
+        CommandText::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text],
+        CommandText::Exec(argv) => argv,
     };
+    let span = config.node.get("command").map_or(config.node.span, |it| it.span);
+    let command = Command { argv, origin: sources.place(span) };
     Some(CommandRule { target: target?, config, command })
 }
 

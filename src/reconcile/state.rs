@@ -117,6 +117,8 @@ impl Reconciler {
         for it in self.containers.values_mut() {
             let instance = self.network.instantiate(&it.container);
             if instance == it.instance {
+                // Commands may be at other places by now.
+                it.instance = instance;
                 continue;
             }
             let stays = |link: &Link| instance.links.contains(link);

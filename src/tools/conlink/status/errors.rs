@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::words::printable;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tools::conlink) struct StatusError {
@@ -65,10 +67,4 @@ pub(in crate::tools::conlink) fn drift(status: &Value) -> Vec<(String, String)> 
 /// The items of what should be a list.
 pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
-}
-
-/// Text in which nothing steers a terminal: a name may hold what it likes.
-pub(super) fn printable(text: &str) -> String {
-    let shown = |it: char| if it.is_control() { it.escape_unicode().collect() } else { it.to_string() };
-    text.chars().map(shown).collect()
 }

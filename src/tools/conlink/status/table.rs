@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use super::errors::{errors, list, printable};
+use super::errors::{errors, list};
+use crate::words::printable;
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
