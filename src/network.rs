@@ -180,6 +180,33 @@ pub struct Link {
     pub repair: bool,
     /// `FILE:LINE:COL` of the entry that it comes from.
     pub origin: String,
+    /// The same of what the entry gives.
+    pub items: Vec<(Item, String)>,
+}
+
+/// What a message may be about within an entry of `links:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// As counted up for the replica.
+    Addr(Cidr),
+    Route(Route),
+    /// As counted up for the replica.
+    Forward(Forward),
+    Ethtool(Ethtool),
+    Bridge,
+    OuterDev,
+    Mac,
+    Mtu,
+    Nat,
+    Netem,
+    NetemIn,
+}
+
+impl Link {
+    /// `FILE:LINE:COL` of an item, or of the entry where that does not give it.
+    pub fn origin_of(&self, item: &Item) -> &str {
+        self.items.iter().find(|(it, _)| it == item).map_or(&self.origin, |(_, origin)| origin)
+    }
 }
 
 /// Names a link in messages: `h1:eth0`.

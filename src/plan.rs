@@ -19,6 +19,7 @@ mod nat;
 mod netem;
 mod news;
 mod observed;
+mod origin;
 mod outcome;
 mod patch;
 mod route;
@@ -198,6 +199,8 @@ pub struct Problem {
     pub subject: Subject,
     pub message: String,
     pub help: Option<String>,
+    /// As [`Failure::origin`].
+    pub origin: Option<String>,
 }
 
 impl fmt::Display for Plan {
@@ -518,6 +521,7 @@ fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> P
         subject,
         message: format!("interface `{name}` is there already ({ns}) and {whose}"),
         help: Some("it is left as it is: remove or rename it, or give the link another name".to_owned()),
+        origin: None,
     }
 }
 
@@ -532,7 +536,12 @@ mod tests {
         let step = Step::AddRedirect { ns: Ns::Bridges, from: ends("a"), to: ends("b") };
         plan.push(Subject::Patch("p\u{1b}[2J\nlink x".to_owned()), vec![step]);
         let message = "no\rway".to_owned();
-        plan.problems.push(Problem { subject: Subject::Everything, message, help: Some("a\nb".to_owned()) });
+        plan.problems.push(Problem {
+            subject: Subject::Everything,
+            message,
+            help: Some("a\nb".to_owned()),
+            origin: None,
+        });
         assert_eq!(
             plan.to_string(),
             "patch p\\u{1b}[2J\\u{a}link x\n  bridges: add redirect a to b\nthe network: no\\u{d}way\n  a\\u{a}b\n"

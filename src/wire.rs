@@ -164,7 +164,7 @@ impl Run {
                 }
                 continue;
             }
-            if let (Step::SetRoute { ns: Ns::Container(id), replace: false, .. }, [error]) =
+            if let (Step::SetRoute { ns: Ns::Container(id), replace: false, .. }, [(_, error)]) =
                 (step, failures.as_slice())
                 && error.is_taken()
                 && !desired.contested.contains(id)
@@ -172,9 +172,12 @@ impl Run {
                 self.contested.insert(id.clone());
                 continue;
             }
-            let is_gone = failures.iter().any(Error::is_gone);
+            let is_gone = failures.iter().any(|(_, it)| it.is_gone());
             self.failed.insert(group.subject.clone());
-            self.outcome.failures.extend(failures.iter().map(|it| failure(group.subject.clone(), it)));
+            self.outcome.failures.extend(failures.iter().map(|(step, error)| Failure {
+                origin: desired.origin(&group.subject, step),
+                ..failure(group.subject.clone(), error)
+            }));
             if is_whole {
                 self.take_back(world, &group.subject);
                 return false;
@@ -197,8 +200,8 @@ impl Run {
     }
 }
 
-/// Applies a step; one that consists of several is applied as far as it can be.
-fn apply_step(world: &mut impl World, step: &Step) -> Vec<Error> {
+/// Applies a step; one that consists of several is applied as far as it can be. Answers what failed, and why.
+fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
     let Err(error) = world.apply(step) else { return Vec::new() };
     let parts = match step {
         Step::SetInterface { ns, name, change } => {
@@ -213,9 +216,9 @@ fn apply_step(world: &mut impl World, step: &Step) -> Vec<Error> {
         _ => Vec::new(),
     };
     if parts.len() < 2 || error.is_gone() {
-        return vec![error];
+        return vec![(step.clone(), error)];
     }
-    parts.iter().filter_map(|it| world.apply(it).err()).collect()
+    parts.into_iter().filter_map(|it| world.apply(&it).err().map(|error| (it, error))).collect()
 }
 
 /// The single changes that a change consists of.

@@ -228,10 +228,14 @@ fn one_bad_route_leaves_a_live_link_as_it_is() {
     };
     lab.converge(&links(""));
     let index = lab.index("a", "eth0");
+    let bad = links(", route: [10.8.0.0/16, 10.1.0.0/16 via 10.9.9.9]");
+    // The error points at the route.
+    let place = format!("test.yaml:1:{}", bad.find("10.1.0.0").unwrap() + 1);
     for _ in 0..2 {
-        let desired = lab.desired(&links(", route: 10.1.0.0/16 via 10.9.9.9"));
+        let desired = lab.desired(&bad);
         let outcome = lab.outcome(desired);
         assert_eq!(outcome.failures.len(), 1, "{:?}", outcome.failures);
+        assert_eq!(outcome.failures[0].origin.as_ref(), Some(&place));
         assert_eq!(lab.index("a", "eth0"), index);
         ping(lab.host("a"), "10.0.0.2");
     }

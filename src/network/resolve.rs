@@ -9,7 +9,7 @@ use crate::config::{
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
 use crate::device::BridgeOptions;
-use crate::network::instantiate::{Names, differs_by_replica, has_placeholder};
+use crate::network::instantiate::{Bad, Names, differs_by_replica, has_placeholder};
 use crate::network::{
     Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
 };
@@ -458,7 +458,8 @@ fn resolve_link(
     let unread = unread.iter().any(|(key, is_none)| *is_none && config.node.get(key).is_some());
     let resolved = target.filter(|_| found.is_empty() && !unread).and_then(|target| {
         let sample = network.link(&config, &Names::sample(&target), &target);
-        sample.map_err(|it| found.push(Diagnostic::new(config.node.span, it))).ok().map(|it| (target, it))
+        let bad = |it: Bad| Diagnostic::new(it.span.unwrap_or(config.node.span), it.message);
+        sample.map_err(|it| found.push(bad(it))).ok().map(|it| (target, it))
     });
     diagnostics.append(&mut found);
     let (target, sample) = resolved?;

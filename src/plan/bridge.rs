@@ -168,6 +168,7 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
                 subject,
                 message,
                 help: Some("it is left as it is: remove it, or give the bridge another name".to_owned()),
+                origin: None,
             });
             return;
         }

@@ -3,8 +3,27 @@
 use std::collections::BTreeMap;
 
 use crate::ethtool::{Ethtool, Feature};
-use crate::network::{Link, LinkKind};
-use crate::plan::{FeatureState, Interface, Ns, Step};
+use crate::network::{Item, Link, LinkKind};
+use crate::plan::link::problem;
+use crate::plan::{FeatureState, Interface, Ns, Problem, Step, Subject};
+
+/// A feature that the device cannot have as it is wanted, and why.
+pub(super) struct Unswitchable(Feature, String);
+
+impl Unswitchable {
+    pub(super) fn problem(self, link: &Link, subject: &Subject) -> Problem {
+        let Self(feature, message) = self;
+        let problem = problem(subject, message);
+        let switches = |it: &&Ethtool| match it {
+            Ethtool::Features(all) => all.iter().any(|(it, _)| *it == feature),
+            _ => false,
+        };
+        match link.ethtool.iter().rfind(switches) {
+            Some(it) => problem.about(link, &Item::Ethtool(it.clone())),
+            None => problem,
+        }
+    }
+}
 
 /// Features that the configuration switched before and says nothing of now, as they were.
 fn given_no_more(link: &Link, kept: Option<&Interface>) -> Vec<(Feature, bool)> {
@@ -31,7 +50,7 @@ pub(super) fn plan_ethtool(
     ns: &Ns,
     link: &Link,
     kept: Option<&Interface>,
-) -> Result<(), String> {
+) -> Result<(), Unswitchable> {
     let name = &link.id.dev;
     let mut features = features(&link.ethtool);
     let is_reset = !given_no_more(link, kept).is_empty();
@@ -100,7 +119,7 @@ pub(super) fn merged(want: &[Ethtool]) -> Vec<Ethtool> {
     merged
 }
 
-fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, String> {
+fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Unswitchable> {
     // What the device did not tell is set, and the kernel then says what is wrong.
     if kept.features.is_empty() {
         return Ok(!features.is_empty());
@@ -109,7 +128,7 @@ fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Strin
     for (feature, _) in features {
         let mut covered = kept.features.iter().filter(|(name, _)| feature.covers(name)).peekable();
         if covered.peek().is_none() {
-            return Err(format!("this kernel has no feature `{feature}`"));
+            return Err(Unswitchable(*feature, format!("this kernel has no feature `{feature}`")));
         }
         // One name may stand for several features of the kernel; a device need not have all of them.
         let mut fixed = covered.filter(|(name, it)| wanted(name).is_some_and(|on| on != it.on)).peekable();
@@ -118,7 +137,8 @@ fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Strin
             && kept.features.iter().filter(|(name, _)| feature.covers(name)).all(|(_, it)| it.fixed)
         {
             let state = if it.on { "on" } else { "off" };
-            return Err(format!("its driver holds feature `{feature}` ({name}) fixed {state}"));
+            let message = format!("its driver holds feature `{feature}` ({name}) fixed {state}");
+            return Err(Unswitchable(*feature, message));
         }
     }
     Ok(kept.features.iter().any(|(name, it)| !it.fixed && wanted(name).is_some_and(|on| on != it.on)))

@@ -6,9 +6,9 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
-use crate::network::{Attach, Link, LinkKind, Place};
+use crate::network::{Attach, Item, Link, LinkKind, Place};
 use crate::plan::bridge::joining;
-use crate::plan::ethtool::{plan_ethtool, plan_reset, switched};
+use crate::plan::ethtool::{Unswitchable, plan_ethtool, plan_reset, switched};
 use crate::plan::nat::plan_nat;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
@@ -43,7 +43,14 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
 }
 
 pub(super) fn problem(subject: &Subject, message: String) -> Problem {
-    Problem { subject: subject.clone(), message, help: None }
+    Problem { subject: subject.clone(), message, help: None, origin: None }
+}
+
+impl Problem {
+    /// It is about an item of the link.
+    pub(super) fn about(self, link: &Link, item: &Item) -> Self {
+        Self { origin: Some(link.origin_of(item).to_owned()), ..self }
+    }
 }
 
 fn plan_link(
@@ -123,7 +130,7 @@ fn plan_link(
         features: switched(link, kept),
     };
     let mark = desired.mark(&link.id.container, dev, note);
-    plan_inner(&mut steps, &ns, link, kept, space, parent, &mark).map_err(|it| problem(subject, it))?;
+    plan_inner(&mut steps, &ns, link, kept, space, parent, &mark).map_err(|it| it.problem(link, subject))?;
     plan_nat(&mut steps, &ns, desired, link, space);
     if let LinkKind::Veth { place, outer, attach } = &link.kind {
         let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
@@ -153,7 +160,7 @@ fn plan_inner(
     space: &Space,
     parent: Option<&Interface>,
     mark: &str,
-) -> Result<(), String> {
+) -> Result<(), Unswitchable> {
     let dev = &link.id.dev;
     // An MTU that the configuration gave before goes back to that of the parent, which the kernel would have given it.
     let was_given = kept.is_some_and(|it| it.note().mtu);
@@ -238,13 +245,14 @@ fn stacked_kind(
         let ns = Ns::from(*place);
         let Some(interface) = observed.interface(&ns, parent) else {
             let message = format!("its parent interface `{parent}` is not there ({ns})");
-            return Err(problem(subject, message));
+            return Err(problem(subject, message).about(link, &Item::OuterDev));
         };
         match link.mtu {
             Some(mtu) if mtu > interface.mtu => Err(problem(
                 subject,
                 format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
-            )),
+            )
+            .about(link, &Item::Mtu)),
             _ => Ok((ns, parent.clone())),
         }
     };

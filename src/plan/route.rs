@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use crate::network::{Link, LinkId};
+use crate::network::{Item, Link, LinkId};
 use crate::plan::link::problem;
 use crate::plan::{Desired, Mark, Ns, Observed, ObservedRoute, Plan, Space, Step, Subject};
 use crate::route::{Route, RoutePlace};
@@ -56,13 +56,13 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
             }
             if space.is_host && route.dst.prefix() == 0 {
                 let message = format!("route {route} would take the place of the host's own default route");
-                plan.problems.push(problem(&subject, message));
+                plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 continue;
             }
             match foreign(wanted, present, route) {
                 Some(it) if space.is_host => {
                     let message = format!("route {route} would take the place of the host's {}", it.route);
-                    plan.problems.push(problem(&subject, message));
+                    plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 }
                 Some(it) => match aside(it) {
                     Some(aside) => {
@@ -71,7 +71,8 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                     }
                     None => {
                         let message = format!("route {} is in the place of {route}", it.route);
-                        plan.problems.push(problem(&subject, message));
+                        plan.problems
+                            .push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                     }
                 },
                 None => {

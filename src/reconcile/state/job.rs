@@ -7,7 +7,7 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::device::TunnelOptions;
 use crate::nat::Protocol;
-use crate::network::{Attach, BridgeMode, Link, LinkId, LinkKind, Place, Tunnel};
+use crate::network::{Attach, BridgeMode, Item, Link, LinkId, LinkKind, Place, Tunnel};
 use crate::plan::{BridgeSpec, Desired, ForwardSpec, Forwards, Ns, Patch, Scope, Subject, TunnelSpec};
 use crate::reconcile::state::{Leftovers, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
@@ -152,7 +152,7 @@ impl Reconciler {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: None,
-                    origin: None,
+                    origin: Some(link.origin_of(&Item::Bridge).to_owned()),
                     is_final: false,
                 });
             }
@@ -279,17 +279,18 @@ impl Reconciler {
             else {
                 continue;
             };
-            let mut refuse = |message: String, help: &str| {
+            let mut refuse = |item: Option<Item>, message: String, help: &str| {
                 forwards.refused.push(Failure {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: Some(help.to_owned()),
-                    origin: None,
+                    origin: item.map(|it| link.origin_of(&it).to_owned()),
                     is_final: false,
                 });
             };
             if self.own.on_host {
                 refuse(
+                    link.forwards.first().map(|it| Item::Forward(*it)),
                     "ports are forwarded from the engine's own container, and the engine runs in none"
                         .to_owned(),
                     "run the engine as a service of the project, with `ports:` for what is to be published",
@@ -303,6 +304,7 @@ impl Reconciler {
                 let (other, holder) = *addrs.entry(to).or_insert((bridge, &link.id));
                 if other != bridge {
                     refuse(
+                        link.addrs.iter().find(|it| it.addr() == to).map(|it| Item::Addr(*it)),
                         format!(
                             "forwards to {to} on bridge `{bridge}`, and {holder} has that address on bridge `{other}`"
                         ),
@@ -314,6 +316,7 @@ impl Reconciler {
                     let holder = *ports.entry((forward.protocol, forward.outer)).or_insert(&link.id);
                     if *holder != link.id {
                         refuse(
+                            Some(Item::Forward(*forward)),
                             format!(
                                 "port {}/{} is forwarded to {holder} already",
                                 forward.outer, forward.protocol
