@@ -497,18 +497,13 @@ impl Daemon {
     }
 }
 
-/// Runs one command of the configuration and logs what it says with the container's name in front.
+/// Runs one command of the configuration and logs what it says with the container's name in front. Of the command itself
+/// only its place is told.
 async fn run_command(engine: &Engine, id: &ContainerId, name: &str, command: &Command) {
-    let argv = command.argv();
-    let result = engine.exec(id, &argv, |line| log::info!("{name}: {line}")).await;
-    // Of its arguments nothing is said: values that are nobody's business may be among them.
-    let shown = match command {
-        Command::Shell(text) => text.split_whitespace().next().unwrap_or_default(),
-        Command::Exec(argv) => argv.first().map_or("", String::as_str),
-    };
-    match result {
+    let Command { argv, origin } = command;
+    match engine.exec(id, argv, |line| log::info!("{name}: {line}")).await {
         Ok(0) => {}
-        Ok(code) => log::warn!("{name}: command `{shown} …` ended with exit code {code}"),
-        Err(error) => log::warn!("{name}: command `{shown} …` could not be run: {error:#}"),
+        Ok(code) => log::warn!("{name}: command failed with exit code {code} ({origin})"),
+        Err(error) => log::warn!("{name}: command could not be run: {error:#} ({origin})"),
     }
 }

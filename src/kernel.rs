@@ -385,7 +385,8 @@ impl Kernel {
     fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         let what = || step.to_string();
         let mut classifier = self.classifier;
-        let strings = if matches!(step, Step::SetFeatures { .. }) { self.feature_names.take() } else { None };
+        let is_about_features = matches!(step, Step::SetFeatures { .. } | Step::ResetFeatures { .. });
+        let strings = if is_about_features { self.feature_names.take() } else { None };
         let open = match step {
             // Where the interface is not may be gone with its container, and it with both.
             Step::DelInterface { ns, .. } => match self.open(ns) {
@@ -480,11 +481,14 @@ impl Kernel {
                 route::del(&mut open.netlink, route, |it| index_of(&indices, it))
             }
             Step::SetFeatures { name, features, .. } => {
-                let strings = match strings {
-                    Some(it) => it,
-                    None => open.ioctl.feature_names(name).map_err(|it| Error::new(what(), it))?,
-                };
+                let strings = feature_names(open, name, strings).map_err(|it| Error::new(what(), it))?;
                 let set = open.ioctl.set_features(name, &strings, features);
+                self.feature_names = Some(strings);
+                set.map_err(|it| Error::new(what(), it))
+            }
+            Step::ResetFeatures { name, features, .. } => {
+                let strings = feature_names(open, name, strings).map_err(|it| Error::new(what(), it))?;
+                let set = open.ioctl.reset_features(name, &strings, features);
                 self.feature_names = Some(strings);
                 set.map_err(|it| Error::new(what(), it))
             }
@@ -656,6 +660,11 @@ fn warn_of_ignored_seed(open: &mut Open, index: u32, netem: &Netem, step: &Step)
             Err(error) => log::debug!("{error}"),
         }
     }
+}
+
+/// The names of features, asked for where they are not known yet.
+fn feature_names(open: &Open, name: &IfName, known: Option<Strings>) -> std::io::Result<Strings> {
+    known.map_or_else(|| open.ioctl.feature_names(name), Ok)
 }
 
 /// The numbers of the interfaces that a route names.

@@ -61,11 +61,11 @@ pub struct Lab {
 /// A program that runs in a node beside its own.
 #[derive(Debug)]
 enum Job {
-    /// One of the commands of a container, with what it is in messages.
+    /// One of the commands of a container, with the place that it is written at.
     Command {
         id: ContainerId,
         node: String,
-        shown: String,
+        origin: String,
     },
     Check {
         node: String,
@@ -371,9 +371,9 @@ impl Lab {
                         member.checked(pid, ended, now);
                     }
                 }
-                Some(Job::Command { id, node, shown }) => {
+                Some(Job::Command { id, node, origin }) => {
                     if ended.code() != 0 {
-                        log::warn!("{node}: command `{shown}` ended with {ended}");
+                        log::warn!("{node}: command ended with {ended} ({origin})");
                     }
                     let more =
                         self.jobs.values().any(|it| matches!(it, Job::Command { id: of, .. } if *of == id));
@@ -448,7 +448,7 @@ impl Lab {
 
     /// Starts a command in a node, beside its program; what it prints goes to the node's log. [`Lab::bury`] tells of its
     /// end. An error is one that nothing was started for.
-    pub fn run(&mut self, id: &ContainerId, argv: Vec<String>, shown: String) -> io::Result<()> {
+    pub fn run(&mut self, id: &ContainerId, argv: Vec<String>, origin: String) -> io::Result<()> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the node has ended");
         let member = self.members.get(name_of(id)).filter(|it| it.id == *id).ok_or_else(gone)?;
         let setup = node::Setup { argv, ..member.wanted.setup.clone() };
@@ -456,7 +456,7 @@ impl Lab {
         let pidfd = member.pidfd().ok_or_else(gone)?.try_clone_to_owned()?;
         let pid = node::run_inside(&pidfd, &setup, log.into())?;
         let node = member.wanted.node.name.clone();
-        self.jobs.insert(pid, Job::Command { id: id.clone(), node, shown });
+        self.jobs.insert(pid, Job::Command { id: id.clone(), node, origin });
         Ok(())
     }
 }

@@ -80,22 +80,19 @@ pub struct CommandRule {
     pub command: Command,
 }
 
-/// What runs in a container once its links are up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// By `sh -c`.
-    Shell(String),
-    /// A program with its arguments.
-    Exec(Vec<String>),
+/// What runs in a container once its links are up. Two that do the same are equal, wherever each is written.
+#[derive(Clone, Debug, Eq)]
+pub struct Command {
+    /// The program and its arguments: for a command in one string, `sh -c`. Never shown: variables that the file names, and
+    /// their values with them, may be secret.
+    pub argv: Vec<String>,
+    /// `FILE:LINE:COL` of the text.
+    pub origin: String,
 }
 
-impl Command {
-    /// The program and its arguments.
-    pub fn argv(&self) -> Vec<String> {
-        match self {
-            Self::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text.clone()],
-            Self::Exec(argv) => argv.clone(),
-        }
+impl PartialEq for Command {
+    fn eq(&self, other: &Self) -> bool {
+        self.argv == other.argv
     }
 }
 
@@ -157,6 +154,33 @@ pub struct Link {
     pub repair: bool,
     /// `FILE:LINE:COL` of the entry that it comes from.
     pub origin: String,
+    /// The same of what the entry gives.
+    pub items: Vec<(Item, String)>,
+}
+
+/// What a message may be about within an entry of `links:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// As counted up for the replica.
+    Addr(Cidr),
+    Route(Route),
+    /// As counted up for the replica.
+    Forward(Forward),
+    Ethtool(Ethtool),
+    Bridge,
+    OuterDev,
+    Mac,
+    Mtu,
+    Nat,
+    Netem,
+    NetemIn,
+}
+
+impl Link {
+    /// `FILE:LINE:COL` of an item, or of the entry where that does not give it.
+    pub fn origin_of(&self, item: &Item) -> &str {
+        self.items.iter().find(|(it, _)| it == item).map_or(&self.origin, |(_, origin)| origin)
+    }
 }
 
 /// Names a link in messages: `h1:eth0`.

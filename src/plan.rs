@@ -19,6 +19,7 @@ mod nat;
 mod netem;
 mod news;
 mod observed;
+mod origin;
 mod outcome;
 mod patch;
 mod route;
@@ -35,8 +36,9 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
+use crate::words::printable;
 
-pub use mark::{Mark, is_making, making};
+pub use mark::{Mark, Note, is_making, making};
 pub use news::{Names, News};
 pub use observed::{
     FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
@@ -197,21 +199,23 @@ pub struct Problem {
     pub subject: Subject,
     pub message: String,
     pub help: Option<String>,
+    /// As [`Failure::origin`].
+    pub origin: Option<String>,
 }
 
 impl fmt::Display for Plan {
-    /// One line a step, under its group's; what `--dry-run` prints.
+    /// One line for each step, below the line of its group; what `--dry-run` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
-            writeln!(f, "{}", group.subject)?;
+            writeln!(f, "{}", printable(&group.subject.to_string()))?;
             for step in &group.steps {
-                writeln!(f, "  {}: {step}", step.ns())?;
+                writeln!(f, "  {}: {}", step.ns(), printable(&step.to_string()))?;
             }
         }
         for problem in &self.problems {
-            writeln!(f, "{}: {}", problem.subject, problem.message)?;
+            writeln!(f, "{}", printable(&format!("{}: {}", problem.subject, problem.message)))?;
             if let Some(help) = &problem.help {
-                writeln!(f, "  {help}")?;
+                writeln!(f, "  {}", printable(help))?;
             }
         }
         Ok(())
@@ -301,9 +305,10 @@ impl Desired {
         for look in looks.values_mut() {
             look.qdiscs = true;
         }
+        let linked: BTreeSet<&ContainerId> = self.links.iter().map(|(it, _)| it).collect();
         for container in &self.inside {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
-            if !self.links.iter().any(|(it, _)| it == container) {
+            if !linked.contains(container) {
                 // What is left of links may be routes alone.
                 (look.addresses, look.nat) = (When::Always, When::Always);
             }
@@ -325,36 +330,54 @@ impl Desired {
         looks
     }
 
-    /// Is the interface this project's, and within what this plan may remove?
-    fn may_remove(&self, ns: &Ns, name: &IfName, interface: &Interface) -> bool {
-        let kept = match &self.scope {
-            Scope::Project { keep, .. } => {
-                keep.iter().any(|(place, it)| Ns::from(*place) == *ns && it == name)
-            }
-            Scope::Containers { .. } => false,
+    /// Is the interface this project's, and within what this plan may remove? `inner` is [`Desired::inner_ends`].
+    fn may_remove(
+        &self,
+        ns: &Ns,
+        name: &IfName,
+        interface: &Interface,
+        inner: &BTreeSet<(String, &IfName)>,
+    ) -> bool {
+        let place = match ns {
+            Ns::Bridges => Some(Place::Engine),
+            Ns::Host => Some(Place::Host),
+            Ns::Container(_) => None,
         };
-        if kept {
+        if let (Some(place), Scope::Project { keep, .. }) = (place, &self.scope)
+            && keep.contains(&(place, name.clone()))
+        {
             return false;
         }
         match interface.alias.as_deref().map(Mark::parse) {
             None => interface.group == making(&self.project),
             Some(None) => false,
             Some(Some(mark)) if mark.project != self.project => false,
-            Some(Some(mark)) => self.covers(&mark) && !(is_outside(ns) && self.is_inner(name, &mark)),
+            Some(Some(mark)) => {
+                let is_inner = mark.name == name.as_str() && inner.contains(&(mark.container.clone(), name));
+                self.covers(&mark) && !(place.is_some() && is_inner)
+            }
         }
     }
 
-    /// Is all of it wanted, or nothing?
-    pub fn is_whole(&self, subject: &Subject) -> bool {
-        let Subject::Link(id) = subject else { return false };
-        self.links.iter().any(|(_, it)| it.required && it.id == *id)
+    /// The links by the container whose namespace each is in.
+    fn links_by_container(&self) -> BTreeMap<&ContainerId, Vec<&Link>> {
+        let mut links: BTreeMap<&ContainerId, Vec<&Link>> = BTreeMap::new();
+        for (container, link) in &self.links {
+            links.entry(container).or_default().push(link);
+        }
+        links
     }
 
-    /// Is it the inner end of a link that a running container wants?
-    fn is_inner(&self, name: &IfName, mark: &Mark) -> bool {
-        let Scope::Project { inner, .. } = &self.scope else { return false };
-        mark.name == name.as_str()
-            && inner.iter().any(|it| it.dev == *name && Mark::container(&it.container) == mark.container)
+    /// Of what all is wanted, or nothing.
+    pub fn wholes(&self) -> BTreeSet<Subject> {
+        let links = self.links.iter().map(|(_, it)| it).filter(|it| it.required);
+        links.map(|it| Subject::Link(it.id.clone())).collect()
+    }
+
+    /// The inner ends of links that running containers want: the container as marks name it, and the interface.
+    fn inner_ends(&self) -> BTreeSet<(String, &IfName)> {
+        let Scope::Project { inner, .. } = &self.scope else { return BTreeSet::new() };
+        inner.iter().map(|it| (Mark::container(&it.container), &it.dev)).collect()
     }
 
     /// Is what carries this mark within what this plan may remove?
@@ -385,7 +408,7 @@ impl Desired {
                 .is_some_and(|it| it.project == self.project && it.name == name.as_str() && !self.covers(&it))
     }
 
-    fn mark(&self, container: &str, name: &IfName, note: Option<String>) -> String {
+    fn mark(&self, container: &str, name: &IfName, note: Note) -> String {
         let mark = Mark {
             project: self.project.clone(),
             container: Mark::container(container),
@@ -416,9 +439,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         tunnel::plan_tunnel(&mut plan, desired, observed, tunnel);
     }
     link::plan_links(&mut plan, desired, observed);
-    for patch in &desired.patches {
-        patch::plan_patch(&mut plan, desired, observed, patch);
-    }
+    patch::plan_patches(&mut plan, desired, observed);
     route::plan_routes(&mut plan, desired, observed);
     if let Some(forwards) = &desired.forwards {
         forward::plan_forwards(&mut plan, desired, observed, forwards);
@@ -428,15 +449,12 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan_leftovers(&mut plan, &bridges);
     bridge::plan_ovs_leftover_bridges(&mut plan, desired, observed);
     // Of what cannot be had as a whole nothing is made.
-    let Plan { groups, problems } = &mut plan;
-    let refused =
-        |it: &Subject| desired.is_whole(it) && problems.iter().any(|problem| problem.subject == *it);
-    groups.retain(|it| !refused(&it.subject));
+    let wholes = desired.wholes();
+    if !wholes.is_empty() {
+        let refused = plan.refused();
+        plan.groups.retain(|it| !(wholes.contains(&it.subject) && refused.contains(&it.subject)));
+    }
     plan
-}
-
-fn is_outside(ns: &Ns) -> bool {
-    !matches!(ns, Ns::Container(_))
 }
 
 /// What is ours to remove and not desired, by namespace and name.
@@ -455,10 +473,11 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
     {
         wanted.insert((Ns::Bridges, end));
     }
+    let inner = desired.inner_ends();
     let mut found = Vec::new();
     for (ns, space) in &observed.spaces {
         for (name, interface) in &space.interfaces {
-            if !wanted.contains(&(ns.clone(), name)) && desired.may_remove(ns, name, interface) {
+            if !wanted.contains(&(ns.clone(), name)) && desired.may_remove(ns, name, interface, &inner) {
                 found.push((ns, name, interface));
             }
         }
@@ -474,11 +493,16 @@ fn plan_leftovers(plan: &mut Plan, leftovers: &[(&Ns, &IfName, &Interface)]) {
 }
 
 impl Plan {
-    fn makes_veth(&self, outer: &IfName) -> bool {
-        self.groups
-            .iter()
-            .flat_map(|it| &it.steps)
-            .any(|it| matches!(it, Step::AddVeth { peer, .. } if peer == outer))
+    /// The outer ends that this plan makes.
+    fn made_outers(&self) -> BTreeSet<IfName> {
+        let steps = self.groups.iter().flat_map(|it| &it.steps);
+        let outer = |it: &Step| if let Step::AddVeth { peer, .. } = it { Some(peer.clone()) } else { None };
+        steps.filter_map(outer).collect()
+    }
+
+    /// What cannot be as desired.
+    fn refused(&self) -> BTreeSet<Subject> {
+        self.problems.iter().map(|it| it.subject.clone()).collect()
     }
 }
 
@@ -497,5 +521,30 @@ fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> P
         subject,
         message: format!("interface `{name}` is there already ({ns}) and {whose}"),
         help: Some("it is left as it is: remove or rename it, or give the link another name".to_owned()),
+        origin: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_in_words_steers_no_terminal() {
+        let mut plan = Plan::default();
+        let ends = |it: &str| it.parse().unwrap();
+        let step = Step::AddRedirect { ns: Ns::Bridges, from: ends("a"), to: ends("b") };
+        plan.push(Subject::Patch("p\u{1b}[2J\nlink x".to_owned()), vec![step]);
+        let message = "no\rway".to_owned();
+        plan.problems.push(Problem {
+            subject: Subject::Everything,
+            message,
+            help: Some("a\nb".to_owned()),
+            origin: None,
+        });
+        assert_eq!(
+            plan.to_string(),
+            "patch p\\u{1b}[2J\\u{a}link x\n  bridges: add redirect a to b\nthe network: no\\u{d}way\n  a\\u{a}b\n"
+        );
     }
 }

@@ -163,6 +163,10 @@ impl RouteKind {
     }
 }
 
+/// What the kernel tells routes apart by: of two with one place it keeps one, or makes next hops of one route of them.
+/// Destination, type of service, table and preference.
+pub type RoutePlace = (Cidr, u8, u32, u32);
+
 impl Route {
     /// Reads what follows `ip route add`:
     ///
@@ -201,9 +205,8 @@ impl Route {
         self.dst.addr().is_ipv6()
     }
 
-    /// What the kernel tells routes apart by: of two with one place it keeps one, or makes next hops of one route of them.
-    /// Destination, type of service, table and preference.
-    pub fn place(&self) -> (Cidr, u8, u32, u32) {
+    /// What the kernel tells it apart by.
+    pub fn place(&self) -> RoutePlace {
         (self.dst, self.tos, self.table, self.priority())
     }
 

@@ -92,10 +92,17 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
         run.outcome.drift = plan.take_drift(&desired.settled, &observed);
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {
-            run.outcome.failures.extend(plan.problems.iter().map(Failure::from));
+            for problem in &plan.problems {
+                run.take_back(world, &problem.subject);
+                run.outcome.failures.push(Failure::from(problem));
+            }
             return run.outcome;
         }
         run.apply(world, &plan, &desired, &observed);
+        // What is made anew is made as described, all of it, by however many plans.
+        for group in plan.groups.iter().filter(|it| it.steps.iter().any(Step::is_creation)) {
+            desired.settled.remove(&group.subject);
+        }
         // What is in the way is looked at, and the next plan makes room for ours.
         desired.contested.append(&mut run.contested);
     }
@@ -126,6 +133,7 @@ impl Run {
     fn apply(&mut self, world: &mut impl World, plan: &Plan, desired: &Desired, observed: &Observed) {
         // What cannot be there at all is not given addresses and routes.
         let mut broken = BTreeSet::new();
+        let wholes = desired.wholes();
         let mut groups = plan.groups.as_slice();
         while let [first, rest @ ..] = groups {
             if let Some((ns, names)) = deletions(groups).filter(|(_, names)| names.len() > 1) {
@@ -144,21 +152,21 @@ impl Run {
                 continue;
             }
             self.outcome.changed = true;
-            if !self.apply_group(world, first, desired, observed) {
+            if !self.apply_group(world, first, desired, observed, wholes.contains(&first.subject)) {
                 broken.insert(first.subject.clone());
             }
         }
     }
 
-    /// Answers whether what the group is about can be gone on with.
+    /// Answers whether what the group is about can be gone on with. With `is_whole` all of it is wanted, or nothing.
     fn apply_group(
         &mut self,
         world: &mut impl World,
         group: &Group,
         desired: &Desired,
         observed: &Observed,
+        is_whole: bool,
     ) -> bool {
-        let is_whole = desired.is_whole(&group.subject);
         for step in &group.steps {
             log::debug!("{}: {}: {step}", group.subject, step.ns());
             let failures = apply_step(world, step);
@@ -169,7 +177,7 @@ impl Run {
                 }
                 continue;
             }
-            if let (Step::SetRoute { ns: Ns::Container(id), replace: false, .. }, [error]) =
+            if let (Step::SetRoute { ns: Ns::Container(id), replace: false, .. }, [(_, error)]) =
                 (step, failures.as_slice())
                 && error.is_taken()
                 && !desired.contested.contains(id)
@@ -177,16 +185,14 @@ impl Run {
                 self.contested.insert(id.clone());
                 continue;
             }
-            let is_gone = failures.iter().any(Error::is_gone);
+            let is_gone = failures.iter().any(|(_, it)| it.is_gone());
             self.failed.insert(group.subject.clone());
-            self.outcome.failures.extend(failures.iter().map(|it| failure(group.subject.clone(), it)));
+            self.outcome.failures.extend(failures.iter().map(|(step, error)| Failure {
+                origin: desired.origin(&group.subject, step),
+                ..failure(group.subject.clone(), error)
+            }));
             if is_whole {
-                for undo in self.undo.remove(&group.subject).unwrap_or_default().iter().rev() {
-                    log::debug!("{}: {}: undo: {undo}", group.subject, undo.ns());
-                    if let Err(error) = world.apply(undo) {
-                        log::debug!("{}: {}: {undo}: {error}", group.subject, undo.ns());
-                    }
-                }
+                self.take_back(world, &group.subject);
                 return false;
             }
             if is_gone || step.is_creation() || matches!(step, Step::DelInterface { .. }) {
@@ -195,18 +201,37 @@ impl Run {
         }
         true
     }
+
+    /// Takes back what this run did for something of which all is wanted, or nothing.
+    fn take_back(&mut self, world: &mut impl World, subject: &Subject) {
+        for undo in self.undo.remove(subject).unwrap_or_default().iter().rev() {
+            log::debug!("{subject}: {}: undo: {undo}", undo.ns());
+            if let Err(error) = world.apply(undo) {
+                log::debug!("{subject}: {}: {undo}: {error}", undo.ns());
+            }
+        }
+    }
 }
 
-/// Applies a step; one of several changes to an interface is applied as far as it can be.
-fn apply_step(world: &mut impl World, step: &Step) -> Vec<Error> {
+/// Applies a step; one that consists of several is applied as far as it can be. Answers what failed, and why.
+fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
     let Err(error) = world.apply(step) else { return Vec::new() };
-    let Step::SetInterface { ns, name, change } = step else { return vec![error] };
-    let parts = parts(change);
+    let parts = match step {
+        Step::SetInterface { ns, name, change } => {
+            let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
+            parts(change).into_iter().map(part).collect()
+        }
+        // A rule that nobody wants goes, whatever is said against the new one.
+        Step::SetNat { ns, del, add } if !del.is_empty() && !add.is_empty() => vec![
+            Step::SetNat { ns: ns.clone(), del: del.clone(), add: Vec::new() },
+            Step::SetNat { ns: ns.clone(), del: Vec::new(), add: add.clone() },
+        ],
+        _ => Vec::new(),
+    };
     if parts.len() < 2 || error.is_gone() {
-        return vec![error];
+        return vec![(step.clone(), error)];
     }
-    let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
-    parts.into_iter().filter_map(|it| world.apply(&part(it)).err()).collect()
+    parts.into_iter().filter_map(|it| world.apply(&it).err().map(|error| (it, error))).collect()
 }
 
 /// The single changes that a change consists of.

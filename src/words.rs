@@ -215,6 +215,12 @@ fn numbers<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
     format!("a number from {} to {}", range.start(), range.end())
 }
 
+/// Text in which nothing steers a terminal or begins a line: a name may hold what it likes.
+pub fn printable(text: &str) -> String {
+    let shown = |it: char| if it.is_control() { it.escape_unicode().collect() } else { it.to_string() };
+    text.chars().map(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -308,7 +308,7 @@ fn one_outer_interface_for_several_replicas_is_refused() {
     let compose = r#"services:
   a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
   b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
-  c: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: 'up-c{{index}}'}]}}
+  c: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: 'up-c{{ index }}'}]}}
   d: {image: i, scale: 2, x-network: {links: [{type: macvlan, outer-dev: eth0}]}}
   e: {image: i, scale: 1, x-network: {links: [{bridge: lan, outer-dev: up-e}]}}
   f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
@@ -326,7 +326,7 @@ fn one_outer_interface_for_several_replicas_is_refused() {
              --> a.yaml:2:72
               |
             2 |   a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
-              |                        - the service has more than one                 ^^^^
+              |                        - the service has several replicas              ^^^^
               |
               = help: write `{{index}}` into the name, or leave it out
 
@@ -334,7 +334,7 @@ fn one_outer_interface_for_several_replicas_is_refused() {
              --> a.yaml:3:97
               |
             3 |   b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
-              |                                    ------------- the service has more than one                  ^^^^^^^^^^^^^^^^
+              |                                    ------------- the service has several replicas               ^^^^^^^^^^^^^^^^
               |
               = help: write `{{index}}` into the name, or leave it out
 

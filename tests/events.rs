@@ -53,7 +53,7 @@ fn courses_of_events_have_their_effects() {
 struct Loud<'a> {
     model: &'a mut Model,
     out: &'a mut String,
-    fail: &'a mut Option<String>,
+    fail: &'a mut Vec<String>,
 }
 
 impl World for Loud<'_> {
@@ -63,8 +63,8 @@ impl World for Loud<'_> {
 
     fn apply(&mut self, step: &Step) -> Result<(), kernel::Error> {
         writeln!(self.out, "  {}: {step}", step.ns()).unwrap();
-        if self.fail.as_ref().is_some_and(|it| step.to_string().starts_with(it)) {
-            *self.fail = None;
+        if let Some(at) = self.fail.iter().position(|it| step.to_string().starts_with(it)) {
+            self.fail.remove(at);
             return Err(kernel::Error::new(step.to_string(), std::io::Error::other("Injected failure")));
         }
         World::apply(self.model, step)
@@ -82,7 +82,8 @@ struct Play<'a> {
     running: BTreeMap<String, (Container, u64)>,
     reconciler: Option<Reconciler>,
     held: Option<Vec<Event>>,
-    fail: Option<String>,
+    /// How the steps begin that are to fail, each once.
+    fail: Vec<String>,
     unreachable: BTreeSet<String>,
     now: Instant,
     out: String,
@@ -96,7 +97,7 @@ impl<'a> Play<'a> {
             running: BTreeMap::new(),
             reconciler: None,
             held: None,
-            fail: None,
+            fail: Vec::new(),
             unreachable: BTreeSet::new(),
             now: Instant::now(),
             out: String::new(),
@@ -187,7 +188,7 @@ impl<'a> Play<'a> {
                 self.model.tell(number(netns), name);
                 self.handle_all(VecDeque::new());
             }
-            ["fail", ..] => self.fail = Some(words[1..].join(" ")),
+            ["fail", ..] => self.fail.push(words[1..].join(" ")),
             ["lost"] => self.handle(Event::Lost { engine: EngineId::Docker }),
             ["stop"] => self.handle(Event::Stop),
             ["show"] => self.show(),
@@ -287,7 +288,7 @@ impl<'a> Play<'a> {
             }
             Effect::Exec { id, name, commands, .. } => {
                 for it in commands {
-                    writeln!(self.out, "exec {name}: {}", it.argv().join(" ")).unwrap();
+                    writeln!(self.out, "exec {name}: {}", it.argv.join(" ")).unwrap();
                 }
                 return Some(Event::CommandsDone { id });
             }

@@ -623,7 +623,7 @@ fn transmit_checksums_are_switched() {
         let look = Look { ethtool: BTreeMap::from([(name("eth0"), wanted)]), ..Look::all() };
         let observed = lab.kernel.observe(&BTreeMap::from([(a.clone(), look)])).unwrap();
         let interface = observed.interface(&a, &name("eth0")).unwrap();
-        let generic = FeatureState { on, fixed: false };
+        let generic = FeatureState { on, asked_for: on, fixed: false };
         assert_eq!(interface.features["tx-checksum-ip-generic"], generic, "{:?}", interface.features);
         let shown = inside(lab.netns(&a), "ethtool", &["-k", "eth0"]);
         assert!(shown.contains(if on { "tx-checksumming: on" } else { "tx-checksumming: off" }), "{shown}");

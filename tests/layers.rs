@@ -1,8 +1,12 @@
 //! The architecture's rules, checked: who may import whom, and who may touch the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+use syn::punctuated::Punctuated;
+use syn::visit::{self, Visit};
+use syn::{Attribute, Expr, ExprMethodCall, Item, ItemMod, ItemUse, Macro, Token, UseTree};
 
 /// A module may import those of lower layers, its own layer's only where named, and never those above.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -21,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("env_file", &["config", "words"]),
     ("service", &["addr", "config", "compose", "env_file", "words"]),
     ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
-    ("plan", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "network"]),
+    ("plan", &["addr", "container", "device", "words", "nat", "route", "netem", "ethtool", "network"]),
     ("dot", &["addr", "container", "network"]),
     ("reconcile", &["addr", "api", "container", "netem", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
@@ -98,18 +102,20 @@ const PURE: &[&str] = &[
 /// Who enters namespaces: on a thread that dies, and in a process that becomes another program.
 const ENTERS: [&str; 2] = ["src/kernel/netns.rs", "src/process/node/enter.rs"];
 
+/// What begins with one of these, or has one of [`CLOCK`] in it, is the world.
 const WORLD: [&str; 10] = [
     "std::fs",
     "std::env",
     "std::process",
     "std::thread",
-    "std::net::Tcp",
-    "std::net::Udp",
-    "Instant::now",
-    "SystemTime",
-    "tokio::",
-    "nix::",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::os::unix::net",
+    "tokio",
+    "nix",
 ];
+const CLOCK: [&str; 2] = ["Instant::now", "SystemTime"];
 
 #[test]
 fn every_import_goes_down() {
@@ -119,34 +125,87 @@ fn every_import_goes_down() {
 
 #[test]
 fn a_planted_violation_is_found() {
-    let plant = |module: &str, line: &str| {
-        violations(&BTreeMap::from([(format!("src/{module}.rs"), line.to_owned())])).join("\n")
+    let plant = |module: &str, code: &str| {
+        violations(&BTreeMap::from([(format!("src/{module}.rs"), code.to_owned())])).join("\n")
     };
-    assert_eq!(plant("addr", "use crate::plan::Step;"), "src/addr.rs imports crate::plan");
-    assert_eq!(
-        plant("kernel/link", "let x = crate::network::f();"),
-        "src/kernel/link.rs imports crate::network"
-    );
-    assert_eq!(plant("plan/link", "std::fs::read(p)"), "src/plan/link.rs is pure and names std::fs");
-    assert_eq!(
-        plant("docker", "setns(fd, x)"),
-        "src/docker.rs names setns(, which is that of src/kernel/netns.rs and src/process/node/enter.rs alone"
-    );
-    assert_eq!(
-        plant("daemon", "std::env::var(n)"),
-        "src/daemon.rs names std::env, which only lib and tools read"
-    );
-    // Imports in groups, over several lines and within each other, are imports too.
+    let in_function = |code: &str| format!("fn f() {{ {code} }}");
+    let addr_imports_plan = "src/addr.rs imports crate::plan";
+    for code in [
+        "use crate::plan::Step;",
+        "use crate::{plan as p};",
+        "use crate::{ /* the plan */ plan::{Step, /* and */ Plan}, // the end\n};",
+        "use super::plan::Step;",
+        "use crate as root; use root::plan::Step;",
+        "use crate::{self as root}; fn f() { root::plan::plan(); }",
+        "use crate as root; mod inner { use super::root::plan::Step; }",
+        "mod inner { use super::super::plan::Step; }",
+        "pub use crate::plan as steps;",
+        "fn f(step: crate::plan::Step) {}",
+        "fn f() { log::debug!(\"{}\", crate::plan::PROTOCOL); }",
+        "macro_rules! m { () => { crate::plan::f() } }",
+        "#[derive(Debug)] struct S(Vec<crate::plan::Step>);",
+    ] {
+        assert_eq!(plant("addr", code), addr_imports_plan, "{code}");
+    }
+    assert_eq!(plant("addr", "use crate::*;"), "src/addr.rs imports all of crate");
     assert_eq!(
         plant("addr", "use crate::{\n    words::word,\n    plan::{Step, Plan},\n};"),
-        "src/addr.rs imports crate::words\nsrc/addr.rs imports crate::plan"
+        "src/addr.rs imports crate::plan\nsrc/addr.rs imports crate::words"
     );
     assert_eq!(
-        plant("plan/link", "use std::{fmt, net::{IpAddr, TcpStream}, fs};"),
-        "src/plan/link.rs is pure and names std::fs\nsrc/plan/link.rs is pure and names std::net::Tcp"
+        plant("kernel/link", &in_function("let x = crate::network::f();")),
+        "src/kernel/link.rs imports crate::network"
+    );
+    let plan_names_fs = "src/plan/link.rs is pure and names std::fs";
+    for code in [
+        &in_function("std::fs::read(p);"),
+        "use std::{fs as files, fmt as fs};",
+        "use std as s; fn f() { s::fs::read(p); }",
+        "use std::{fmt, /* not */ fs};",
+        "use ::std::fs::read;",
+        "fn f() { assert!(std::fs::exists(p)); }",
+    ] {
+        assert_eq!(plant("plan/link", code), plan_names_fs, "{code}");
+    }
+    assert_eq!(
+        plant("plan/link", "use std::{fmt, net::{IpAddr, TcpStream as Stream}};"),
+        "src/plan/link.rs is pure and names std::net::TcpStream"
+    );
+    for code in [
+        "use std::time; fn f() { time::Instant::now(); }",
+        "use std::time::Instant as I; fn f() { I::now(); }",
+    ] {
+        assert_eq!(plant("plan/link", code), "src/plan/link.rs is pure and names Instant::now", "{code}");
+    }
+    for code in
+        [&in_function("setns(fd, x);"), "use nix::sched::setns as enter;", &in_function("fd.setns();")]
+    {
+        assert_eq!(
+            plant("docker", code),
+            "src/docker.rs names setns, which is that of src/kernel/netns.rs and src/process/node/enter.rs alone",
+            "{code}"
+        );
+    }
+    assert_eq!(
+        plant("daemon", "use std::env as variables;"),
+        "src/daemon.rs names std::env, which only lib and tools read"
+    );
+    assert_eq!(
+        plant("kernel", "use std::process::Command as C; fn f() { C::new(x); }"),
+        "src/kernel.rs starts a program, which is src/process.rs's alone"
     );
     assert_eq!(plant("frob", "fn f() {}"), "src/frob.rs is in no layer");
-    assert_eq!(plant("plan", "// use crate::kernel::Kernel;\nuse crate::network::Link;"), "");
+    // Comments, texts and names of one's own are no imports; tests may do what they like.
+    for code in [
+        "// use crate::kernel::Kernel;\nuse crate::network::Link;",
+        "/* crate::kernel */ const X: &str = \"crate::kernel and std::fs\";",
+        "fn f() { let kernel = 1; format!(\"crate::kernel {}\", kernel); }",
+        "#[cfg(test)] mod tests { use crate::kernel::Kernel; fn f() { std::fs::read(p); } }",
+        "#[cfg(test)] use crate::kernel::Kernel;",
+        "mod fs {} use self::fs::x;",
+    ] {
+        assert_eq!(plant("plan", code), "", "{code}");
+    }
 }
 
 /// Every source file by its path from the project's folder.
@@ -168,36 +227,187 @@ fn sources() -> BTreeMap<String, String> {
     files
 }
 
-/// The single paths of an import's text up to its `;`, where it has groups.
-fn single(import: &str) -> Vec<String> {
-    let Some((import, _)) = import.split_once(';') else { return Vec::new() };
-    if !import.contains('{') {
-        return Vec::new();
+/// Every path that a file names, with its imports' names in full.
+struct Names {
+    /// The module that is read, from the crate: the last is the innermost.
+    module: Vec<String>,
+    /// What imports call things, by module and name.
+    imported: BTreeMap<(Vec<String>, String), Vec<String>>,
+    found: BTreeSet<Vec<String>>,
+}
+
+impl Names {
+    fn of(path: &str, file: &syn::File) -> Self {
+        let module = path.trim_start_matches("src/").trim_end_matches(".rs").split('/').map(str::to_owned);
+        let module: Vec<String> = module.filter(|it| it != "lib").collect();
+        let mut names = Self { module, imported: BTreeMap::new(), found: BTreeSet::new() };
+        names.imports(&file.items);
+        names.visit_file(file);
+        names
     }
-    let import: String = import.split_whitespace().collect();
-    let mut paths = Vec::new();
-    let (mut prefixes, mut path) = (vec![String::new()], String::new());
-    for it in import.chars() {
-        match it {
-            '{' => prefixes.push(std::mem::take(&mut path)),
-            ',' | '}' => {
-                if !path.is_empty() {
-                    paths.push(prefixes.concat() + &std::mem::take(&mut path));
+
+    /// The imports of a module and of those in it.
+    fn imports(&mut self, items: &[Item]) {
+        for item in items.iter().filter(|it| !is_test(attributes(it))) {
+            match item {
+                Item::Use(it) => {
+                    for (path, name) in leaves(&it.tree, Vec::new()) {
+                        self.imported.insert((self.module.clone(), name), path);
+                    }
                 }
-                if it == '}' {
-                    prefixes.pop();
+                Item::Mod(ItemMod { ident, content: Some((_, items)), .. }) => {
+                    self.module.push(ident.to_string());
+                    self.imports(items);
+                    self.module.pop();
                 }
+                _ => {}
             }
-            it => path.push(it),
         }
     }
-    paths
+
+    /// A path from the crate or from another one. `depth` ends what leads in a circle.
+    fn full(&self, path: &[String], depth: usize) -> Vec<String> {
+        let mut module = self.module.clone();
+        let mut rest = path;
+        let mut is_relative = false;
+        while let [first, more @ ..] = rest {
+            match first.as_str() {
+                "self" => {}
+                "super" => drop(module.pop()),
+                "crate" => module.clear(),
+                _ => break,
+            }
+            (rest, is_relative) = (more, true);
+        }
+        let [first, more @ ..] = rest else { return self.in_crate(&module, &[]) };
+        match self.imported.get(&(module.clone(), first.clone())) {
+            Some(it) if depth > 0 && it.as_slice() != path => {
+                let there = Self { module, imported: self.imported.clone(), found: BTreeSet::new() };
+                there.full(&[it.as_slice(), more].concat(), depth - 1)
+            }
+            _ if is_relative => self.in_crate(&module, rest),
+            _ => path.to_vec(),
+        }
+    }
+
+    fn in_crate(&self, module: &[String], rest: &[String]) -> Vec<String> {
+        [&["crate".to_owned()], module, rest].concat()
+    }
+
+    fn add(&mut self, path: &[String]) {
+        self.found.insert(self.full(path, 8));
+    }
+
+    /// Paths in what is no syntax that is known, such as a macro's body.
+    fn add_text(&mut self, text: &str) {
+        let text = text.replace(" :: ", "::");
+        for word in text.split(|it: char| !it.is_alphanumeric() && !matches!(it, '_' | ':')) {
+            let path: Vec<String> = word
+                .split("::")
+                .filter(|it| !it.is_empty())
+                .map(|it| it.trim_matches(':').to_owned())
+                .collect();
+            if !path.is_empty() {
+                self.add(&path);
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, it: &'ast ItemMod) {
+        self.module.push(it.ident.to_string());
+        visit::visit_item_mod(self, it);
+        self.module.pop();
+    }
+
+    fn visit_item_use(&mut self, it: &'ast ItemUse) {
+        for (path, _) in leaves(&it.tree, Vec::new()) {
+            self.add(&path);
+        }
+    }
+
+    fn visit_path(&mut self, it: &'ast syn::Path) {
+        let path: Vec<String> = it.segments.iter().map(|it| it.ident.to_string()).collect();
+        self.add(&path);
+        visit::visit_path(self, it);
+    }
+
+    fn visit_expr_method_call(&mut self, it: &'ast ExprMethodCall) {
+        self.add(&[it.method.to_string()]);
+        visit::visit_expr_method_call(self, it);
+    }
+
+    fn visit_macro(&mut self, it: &'ast Macro) {
+        match it.parse_body_with(Punctuated::<Expr, Token![,]>::parse_terminated) {
+            Ok(list) => list.iter().for_each(|it| self.visit_copy(it)),
+            Err(_) => self.add_text(&it.tokens.to_string()),
+        }
+        visit::visit_macro(self, it);
+    }
+}
+
+impl Names {
+    /// Visits what does not live as long as the file.
+    fn visit_copy(&mut self, it: &Expr) {
+        let mut inner =
+            Self { module: self.module.clone(), imported: self.imported.clone(), found: BTreeSet::new() };
+        inner.visit_expr(it);
+        self.found.append(&mut inner.found);
+    }
+}
+
+/// Every path of an import, and what it is called there.
+fn leaves(tree: &UseTree, before: Vec<String>) -> Vec<(Vec<String>, String)> {
+    let with = |name: String| [before.clone(), vec![name]].concat();
+    // `a::{self}` is `a`.
+    let whole = |name: &str| {
+        if name == "self" && !before.is_empty() { before.clone() } else { with(name.to_owned()) }
+    };
+    match tree {
+        UseTree::Path(it) => leaves(&it.tree, with(it.ident.to_string())),
+        UseTree::Name(it) => {
+            let path = whole(&it.ident.to_string());
+            let name = path.last().cloned().unwrap_or_default();
+            vec![(path, name)]
+        }
+        UseTree::Rename(it) => vec![(whole(&it.ident.to_string()), it.rename.to_string())],
+        UseTree::Glob(_) => vec![(with("*".to_owned()), "*".to_owned())],
+        UseTree::Group(it) => it.items.iter().flat_map(|it| leaves(it, before.clone())).collect(),
+    }
+}
+
+fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(it) => &it.attrs,
+        Item::Enum(it) => &it.attrs,
+        Item::Fn(it) => &it.attrs,
+        Item::Impl(it) => &it.attrs,
+        Item::Mod(it) => &it.attrs,
+        Item::Static(it) => &it.attrs,
+        Item::Struct(it) => &it.attrs,
+        Item::Use(it) => &it.attrs,
+        _ => &[],
+    }
+}
+
+fn is_test(attributes: &[Attribute]) -> bool {
+    let is_test = |it: &Attribute| {
+        it.path().is_ident("cfg") && it.parse_args::<syn::Ident>().is_ok_and(|it| it == "test")
+    };
+    attributes.iter().any(is_test)
 }
 
 fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files {
-        if path.ends_with("/tests.rs") {
+        if path.ends_with("/tests.rs") || path.contains("/tests/") {
             continue;
         }
         let module = path.trim_start_matches("src/").trim_end_matches(".rs").split('/').next().unwrap();
@@ -205,39 +415,42 @@ fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
             found.push(format!("{path} is in no layer"));
             continue;
         };
-        // Tests of a module may do what they like.
-        let mut code: String = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap()
-            .lines()
-            .filter(|it| !it.trim_start().starts_with("//"))
-            .map(|it| format!("{it}\n"))
-            .collect();
-        let imports: Vec<String> = code.split("use ").skip(1).flat_map(single).collect();
-        code += &imports.join("\n");
-        let mut named = Vec::new();
-        for part in code.split("crate::").skip(1) {
-            let name: String = part.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
-            let is_module = LAYERS.iter().any(|(it, _)| *it == name);
-            if is_module && name != module && !may_import.contains(&name.as_str()) && !named.contains(&name) {
-                named.push(name.clone());
-                found.push(format!("{path} imports crate::{name}"));
+        let file = syn::parse_file(text).unwrap_or_else(|it| panic!("{path}: {it}"));
+        let names = Names::of(path, &file).found;
+        let mut told = BTreeSet::new();
+        let mut say = |what: String| {
+            if told.insert(what.clone()) {
+                found.push(format!("{path} {what}"));
+            }
+        };
+        for name in &names {
+            match name.as_slice() {
+                [root, all, ..] if root == "crate" && all == "*" => say("imports all of crate".to_owned()),
+                [root, name, ..] if root == "crate" => {
+                    let is_module = LAYERS.iter().any(|(it, _)| it == name);
+                    if is_module && name != module && !may_import.contains(&name.as_str()) {
+                        say(format!("imports crate::{name}"));
+                    }
+                }
+                _ => {}
             }
         }
+        let texts: Vec<String> = names.iter().map(|it| it.join("::")).collect();
+        let begins = |with: &str| texts.iter().any(|it| *it == with || it.starts_with(&format!("{with}::")));
+        let ends = |with: &str| texts.iter().any(|it| *it == with || it.ends_with(&format!("::{with}")));
         if PURE.contains(&module) {
-            for it in WORLD.iter().filter(|it| code.contains(**it)) {
-                found.push(format!("{path} is pure and names {it}"));
-            }
+            WORLD.iter().filter(|it| begins(it)).for_each(|it| say(format!("is pure and names {it}")));
+            CLOCK.iter().filter(|it| ends(it)).for_each(|it| say(format!("is pure and names {it}")));
         }
-        if !["lib", "tools"].contains(&module) && !PURE.contains(&module) && code.contains("std::env") {
-            found.push(format!("{path} names std::env, which only lib and tools read"));
+        if !["lib", "tools"].contains(&module) && !PURE.contains(&module) && begins("std::env") {
+            say("names std::env, which only lib and tools read".to_owned());
         }
-        if !ENTERS.contains(&path.as_str()) && code.contains("setns(") {
-            found.push(format!("{path} names setns(, which is that of {} alone", ENTERS.join(" and ")));
+        if !ENTERS.contains(&path.as_str()) && ends("setns") {
+            say(format!("names setns, which is that of {} alone", ENTERS.join(" and ")));
         }
-        if ["Command::new", "execv"].iter().any(|it| code.contains(it)) && module != "process" {
-            found.push(format!("{path} starts a program, which is src/process.rs's alone"));
+        let starts = |it: &String| it.rsplit("::").next().is_some_and(|it| it.starts_with("execv"));
+        if (ends("Command::new") || texts.iter().any(starts)) && module != "process" {
+            say("starts a program, which is src/process.rs's alone".to_owned());
         }
     }
     found

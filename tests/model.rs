@@ -198,7 +198,9 @@ impl Model {
                 // Two of the four that `tx` stands for, one of them beyond this driver.
                 let features = [("tx-checksum-ip-generic", false), ("tx-checksum-sctp", true)];
                 it.features = features
-                    .map(|(name, fixed)| (name.to_owned(), FeatureState { on: !fixed, fixed }))
+                    .map(|(name, fixed)| {
+                        (name.to_owned(), FeatureState { on: !fixed, asked_for: !fixed, fixed })
+                    })
                     .into();
                 let it = self.interface(peer_ns, peer)?;
                 (it.link, it.mtu) = (Some(inner), mtu.unwrap_or(1500));
@@ -263,11 +265,11 @@ impl Model {
                 space.routes.push(new);
             }
             Step::DelRoute { ns, route } => self.space(ns)?.routes.retain(|it| it.route != *route),
-            Step::SetFeatures { ns, name, features } => {
+            Step::SetFeatures { ns, name, features } | Step::ResetFeatures { ns, name, features } => {
                 for (feature, state) in &mut self.interface(ns, name)?.features {
                     let wanted = features.iter().rev().find(|(it, _)| it.covers(feature));
                     if let Some((_, on)) = wanted.filter(|_| !state.fixed) {
-                        state.on = *on;
+                        (state.on, state.asked_for) = (*on, *on);
                     }
                 }
             }
@@ -346,6 +348,7 @@ fn changed(step: &Step) -> Option<&IfName> {
         Step::SetBridge { name, .. }
         | Step::SetInterface { name, .. }
         | Step::SetFeatures { name, .. }
+        | Step::ResetFeatures { name, .. }
         | Step::SetEthtool { name, .. }
         | Step::AddNetem { name, .. }
         | Step::SetNetem { name, .. }

@@ -592,7 +592,7 @@ fn replicas_are_drawn_one_by_one() {
     // What cannot be is an error, as for the engine.
     let files = [("n.yaml", "links: [{service: a, bridge: x, ip: 10.0.0.254/24}]\n")];
     let stderr = expect![[r#"
-        error: n.yaml:1:9: project-a-3:eth0: replica 3 cannot have it: 10.0.0.254/24 + 2 leaves the network 10.0.0.0/24
+        error: n.yaml:1:37: project-a-3:eth0: replica 3 cannot have it: 10.0.0.254/24 + 2 leaves the network 10.0.0.0/24
     "#]];
     check(&files, None, &["--network-file", "n.yaml", "--replicas", "a=3"], 1, &stderr);
 }

@@ -1,13 +1,19 @@
 //! Properties of the plan, on random networks and random worlds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use conlink::addr::IfName;
-use conlink::config::{Input, Sources, load};
+use conlink::config::{Forward, Input, Sources, load};
 use conlink::container::{Container, ContainerId};
-use conlink::network::{BridgeMode, Defaults, Place, resolve};
-use conlink::plan::{BridgeSpec, Desired, Kind, Mark, Scope, Step, making, plan};
+use conlink::nat::Protocol;
+use conlink::network::{Attach, BridgeMode, Defaults, Link, LinkKind, Place, resolve};
+use conlink::plan::{
+    BridgeSpec, Desired, ForwardSpec, Forwards, Kind, Mark, Ns, ObservedRoute, Patch, Plan, Scope, Step,
+    making, plan,
+};
+use conlink::route::Route;
 use proptest::prelude::*;
 
 use crate::model::{BRIDGES, Model};
@@ -137,7 +143,7 @@ fn build(world: &[Before]) -> Model {
                 project: project.into(),
                 container: container.into(),
                 name: name.to_string(),
-                note: None,
+                note: Default::default(),
             };
             Some(mark.to_string())
         };
@@ -205,4 +211,115 @@ proptest! {
         let left: usize = model.spaces.values().map(|it| it.interfaces.len()).sum();
         prop_assert_eq!(left, before.len());
     }
+}
+
+/// Applies a plan without the passes over all routes and rules that the model makes for each of them.
+fn apply_all(model: &mut Model, plan: &Plan) {
+    for step in plan.groups.iter().flat_map(|it| &it.steps) {
+        let number = match step.ns() {
+            Ns::Bridges => BRIDGES,
+            Ns::Host => crate::model::HOST,
+            Ns::Container(id) => model.attached[id],
+        };
+        let space = model.spaces.get_mut(&number).unwrap();
+        match step {
+            Step::SetRoute { route, .. } => {
+                space.routes.push(ObservedRoute { route: route.clone(), ours: true });
+            }
+            Step::SetNat { del, add, .. } if del.is_empty() => space.nat.extend(add.iter().cloned()),
+            step => model.apply(step).unwrap(),
+        }
+    }
+}
+
+/// Each part of the plan looks at each link a few times. If one looked at every link for each, this would take minutes.
+#[test]
+fn the_work_of_a_plan_grows_with_its_links_and_not_with_their_square() {
+    const COUNT: u16 = 10_000;
+    let one = LinkCase { host: 0, dev: 0, bridge: 0, dummy: false, ip: 1, mtu: 1500 };
+    let mut desired = desired(&[one]);
+    let (id, sample) = desired.links.pop().unwrap();
+    let name = |prefix: &str, number: u16| format!("{prefix}{number}").parse::<IfName>().unwrap();
+    let lan = name("br", 0);
+    let addr = |number: u16| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(number)));
+    let mut forwards = Forwards { specs: Vec::new(), whole: true };
+    let mut model = Model::new();
+    model.attached.insert(id.clone(), 2);
+    model.spaces.entry(2).or_default();
+    for number in 0..COUNT {
+        // Half of the links in one container, in pairs that are joined by patches.
+        let (dev, outer) = (name("eth", number), name("a", number));
+        let route = format!("{}/32 via 10.0.0.254 dev {dev}", addr(number));
+        let patch = format!("patch{}", number / 2);
+        let mut link =
+            Link { addrs: Vec::new(), routes: vec![Route::parse(&route).unwrap()], ..sample.clone() };
+        link.id.dev = dev;
+        link.kind = LinkKind::Veth {
+            place: Place::Engine,
+            outer: outer.clone(),
+            attach: Attach::Patch(patch.clone()),
+        };
+        link.required = number % 2 == 0;
+        match desired.patches.last_mut().filter(|it| it.name == patch) {
+            Some(it) => it.ends.push(outer),
+            None => desired.patches.push(Patch { name: patch, ends: vec![outer] }),
+        }
+        desired.links.push((id.clone(), link));
+        // The other half each in a container of its own, with a forwarded port.
+        let container = ContainerId::new(format!("f{number}"));
+        let mut link = sample.clone();
+        link.id.container = format!("f{number}");
+        link.kind = LinkKind::Veth {
+            place: Place::Engine,
+            outer: name("f", number),
+            attach: Attach::Bridge(lan.clone()),
+        };
+        let forward = Forward { outer: number + 1, inner: 80, protocol: Protocol::Tcp };
+        let link_id = link.id.clone();
+        forwards.specs.push(ForwardSpec { link: link_id, bridge: lan.clone(), forward, to: addr(number) });
+        let space = 3 + u64::from(number);
+        model.attached.insert(container.clone(), space);
+        model.spaces.entry(space).or_default();
+        desired.links.push((container.clone(), link));
+        desired.inside.insert(container);
+    }
+    desired.forwards = Some(forwards);
+    let observe = |model: &Model, desired: &Desired| model.observe(&desired.looks());
+    let first = plan(&desired, &observe(&model, &desired));
+    let rules = |it: &&Step| matches!(it, Step::SetNat { .. });
+    let steps = || first.groups.iter().flat_map(|it| &it.steps);
+    assert_eq!(steps().filter(rules).count(), usize::from(COUNT));
+    assert_eq!(steps().filter(|it| matches!(it, Step::AddRedirect { .. })).count(), usize::from(COUNT));
+    apply_all(&mut model, &first);
+    let second = plan(&desired, &observe(&model, &desired));
+    assert!(second.is_empty(), "{} steps, {} problems", second.steps(), second.problems.len());
+    // Without the files all of it goes.
+    let keep = desired.links.iter().filter_map(|(_, it)| match &it.kind {
+        LinkKind::Veth { place, outer, .. } => Some((*place, outer.clone())),
+        _ => None,
+    });
+    let mut nothing = Desired {
+        links: Vec::new(),
+        patches: Vec::new(),
+        bridges: BTreeMap::new(),
+        forwards: Some(Forwards { specs: Vec::new(), whole: true }),
+        scope: Scope::Project {
+            places: BTreeSet::from([Place::Engine]),
+            keep: keep.collect(),
+            inner: desired.links.iter().map(|(_, it)| it.id.clone()).collect(),
+        },
+        ..desired
+    };
+    let kept = plan(&nothing, &observe(&model, &nothing));
+    let deletions = |plan: &Plan| {
+        let steps = plan.groups.iter().flat_map(|it| &it.steps);
+        steps.filter(|it| matches!(it, Step::DelInterface { ns: Ns::Bridges, .. })).count()
+    };
+    assert_eq!(deletions(&kept), 1);
+    nothing.scope = Scope::Project {
+        places: BTreeSet::from([Place::Engine]),
+        keep: BTreeSet::new(),
+        inner: BTreeSet::new(),
+    };
+    assert_eq!(deletions(&plan(&nothing, &observe(&model, &nothing))), 2 * usize::from(COUNT) + 1);
 }

@@ -318,14 +318,11 @@ impl Daemon {
         let _paused = self.worker.pause();
         let mut any = false;
         for it in commands {
-            let argv = it.argv();
-            let shown = match it {
-                Command::Shell(text) => text.clone(),
-                Command::Exec(argv) => argv.join(" "),
-            };
-            match keeper.lab.run(&id, argv, shown.clone()) {
+            match keeper.lab.run(&id, it.argv.clone(), it.origin.clone()) {
                 Ok(()) => any = true,
-                Err(error) => log::warn!("{name}: command `{shown}` could not be run: {error}"),
+                Err(error) => {
+                    log::warn!("{name}: command could not be run: {error} ({})", it.origin);
+                }
             }
         }
         (!any).then_some(Event::CommandsDone { id })

@@ -118,6 +118,11 @@ impl Feature {
         self.0
     }
 
+    /// Whether all that the other one stands for is among what this one does.
+    pub fn includes(self, other: Self) -> bool {
+        self == other || self.covers(other.0)
+    }
+
     /// Whether it stands for the kernel's feature of that name.
     pub fn covers(self, kernel: &str) -> bool {
         match LEGACY.iter().find(|(short, _, _)| *short == self.0) {

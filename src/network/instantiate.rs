@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::addr::{IfName, Mac};
-use crate::config::{Base, LinkConfig, LinkType, Node, Value, Vars};
+use crate::addr::{BadIfName, Cidr, IfName, Mac};
+use crate::config::{Base, Forward, LinkConfig, LinkType, Node, Span, Value, Vars};
 use crate::container::Container;
 use crate::device::{IpvlanMode, MacvlanMode};
 use crate::ethtool::{Ethtool, Feature};
 use crate::network::resolve::check_link;
 use crate::network::{
-    Attach, BridgeMode, Command, Link, LinkId, LinkKind, LinkRule, Network, Place, Target, forward_gateway,
+    Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Target,
+    forward_gateway,
 };
 use crate::route::Route;
 
@@ -34,6 +35,18 @@ pub struct BadInstance {
     pub id: LinkId,
     pub message: String,
     pub origin: String,
+}
+
+/// Why a link cannot be had, and the item that it is about where one is.
+pub(super) struct Bad {
+    pub(super) message: String,
+    pub(super) span: Option<Span>,
+}
+
+impl From<String> for Bad {
+    fn from(message: String) -> Self {
+        Self { message, span: None }
+    }
 }
 
 /// What a replica's names are made of.
@@ -86,10 +99,10 @@ impl Network {
         for rule in self.links.iter().filter(|it| it.target.is(container)) {
             match self.replica(rule, &names) {
                 Ok(it) => instance.links.push(it),
-                Err(message) => instance.problems.push(BadInstance {
+                Err(Bad { message, span }) => instance.problems.push(BadInstance {
                     id: LinkId { container: container.name.clone(), dev: rule.sample.id.dev.clone() },
                     message,
-                    origin: rule.origin.clone(),
+                    origin: span.map_or_else(|| rule.origin.clone(), |it| self.sources.place(it)),
                 }),
             }
         }
@@ -113,8 +126,8 @@ impl Network {
     }
 
     /// The link of an entry for one replica. An entry with placeholders is another one for each, and checked as the files'
-    /// are. The error says why it cannot be.
-    fn replica(&self, rule: &LinkRule, names: &Names) -> Result<Link, String> {
+    /// are.
+    fn replica(&self, rule: &LinkRule, names: &Names) -> Result<Link, Bad> {
         if !rule.config.templated {
             return self.link(&rule.config, names, &rule.target);
         }
@@ -122,19 +135,22 @@ impl Network {
         if found.is_empty() {
             found = check_link(self, &config);
         }
-        let replica = |message: &str| format!("for replica {}: {message}", names.index);
+        let replica =
+            |message: &str, span| Bad { message: format!("for replica {}: {message}", names.index), span };
         if let Some(it) = found.first() {
-            return Err(replica(&it.message));
+            return Err(replica(&it.message, it.span));
         }
         let link = self.link(&config, names, &rule.target)?;
         // Only here is it known what those without a placeholder have counted up to.
         let mut addrs = BTreeSet::new();
-        if let Some(it) = link.addrs.iter().find(|it| !addrs.insert(**it)) {
-            return Err(replica(&format!("address {it} is there twice")));
+        if let Some((it, ip)) = link.addrs.iter().zip(&config.ip).find(|(it, _)| !addrs.insert(**it)) {
+            return Err(replica(&format!("address {it} is there twice"), Some(ip.span)));
         }
         let mut ports = BTreeSet::new();
-        if let Some(it) = link.forwards.iter().find(|it| !ports.insert((it.outer, it.protocol))) {
-            return Err(replica(&format!("port {}/{} is forwarded twice", it.outer, it.protocol)));
+        let mut forwards = link.forwards.iter().zip(&config.forward);
+        if let Some((it, forward)) = forwards.find(|(it, _)| !ports.insert((it.outer, it.protocol))) {
+            let message = format!("port {}/{} is forwarded twice", it.outer, it.protocol);
+            return Err(replica(&message, Some(forward.span)));
         }
         Ok(link)
     }
@@ -160,25 +176,28 @@ impl Network {
     /// The link that a checked entry is for one replica. The error says why it cannot be.
     ///
     /// Addresses and ports count up with the replica, but for those that say by a placeholder how they differ.
-    pub(super) fn link(&self, config: &LinkConfig, names: &Names, target: &Target) -> Result<Link, String> {
-        let replica = |it: &dyn std::fmt::Display| format!("replica {} cannot have it: {it}", names.index);
+    pub(super) fn link(&self, config: &LinkConfig, names: &Names, target: &Target) -> Result<Link, Bad> {
+        let replica = |it: &dyn std::fmt::Display, span| Bad {
+            message: format!("replica {} cannot have it: {it}", names.index),
+            span: Some(span),
+        };
         let offset = names.index - 1;
         let dev = match &config.dev {
             Some(it) => it.value.clone(),
-            None => "eth0".parse().map_err(|it| format!("{it}"))?,
+            None => "eth0".parse().map_err(|it: BadIfName| it.to_string())?,
         };
         let kind = config.kind.as_ref().map_or(LinkType::Veth, |it| it.value);
         let has_mac = !matches!(kind, LinkType::Ipvlan | LinkType::Ipvtap);
         let mac = match &config.mac {
             Some(it) if has_placeholder(config, "mac", 0) => it.value,
-            Some(it) => it.value.offset(offset).map_err(|it| replica(&it))?,
+            Some(it) => it.value.offset(offset).map_err(|err| replica(&err, it.span))?,
             None => stable_mac(&self.defaults.project, names, target, &dev),
         };
         let is_virtual = matches!(kind, LinkType::Veth | LinkType::Dummy);
         let mtu = config.mtu.as_ref().map(|it| it.value).or(is_virtual.then_some(self.defaults.mtu));
         let addrs = config.ip.iter().enumerate().map(|(at, it)| match has_placeholder(config, "ip", at) {
             true => Ok(it.value),
-            false => it.value.offset(offset).map_err(|it| replica(&it)),
+            false => it.value.offset(offset).map_err(|err| replica(&err, it.span)),
         });
         let mut ethtool: Vec<Ethtool> = config.ethtool.iter().map(|it| it.value.clone()).collect();
         if kind == LinkType::Veth && !self.defaults.keep_veth_offload {
@@ -189,11 +208,12 @@ impl Network {
                 return Ok(it.value);
             }
             let outer = u64::from(it.value.outer) + u64::from(offset);
-            let outer = u16::try_from(outer).map_err(|_| replica(&format!("port {outer} is above 65535")))?;
-            Ok(crate::config::Forward { outer, ..it.value })
+            let outer = u16::try_from(outer)
+                .map_err(|_| replica(&format!("port {outer} is above 65535"), it.span))?;
+            Ok(Forward { outer, ..it.value })
         });
-        let forwards = forwards.collect::<Result<Vec<_>, String>>()?;
-        let addrs = addrs.collect::<Result<Vec<_>, String>>()?;
+        let forwards = forwards.collect::<Result<Vec<_>, Bad>>()?;
+        let addrs = addrs.collect::<Result<Vec<_>, Bad>>()?;
         let kind = self.kind(config, kind, names, target, &dev)?;
         let mut routes: Vec<Route> =
             config.route.iter().map(|it| it.value.clone().with_default_dev(&dev)).collect();
@@ -206,7 +226,9 @@ impl Network {
                 }
             }
         }
+        let items = self.items(config, &addrs, &forwards, &dev);
         Ok(Link {
+            items,
             kind,
             carrier: true,
             mac: has_mac.then_some(mac),
@@ -223,6 +245,34 @@ impl Network {
             origin: self.sources.place(config.node.span),
             id: LinkId { container: names.container.clone(), dev },
         })
+    }
+
+    /// The places of what an entry gives. Addresses and ports are those of the replica.
+    fn items(
+        &self,
+        config: &LinkConfig,
+        addrs: &[Cidr],
+        forwards: &[Forward],
+        dev: &IfName,
+    ) -> Vec<(Item, String)> {
+        let addrs = addrs.iter().zip(&config.ip).map(|(addr, it)| (Item::Addr(*addr), it.span));
+        let forwards =
+            forwards.iter().zip(&config.forward).map(|(forward, it)| (Item::Forward(*forward), it.span));
+        let routes = config.route.iter();
+        let routes = routes.map(|it| (Item::Route(it.value.clone().with_default_dev(dev)), it.span));
+        let ethtool = config.ethtool.iter().map(|it| (Item::Ethtool(it.value.clone()), it.span));
+        let single = [
+            (Item::Bridge, config.bridge.as_ref().map(|it| it.span)),
+            (Item::OuterDev, config.outer_dev.as_ref().map(|it| it.span)),
+            (Item::Mac, config.mac.as_ref().map(|it| it.span)),
+            (Item::Mtu, config.mtu.as_ref().map(|it| it.span)),
+            (Item::Nat, config.nat.as_ref().map(|it| it.span)),
+            (Item::Netem, config.netem.as_ref().map(|it| it.span)),
+            (Item::NetemIn, config.netem_in.as_ref().map(|it| it.span)),
+        ];
+        let single = single.into_iter().filter_map(|(item, span)| Some((item, span?)));
+        let all = addrs.chain(forwards).chain(routes).chain(ethtool).chain(single);
+        all.map(|(item, span)| (item, self.sources.place(span))).collect()
     }
 
     fn kind(
@@ -290,7 +340,8 @@ pub(super) fn differs_by_replica(config: &LinkConfig, key: &str) -> bool {
         Some(Value::Text(it)) => it.as_str(),
         _ => return false,
     };
-    ["index", "container"].iter().any(|name| text.contains(&format!("{{{{{name}}}}}")))
+    let names = text.split("{{").skip(1).filter_map(|it| it.split_once("}}"));
+    names.into_iter().any(|(name, _)| matches!(name.trim(), "index" | "container"))
 }
 
 impl Command {
@@ -300,10 +351,7 @@ impl Command {
             vars.iter()
                 .fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
         };
-        match self {
-            Self::Shell(text) => Self::Shell(fill(text)),
-            Self::Exec(argv) => Self::Exec(argv.iter().map(fill).collect()),
-        }
+        Self { argv: self.argv.iter().map(fill).collect(), origin: self.origin.clone() }
     }
 }
 

@@ -174,6 +174,7 @@ mod tests {
             required: false,
             repair: false,
             origin: "f:1:1".to_owned(),
+            items: Vec::new(),
         }
     }
 

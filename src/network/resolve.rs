@@ -9,7 +9,7 @@ use crate::config::{
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
 use crate::device::BridgeOptions;
-use crate::network::instantiate::{Names, differs_by_replica, has_placeholder};
+use crate::network::instantiate::{Bad, Names, differs_by_replica, has_placeholder};
 use crate::network::{
     Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
 };
@@ -91,7 +91,10 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
         network.links.extend(resolve_link(&network, link, &mut diagnostics));
     }
     check_together(&network, &mut diagnostics);
-    network.commands = commands.into_iter().filter_map(|it| resolve_command(it, &mut diagnostics)).collect();
+    let commands = commands.into_iter();
+    let commands: Vec<CommandRule> =
+        commands.filter_map(|it| resolve_command(&network.sources, it, &mut diagnostics)).collect();
+    network.commands = commands;
     tidy(&mut diagnostics);
     (network, diagnostics)
 }
@@ -126,7 +129,7 @@ fn check_services(
                 format!("every replica of `{}` would have the outer interface `{}`", name.value, outer.value);
             diagnostics.push(
                 Diagnostic::new(outer.span, message)
-                    .note(several, "the service has more than one")
+                    .note(several, "the service has several replicas")
                     .help("write `{{index}}` into the name, or leave it out"),
             );
         }
@@ -166,16 +169,22 @@ fn target(
     }
 }
 
-fn resolve_command(config: CommandConfig, diagnostics: &mut Vec<Diagnostic>) -> Option<CommandRule> {
+fn resolve_command(
+    sources: &Sources,
+    config: CommandConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<CommandRule> {
     let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
     let target = target.map_err(|it| diagnostics.push(it)).ok();
     if config.node.get("command").is_none() {
         diagnostics.push(missing(config.node.span, "`command` is missing"));
     }
-    let command = match config.command.clone()? {
-        CommandText::Shell(text) => Command::Shell(text),
-        CommandText::Exec(argv) => Command::Exec(argv),
+    let argv = match config.command.clone()? {
+        CommandText::Shell(text) => vec!["sh".to_owned(), "-c".to_owned(), text],
+        CommandText::Exec(argv) => argv,
     };
+    let span = config.node.get("command").map_or(config.node.span, |it| it.span);
+    let command = Command { argv, origin: sources.place(span) };
     Some(CommandRule { target: target?, config, command })
 }
 
@@ -449,7 +458,8 @@ fn resolve_link(
     let unread = unread.iter().any(|(key, is_none)| *is_none && config.node.get(key).is_some());
     let resolved = target.filter(|_| found.is_empty() && !unread).and_then(|target| {
         let sample = network.link(&config, &Names::sample(&target), &target);
-        sample.map_err(|it| found.push(Diagnostic::new(config.node.span, it))).ok().map(|it| (target, it))
+        let bad = |it: Bad| Diagnostic::new(it.span.unwrap_or(config.node.span), it.message);
+        sample.map_err(|it| found.push(bad(it))).ok().map(|it| (target, it))
     });
     diagnostics.append(&mut found);
     let (target, sample) = resolved?;

@@ -1,13 +1,13 @@
 //! The part of the plan that is about bridges, of the kernel and of Open vSwitch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::network::{Attach, LinkKind, Place};
 use crate::plan::{
-    BridgeSpec, Change, Desired, Interface, Kind, Mark, Ns, Observed, OvsBridge, Plan, Problem, Scope, Step,
-    Subject, foreign, making,
+    BridgeSpec, Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, OvsBridge, Plan, Problem, Scope,
+    Step, Subject, foreign, making,
 };
 
 pub(super) fn plan_bridge(
@@ -22,7 +22,7 @@ pub(super) fn plan_bridge(
         return plan_ovs_bridge(plan, desired, observed, name);
     }
     let subject = Subject::Bridge(name.to_string());
-    let mark = desired.mark("", name, None);
+    let mark = desired.mark("", name, Note::default());
     let del = Step::DelInterface { ns: ns.clone(), name: name.clone() };
     let add = Step::AddBridge {
         ns: ns.clone(),
@@ -120,22 +120,32 @@ pub(super) fn plan_shared<'a>(
     observed: &'a Observed,
     bridges: Vec<(&'a Ns, &'a IfName, &'a Interface)>,
 ) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
+    let mut ports: BTreeMap<(&Ns, u32), Vec<&Interface>> = BTreeMap::new();
+    for (ns, space) in observed.spaces.iter().filter(|_| !bridges.is_empty()) {
+        for (master, port) in space.interfaces.values().filter_map(|it| Some((it.master?, it))) {
+            ports.entry((ns, master)).or_default().push(port);
+        }
+    }
     let mut alone = Vec::new();
     for (ns, name, bridge) in bridges {
-        let ports = observed.spaces.get(ns).into_iter().flat_map(|it| &it.interfaces);
         let is_ours = |it: &Interface| match it.alias.as_deref() {
             Some(alias) => Mark::parse(alias).is_some_and(|it| it.project == desired.project),
             None => it.group == making(&desired.project),
         };
-        let mut ports = ports.filter(|(_, it)| it.master == Some(bridge.index) && !is_ours(it));
-        let Some((_, first)) = ports.next() else {
+        let others: Vec<&Interface> = ports
+            .remove(&(ns, bridge.index))
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|it| !is_ours(it))
+            .collect();
+        if others.is_empty() {
             alone.push((ns, name, bridge));
             continue;
-        };
-        let others = std::iter::once(first).chain(ports.map(|(_, it)| it));
-        let mut marks = others.filter_map(|it| Mark::parse(it.alias.as_deref()?));
+        }
+        let mut marks = others.into_iter().filter_map(|it| Mark::parse(it.alias.as_deref()?));
         if let Some(heir) = marks.find(|it| it.project != desired.project) {
-            let mark = Mark { container: String::new(), name: name.to_string(), note: None, ..heir };
+            let mark =
+                Mark { container: String::new(), name: name.to_string(), note: Note::default(), ..heir };
             let change = Change { mark: Some(mark.to_string()), ..Change::default() };
             let step = Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
             plan.push(Subject::Leftover(name.clone()), vec![step]);
@@ -146,7 +156,7 @@ pub(super) fn plan_shared<'a>(
 
 fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name: &IfName) {
     let subject = Subject::Bridge(name.to_string());
-    let mark = desired.mark("", name, None);
+    let mark = desired.mark("", name, Note::default());
     let interface = observed.interface(&Ns::Bridges, name);
     let mut steps = Vec::new();
     match observed.ovs.get(name) {
@@ -158,6 +168,7 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
                 subject,
                 message,
                 help: Some("it is left as it is: remove it, or give the bridge another name".to_owned()),
+                origin: None,
             });
             return;
         }

@@ -1,40 +1,111 @@
 //! The part of the plan that is about device settings.
 
-use crate::addr::IfName;
-use crate::ethtool::{Ethtool, Feature};
-use crate::plan::{Interface, Ns, Step};
+use std::collections::BTreeMap;
 
-/// Appends what gives the interface the settings that are wanted of it. The error says why the device cannot have one.
+use crate::ethtool::{Ethtool, Feature};
+use crate::network::{Item, Link, LinkKind};
+use crate::plan::link::problem;
+use crate::plan::{FeatureState, Interface, Ns, Problem, Step, Subject};
+
+/// A feature that the device cannot have as it is wanted, and why.
+pub(super) struct Unswitchable(Feature, String);
+
+impl Unswitchable {
+    pub(super) fn problem(self, link: &Link, subject: &Subject) -> Problem {
+        let Self(feature, message) = self;
+        let problem = problem(subject, message);
+        let switches = |it: &&Ethtool| match it {
+            Ethtool::Features(all) => all.iter().any(|(it, _)| *it == feature),
+            _ => false,
+        };
+        match link.ethtool.iter().rfind(switches) {
+            Some(it) => problem.about(link, &Item::Ethtool(it.clone())),
+            None => problem,
+        }
+    }
+}
+
+/// Features that the configuration switched before and says nothing of now, as they were.
+fn given_no_more(link: &Link, kept: Option<&Interface>) -> Vec<(Feature, bool)> {
+    let features = features(&link.ethtool);
+    let noted = kept.map(|it| it.note().features).unwrap_or_default();
+    noted.into_iter().filter(|(it, _)| !features.iter().any(|(known, _)| known.includes(*it))).collect()
+}
+
+/// Appends what takes back the features that the configuration gives no more.
+pub(super) fn plan_reset(steps: &mut Vec<Step>, ns: &Ns, link: &Link, kept: Option<&Interface>) {
+    let features = given_no_more(link, kept);
+    if !features.is_empty() {
+        steps.push(Step::ResetFeatures { ns: ns.clone(), name: link.id.dev.clone(), features });
+    }
+}
+
+/// Appends what gives the inner end of the link the settings that are wanted of it. The error says why the device cannot
+/// have one.
+///
+/// An interface that is only to be made gets the features that the file switches once it has been looked at: how they are
+/// before is to be noted ([`switched`]).
 pub(super) fn plan_ethtool(
     steps: &mut Vec<Step>,
     ns: &Ns,
-    name: &IfName,
-    want: &[Ethtool],
+    link: &Link,
     kept: Option<&Interface>,
-) -> Result<(), String> {
-    let mut settings = merged(want);
-    let mut features = Vec::new();
-    settings.retain(|it| match it {
-        Ethtool::Features(them) => {
-            features.extend(them.iter().copied());
-            false
-        }
-        _ => true,
-    });
+) -> Result<(), Unswitchable> {
+    let name = &link.id.dev;
+    let mut features = features(&link.ethtool);
+    let is_reset = !given_no_more(link, kept).is_empty();
     let switch = match kept {
-        // An interface that is only to be made: the kernel tells when it cannot be so.
-        None => !features.is_empty(),
-        Some(kept) => differs(&features, kept)?,
+        // The kernel tells when it cannot be so.
+        None => {
+            features.retain(|it| is_usual(link, it));
+            !features.is_empty()
+        }
+        Some(kept) => differs(&features, kept)? || is_reset && !features.is_empty(),
     };
     if switch {
         steps.push(Step::SetFeatures { ns: ns.clone(), name: name.clone(), features });
     }
-    for setting in settings {
+    for setting in merged(&link.ethtool).into_iter().filter(|it| !matches!(it, Ethtool::Features(_))) {
         if kept.is_none_or(|it| !it.settings.contains(&setting)) {
             steps.push(Step::SetEthtool { ns: ns.clone(), name: name.clone(), setting });
         }
     }
     Ok(())
+}
+
+/// A veth has no transmit checksums whatever the file says, unless it asks for them.
+fn is_usual(link: &Link, feature: &(Feature, bool)) -> bool {
+    matches!(link.kind, LinkKind::Veth { .. }) && *feature == (Feature::TX, false)
+}
+
+/// How the features that the link switches were before: as was noted, or else as they are. Nothing of an interface that
+/// has not been looked at.
+pub(super) fn switched(link: &Link, kept: Option<&Interface>) -> BTreeMap<Feature, bool> {
+    let mut before = BTreeMap::new();
+    let Some(kept) = kept else { return before };
+    let noted = kept.note().features;
+    for (feature, _) in features(&link.ethtool).into_iter().filter(|it| !is_usual(link, it)) {
+        let covered = kept.features.iter().filter(|(name, it)| feature.covers(name) && !it.fixed);
+        let was = |name: &str, it: &FeatureState| {
+            noted.iter().find(|(it, _)| it.covers(name)).map_or(it.asked_for, |(_, on)| *on)
+        };
+        let all: Vec<(&str, bool)> = covered.map(|(name, it)| (name.as_str(), was(name, it))).collect();
+        match all.first() {
+            Some((_, on)) if all.iter().all(|(_, it)| it == on) => drop(before.insert(feature, *on)),
+            // One name for several that differ.
+            _ => before.extend(all.iter().filter_map(|(name, on)| Some((Feature::named(name)?, *on)))),
+        }
+    }
+    before
+}
+
+/// All features that are to be switched.
+fn features(want: &[Ethtool]) -> Vec<(Feature, bool)> {
+    let features = merged(want).into_iter().filter_map(|it| match it {
+        Ethtool::Features(features) => Some(features),
+        _ => None,
+    });
+    features.flatten().collect()
 }
 
 /// All commands of one kind as one, the later having the last word.
@@ -48,7 +119,7 @@ pub(super) fn merged(want: &[Ethtool]) -> Vec<Ethtool> {
     merged
 }
 
-fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, String> {
+fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Unswitchable> {
     // What the device did not tell is set, and the kernel then says what is wrong.
     if kept.features.is_empty() {
         return Ok(!features.is_empty());
@@ -57,7 +128,7 @@ fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Strin
     for (feature, _) in features {
         let mut covered = kept.features.iter().filter(|(name, _)| feature.covers(name)).peekable();
         if covered.peek().is_none() {
-            return Err(format!("this kernel has no feature `{feature}`"));
+            return Err(Unswitchable(*feature, format!("this kernel has no feature `{feature}`")));
         }
         // One name may stand for several features of the kernel; a device need not have all of them.
         let mut fixed = covered.filter(|(name, it)| wanted(name).is_some_and(|on| on != it.on)).peekable();
@@ -66,7 +137,8 @@ fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Strin
             && kept.features.iter().filter(|(name, _)| feature.covers(name)).all(|(_, it)| it.fixed)
         {
             let state = if it.on { "on" } else { "off" };
-            return Err(format!("its driver holds feature `{feature}` ({name}) fixed {state}"));
+            let message = format!("its driver holds feature `{feature}` ({name}) fixed {state}");
+            return Err(Unswitchable(*feature, message));
         }
     }
     Ok(kept.features.iter().any(|(name, it)| !it.fixed && wanted(name).is_some_and(|on| on != it.on)))

@@ -8,7 +8,9 @@ use crate::nat::{NatAction, NatRule};
 use crate::network::{LinkId, forward_gateway};
 use crate::plan::bridge::is_ours;
 use crate::plan::nat::change;
-use crate::plan::{Desired, ForwardSpec, Forwards, Mark, Ns, Observed, Plan, Space, Step, Subject};
+use crate::plan::{
+    Desired, ForwardSpec, Forwards, Mark, Ns, Observed, ObservedAddr, Plan, Space, Step, Subject,
+};
 use crate::route::Route;
 
 /// A link's share of the whole.
@@ -41,13 +43,21 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
             plan.push(Subject::Everything, vec![step]);
         }
     }
+    let refused = plan.refused();
+    let routes: BTreeSet<&Route> = space.routes.iter().map(|it| &it.route).collect();
+    let mut rules: BTreeMap<(&str, bool), Vec<&NatRule>> = BTreeMap::new();
+    for rule in space.nat.iter().filter(|it| may_forward(it)) {
+        rules.entry((&rule.mark, is_v6(rule))).or_default().push(rule);
+    }
+    // A link that is to be wired may have forwarded more before.
+    let links = desired.links.iter().flat_map(|(_, it)| [(&it.id, false), (&it.id, true)]);
+    let all: BTreeSet<(&LinkId, bool)> = shares.keys().copied().chain(links).collect();
+    let nothing = Share::default();
     // What one link adds others need not.
     let mut added: BTreeSet<(IfName, Cidr)> = BTreeSet::new();
-    for ((id, v6), share) in &shares {
-        let subject = Subject::Link((*id).clone());
-        if plan.problems.iter().any(|it| it.subject == subject) {
-            continue;
-        }
+    for (id, v6) in all {
+        let subject = Subject::Link(id.clone());
+        let share = shares.get(&(id, v6)).filter(|_| !refused.contains(&subject)).unwrap_or(&nothing);
         let mut steps = Vec::new();
         for addr in &share.addrs {
             let (dev, cidr) = addr;
@@ -56,12 +66,12 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
                 steps.push(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr });
             }
         }
-        for route in share.routes.iter().filter(|it| !space.routes.iter().any(|have| have.route == **it)) {
+        for route in share.routes.iter().filter(|it| !routes.contains(it)) {
             steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace: true });
         }
         let mark = desired.rule_mark(&id.container, &id.dev);
-        let have = space.nat.iter().filter(|it| it.mark == mark && is_v6(it) == *v6);
-        steps.extend(change(&ns, &share.rules, have));
+        let have = rules.get(&(mark.as_str(), v6)).map(Vec::as_slice).unwrap_or_default();
+        steps.extend(change(&ns, &share.rules, have.iter().copied()));
         plan.push(subject, steps);
     }
 }
@@ -81,31 +91,38 @@ fn stale(
             || observed.ovs.get(name).is_some_and(|it| is_ours(desired, it))
     };
     let mut stale = Vec::new();
+    let addrs: BTreeSet<(&IfName, Cidr)> =
+        shares.values().flat_map(|it| &it.addrs).map(|(dev, cidr)| (dev, *cidr)).collect();
+    let stays: BTreeSet<&IfName> = desired.bridges.keys().map(|(_, it)| it).collect();
     for (name, interface) in space.interfaces.iter().filter(|(name, _)| is_bridge(name)) {
         // With its bridge an address goes by itself.
-        let stays = desired.bridges.keys().any(|(_, it)| it == name);
-        for addr in interface.addrs.iter().filter(|it| it.ours && stays) {
-            let wanted = |it: &Share| it.addrs.iter().any(|(dev, cidr)| dev == name && *cidr == addr.cidr);
-            if !shares.values().any(wanted) {
-                stale.push(Step::DelAddr { ns: ns.clone(), dev: name.clone(), cidr: addr.cidr });
-            }
+        let stays = stays.contains(name);
+        let gone = |it: &&ObservedAddr| it.ours && stays && !addrs.contains(&(name, it.cidr));
+        for addr in interface.addrs.iter().filter(gone) {
+            stale.push(Step::DelAddr { ns: ns.clone(), dev: name.clone(), cidr: addr.cidr });
         }
     }
+    let routes: BTreeSet<&Route> = shares.values().flat_map(|it| &it.routes).collect();
     for it in space.routes.iter().filter(|it| it.ours && it.route.dev.as_ref().is_some_and(is_bridge)) {
-        if !shares.values().any(|share| share.routes.contains(&it.route)) {
+        if !routes.contains(&it.route) {
             stale.push(Step::DelRoute { ns: ns.clone(), route: it.route.clone() });
         }
     }
-    let kept = |rule: &NatRule| {
-        let of = |(id, v6): &&(&LinkId, bool)| {
-            desired.rule_mark(&id.container, &id.dev) == rule.mark && *v6 == is_v6(rule)
-        };
-        shares.keys().any(|it| of(&it))
+    let mark = |(id, v6): &(&LinkId, bool)| (desired.rule_mark(&id.container, &id.dev), *v6);
+    let marks: BTreeSet<(String, bool)> = shares.keys().map(mark).collect();
+    let gone = |it: &&NatRule| {
+        may_forward(it)
+            && !marks.contains(&(it.mark.clone(), is_v6(it)))
+            && Mark::parse(&it.mark).is_some_and(|it| it.project == desired.project)
     };
-    let gone =
-        |it: &&NatRule| !kept(it) && Mark::parse(&it.mark).is_some_and(|it| it.project == desired.project);
     stale.extend(change(&ns, &[], space.nat.iter().filter(gone)));
     stale
+}
+
+/// Is it a rule of a forwarded port, or one of ours that somebody changed? In the same namespace may be those of a
+/// link's `nat`.
+fn may_forward(rule: &NatRule) -> bool {
+    !matches!(rule.action, NatAction::Dnat { .. } | NatAction::Snat { .. })
 }
 
 /// Is it about IPv6? What cannot be told is replaced with what is about IPv4.
@@ -121,6 +138,7 @@ fn is_v6(rule: &NatRule) -> bool {
 /// By link and family, IPv4 first: where one family cannot be forwarded the other is.
 fn shares<'a>(desired: &Desired, forwards: &'a [ForwardSpec]) -> BTreeMap<(&'a LinkId, bool), Share> {
     let mut shares: BTreeMap<(&LinkId, bool), Share> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for ForwardSpec { link, bridge, forward, to } in forwards {
         let share = shares.entry((link, to.is_ipv6())).or_default();
         let mark = desired.rule_mark(&link.container, &link.dev);
@@ -128,7 +146,7 @@ fn shares<'a>(desired: &Desired, forwards: &'a [ForwardSpec]) -> BTreeMap<(&'a L
         let socket = SocketAddr::new(*to, forward.inner);
         let mut add = |action| {
             let rule = NatRule { mark: mark.clone(), action };
-            if !share.rules.contains(&rule) {
+            if seen.insert(rule.clone()) {
                 share.rules.push(rule);
             }
         };

@@ -6,13 +6,13 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
-use crate::network::{Attach, Link, LinkKind, Place};
+use crate::network::{Attach, Item, Link, LinkKind, Place};
 use crate::plan::bridge::joining;
-use crate::plan::ethtool::plan_ethtool;
+use crate::plan::ethtool::{Unswitchable, plan_ethtool, plan_reset, switched};
 use crate::plan::nat::plan_nat;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
-    Change, Desired, Interface, Kind, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
+    Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
     foreign, making,
 };
 
@@ -43,7 +43,14 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
 }
 
 pub(super) fn problem(subject: &Subject, message: String) -> Problem {
-    Problem { subject: subject.clone(), message, help: None }
+    Problem { subject: subject.clone(), message, help: None, origin: None }
+}
+
+impl Problem {
+    /// It is about an item of the link.
+    pub(super) fn about(self, link: &Link, item: &Item) -> Self {
+        Self { origin: Some(link.origin_of(item).to_owned()), ..self }
+    }
 }
 
 fn plan_link(
@@ -56,7 +63,7 @@ fn plan_link(
 ) -> Result<Vec<Step>, Problem> {
     let ns = Ns::Container(container.clone());
     let dev = &link.id.dev;
-    let mark = desired.mark(&link.id.container, dev, link.netem.as_ref().and_then(Netem::hidden));
+    let mark = desired.mark(&link.id.container, dev, Note::default());
     let inner = space.interfaces.get(dev);
     let renamed = inner.filter(|it| desired.was_renamed(dev, it));
     if let Some(it) = inner.filter(|it| !desired.owns(it, &mark) && renamed.is_none()) {
@@ -116,11 +123,18 @@ fn plan_link(
             }
         }
     };
-    plan_inner(&mut steps, &ns, link, kept, space, &mark).map_err(|it| problem(subject, it))?;
+    let parent = parent(&link.kind, observed);
+    let note = Note {
+        netem: link.netem.as_ref().and_then(Netem::hidden),
+        mtu: link.mtu.is_some() && parent.is_some(),
+        features: switched(link, kept),
+    };
+    let mark = desired.mark(&link.id.container, dev, note);
+    plan_inner(&mut steps, &ns, link, kept, space, parent, &mark).map_err(|it| it.problem(link, subject))?;
     plan_nat(&mut steps, &ns, desired, link, space);
     if let LinkKind::Veth { place, outer, attach } = &link.kind {
         let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
-        let note = link.netem_in.as_ref().and_then(Netem::hidden);
+        let note = Note { netem: link.netem_in.as_ref().and_then(Netem::hidden), ..Note::default() };
         let mark = desired.mark(&link.id.container, dev, note);
         plan_outer(&mut steps, observed, link, *place, outer, attach, end, &mark);
     }
@@ -144,9 +158,13 @@ fn plan_inner(
     link: &Link,
     kept: Option<&Interface>,
     space: &Space,
+    parent: Option<&Interface>,
     mark: &str,
-) -> Result<(), String> {
+) -> Result<(), Unswitchable> {
     let dev = &link.id.dev;
+    // An MTU that the configuration gave before goes back to that of the parent, which the kernel would have given it.
+    let was_given = kept.is_some_and(|it| it.note().mtu);
+    let mtu = link.mtu.or_else(|| parent.filter(|_| was_given).map(|it| it.mtu));
     let v6_off = kept.map_or(space.v6_off_by_default, |it| it.v6_off);
     if v6_off && wants_v6(link) {
         steps.push(Step::EnableV6 { ns: ns.clone(), name: dev.clone() });
@@ -159,10 +177,15 @@ fn plan_inner(
         steps.push(Step::AddAddr { ns: ns.clone(), dev: dev.clone(), cidr: *cidr });
     }
     plan_netem(steps, ns, dev, link.netem.as_ref(), kept, mark);
-    plan_ethtool(steps, ns, dev, &link.ethtool, kept)?;
+    plan_reset(steps, ns, link, kept);
+    let mut settings = Vec::new();
+    plan_ethtool(&mut settings, ns, link, kept)?;
+    if kept.is_none() {
+        steps.append(&mut settings);
+    }
     let change = Change {
         mac: link.mac.filter(|mac| kept.is_some_and(|it| it.mac != Some(*mac))),
-        mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
+        mtu: mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
         mark: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
         up: kept.is_none_or(|it| !it.up).then_some(true),
         ..Change::default()
@@ -170,6 +193,8 @@ fn plan_inner(
     if change != Change::default() {
         steps.push(Step::SetInterface { ns: ns.clone(), name: dev.clone(), change });
     }
+    // Once it is noted how it was before: we may be killed at any moment.
+    steps.append(&mut settings);
     Ok(())
 }
 
@@ -204,6 +229,11 @@ fn plan_outer(
     steps.extend(joining.after);
 }
 
+/// The interface that a link is on, for a kind that has one.
+fn parent<'a>(kind: &LinkKind, observed: &'a Observed) -> Option<&'a Interface> {
+    observed.interface(&kind.place()?.into(), kind.parent()?)
+}
+
 /// What is to be made for a link that is no veth, once its parent is found. None for a veth.
 fn stacked_kind(
     kind: &LinkKind,
@@ -215,13 +245,14 @@ fn stacked_kind(
         let ns = Ns::from(*place);
         let Some(interface) = observed.interface(&ns, parent) else {
             let message = format!("its parent interface `{parent}` is not there ({ns})");
-            return Err(problem(subject, message));
+            return Err(problem(subject, message).about(link, &Item::OuterDev));
         };
         match link.mtu {
             Some(mtu) if mtu > interface.mtu => Err(problem(
                 subject,
                 format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
-            )),
+            )
+            .about(link, &Item::Mtu)),
             _ => Ok((ns, parent.clone())),
         }
     };

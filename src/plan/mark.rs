@@ -1,6 +1,10 @@
 //! The mark on an interface that says whose it is.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use crate::ethtool::Feature;
+use crate::plan::Interface;
 
 /// Whose an interface is: its alias reads `conlink:PROJECT:CONTAINER:NAME`, then perhaps a space and a note.
 ///
@@ -13,9 +17,61 @@ pub struct Mark {
     pub container: String,
     /// The interface's name in the container, or the bridge's.
     pub name: String,
-    /// Settings of the interface that the kernel does not report, such as the shape of its delays
-    /// ([`Netem::hidden`](crate::netem::Netem::hidden)).
-    pub note: Option<String>,
+    pub note: Note,
+}
+
+/// What the kernel does not report of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    /// Such as the shape of its delays ([`Netem::hidden`](crate::netem::Netem::hidden)).
+    pub netem: Option<String>,
+    /// The configuration gives its MTU: once it does so no more the MTU is the kernel's again.
+    pub mtu: bool,
+    /// Features that the configuration switches, and how they were before.
+    pub features: BTreeMap<Feature, bool>,
+}
+
+const MTU: &str = "mtu";
+
+impl Note {
+    fn parse(text: &str) -> Self {
+        let feature = |word: &str| match word.split_once('=')? {
+            (name, "on") => Some((Feature::named(name)?, true)),
+            (name, "off") => Some((Feature::named(name)?, false)),
+            _ => None,
+        };
+        let mut note = Self::default();
+        let mut netem = Vec::new();
+        for word in text.split(' ') {
+            match feature(word) {
+                Some((feature, on)) => drop(note.features.insert(feature, on)),
+                None if word == MTU => note.mtu = true,
+                // One that was cut off, or of another version.
+                None if word.contains('=') => {}
+                None => netem.push(word),
+            }
+        }
+        note.netem = (!netem.is_empty()).then(|| netem.join(" "));
+        note
+    }
+}
+
+/// Each part after a space.
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.netem.as_ref().map_or(Ok(()), |it| write!(f, " {it}"))?;
+        if self.mtu {
+            write!(f, " {MTU}")?;
+        }
+        self.features.iter().try_for_each(|(it, on)| write!(f, " {it}={}", if *on { "on" } else { "off" }))
+    }
+}
+
+impl Interface {
+    /// The note on an interface of ours.
+    pub(super) fn note(&self) -> Note {
+        self.alias.as_deref().and_then(Mark::parse).map(|it| it.note).unwrap_or_default()
+    }
 }
 
 impl Mark {
@@ -40,8 +96,8 @@ impl Mark {
     /// Reads an alias; None where it is no mark of ours.
     pub fn parse(alias: &str) -> Option<Self> {
         let (names, note) = match alias.split_once(' ') {
-            Some((names, note)) => (names, Some(note.to_owned())),
-            None => (alias, None),
+            Some((names, note)) => (names, Note::parse(note)),
+            None => (alias, Note::default()),
         };
         let mut parts = names.strip_prefix("conlink:")?.splitn(3, ':');
         let mut next = || parts.next().map(str::to_owned);
@@ -74,10 +130,7 @@ fn shortened(name: &str, max: usize) -> String {
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = format!("conlink:{}:{}:{}", self.project, self.container, self.name);
-        if let Some(note) = &self.note {
-            text = format!("{text} {note}");
-        }
+        let mut text = format!("conlink:{}:{}:{}{}", self.project, self.container, self.name, self.note);
         // Only a note can be too long, and of that the beginning does.
         while text.len() > Self::MAX {
             text.pop();
@@ -109,7 +162,12 @@ mod tests {
     use super::*;
 
     fn mark(project: &str, container: &str, name: &str) -> Mark {
-        Mark { project: project.into(), container: container.into(), name: name.into(), note: None }
+        Mark {
+            project: project.into(),
+            container: container.into(),
+            name: name.into(),
+            note: Note::default(),
+        }
     }
 
     #[test]
@@ -117,8 +175,18 @@ mod tests {
         for it in [mark("p", "p-h1-1", "eth0"), mark("", "h1", "e:0"), mark("p", "", "lan")] {
             assert_eq!(Mark::parse(&it.to_string()), Some(it));
         }
-        let noted = Mark { note: Some("distribution normal".into()), ..mark("p", "h1", "eth0") };
-        assert_eq!(Mark::parse("conlink:p:h1:eth0 distribution normal"), Some(noted));
+        let netem = Some("distribution normal".to_owned());
+        let named = |name| Feature::named(name).unwrap();
+        let features = BTreeMap::from([(named("tso"), false), (named("gro"), true)]);
+        for (note, text) in [
+            (Note { netem: netem.clone(), ..Note::default() }, " distribution normal"),
+            (Note { mtu: true, ..Note::default() }, " mtu"),
+            (Note { netem, mtu: true, features }, " distribution normal mtu gro=on tso=off"),
+        ] {
+            let noted = Mark { note, ..mark("p", "h1", "eth0") };
+            assert_eq!(noted.to_string(), format!("conlink:p:h1:eth0{text}"));
+            assert_eq!(Mark::parse(&noted.to_string()), Some(noted));
+        }
         assert!(Mark::same_owner("conlink:p:h1:eth0 seed 7", "conlink:p:h1:eth0"));
         assert!(!Mark::same_owner("conlink:p:h1:eth01", "conlink:p:h1:eth0"));
         for foreign in ["", "conlink", "conlink:p", "conlink:p:h1", "uplink", "xconlink:p:h1:eth0"] {

@@ -1,15 +1,15 @@
 //! The part of the plan that is about address translation inside containers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::nat::{NatAction, NatRule};
 use crate::network::Link;
-use crate::plan::{Desired, Mark, Ns, Observed, Plan, Space, Step, Subject};
+use crate::plan::{Desired, Mark, Note, Ns, Observed, Plan, Space, Step, Subject};
 
 impl Desired {
     /// The mark on rules of a link: that of its interface, which is never too long for a rule.
     pub(super) fn rule_mark(&self, container: &str, dev: &crate::addr::IfName) -> String {
-        self.mark(container, dev, None)
+        self.mark(container, dev, Note::default())
     }
 
     /// `nat` of a link: what arrives goes to the address, what leaves comes from the link's own first one of that
@@ -30,7 +30,13 @@ impl Desired {
 pub(super) fn plan_nat(steps: &mut Vec<Step>, ns: &Ns, desired: &Desired, link: &Link, space: &Space) {
     let want = desired.nat_rules(link);
     let mark = desired.rule_mark(&link.id.container, &link.id.dev);
-    steps.extend(change(ns, &want, space.nat.iter().filter(|it| it.mark == mark)));
+    // Where bridges live its forwarded ports have rules of the same mark.
+    let have = |it: &&NatRule| it.mark == mark && !is_forward(it);
+    steps.extend(change(ns, &want, space.nat.iter().filter(have)));
+}
+
+fn is_forward(rule: &NatRule) -> bool {
+    matches!(rule.action, NatAction::Forward { .. } | NatAction::ForwardSource { .. })
 }
 
 /// The step from the rules that are there to those that are wanted; None when they are the same.
@@ -39,26 +45,33 @@ pub(super) fn change<'a>(
     want: &[NatRule],
     have: impl Iterator<Item = &'a NatRule> + Clone,
 ) -> Option<Step> {
-    let del: Vec<NatRule> = have.clone().filter(|it| !want.contains(it)).cloned().collect();
-    let add: Vec<NatRule> = want.iter().filter(|it| !have.clone().any(|have| have == *it)).cloned().collect();
+    let wanted: BTreeSet<&NatRule> = want.iter().collect();
+    let present: BTreeSet<&NatRule> = have.clone().collect();
+    let del: Vec<NatRule> = have.filter(|it| !wanted.contains(it)).cloned().collect();
+    let add: Vec<NatRule> = want.iter().filter(|it| !present.contains(it)).cloned().collect();
     (!del.is_empty() || !add.is_empty()).then(|| Step::SetNat { ns: ns.clone(), del, add })
 }
 
 /// Rules inside containers whose links nobody wants any more.
 pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let links = desired.links_by_container();
     for (ns, space) in &observed.spaces {
         let Ns::Container(id) = ns else { continue };
-        let links = desired.links.iter().filter(|(it, _)| it == id).map(|(_, link)| link);
+        if space.nat.is_empty() {
+            continue;
+        }
+        let links = links.get(id).into_iter().flatten();
         let wanted: BTreeSet<String> =
             links.map(|it| desired.rule_mark(&it.id.container, &it.id.dev)).collect();
-        let stale = |it: &NatRule| {
+        let stale = |it: &&NatRule| {
             !wanted.contains(&it.mark) && Mark::parse(&it.mark).is_some_and(|mark| desired.covers(&mark))
         };
-        let mut marks: Vec<&str> =
-            space.nat.iter().filter(|it| stale(it)).map(|it| it.mark.as_str()).collect();
-        marks.dedup();
-        for mark in marks.into_iter().collect::<BTreeSet<_>>() {
-            let step = change(ns, &[], space.nat.iter().filter(|it| it.mark == mark));
+        let mut by_mark: BTreeMap<&str, Vec<&NatRule>> = BTreeMap::new();
+        for rule in space.nat.iter().filter(stale) {
+            by_mark.entry(&rule.mark).or_default().push(rule);
+        }
+        for (mark, rules) in by_mark {
+            let step = change(ns, &[], rules.into_iter());
             let container = Mark::parse(mark).map(|it| it.container).unwrap_or_default();
             plan.push(Subject::Container(container), step.into_iter().collect());
         }

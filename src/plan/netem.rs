@@ -2,7 +2,7 @@
 
 use crate::addr::IfName;
 use crate::netem::Netem;
-use crate::plan::{Interface, Ns, Qdisc, Step};
+use crate::plan::{Interface, Mark, Ns, Qdisc, Step};
 
 /// Appends what makes the interface's root queueing discipline be as wanted. `mark` is what the interface's alias is to
 /// be, with the part of the setting that the kernel does not report.
@@ -18,7 +18,9 @@ pub(super) fn plan_netem(
     let (ns, name) = (ns.clone(), name.clone());
     match (want, have) {
         (Some(want), Some(Qdisc::Netem { netem, .. })) => {
-            let known = kept.is_some_and(|it| it.alias.as_deref() == Some(mark));
+            let noted = |alias: &str| Mark::parse(alias).map(|it| it.note.netem);
+            let known =
+                kept.and_then(|it| noted(it.alias.as_deref()?)).is_some_and(|it| Some(it) == noted(mark));
             if !known || *netem != want.observable() {
                 steps.push(Step::SetNetem { ns, name, netem: want.clone() });
             }

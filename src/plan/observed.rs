@@ -239,6 +239,8 @@ pub enum Qdisc {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureState {
     pub on: bool,
+    /// It is to be on: it may wait for another one that it needs.
+    pub asked_for: bool,
     /// The driver does not let it be switched.
     pub fixed: bool,
 }

@@ -23,7 +23,7 @@ pub struct Failure {
     pub subject: Subject,
     pub message: String,
     pub help: Option<String>,
-    /// `FILE:LINE:COL` of the entry that it is about, where it is known.
+    /// `FILE:LINE:COL` of what it is about, where it is known: of an item, such as a route, or else of the entry.
     pub origin: Option<String>,
     /// Only another configuration or another container can change it: a retry is of no use.
     pub is_final: bool,
@@ -35,7 +35,7 @@ impl From<&Problem> for Failure {
             subject: it.subject.clone(),
             message: it.message.clone(),
             help: it.help.clone(),
-            origin: None,
+            origin: it.origin.clone(),
             is_final: false,
         }
     }

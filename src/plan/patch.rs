@@ -1,25 +1,48 @@
 //! The part of the plan that is about patches: two ends that pass their frames to each other.
 
+use std::collections::BTreeSet;
+
 use crate::addr::IfName;
 use crate::network::LinkKind;
 use crate::plan::{Desired, Interface, Mark, Ns, Observed, Patch, Plan, Step, Subject, making};
 
-pub(super) fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed, patch: &Patch) {
-    let ns = Ns::Bridges;
+/// Appends what makes the ends of each patch pass their frames to each other.
+pub(super) fn plan_patches(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    if desired.patches.is_empty() {
+        return;
+    }
+    let made = plan.made_outers();
+    let problems = plan.refused();
     // An end whose link is refused is not there, and will not be.
-    let refused = |end: &IfName| {
-        desired.links.iter().any(|(_, link)| {
-            matches!(&link.kind, LinkKind::Veth { outer, .. } if outer == end)
-                && plan.problems.iter().any(|it| it.subject == Subject::Link(link.id.clone()))
-        })
-    };
+    let refused: BTreeSet<&IfName> = desired
+        .links
+        .iter()
+        .filter(|(_, link)| problems.contains(&Subject::Link(link.id.clone())))
+        .filter_map(
+            |(_, link)| if let LinkKind::Veth { outer, .. } = &link.kind { Some(outer) } else { None },
+        )
+        .collect();
+    for patch in &desired.patches {
+        plan_patch(plan, desired, observed, patch, &made, &refused);
+    }
+}
+
+fn plan_patch(
+    plan: &mut Plan,
+    desired: &Desired,
+    observed: &Observed,
+    patch: &Patch,
+    made: &BTreeSet<IfName>,
+    refused: &BTreeSet<&IfName>,
+) {
+    let ns = Ns::Bridges;
     // An interface of that name that is somebody else's keeps its frames.
     let ours = |it: &Interface| match it.alias.as_deref() {
         Some(alias) => Mark::parse(alias).is_some_and(|it| it.project == desired.project),
         None => it.group == making(&desired.project),
     };
-    let is_there = |end: &IfName| plan.makes_veth(end) || observed.interface(&ns, end).is_some_and(ours);
-    let ends: Vec<&IfName> = patch.ends.iter().filter(|it| is_there(it) && !refused(it)).collect();
+    let is_there = |end: &IfName| made.contains(end) || observed.interface(&ns, end).is_some_and(ours);
+    let ends: Vec<&IfName> = patch.ends.iter().filter(|it| is_there(it) && !refused.contains(it)).collect();
     let mut steps = Vec::new();
     for end in &ends {
         let other = match ends.as_slice() {
@@ -27,8 +50,8 @@ pub(super) fn plan_patch(plan: &mut Plan, desired: &Desired, observed: &Observed
             _ => None,
         };
         // An end that this plan makes anew has lost its filter with it.
-        let kept = observed.interface(&ns, end).filter(|_| !plan.makes_veth(end));
-        let target = other.filter(|it| !plan.makes_veth(it)).and_then(|it| observed.interface(&ns, it));
+        let kept = observed.interface(&ns, end).filter(|_| !made.contains(*end));
+        let target = other.filter(|it| !made.contains(*it)).and_then(|it| observed.interface(&ns, it));
         let present = kept.and_then(|it| it.redirect);
         if present.is_some() && present == target.map(|it| it.index) {
             continue;

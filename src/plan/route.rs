@@ -4,14 +4,14 @@
 //! while ours is there, and put back when ours goes. The metric tells what the route was, so that nothing has to be
 //! remembered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
 use crate::container::ContainerId;
-use crate::network::Link;
+use crate::network::{Item, Link, LinkId};
 use crate::plan::link::problem;
 use crate::plan::{Desired, Mark, Ns, Observed, ObservedRoute, Plan, Space, Step, Subject};
-use crate::route::Route;
+use crate::route::{Route, RoutePlace};
 
 /// The upper eight bits of the metric of a route that was set aside. Below them are its protocol, eight bits, and its
 /// metric, sixteen.
@@ -19,7 +19,7 @@ const ASIDE: u32 = 0xc2;
 
 /// Appends the routes: last, since one may leave by the interface of a later link.
 pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
-    let refused: BTreeSet<Subject> = plan.problems.iter().map(|it| it.subject.clone()).collect();
+    let refused = plan.refused();
     let made: BTreeSet<(Ns, IfName)> = plan
         .groups
         .iter()
@@ -31,31 +31,38 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
             _ => None,
         })
         .collect();
+    let mut wanted: BTreeMap<&ContainerId, Wanted<'_>> = BTreeMap::new();
+    for (container, link) in &desired.links {
+        wanted.entry(container).or_insert_with(|| Wanted::new(link)).add(link);
+    }
+    let mut present: BTreeMap<&ContainerId, Present<'_>> = BTreeMap::new();
     for (container, link) in &desired.links {
         let subject = Subject::Link(link.id.clone());
         let ns = Ns::Container(container.clone());
         let Some(space) = observed.spaces.get(&ns).filter(|_| !refused.contains(&subject)) else {
             continue;
         };
+        let Some(wanted) = wanted.get(container) else { continue };
+        let present = present.entry(container).or_insert_with(|| Present::new(space));
         let mut steps = Vec::new();
         // Routes through an interface that is made anew are gone with the old one.
         let stays = |route: &Route| !devs(route).any(|dev| made.contains(&(ns.clone(), dev.clone())));
-        for route in stale(desired, container, link, space).filter(|it| stays(it)) {
+        for route in stale(wanted, present, link).into_iter().filter(|it| stays(it)) {
             steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
         }
         for route in &link.routes {
-            if stays(route) && space.routes.iter().any(|it| it.route == *route) {
+            if stays(route) && present.at(route).any(|it| it.route == *route) {
                 continue;
             }
             if space.is_host && route.dst.prefix() == 0 {
                 let message = format!("route {route} would take the place of the host's own default route");
-                plan.problems.push(problem(&subject, message));
+                plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 continue;
             }
-            match foreign(desired, container, route, space) {
+            match foreign(wanted, present, route) {
                 Some(it) if space.is_host => {
                     let message = format!("route {route} would take the place of the host's {}", it.route);
-                    plan.problems.push(problem(&subject, message));
+                    plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 }
                 Some(it) => match aside(it) {
                     Some(aside) => {
@@ -64,16 +71,13 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                     }
                     None => {
                         let message = format!("route {} is in the place of {route}", it.route);
-                        plan.problems.push(problem(&subject, message));
+                        plan.problems
+                            .push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                     }
                 },
                 None => {
                     // IPv6 adds a next hop to a route of one interface where IPv4 replaces it.
-                    let replace = !route.is_v6()
-                        && space
-                            .routes
-                            .iter()
-                            .any(|it| stays(&it.route) && it.route.place() == route.place());
+                    let replace = !route.is_v6() && present.at(route).any(|it| stays(&it.route));
                     steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace });
                 }
             }
@@ -85,14 +89,14 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
 /// Puts back what was set aside for routes that nobody wants any more, and removes routes of no interface in containers
 /// that have no link any more: those of others go with theirs.
 pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
+    let links = desired.links_by_container();
     for container in &desired.inside {
         let ns = Ns::Container(container.clone());
         let Some(space) = observed.spaces.get(&ns) else { continue };
         let mut steps = Vec::new();
-        let wanted = |it: &Route| {
-            let links = desired.links.iter().filter(|(id, _)| id == container);
-            links.flat_map(|(_, link)| &link.routes).any(|route| route.place() == it.place())
-        };
+        let links = links.get(container).map(Vec::as_slice).unwrap_or_default();
+        let wanted =
+            |it: &Route| links.iter().flat_map(|link| &link.routes).any(|route| route.place() == it.place());
         for it in space.routes.iter().filter(|it| it.ours) {
             let Some(original) = original(&it.route).filter(|it| !wanted(it)) else { continue };
             let ours = space.routes.iter().find(|it| it.ours && it.route.place() == original.place());
@@ -103,8 +107,7 @@ pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Obse
             steps.push(Step::DelRoute { ns: ns.clone(), route: it.route.clone() });
         }
         let mut marks = space.interfaces.values().filter_map(|it| Mark::parse(it.alias.as_deref()?));
-        let has_links = desired.links.iter().any(|(it, _)| it == container);
-        if !has_links && marks.all(|it| desired.covers(&it)) {
+        if links.is_empty() && marks.all(|it| desired.covers(&it)) {
             let stale = space.routes.iter().filter(|it| it.ours && devs(&it.route).next().is_none());
             steps.extend(stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }));
         }
@@ -116,42 +119,68 @@ fn devs(route: &Route) -> impl Iterator<Item = &IfName> {
     route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref()))
 }
 
+/// What the links of one container want.
+struct Wanted<'a> {
+    /// The link that routes of no interface are left to.
+    first: &'a LinkId,
+    devs: BTreeSet<&'a IfName>,
+    routes: BTreeSet<&'a Route>,
+    places: BTreeSet<RoutePlace>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(first: &'a Link) -> Self {
+        Self { first: &first.id, devs: BTreeSet::new(), routes: BTreeSet::new(), places: BTreeSet::new() }
+    }
+
+    fn add(&mut self, link: &'a Link) {
+        self.devs.insert(&link.id.dev);
+        self.routes.extend(&link.routes);
+        self.places.extend(link.routes.iter().map(Route::place));
+    }
+}
+
+/// The routes of one namespace, whosever they are.
+struct Present<'a> {
+    by_place: BTreeMap<RoutePlace, Vec<&'a ObservedRoute>>,
+    /// Those of ours, by the first interface.
+    ours: BTreeMap<Option<&'a IfName>, Vec<&'a Route>>,
+}
+
+impl<'a> Present<'a> {
+    fn new(space: &'a Space) -> Self {
+        let mut present = Self { by_place: BTreeMap::new(), ours: BTreeMap::new() };
+        for it in &space.routes {
+            present.by_place.entry(it.route.place()).or_default().push(it);
+            if it.ours {
+                present.ours.entry(devs(&it.route).next()).or_default().push(&it.route);
+            }
+        }
+        present
+    }
+
+    /// Those in the place of a route.
+    fn at(&self, route: &Route) -> impl Iterator<Item = &'a ObservedRoute> {
+        self.by_place.get(&route.place()).into_iter().flatten().copied()
+    }
+}
+
 /// Routes that we put there, by this link's interface (or, with the first link, by none), and that no link wants now.
-fn stale<'a>(
-    desired: &'a Desired,
-    container: &'a ContainerId,
-    link: &'a Link,
-    space: &'a Space,
-) -> impl Iterator<Item = &'a Route> {
-    let here = move || desired.links.iter().filter(move |(id, _)| id == container).map(|(_, link)| link);
-    let first = here().next().is_some_and(|it| it.id == link.id);
-    let ours = space.routes.iter().filter(|it| it.ours).map(|it| &it.route);
-    ours.filter(|it| original(it).is_none()).filter(move |route| {
-        let mut devs = devs(route).peekable();
-        let mine = match devs.peek() {
-            Some(dev) => **dev == link.id.dev,
-            None => first,
-        };
-        // A route of the same destination, table and metric is replaced in one step, never missing in between; but IPv6
-        // adds a next hop to it instead.
-        let replaced = |it: &Route| !it.is_v6() && it.place() == route.place();
-        mine && !here().any(|it| it.routes.contains(route) || it.routes.iter().any(replaced))
-    })
+fn stale<'a>(wanted: &Wanted<'_>, present: &Present<'a>, link: &Link) -> Vec<&'a Route> {
+    let of = |dev| present.ours.get(&dev).map(Vec::as_slice).unwrap_or_default();
+    let of_none = if *wanted.first == link.id { of(None) } else { &[] };
+    let mine = of(Some(&link.id.dev)).iter().chain(of_none).copied();
+    // A route of the same destination, table and metric is replaced in one step, never missing in between; but IPv6
+    // adds a next hop to it instead.
+    let stays = |it: &Route| wanted.routes.contains(it) || !it.is_v6() && wanted.places.contains(&it.place());
+    mine.filter(|it| original(it).is_none() && !stays(it)).collect()
 }
 
 /// The route of somebody else that is where one of ours is to be. Those by interfaces of ours are not somebody else's:
 /// the kernel's own for their addresses.
-fn foreign<'a>(
-    desired: &Desired,
-    container: &ContainerId,
-    route: &Route,
-    space: &'a Space,
-) -> Option<&'a ObservedRoute> {
-    let by_ours = |it: &Route| {
-        let mut links = desired.links.iter().filter(|(id, _)| id == container);
-        links.any(|(_, link)| devs(it).any(|dev| *dev == link.id.dev))
-    };
-    space.routes.iter().find(|it| !it.ours && it.route.place() == route.place() && !by_ours(&it.route))
+fn foreign<'a>(wanted: &Wanted<'_>, present: &Present<'a>, route: &Route) -> Option<&'a ObservedRoute> {
+    let by_ours = |it: &Route| devs(it).any(|dev| wanted.devs.contains(dev));
+    present.at(route).find(|it| !it.ours && !by_ours(&it.route))
 }
 
 /// The same route where no packet gets to. None where its metric leaves no room to tell what it was.

@@ -50,6 +50,8 @@ pub enum Step {
     /// `ethtool -K NAME FEATURE on|off …`, all at once (ETHTOOL_SFEATURES); of two that cover one feature of the kernel
     /// the later counts.
     SetFeatures { ns: Ns, name: IfName, features: Vec<(Feature, bool)> },
+    /// As [`Step::SetFeatures`], of those that the device lets be switched; one that waits for another may do so.
+    ResetFeatures { ns: Ns, name: IfName, features: Vec<(Feature, bool)> },
     /// Any other command of `ethtool`.
     SetEthtool { ns: Ns, name: IfName, setting: Ethtool },
     /// `tc qdisc replace dev NAME root handle c2: netem …`, where there is none or one of another kind.
@@ -128,6 +130,7 @@ impl Step {
             | Self::SetRoute { ns, .. }
             | Self::DelRoute { ns, .. }
             | Self::SetFeatures { ns, .. }
+            | Self::ResetFeatures { ns, .. }
             | Self::SetEthtool { ns, .. }
             | Self::AddNetem { ns, .. }
             | Self::SetNetem { ns, .. }
@@ -165,9 +168,9 @@ impl fmt::Display for Step {
             Self::SetRoute { route, replace: true, .. } => write!(f, "replace route {route}"),
             Self::SetRoute { route, replace: false, .. } => write!(f, "add route {route}"),
             Self::DelRoute { route, .. } => write!(f, "del route {route}"),
-            Self::SetFeatures { name, features, .. } => {
-                write!(f, "set {name} offload")?;
-                features.iter().try_for_each(|(it, on)| write!(f, " {it} {}", if *on { "on" } else { "off" }))
+            Self::SetFeatures { name, features, .. } => write!(f, "set {name} offload{}", Switches(features)),
+            Self::ResetFeatures { name, features, .. } => {
+                write!(f, "reset {name} offload{}", Switches(features))
             }
             Self::SetEthtool { name, setting, .. } => write!(f, "set {name} {setting}"),
             Self::AddNetem { name, netem, .. } => write!(f, "add netem to {name}: {netem}"),
@@ -192,6 +195,14 @@ impl fmt::Display for Step {
             Self::AddRedirect { from, to, .. } => write!(f, "add redirect {from} to {to}"),
             Self::DelRedirect { from, .. } => write!(f, "del redirect {from}"),
         }
+    }
+}
+
+struct Switches<'a>(&'a [(Feature, bool)]);
+
+impl fmt::Display for Switches<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(it, on)| write!(f, " {it} {}", if *on { "on" } else { "off" }))
     }
 }
 

@@ -3,18 +3,23 @@
 use crate::netem::Netem;
 use crate::plan::bridge::joining;
 use crate::plan::netem::plan_netem;
-use crate::plan::{Change, Desired, Kind, Ns, Observed, Plan, Step, Subject, TunnelSpec, foreign, making};
+use crate::plan::{
+    Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Step, Subject, TunnelSpec, foreign, making,
+};
 
 /// Appends what makes the tunnel be there and joined to its bridge.
 pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observed, spec: &TunnelSpec) {
     let (ns, name) = (Ns::Bridges, &spec.name);
     let subject = Subject::Tunnel(name.clone());
-    let mark = desired.mark("", name, spec.netem.as_ref().and_then(Netem::hidden));
+    let netem = spec.netem.as_ref().and_then(Netem::hidden);
+    let mark = desired.mark("", name, Note { netem, mtu: spec.mtu.is_some(), ..Note::default() });
     let present = observed.interface(&ns, name);
     if let Some(it) = present.filter(|it| !desired.owns(it, &mark)) {
         return plan.problems.push(foreign(subject, name, it, &ns));
     }
-    let kept = present.filter(|it| it.kind == Kind::Tunnel(spec.options.clone()));
+    // What the kernel makes the MTU of a tunnel depends on routes as they are when it is made: so it is made anew.
+    let keeps_mtu = |it: &Interface| spec.mtu.is_some() || !it.note().mtu;
+    let kept = present.filter(|it| it.kind == Kind::Tunnel(spec.options.clone()) && keeps_mtu(it));
     let mut steps = Vec::new();
     if kept.is_none() {
         steps.extend(present.map(|_| Step::DelInterface { ns: ns.clone(), name: name.clone() }));

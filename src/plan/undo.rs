@@ -85,6 +85,8 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         | Step::DelOvsBridge { .. }
         | Step::DelOvsPort { .. }
         | Step::DelRedirect { .. }
+        // What they were is what the configuration does not ask for any more.
+        | Step::ResetFeatures { .. }
         // Others may rely on these by now.
         | Step::EnableV6 { .. }
         | Step::SetForwarding { .. } => None,

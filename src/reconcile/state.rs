@@ -122,6 +122,8 @@ impl Reconciler {
         for it in self.containers.values_mut() {
             let instance = self.network.instantiate(&it.container);
             if instance == it.instance {
+                // Commands may be at other places by now.
+                it.instance = instance;
                 continue;
             }
             let stays = |link: &Link| instance.links.contains(link);
@@ -552,8 +554,9 @@ impl Reconciler {
         let links = self.containers.values().flat_map(|it| &it.instance.links);
         let links = links.map(|it| Subject::Link(it.id.clone()));
         let known: Vec<Subject> = bridges.chain(tunnels).chain(links).filter(|it| is_meant(it)).collect();
+        let failed: BTreeSet<&Subject> = outcome.failures.iter().map(|it| &it.subject).collect();
         for subject in known {
-            match outcome.failures.iter().any(|it| it.subject == subject) {
+            match failed.contains(&subject) {
                 true => drop(self.settled.remove(&subject)),
                 false => drop(self.settled.insert(subject)),
             }
@@ -785,6 +788,41 @@ mod tests {
     use crate::api::Health;
     use crate::config::{Input, Sources, load};
     use crate::network::{Defaults, resolve};
+
+    /// Were every link looked at for each patch, this would take minutes.
+    #[test]
+    fn the_work_of_a_job_grows_with_its_links_and_not_with_their_square() {
+        const COUNT: u32 = 10_000;
+        let yaml = "links:
+- {service: h, dev: 'a{{index}}', bridge: 'p{{index}}'}
+- {service: h, dev: 'b{{index}}', bridge: 'p{{index}}'}
+- {service: h, dev: 'c{{index}}', bridge: lan, ip: 10.0.0.1/8, forward: '1:80/tcp'}
+bridges: [{bridge: lan, mode: linux}]";
+        let mut sources = Sources::default();
+        let id = sources.add("net.yaml", yaml);
+        let (config, found) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
+        assert!(found.is_empty(), "{found:?}");
+        let defaults = Defaults { bridge_mode: crate::config::ConfigMode::Patch, ..Defaults::default() };
+        let (network, found) = resolve(config, Arc::new(sources), defaults);
+        assert!(found.is_empty(), "{found:?}");
+        let engine = EngineId::Docker;
+        let container = |index| Container {
+            id: ContainerId::new(format!("h{index}")),
+            name: format!("h-{index}"),
+            project: None,
+            working_dir: None,
+            service: Some("h".to_owned()),
+            index,
+        };
+        let mut it = Reconciler::new(network, Own::default(), &[engine], false);
+        it.handle(Event::Listed { engine, containers: (1..=COUNT).map(container).collect() }, Instant::now());
+        it.containers.values_mut().for_each(|it| it.netns = Some(7));
+        let job = it.containers_job(7);
+        assert_eq!(job.refused, []);
+        assert_eq!(job.desired.patches.len(), COUNT as usize);
+        assert!(job.desired.patches.iter().all(|it| it.ends.len() == 2));
+        assert_eq!(job.desired.forwards.map(|it| it.specs.len()), Some(COUNT as usize));
+    }
 
     #[test]
     fn drift_of_a_container_that_is_gone_is_nobodys() {

@@ -135,3 +135,23 @@ b     exited 3  -     -                       stopped
     assert_eq!(a["log"], "/run/conlink/lab/test/nodes/test-a-1/log");
     assert!(lab.world.sh(&format!("cat /proc/{}/comm", a["pid"])).starts_with("sleep"));
 }
+
+#[test]
+fn of_a_command_that_fails_only_its_place_is_told() {
+    let compose = r#"
+services:
+  a:
+    x-network:
+      links: [{bridge: lan, ip: 10.0.0.1/24}]
+      commands: [{command: "TOKEN=${TOKEN:-s3cret} sh -c 'exit 3'"}]
+"#;
+    let Some(lab) = Lab::up_with("commands that fail", compose) else { return };
+    lab.until("the command has failed", |_| lab.keepers_log().contains("exit code 3"));
+    let log = lab.keepers_log();
+    let told = format!(
+        "test-a-1: command ended with exit code 3 ({}:6:28)\n",
+        lab.world.path("compose.yaml").display()
+    );
+    assert!(log.contains(&told), "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+}

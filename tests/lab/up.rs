@@ -172,7 +172,7 @@ services:
     let errors: Vec<&str> = run.stderr.lines().filter(|it| it.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].starts_with("error: link test-bad-1:eth1: "), "{errors:?}");
-    assert!(errors[0].contains("no-such-parent") && errors[0].contains("compose.yaml:9:11"), "{errors:?}");
+    assert!(errors[0].contains("no-such-parent") && errors[0].contains("compose.yaml:9:38"), "{errors:?}");
     assert!(lab.done("ping", &["good", "bad"]).contains("3 received"));
     lab.until_said("bad", "it runs");
     assert_eq!(lab.run("status", &[]).code, 1);

@@ -450,7 +450,7 @@ p-h-2  eth0  lan        10.0.0.2/24  up
     assert_eq!(lines[5], "p-x-1  eth0  lan                     failed");
     let log = world.log();
     assert!(
-        lines[7].starts_with("error: link p-x-1:eth0: ") && lines[7].ends_with("(net.yaml:3:3)"),
+        lines[7].starts_with("error: link p-x-1:eth0: ") && lines[7].ends_with("(net.yaml:3:36)"),
         "{}",
         lines[7]
     );

@@ -27,6 +27,7 @@ pub(in crate::kernel) struct Strings(Vec<String>);
 #[derive(Clone, Copy, Default)]
 struct Block {
     available: u32,
+    requested: u32,
     active: u32,
     never_changed: u32,
 }
@@ -69,6 +70,7 @@ impl Ioctl {
             let (block, bit) = (blocks.get(number / BITS).copied().unwrap_or_default(), 1 << (number % BITS));
             let state = FeatureState {
                 on: block.active & bit != 0,
+                asked_for: block.requested & bit != 0,
                 fixed: block.available & bit == 0 || block.never_changed & bit != 0,
             };
             found.insert(feature.clone(), state);
@@ -84,7 +86,7 @@ impl Ioctl {
         self.exchange(name, &mut words)?;
         Ok(words[2..]
             .chunks_exact(4)
-            .map(|it| Block { available: it[0], active: it[2], never_changed: it[3] })
+            .map(|it| Block { available: it[0], requested: it[1], active: it[2], never_changed: it[3] })
             .collect())
     }
 
@@ -96,9 +98,6 @@ impl Ioctl {
         features: &[(Feature, bool)],
     ) -> io::Result<()> {
         let before = self.blocks(name, strings)?;
-        // struct ethtool_sfeatures: command, number of blocks, then valid and requested.
-        let mut words = vec![0; 2 + before.len() * 2];
-        (words[0], words[1]) = (ETHTOOL_SFEATURES, u32::try_from(before.len()).unwrap_or(0));
         let mut wanted: BTreeMap<usize, bool> = BTreeMap::new();
         for (feature, on) in features {
             let mut covered = strings.0.iter().enumerate().filter(|(_, it)| feature.covers(it)).peekable();
@@ -121,15 +120,7 @@ impl Ioctl {
                 return Err(io::Error::other(format!("the driver holds feature `{feature}` fixed")));
             }
         }
-        for (number, on) in &wanted {
-            let (at, bit) = (2 + number / BITS * 2, 1 << (number % BITS));
-            words[at] |= bit;
-            if *on {
-                words[at + 1] |= bit;
-            }
-        }
-        // A positive answer is a set of ETHTOOL_F_… flags; what came of it is seen in the features themselves.
-        self.exchange(name, &mut words)?;
+        self.request_features(name, before.len(), &wanted)?;
         let after = self.blocks(name, strings)?;
         let refused = wanted.iter().find(|(number, on)| {
             after.get(**number / BITS).is_some_and(|it| (it.active & 1 << (**number % BITS) != 0) != **on)
@@ -141,5 +132,47 @@ impl Ioctl {
                 Err(io::Error::other(format!("the driver does not switch feature `{feature}` {word}")))
             }
         }
+    }
+
+    /// Asks for features without a look at what comes of it: what the device cannot do for want of another feature, it
+    /// does once it can.
+    pub(in crate::kernel) fn reset_features(
+        &self,
+        name: &IfName,
+        strings: &Strings,
+        features: &[(Feature, bool)],
+    ) -> io::Result<()> {
+        let blocks = self.blocks(name, strings)?;
+        let mut wanted = BTreeMap::new();
+        for (number, feature) in strings.0.iter().enumerate() {
+            let (block, bit) = (blocks.get(number / BITS).copied().unwrap_or_default(), 1 << (number % BITS));
+            let is_fixed = block.available & bit == 0 || block.never_changed & bit != 0;
+            let asked = features.iter().rev().find(|(it, _)| it.covers(feature));
+            if let Some((_, on)) = asked.filter(|_| !is_fixed) {
+                wanted.insert(number, *on);
+            }
+        }
+        self.request_features(name, blocks.len(), &wanted)
+    }
+
+    /// Asks for features by number; those that are not named stay.
+    fn request_features(
+        &self,
+        name: &IfName,
+        blocks: usize,
+        wanted: &BTreeMap<usize, bool>,
+    ) -> io::Result<()> {
+        // struct ethtool_sfeatures: command, number of blocks, then valid and requested.
+        let mut words = vec![0; 2 + blocks * 2];
+        (words[0], words[1]) = (ETHTOOL_SFEATURES, u32::try_from(blocks).unwrap_or(0));
+        for (number, on) in wanted {
+            let (at, bit) = (2 + number / BITS * 2, 1 << (number % BITS));
+            words[at] |= bit;
+            if *on {
+                words[at + 1] |= bit;
+            }
+        }
+        // A positive answer is a set of ETHTOOL_F_… flags; what came of it is seen in the features themselves.
+        self.exchange(name, &mut words).map(drop)
     }
 }

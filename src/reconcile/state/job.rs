@@ -7,7 +7,7 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::device::TunnelOptions;
 use crate::nat::Protocol;
-use crate::network::{Attach, BridgeMode, Link, LinkId, LinkKind, Place, Tunnel};
+use crate::network::{Attach, BridgeMode, Item, Link, LinkId, LinkKind, Place, Tunnel};
 use crate::plan::{BridgeSpec, Desired, ForwardSpec, Forwards, Ns, Patch, Scope, Subject, TunnelSpec};
 use crate::reconcile::state::{Leftovers, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
@@ -16,6 +16,13 @@ use crate::reconcile::{About, Failure, Job};
 struct Granted {
     granted: Vec<ForwardSpec>,
     refused: Vec<Failure>,
+}
+
+/// The outer ends that a patch joins, those that are up first; then the links that are too many.
+#[derive(Default)]
+struct Ends<'a> {
+    joined: Vec<IfName>,
+    more: Vec<(IfName, &'a Link)>,
 }
 
 impl Reconciler {
@@ -106,10 +113,9 @@ impl Reconciler {
             outers.extend(gone);
         }
         let known: BTreeSet<String> = job.desired.patches.iter().map(|it| it.name.clone()).collect();
-        for patch in left.patches.difference(&known) {
-            let (ends, _) = self.patch_ends(patch);
-            if !ends.is_empty() {
-                job.desired.patches.push(Patch { name: patch.clone(), ends });
+        for (name, ends) in self.patch_ends(left.patches.difference(&known).map(String::as_str)) {
+            if !ends.joined.is_empty() {
+                job.desired.patches.push(Patch { name: name.to_owned(), ends: ends.joined });
             }
         }
         if left.forwarded {
@@ -133,9 +139,9 @@ impl Reconciler {
         let mut refused: Vec<Failure> = problems.map(Failure::from).collect();
         let mut desired = self.nothing(Scope::Containers { names, outers });
         let mut third = BTreeSet::new();
-        for patch in here.values().flat_map(|it| patches(&it.instance.links)).collect::<BTreeSet<_>>() {
-            let (ends, more) = self.patch_ends(&patch);
-            let names: BTreeSet<&str> = here.values().map(|it| it.container.name.as_str()).collect();
+        let patches: BTreeSet<String> = here.values().flat_map(|it| patches(&it.instance.links)).collect();
+        let names: BTreeSet<&str> = here.values().map(|it| it.container.name.as_str()).collect();
+        for (patch, Ends { joined: ends, more }) in self.patch_ends(patches.iter().map(String::as_str)) {
             for (end, link) in more.into_iter().filter(|(_, it)| names.contains(it.id.container.as_str())) {
                 let message = format!(
                     "patch bridge `{patch}` joins exactly two links, and {} has both already",
@@ -146,11 +152,11 @@ impl Reconciler {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: None,
-                    origin: None,
+                    origin: Some(link.origin_of(&Item::Bridge).to_owned()),
                     is_final: false,
                 });
             }
-            desired.patches.push(Patch { name: patch, ends });
+            desired.patches.push(Patch { name: patch.to_owned(), ends });
         }
         // Every container of the namespace reaches it by the first one's handle.
         if let Some(first) = here.keys().next() {
@@ -167,10 +173,10 @@ impl Reconciler {
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
             let Granted { mut granted, refused: conflicts } = self.forwards();
-            let is_here = |id: &LinkId| desired.links.iter().any(|(_, link)| link.id == *id);
-            let mine = |it: &Failure| matches!(&it.subject, Subject::Link(id) if is_here(id));
+            let ids: BTreeSet<&LinkId> = desired.links.iter().map(|(_, it)| &it.id).collect();
+            let mine = |it: &Failure| matches!(&it.subject, Subject::Link(id) if ids.contains(id));
             refused.extend(conflicts.into_iter().filter(mine));
-            granted.retain(|it| is_here(&it.link));
+            granted.retain(|it| ids.contains(&it.link));
             desired.forwards = Some(Forwards { specs: granted, whole: false });
         }
         let about = About::Containers(here.into_keys().cloned().collect());
@@ -186,25 +192,35 @@ impl Reconciler {
         }
     }
 
-    /// The outer ends that a patch joins, those that are up first; then the links that are too many. Which of them
-    /// are there yet, the plan sees for itself.
-    fn patch_ends(&self, patch: &str) -> (Vec<IfName>, Vec<(IfName, &Link)>) {
-        let mut ends: Vec<(bool, &Link, IfName)> = Vec::new();
+    /// The ends of each of those patches, in one pass over all links. Which of them are there yet, the plan sees for
+    /// itself.
+    fn patch_ends<'a>(&'a self, patches: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Ends<'a>> {
+        let mut ends: BTreeMap<&str, Vec<(bool, &Link, &IfName)>> =
+            patches.map(|it| (it, Vec::new())).collect();
+        if ends.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut tunnels: BTreeMap<&str, Vec<IfName>> = BTreeMap::new();
+        for it in &self.network.tunnels {
+            tunnels.entry(&it.bridge).or_default().push(it.name.clone());
+        }
         for it in self.containers.values() {
             for link in &it.instance.links {
                 if let LinkKind::Veth { outer, attach: Attach::Patch(name), .. } = &link.kind
-                    && name == patch
+                    && let Some(ends) = ends.get_mut(name.as_str())
                 {
-                    ends.push((!it.standing.connected, link, outer.clone()));
+                    ends.push((!it.standing.connected, link, outer));
                 }
             }
         }
-        let tunnels: Vec<IfName> =
-            self.network.tunnels.iter().filter(|it| it.bridge == patch).map(|it| it.name.clone()).collect();
-        ends.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        let more = ends.split_off(ends.len().min(2_usize.saturating_sub(tunnels.len())));
-        let ends = ends.into_iter().map(|it| it.2).chain(tunnels).collect();
-        (ends, more.into_iter().map(|it| (it.2, it.1)).collect())
+        let ordered = |(name, mut ends): (&'a str, Vec<(bool, &'a Link, &'a IfName)>)| {
+            let tunnels = tunnels.remove(name).unwrap_or_default();
+            ends.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+            let more = ends.split_off(ends.len().min(2_usize.saturating_sub(tunnels.len())));
+            let joined = ends.into_iter().map(|it| it.2.clone()).chain(tunnels).collect();
+            (name, Ends { joined, more: more.into_iter().map(|it| (it.2.clone(), it.1)).collect() })
+        };
+        ends.into_iter().map(ordered).collect()
     }
 
     /// The patches that tunnels are ends of.
@@ -213,7 +229,8 @@ impl Reconciler {
             |name: &&str| self.network.bridges.get(*name).is_some_and(|it| it.mode == BridgeMode::Patch);
         let names: BTreeSet<&str> =
             self.network.tunnels.iter().map(|it| it.bridge.as_str()).filter(is_patch).collect();
-        names.into_iter().map(|name| Patch { name: name.to_owned(), ends: self.patch_ends(name).0 }).collect()
+        let patch = |(name, ends): (&str, Ends<'_>)| Patch { name: name.to_owned(), ends: ends.joined };
+        self.patch_ends(names.into_iter()).into_iter().map(patch).collect()
     }
 
     fn tunnels(&self) -> Vec<TunnelSpec> {
@@ -263,17 +280,18 @@ impl Reconciler {
             else {
                 continue;
             };
-            let mut refuse = |message: String, help: &str| {
+            let mut refuse = |item: Option<Item>, message: String, help: &str| {
                 forwards.refused.push(Failure {
                     subject: Subject::Link(link.id.clone()),
                     message,
                     help: Some(help.to_owned()),
-                    origin: None,
+                    origin: item.map(|it| link.origin_of(&it).to_owned()),
                     is_final: false,
                 });
             };
             if self.own.on_host {
                 refuse(
+                    link.forwards.first().map(|it| Item::Forward(*it)),
                     "ports are forwarded from the engine's own container, and the engine runs in none"
                         .to_owned(),
                     "run the engine as a service of the project, with `ports:` for what is to be published",
@@ -287,6 +305,7 @@ impl Reconciler {
                 let (other, holder) = *addrs.entry(to).or_insert((bridge, &link.id));
                 if other != bridge {
                     refuse(
+                        link.addrs.iter().find(|it| it.addr() == to).map(|it| Item::Addr(*it)),
                         format!(
                             "forwards to {to} on bridge `{bridge}`, and {holder} has that address on bridge `{other}`"
                         ),
@@ -298,6 +317,7 @@ impl Reconciler {
                     let holder = *ports.entry((forward.protocol, forward.outer)).or_insert(&link.id);
                     if *holder != link.id {
                         refuse(
+                            Some(Item::Forward(*forward)),
                             format!(
                                 "port {}/{} is forwarded to {holder} already",
                                 forward.outer, forward.protocol

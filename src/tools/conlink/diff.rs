@@ -5,7 +5,8 @@ use serde_json::json;
 
 use crate::api::{Diff, DifferenceKind, Request};
 use crate::tools::conlink::client;
-use crate::tools::conlink::status::{StatusError, printable};
+use crate::tools::conlink::status::StatusError;
+use crate::words::printable;
 use crate::{err, out};
 
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 
 use crate::api::{Carrier, LinkState, Overridden, Override, Request};
 use crate::tools::conlink::client::{self, Client};
-use crate::tools::conlink::status::{StatusError, printable};
+use crate::tools::conlink::status::StatusError;
+use crate::words::printable;
 use crate::{err, out};
 
 /// How long the engine may take: it finishes earlier work first.

@@ -15,7 +15,7 @@ use crate::api::{Health, Request, Status, frame};
 use crate::tools::conlink::client::{self, Client, Server};
 use crate::{err, out};
 
-pub(super) use errors::{StatusError, errors, printable};
+pub(super) use errors::{StatusError, errors};
 pub(super) use table::count;
 use table::{Look, table};
 

@@ -1,6 +1,7 @@
 //! What is wrong, of a status, as the engine's log has it.
 
 use crate::api::{Problem, Status};
+use crate::words::printable;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +30,4 @@ impl From<&Problem> for StatusError {
             help: it.help.as_deref().map(printable),
         }
     }
-}
-
-/// Text in which nothing steers a terminal: a name may hold what it likes.
-pub(in crate::tools::conlink) fn printable(text: &str) -> String {
-    let shown = |it: char| if it.is_control() { it.escape_unicode().collect() } else { it.to_string() };
-    text.chars().map(shown).collect()
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::errors::{errors, printable};
+use super::errors::errors;
 use crate::api::{
     BridgeStatus, LinkState, LinkStatus, LinkType, NodeStatus, ProcessStatus, Served, Status, TunnelStatus,
 };
 use crate::device::{BridgeMode, Place};
+use crate::words::printable;
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
