@@ -34,8 +34,8 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::plan::{
-    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, Space, StackedKind, Step, When, Which,
-    is_making,
+    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, StackedKind, Step, When,
+    Which, is_making,
 };
 
 pub use netlink::Error;
@@ -223,7 +223,13 @@ impl Kernel {
         let mut observed = Observed::default();
         // First, since it may have to be started, and makes interfaces then.
         if looks.values().any(|it| it.ovs) {
-            observed.ovs = self.observe_ovs()?;
+            match self.observe_ovs() {
+                Ok(bridges) => observed.ovs = bridges,
+                Err(error) => {
+                    let help = error.hint().map(str::to_owned);
+                    observed.ovs_error = Some(OvsError { message: error.to_string(), help });
+                }
+            }
         }
         for (ns, look) in looks {
             match self.observe_space(ns, look) {

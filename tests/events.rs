@@ -14,6 +14,7 @@
 //! foreign NETNS NAME           somebody makes an interface
 //! del NETNS NAME               somebody deletes one
 //! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
+//! ovs silent | ovs answers     Open vSwitch does not answer | does
 //! fail WORDS                   the next step with these words fails
 //! stop                         SIGTERM
 //! lost                         the engine's event stream ends
@@ -32,7 +33,7 @@ use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
 use conlink::kernel;
 use conlink::network::{Defaults, Network, resolve};
-use conlink::plan::{Look, Ns, Observed, ObservedAddr, Step};
+use conlink::plan::{Look, Ns, Observed, ObservedAddr, OvsError, Step};
 use conlink::reconcile::{Effect, EngineId, Event, Failure, Found, News, Own, Reconciler, Unreachable};
 use conlink::wire::{self, World};
 
@@ -185,6 +186,10 @@ impl<'a> Play<'a> {
                 self.handle_all(VecDeque::new());
             }
             ["fail", ..] => self.fail = Some(words[1..].join(" ")),
+            ["ovs", it] => {
+                let message = "ovs-vswitchd does not answer".to_owned();
+                self.model.ovs_error = (it == "silent").then_some(OvsError { message, help: None });
+            }
             ["lost"] => self.handle(Event::Lost { engine: EngineId::Docker }),
             ["stop"] => self.handle(Event::Stop),
             ["show"] => self.show(),

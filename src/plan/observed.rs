@@ -122,6 +122,16 @@ pub struct Observed {
     pub spaces: BTreeMap<Ns, Space>,
     /// Bridges of Open vSwitch by name, where it runs and was asked.
     pub ovs: BTreeMap<IfName, OvsBridge>,
+    /// Why Open vSwitch did not answer. Then `ovs` is empty, and says nothing about which bridges exist.
+    pub ovs_error: Option<OvsError>,
+}
+
+/// Why the bridges and ports of Open vSwitch are unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvsError {
+    pub message: String,
+    /// What usually helps.
+    pub help: Option<String>,
 }
 
 /// A bridge of Open vSwitch (`Bridge`, `Port` of `ovs-vswitchd.conf.db(5)`).

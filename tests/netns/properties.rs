@@ -717,6 +717,29 @@ fn bridges_of_open_vswitch_are_made_kept_and_removed() {
     assert_same(&engine.snapshot(), &before);
 }
 
+#[test]
+fn what_is_wrong_with_open_vswitch_concerns_its_own_bridges_alone() {
+    let Some(mut engine) = Engine::new("ovs", &["a-1", "b-1"]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // An earlier engine left a database, and nobody can make a new one.
+    let rundir = folder.path().join("ovs-t");
+    std::fs::create_dir(&rundir).unwrap();
+    std::fs::write(rundir.join("conf.db"), "").unwrap();
+    std::fs::create_dir(rundir.join("new.db")).unwrap();
+    engine.kernel.set_ovs_folder(rundir);
+    let start = engine.start(
+        "links:\n- {service: a, bridge: lan, ip: 10.0.0.1/24}\n- {service: b, bridge: lan, ip: 10.0.0.2/24}\n\
+         - {service: a, bridge: sw, dev: eth1, ip: 10.0.1.1/24}\nbridges:\n- {bridge: sw, mode: ovs}\n",
+    );
+    ping(engine.netns("a-1"), "10.0.0.2");
+    ping(engine.netns("a-1"), "10.0.1.1");
+    assert!(!start.announced);
+    let about = |it: &&String| {
+        ["bridge sw: ", "link a-1:eth1: bridge sw: ", "hint: "].iter().any(|begin| it.starts_with(begin))
+    };
+    assert!(!start.errors.is_empty() && start.errors.iter().all(|it| about(&it)), "{:?}", start.errors);
+}
+
 /// How long it takes to wire 20 containers, in one namespace of bridges.
 fn wiring(more: &str) -> Duration {
     let names: Vec<String> = (1..=20).map(|it| format!("a-{it}")).collect();
