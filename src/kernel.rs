@@ -19,14 +19,14 @@ mod sysctl;
 mod tc;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::addr::IfName;
@@ -57,7 +57,12 @@ struct Switch {
     folder: Option<PathBuf>,
     ovs: Option<Ovs>,
     look_only: bool,
+    /// The number of the connection that is listened to.
+    heard: Option<u64>,
 }
+
+/// The number by which the listener tells of Open vSwitch: no namespace has it as its inode.
+const OVS_EVENT: u64 = u64::MAX;
 
 impl Switch {
     /// Without the programs the start says what is missing, whichever it is.
@@ -125,6 +130,11 @@ impl Kernel {
         let mut news = News::default();
         let (names, lost) = self.bridges.news();
         (news.bridges, news.lost) = (names, lost);
+        if let Some(ovs) = &mut self.switch.ovs {
+            let ovs::Changes { changed, deleted } = ovs.changes();
+            news.bridges.changed.extend(changed);
+            news.bridges.deleted.extend(deleted);
+        }
         if let Host::Open(open) = &mut self.host {
             let (names, lost) = open.news();
             news.host = names;
@@ -223,7 +233,11 @@ impl Kernel {
         let mut observed = Observed::default();
         // First, since it may have to be started, and makes interfaces then.
         if looks.values().any(|it| it.ovs) {
-            match self.observe_ovs() {
+            let names = match looks.get(&Ns::Bridges).map(|it| &it.interfaces) {
+                Some(Which::Names(names)) => Some(names),
+                Some(Which::All) | None => None,
+            };
+            match self.observe_ovs(names) {
                 Ok(bridges) => observed.ovs = bridges,
                 Err(error) => {
                     let help = error.hint().map(str::to_owned);
@@ -257,21 +271,29 @@ impl Kernel {
         self.switch.look_only = true;
     }
 
-    /// Bridges of Open vSwitch, if it runs.
-    fn observe_ovs(&mut self) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
+    /// Bridges of Open vSwitch, if it runs. `names` are those that are compared with what is wanted; None stands for all.
+    fn observe_ovs(
+        &mut self,
+        names: Option<&BTreeSet<IfName>>,
+    ) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
         let Some(folder) = &self.switch.folder else { return Ok(BTreeMap::new()) };
         if self.switch.ovs.is_none() {
-            let datapath = self.switch.datapath();
+            let (datapath, look_only) = (self.switch.datapath(), self.switch.look_only);
             // What a killed engine left is taken up again, and started if it has ended.
-            self.switch.ovs = if !self.switch.look_only && Ovs::is_left(folder) {
-                Some(Ovs::start(&self.bridges.netns, folder, datapath)?)
+            self.switch.ovs = if !look_only && Ovs::is_left(folder) {
+                Some(Ovs::new(&self.bridges.netns, folder, datapath)?)
             } else {
-                Ovs::find(&self.bridges.netns, folder, datapath)?
+                Ovs::find(&self.bridges.netns, folder, datapath, look_only)?
             };
         }
         let Some(ovs) = &mut self.switch.ovs else { return Ok(BTreeMap::new()) };
+        let dumped = ovs.dump();
+        if dumped.is_ok() {
+            ovs.forget(names);
+        }
+        self.listen_to_ovs();
         let mut observed = BTreeMap::new();
-        for (name, bridge) in ovs.dump()? {
+        for (name, bridge) in dumped? {
             let Ok(name) = name.parse() else { continue };
             let unused =
                 bridge.ports.iter().filter(|(_, it)| it.error.is_some()).map(|(name, _)| name.clone());
@@ -282,21 +304,36 @@ impl Kernel {
         Ok(observed)
     }
 
-    /// Open vSwitch, started when it does not run.
-    fn open_vswitch(&mut self) -> Result<&mut Ovs, Error> {
+    /// Does something with Open vSwitch, which is started when it does not run.
+    fn with_ovs(&mut self, act: impl FnOnce(&mut Ovs) -> Result<(), Error>) -> Result<(), Error> {
         let missing = || Error::new("start Open vSwitch", nix::Error::EOPNOTSUPP);
         if self.switch.ovs.is_none() {
             let folder = self.switch.folder.clone().ok_or_else(missing)?;
             let datapath = self.switch.datapath();
-            self.switch.ovs = Some(Ovs::start(&self.bridges.netns, &folder, datapath)?);
+            self.switch.ovs = Some(Ovs::new(&self.bridges.netns, &folder, datapath)?);
         }
-        self.switch.ovs.as_mut().ok_or_else(missing)
+        let done = act(self.switch.ovs.as_mut().ok_or_else(missing)?);
+        self.listen_to_ovs();
+        done
+    }
+
+    /// Listens to what others change in the database of Open vSwitch.
+    fn listen_to_ovs(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let Some((number, connection)) = self.switch.ovs.as_ref().and_then(Ovs::connection) else { return };
+        if self.switch.heard == Some(number) {
+            return;
+        }
+        // With its connection an earlier one is gone from there.
+        match listener.add(connection, EpollEvent::new(EpollFlags::EPOLLIN, OVS_EVENT)) {
+            Ok(()) => self.switch.heard = Some(number),
+            Err(error) => log::debug!("listen to Open vSwitch: {error}"),
+        }
     }
 
     /// Files that can be read from when a daemon of Open vSwitch has ended. None where none runs.
     pub fn watch_ovs(&self) -> Option<Vec<OwnedFd>> {
-        let watch = self.switch.ovs.as_ref()?.watch();
-        watch.inspect_err(|it| log::debug!("watch Open vSwitch: {it}")).ok()
+        Some(self.switch.ovs.as_ref()?.watch())
     }
 
     /// Ends the daemons of Open vSwitch if they are ours.
@@ -521,10 +558,10 @@ impl Kernel {
                 open.forget(name);
                 self.add_tunnel(ns, name, underlay, options, message, what)
             }
-            Step::AddOvsBridge { name, mark } => self.open_vswitch()?.add_bridge(name, mark),
-            Step::DelOvsBridge { name } => self.open_vswitch()?.del_bridge(name),
-            Step::AddOvsPort { bridge, port, mark } => self.open_vswitch()?.add_port(bridge, port, mark),
-            Step::DelOvsPort { bridge, port } => self.open_vswitch()?.del_port(bridge, port),
+            Step::AddOvsBridge { name, mark } => self.with_ovs(|it| it.add_bridge(name, mark)),
+            Step::DelOvsBridge { name } => self.with_ovs(|it| it.del_bridge(name)),
+            Step::AddOvsPort { bridge, port, mark } => self.with_ovs(|it| it.add_port(bridge, port, mark)),
+            Step::DelOvsPort { bridge, port } => self.with_ovs(|it| it.del_port(bridge, port)),
             Step::AddRedirect { from, to, .. } => {
                 let (from, to) = (open.index(from)?, open.index(to)?);
                 let added = tc::add_redirect(&mut open.netlink, &mut classifier, from, to, what);

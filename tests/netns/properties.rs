@@ -740,6 +740,46 @@ fn what_is_wrong_with_open_vswitch_concerns_its_own_bridges_alone() {
     assert!(!start.errors.is_empty() && start.errors.iter().all(|it| about(&it)), "{:?}", start.errors);
 }
 
+#[test]
+fn a_hung_switch_holds_up_no_linux_bridge() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut engine) = Engine::new("hung switch", &["a-1", "b-1", "c-1"]) else { return };
+    if conlink::kernel::probe().is_none() {
+        skip("a hung switch", "openvswitch-switch is not installed");
+        return;
+    }
+    let rundir = folder.path().join("ovs-t");
+    engine.kernel.set_ovs_folder(rundir.clone());
+    let sw = "- {service: a, bridge: sw, dev: eth1, ip: 10.0.1.1/24}\n- {service: b, bridge: sw, dev: eth1, ip: 10.0.1.2/24}\n\
+              bridges:\n- {bridge: sw, mode: ovs}\n";
+    engine.wire(&format!("links:\n{sw}"));
+    let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap().trim().parse().unwrap();
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    // A port that is new has the switch asked.
+    let lan = "- {service: a, bridge: lan, ip: 10.0.0.1/24}\n- {service: b, bridge: lan, ip: 10.0.0.2/24}\n";
+    let yaml = |more: &str| format!("links:\n{lan}{more}- {{service: c, bridge: sw, ip: 10.0.1.3/24}}\n{sw}");
+    let start = engine.start(&yaml(""));
+    assert!(start.errors.iter().any(|it| it.contains("ovs-vswitchd does not answer")), "{:?}", start.errors);
+    ping(engine.netns("a-1"), "10.0.0.2");
+    // From then on nothing waits for it.
+    let begin = Instant::now();
+    let start = engine.start(&yaml("- {service: c, bridge: lan, dev: eth1, ip: 10.0.0.3/24}\n"));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    ping(engine.netns("c-1"), "10.0.0.1");
+    let of_switch = |it: &&String| it.contains("sw") || it.starts_with("hint: ");
+    assert!(start.errors.iter().all(|it| of_switch(&it)), "{:?}", start.errors);
+    // It is started again, and serves as before.
+    let end = Instant::now() + Duration::from_secs(30);
+    while !engine.start(&yaml("")).announced {
+        assert!(Instant::now() < end, "{:?}", engine.start(&yaml("")).errors);
+    }
+    ping(engine.netns("c-1"), "10.0.1.1");
+    engine.wire(&yaml(""));
+    engine.wire("links: []");
+    engine.kernel.stop_ovs().unwrap();
+}
+
 /// How long it takes to wire 20 containers, in one namespace of bridges.
 fn wiring(more: &str) -> Duration {
     let names: Vec<String> = (1..=20).map(|it| format!("a-{it}")).collect();

@@ -1,13 +1,12 @@
 //! Ports: joining and leaving a bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::db::{includes, insert, is, map_of, mutate, new_row, select, set_of};
 use super::rpc::Failure;
-use super::{LIMIT, MARK, Ovs, mark_of, no_bridge, set_mark};
+use super::{MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::kernel::netlink::Error;
 
@@ -115,8 +114,7 @@ impl Ovs {
         if failed.len() == ports.len() {
             return Ok(failed);
         }
-        let limit = limit(ports.len());
-        let done = self.commit(changes, limit)?;
+        let done = self.commit(changes, ports.len())?;
         let asked: Vec<(usize, &IfName)> = ports
             .iter()
             .enumerate()
@@ -133,7 +131,7 @@ impl Ovs {
             }
         }
         if !leaves.is_empty() {
-            self.commit(leaves, limit)?;
+            self.commit(leaves, ports.len())?;
         }
         Ok(failed)
     }
@@ -175,15 +173,9 @@ impl Ovs {
                 mutate("Bridge", is("name", bridge.as_str()), json!([["ports", "delete", set_of(rows)]]))
             });
             let changes: Vec<Value> = changes.collect();
-            if changes.is_empty() { Ok(()) } else { it.commit(changes, limit(ports.len())).map(drop) }
+            if changes.is_empty() { Ok(()) } else { it.commit(changes, ports.len()).map(drop) }
         })
     }
-}
-
-/// How long the switch may take for so many ports.
-fn limit(ports: usize) -> Duration {
-    const PORT: Duration = Duration::from_millis(50);
-    LIMIT + PORT * u32::try_from(ports).unwrap_or(u32::MAX)
 }
 
 enum Rejoin {

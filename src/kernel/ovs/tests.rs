@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::daemon::{SERVER, runs};
+use super::daemon::{CLEANUP_LIMIT, Process, SERVER};
 use super::*;
 use crate::device::BridgeOptions;
 use crate::kernel::ethtool::Ioctl;
@@ -150,6 +150,11 @@ fn skip(what: &str, reason: &str) {
 
 const SECONDS: Duration = Duration::from_secs(20);
 
+/// Does the process run, other than as a zombie that nobody has waited for?
+fn runs(pid: Pid) -> bool {
+    Process::open(pid).is_ok_and(|it| !it.ends_within(Duration::ZERO))
+}
+
 /// Waits for what must come.
 #[track_caller]
 fn until(what: &str, done: impl Fn() -> bool) {
@@ -199,7 +204,7 @@ fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> OvsB
 
 /// What somebody else does, in the words of the database.
 fn others(ovs: &mut Ovs, operations: Vec<Value>) {
-    ovs.commit(operations, LIMIT).unwrap();
+    ovs.commit(operations, 1).unwrap();
 }
 
 fn others_bridge(ovs: &mut Ovs, name: &str, datapath: &str) {
@@ -487,19 +492,19 @@ fn a_port_of_ours_comes_over_from_another_bridge() {
 #[test]
 fn a_killed_engine_finds_its_daemons_again() {
     for lab in Lab::all("a_killed_engine_finds_its_daemons_again") {
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         assert!(!lab.rundir().exists() && !Ovs::is_left(&lab.rundir()));
         let mut first = lab.wire();
         let (before, pids) = (first.dump().unwrap(), lab.pids());
         drop(first);
         assert!(Ovs::is_left(&lab.rundir()));
-        let mut found = Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().unwrap();
+        let mut found = Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().unwrap();
         assert_eq!(found.dump().unwrap(), before);
         let mut again = lab.start();
         assert_eq!(again.dump().unwrap(), before);
         assert_eq!(lab.pids(), pids);
         again.stop().unwrap();
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
     }
 }
 
@@ -508,7 +513,7 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
     for lab in Lab::all("a_killed_switch_is_started_again_and_traffic_resumes") {
         let mut ovs = lab.wire();
         let (before, [server, switch]) = (ovs.dump().unwrap(), lab.pids());
-        let watched = ovs.watch().unwrap();
+        let watched = ovs.watch();
         assert_eq!(watched.len(), 2);
         assert!(!watched.iter().any(is_readable));
         lab.kill(SWITCH);
@@ -526,11 +531,154 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
         lab.kill(SERVER);
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
-        // One that hangs is found out by a new engine.
-        kill(lab.pids()[0], Signal::SIGSTOP).unwrap();
-        assert_eq!(lab.start().dump().unwrap(), before);
-        lab.reach();
-        assert_eq!(ovs.dump().unwrap(), before);
+        ovs.stop().unwrap();
+    }
+}
+
+/// Stops a daemon as a hung one is: it lives, and does nothing.
+fn hang(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+}
+
+/// The first call finds that a daemon hangs, and none after it waits.
+#[track_caller]
+fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
+    let message = format!("{daemon} does not answer");
+    let error = ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap_err();
+    assert!(error.to_string().contains(&message), "{error}");
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let error = ovs.dump().unwrap_err();
+        assert!(error.to_string().starts_with(&format!("ask Open vSwitch: {message}")), "{error}");
+    }
+    assert!(begun.elapsed() < PATIENCE, "{:?} for 50 calls", begun.elapsed());
+}
+
+#[test]
+fn a_hung_daemon_holds_up_one_call_and_is_started_again() {
+    for lab in Lab::all("a_hung_daemon_holds_up_one_call_and_is_started_again") {
+        for (at, daemon) in [SERVER, SWITCH].into_iter().enumerate() {
+            let mut ovs = lab.wire();
+            let (before, pids) = (ovs.dump().unwrap(), lab.pids());
+            hang(pids[at]);
+            is_found_silent(&mut ovs, daemon);
+            // A new engine is held up no longer.
+            let error = Ovs::start(&lab.bridges, &lab.rundir(), lab.datapath).unwrap_err().to_string();
+            assert!(error.contains(&format!("{daemon} does not answer")), "{error}");
+            let dumped = std::cell::RefCell::new(ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok_and(|it| it == before));
+            let mut ovs = dumped.into_inner();
+            let now = lab.pids();
+            assert_eq!((now[at] == pids[at], now[1 - at] == pids[1 - at]), (false, true), "{daemon}");
+            ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+            lab.reach();
+            ovs.stop().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_answers_again_is_left_running() {
+    for lab in Lab::all("a_daemon_that_answers_again_is_left_running") {
+        let mut ovs = lab.wire();
+        let (before, pids) = (ovs.dump().unwrap(), lab.pids());
+        for (pid, daemon) in pids.into_iter().zip([SERVER, SWITCH]) {
+            hang(pid);
+            is_found_silent(&mut ovs, daemon);
+            kill(pid, Signal::SIGCONT).unwrap();
+            let dumped = std::cell::RefCell::new(&mut ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok_and(|it| it == before));
+        }
+        assert_eq!(lab.pids(), pids);
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_hung_daemon_of_the_system_is_not_killed() {
+    for lab in Lab::all("a_hung_daemon_of_the_system_is_not_killed") {
+        let system = lab.wire();
+        let pids = lab.pids();
+        for (pid, daemon) in pids.into_iter().zip([SERVER, SWITCH]) {
+            let theirs = (lab.daemons(), false);
+            let mut ovs = Ovs::with(OsStr::new(SYSTEM_PATH), &lab.bridges, theirs, lab.datapath).unwrap();
+            ovs.dump().unwrap();
+            hang(pid);
+            is_found_silent(&mut ovs, daemon);
+            // As if it had been so for an hour.
+            let since = Instant::now().checked_sub(Duration::from_secs(3600));
+            ovs.silence.as_mut().unwrap().since = since.unwrap();
+            let error = ovs.dump().unwrap_err();
+            assert_eq!(error.hint(), Some(THEIRS_IS_SILENT));
+            kill(pid, Signal::SIGCONT).unwrap();
+            let dumped = std::cell::RefCell::new(ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok());
+        }
+        assert_eq!(lab.pids(), pids);
+        system.stop().unwrap();
+    }
+}
+
+#[test]
+fn hung_daemons_are_ended_with_their_interfaces() {
+    for lab in Lab::all("hung_daemons_are_ended_with_their_interfaces") {
+        for hung in [&[1][..], &[0], &[0, 1]] {
+            let ovs = lab.wire();
+            let pids = lab.pids();
+            hung.iter().for_each(|it| hang(pids[*it]));
+            let begun = Instant::now();
+            ovs.stop().unwrap();
+            assert!(begun.elapsed() < CLEANUP_LIMIT, "{:?}", begun.elapsed());
+            assert!(!pids.into_iter().any(runs));
+            assert_eq!(lab.interfaces(), BTreeSet::new());
+            assert!(!lab.rundir().exists());
+        }
+    }
+}
+
+#[test]
+fn what_others_change_is_heard() {
+    for lab in Lab::all("what_others_change_is_heard") {
+        let mut ovs = lab.wire();
+        let all = |it: Changes| it.changed.into_iter().chain(it.deleted).collect::<BTreeSet<_>>();
+        ovs.dump().unwrap();
+        ovs.forget(None);
+        assert_eq!(ovs.changes(), Changes::default());
+        let connection = ovs.connection().unwrap().1.try_clone_to_owned().unwrap();
+        assert!(!is_readable(&connection));
+        // Somebody else, by a connection of their own.
+        let mut other = lab.start();
+        other.del_port(&name("lan"), &name("b-eth0")).unwrap();
+        until("the notice", || is_readable(&connection));
+        let changes = ovs.changes();
+        assert!(changes.changed.contains("b-eth0") && changes.deleted.is_empty(), "{changes:?}");
+        assert!(!ovs.dump().unwrap()["lan"].ports.contains_key(&name("b-eth0")));
+        // What is looked at, by name, is no news any more.
+        ovs.changes();
+        other.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        other.add_bridge(&name("wan"), LAN).unwrap();
+        ovs.dump().unwrap();
+        ovs.forget(Some(&BTreeSet::from([name("lan"), name("b-eth0")])));
+        assert_eq!(all(ovs.changes()), BTreeSet::from(["wan".to_owned()]));
+        other.del_bridge(&name("wan")).unwrap();
+        ovs.dump().unwrap();
+        assert!(ovs.changes().deleted.contains("wan"));
+        // What was changed while the server was down.
+        lab.kill(SERVER);
+        other.del_port(&name("lan"), &name("a-eth0")).unwrap();
+        let now = ovs.dump().unwrap();
+        assert_eq!(now["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
+        assert!(ovs.changes().changed.contains("a-eth0"));
+        // The copy is what the server holds, as soon as somebody else's change is done.
+        for at in 0..50 {
+            let is_there = at % 2 == 0;
+            if is_there {
+                other.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+            } else {
+                other.del_port(&name("lan"), &name("a-eth0")).unwrap();
+            }
+            assert_eq!(ovs.dump().unwrap()["lan"].ports.contains_key(&name("a-eth0")), is_there);
+        }
         ovs.stop().unwrap();
     }
 }
@@ -557,7 +705,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         drop(ovs);
         lab.kill(SWITCH);
         lab.kill(SERVER);
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         assert!(Ovs::is_left(&lab.rundir()));
         // An interface that went meanwhile comes again later.
         run(&lab.bridges, "ip link del a-eth0");
@@ -675,7 +823,7 @@ fn daemons_of_a_namespace_that_is_no_longer_ours_are_replaced() {
         drop(lab.wire());
         let before = lab.pids();
         let old = std::mem::replace(&mut lab.bridges, netns::anonymous().unwrap());
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         let mut ovs = lab.start();
         assert!(!before.into_iter().any(runs));
         assert!(!run(&old, "ip link").contains("lan"));
@@ -693,9 +841,8 @@ fn daemons_of_the_system_are_used_where_they_serve() {
         let (ours, theirs) = (lab.folder.path().join("ours"), lab.rundir());
         let (daemons, own) = choose(ours.clone(), theirs.clone(), &lab.bridges);
         assert!(!own && daemons.socket().starts_with(&theirs));
-        let netns = lab.bridges.try_clone().unwrap();
-        let mut ovs =
-            Ovs { netns, daemons, own, path: SYSTEM_PATH.into(), datapath: lab.datapath, rpc: None };
+        let path = OsStr::new(SYSTEM_PATH);
+        let mut ovs = Ovs::with(path, &lab.bridges, (daemons, own), lab.datapath).unwrap();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
         assert_eq!(ovs.dump().unwrap().len(), 2);
         ovs.del_bridge(&name("wan")).unwrap();
