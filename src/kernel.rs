@@ -122,6 +122,8 @@ impl Kernel {
         self.bridges = Open::new(netns, Some(&listener))?;
         let readable = listener.0.try_clone().map_err(|it| Error::new(what, it))?;
         self.listener = Some(listener);
+        self.switch.heard = None;
+        self.listen_to_ovs();
         Ok(readable)
     }
 
@@ -331,13 +333,16 @@ impl Kernel {
         }
     }
 
-    /// Files that can be read from when a daemon of Open vSwitch has ended. None where none runs.
+    /// Files that can be read from when a daemon of Open vSwitch has ended. None unless both daemons run.
     pub fn watch_ovs(&self) -> Option<Vec<OwnedFd>> {
-        Some(self.switch.ovs.as_ref()?.watch())
+        let watch = self.switch.ovs.as_ref()?.watch();
+        // While one of the two is being started there is nothing to follow yet.
+        (watch.len() == 2).then_some(watch)
     }
 
     /// Ends the daemons of Open vSwitch if they are ours.
     pub fn stop_ovs(&mut self) -> Result<(), Error> {
+        self.switch.heard = None;
         self.switch.ovs.take().map_or(Ok(()), Ovs::stop)
     }
 

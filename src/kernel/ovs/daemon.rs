@@ -375,8 +375,12 @@ impl Daemons {
         }
     }
 
-    /// Ends both, though one may not end well.
-    pub(super) fn end_all(&self) -> Result<(), Error> {
+    /// Ends both, though one may not end well, and what is being started.
+    pub(super) fn end_all(&mut self) -> Result<(), Error> {
+        if let Some(starting) = self.starting.take() {
+            let error = starting.program.kill(starting.since.elapsed());
+            log::debug!("{error}");
+        }
         let switch = self.end(SWITCH, CLEANUP_LIMIT);
         self.end(SERVER, KILL_LIMIT).and(switch)
     }

@@ -37,7 +37,7 @@ impl Drop for Lab {
     /// A failed test leaves no daemons.
     fn drop(&mut self) {
         for rundir in std::fs::read_dir(self.folder.path()).unwrap() {
-            let daemons = Daemons::new(rundir.unwrap().path());
+            let mut daemons = Daemons::new(rundir.unwrap().path());
             let ended = daemons.end_all();
             assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
         }
@@ -893,6 +893,41 @@ fn a_missing_program_is_named() {
     std::fs::copy("/bin/false", bin.join("ovsdb-tool")).unwrap();
     let error = start("fails");
     assert!(error.ends_with("conf.db: ovsdb-tool: exit status: 1"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_hangs_at_its_start_holds_up_one_call() {
+    if netns::anonymous().is_err() {
+        return skip("a_daemon_that_hangs_at_its_start", "no network namespace can be made");
+    }
+    let netns = netns::anonymous().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let pids = folder.path().join("pids");
+    let hangs = format!("#!/bin/sh\necho $$ >>{}\nexec sleep 1000\n", pids.display());
+    for (program, text) in
+        [("ovsdb-tool", "#!/bin/sh\n: >$2\n"), ("ovsdb-server", &hangs), ("ovs-vswitchd", &hangs)]
+    {
+        std::fs::write(bin.join(program), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join(program), mode).unwrap();
+    }
+    let rundir = folder.path().join("run");
+    let mut ovs = Ovs::new_on(bin.as_os_str(), &netns, &rundir, Datapath::Userspace).unwrap();
+    let message = "start Open vSwitch: ovsdb-server is still starting";
+    assert_eq!(ovs.dump().unwrap_err().to_string(), message);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(ovs.dump().unwrap_err().to_string(), message);
+    }
+    assert!(begun.elapsed() < START_PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(ovs.stop().unwrap_err().to_string(), message);
+    // It was started once, and is gone.
+    let pids = std::fs::read_to_string(pids).unwrap();
+    let pids: Vec<i32> = pids.lines().map(|it| it.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 1);
+    assert!(!runs(Pid::from_raw(pids[0])));
 }
 
 /// A raw socket on the `eth0` of a namespace, which tells the test's own frames from others by their sender.
