@@ -255,7 +255,20 @@ impl Kernel {
                 Err(error) => return Err(error),
             }
         }
+        self.find_unused(&mut observed);
         Ok(observed)
+    }
+
+    /// Adds ports whose interface was made anew to those that Open vSwitch does not use: it may go on with the earlier one.
+    fn find_unused(&self, observed: &mut Observed) {
+        let Some(ovs) = self.switch.ovs.as_ref().filter(|_| !observed.ovs.is_empty()) else { return };
+        let Some(space) = observed.spaces.get(&Ns::Bridges) else { return };
+        let is_anew =
+            |(name, index): &(IfName, u32)| space.interfaces.get(name).is_some_and(|it| it.index != *index);
+        for (name, _) in ovs.indices().filter(is_anew) {
+            let on = observed.ovs.values_mut().find(|it| it.ports.contains_key(&name));
+            on.map(|it| it.unused.insert(name));
+        }
     }
 
     /// Takes this namespace for the host's, in place of that of process 1; without one, there is none to be used.
@@ -565,7 +578,10 @@ impl Kernel {
             }
             Step::AddOvsBridge { name, mark } => self.with_ovs(|it| it.add_bridge(name, mark)),
             Step::DelOvsBridge { name } => self.with_ovs(|it| it.del_bridge(name)),
-            Step::AddOvsPort { bridge, port, mark } => self.with_ovs(|it| it.add_port(bridge, port, mark)),
+            Step::AddOvsPort { bridge, port, mark } => {
+                let index = open.index(port).ok();
+                self.with_ovs(|it| it.add_port(bridge, port, mark, index))
+            }
             Step::DelOvsPort { bridge, port } => self.with_ovs(|it| it.del_port(bridge, port)),
             Step::AddRedirect { from, to, .. } => {
                 let (from, to) = (open.index(from)?, open.index(to)?);

@@ -32,6 +32,7 @@ use crate::process::SYSTEM_PATH;
 pub use bridge::{OvsBridge, OvsPort};
 pub use daemon::Programs;
 pub use datapath::Datapath;
+pub use port::Join;
 pub use tables::Changes;
 
 use daemon::{Daemons, KILL_LIMIT, SERVER, SWITCH};
@@ -44,6 +45,10 @@ const SYSTEM_RUNDIR: &str = "/run/openvswitch";
 
 /// The key of our mark in `external_ids` of a bridge or port.
 const MARK: &str = "conlink";
+
+/// The key of the number of a port's interface there. The switch goes on with an interface that is gone though another one
+/// has its name by now, and the column `ifindex` has the number of the other one.
+const INDEX: &str = "conlink-ifindex";
 
 /// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -81,8 +86,9 @@ pub fn probe_on(path: &OsStr) -> Option<Datapath> {
 /// What the switch logs when it cannot make a bridge, before the bridge's name.
 const NOT_MADE: &str = "failed to create bridge ";
 
-const OURS_IS_SILENT: &str = "it is killed after some seconds and started again";
-const THEIRS_IS_SILENT: &str = "restart this machine's Open vSwitch";
+const OURS_IS_SILENT: &str =
+    "conlink kills the daemon after some seconds without an answer and starts it again";
+const THEIRS_IS_SILENT: &str = "restart Open vSwitch on this machine";
 
 /// Open vSwitch in one namespace.
 ///

@@ -281,10 +281,11 @@ pub(super) fn joining(
     let present =
         observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
     let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
+    let unused = |it: &IfName| observed.ovs.get(it).is_none_or(|it| it.unused.contains(end));
     // What the switch has on record of an end that is made anew is another interface of that name, which its userspace
     // datapath goes on with.
     if *ns == Ns::Bridges
-        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none())
+        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none() || unused(it))
     {
         it.before.push(Step::DelOvsPort { bridge: present.clone(), port: end.clone() });
     }
@@ -310,8 +311,7 @@ pub(super) fn joining(
             if kept.is_some_and(|it| it.redirect.is_some()) {
                 it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
             }
-            let unused = observed.ovs.get(bridge).is_none_or(|it| it.unused.contains(end));
-            if present != Some(bridge) || kept.is_none() || unused {
+            if present != Some(bridge) || kept.is_none() || unused(bridge) {
                 if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
                     it.master = Some(None);
                 }

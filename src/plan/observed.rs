@@ -141,7 +141,7 @@ pub struct OvsBridge {
     pub mark: Option<String>,
     /// With their marks; the bridge's own left out.
     pub ports: BTreeMap<IfName, Option<String>>,
-    /// Those of them that the switch does not use, such as one whose interface is gone.
+    /// Those of them that the switch does not use, such as one whose interface is gone, or was made anew.
     pub unused: BTreeSet<IfName>,
 }
 

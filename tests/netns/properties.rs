@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use conlink::kernel::netns;
+use nix::sys::signal::Signal;
 
 use crate::netns::engine::{Engine, assert_same};
 use crate::netns::{json, ping};
@@ -672,12 +674,8 @@ fn a_dummy_answers_to_its_address_and_leads_nowhere() {
 fn bridges_of_open_vswitch_are_made_kept_and_removed() {
     // Declared first, and so removed last: the daemons are ended by what is in it.
     let folder = tempfile::tempdir().unwrap();
-    let Some(mut engine) = Engine::new("ovs", &["a-1", "b-1"]) else { return };
-    if conlink::kernel::probe().is_none() {
-        skip("bridges of mode ovs", "openvswitch-switch is not installed");
-        return;
-    }
-    engine.kernel.set_ovs_folder(folder.path().join("ovs-t"));
+    let rundir = folder.path().join("ovs-t");
+    let Some(mut engine) = with_ovs("bridges of mode ovs", &["a-1", "b-1"], &rundir) else { return };
     let before = engine.snapshot();
     let yaml = |mode: &str| {
         format!(
@@ -740,22 +738,62 @@ fn what_is_wrong_with_open_vswitch_concerns_its_own_bridges_alone() {
     assert!(!start.errors.is_empty() && start.errors.iter().all(|it| about(&it)), "{:?}", start.errors);
 }
 
+/// An engine with Open vSwitch in that folder. None, and said so, where there is none.
+fn with_ovs(test: &str, containers: &[&str], folder: &Path) -> Option<Engine> {
+    let mut engine = Engine::new(test, containers)?;
+    if conlink::kernel::probe().is_none() {
+        skip(test, "openvswitch-switch is not installed");
+        return None;
+    }
+    engine.kernel.set_ovs_folder(folder.to_owned());
+    Some(engine)
+}
+
+fn signal_switch(folder: &Path, signal: Signal) {
+    let pid = std::fs::read_to_string(folder.join("ovs-vswitchd.pid")).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+#[test]
+fn a_link_that_is_made_anew_while_the_switch_hangs_is_joined_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let rundir = folder.path().join("ovs-t");
+    let Some(mut engine) = with_ovs("a link made anew", &["a-1", "b-1", "c-1"], &rundir) else { return };
+    let yaml = |more: &str| {
+        format!(
+            "links:\n- {{service: a, bridge: sw, ip: 10.0.0.1/24}}\n- {{service: b, bridge: sw, ip: 10.0.0.2/24}}\n{more}\
+             bridges:\n- {{bridge: sw, mode: ovs}}\n"
+        )
+    };
+    engine.wire(&yaml(""));
+    ping(engine.netns("a-1"), "10.0.0.2");
+    signal_switch(&rundir, Signal::SIGSTOP);
+    let third = yaml("- {service: c, bridge: sw, ip: 10.0.0.3/24}\n");
+    assert!(!engine.start(&third).announced);
+    // Now that it is known to hang, an end is made anew, of which the database has an earlier one on record.
+    ip(engine.netns("a-1"), "link del eth0");
+    assert!(!engine.start(&third).announced);
+    ip(engine.netns("a-1"), "link show eth0");
+    signal_switch(&rundir, Signal::SIGCONT);
+    let end = Instant::now() + Duration::from_secs(30);
+    while !engine.start(&third).announced {
+        assert!(Instant::now() < end, "{:?}", engine.start(&third).errors);
+    }
+    let answers = || succeeds(engine.netns("a-1"), "ping", "-c 1 -W 1 10.0.0.2");
+    assert!((0..5).any(|_| answers()));
+    engine.wire("links: []");
+    engine.kernel.stop_ovs().unwrap();
+}
+
 #[test]
 fn a_hung_switch_holds_up_no_linux_bridge() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(mut engine) = Engine::new("hung switch", &["a-1", "b-1", "c-1"]) else { return };
-    if conlink::kernel::probe().is_none() {
-        skip("a hung switch", "openvswitch-switch is not installed");
-        return;
-    }
     let rundir = folder.path().join("ovs-t");
-    engine.kernel.set_ovs_folder(rundir.clone());
+    let Some(mut engine) = with_ovs("a hung switch", &["a-1", "b-1", "c-1"], &rundir) else { return };
     let sw = "- {service: a, bridge: sw, dev: eth1, ip: 10.0.1.1/24}\n- {service: b, bridge: sw, dev: eth1, ip: 10.0.1.2/24}\n\
               bridges:\n- {bridge: sw, mode: ovs}\n";
     engine.wire(&format!("links:\n{sw}"));
-    let pid = std::fs::read_to_string(rundir.join("ovs-vswitchd.pid")).unwrap().trim().parse().unwrap();
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    signal_switch(&rundir, Signal::SIGSTOP);
     // A port that is new has the switch asked.
     let lan = "- {service: a, bridge: lan, ip: 10.0.0.1/24}\n- {service: b, bridge: lan, ip: 10.0.0.2/24}\n";
     let yaml = |more: &str| format!("links:\n{lan}{more}- {{service: c, bridge: sw, ip: 10.0.1.3/24}}\n{sw}");

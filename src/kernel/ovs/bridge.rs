@@ -10,7 +10,7 @@ use super::db::{
 };
 use super::rpc::Failure;
 use super::tables::{BRIDGE, INTERFACE, PORT, Tables};
-use super::{Datapath, MARK, Ovs, mark_of, no_bridge, set_mark};
+use super::{Datapath, INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::kernel::netlink::Error;
@@ -48,6 +48,14 @@ impl Ovs {
                 Ok(decode(&it.tables))
             },
         )
+    }
+
+    /// The numbers of the interfaces that ports of ours were made with, by name, as of the last [`Ovs::dump`].
+    pub fn indices(&self) -> impl Iterator<Item = (IfName, u32)> {
+        self.tables.rows(PORT).filter_map(|(_, row)| {
+            let index = value(row.get("external_ids")?, INDEX)?.parse().ok()?;
+            Some((row["name"].as_str()?.parse().ok()?, index))
+        })
     }
 
     /// `ovs-vsctl add-br NAME`. That one of ours is there already is success, and it has this mark then.

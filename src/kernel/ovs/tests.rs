@@ -88,8 +88,8 @@ impl Lab {
     fn wire(&self) -> Ovs {
         let mut ovs = self.start();
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         ovs
     }
 
@@ -225,18 +225,18 @@ fn hosts_on_a_bridge_reach_each_other() {
         let mut ovs = lab.start();
         assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
         assert!(!lab.ping());
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         lab.reach();
         let ports = [("a-eth0", Some(A)), ("b-eth0", Some(B))];
         let wired = BTreeMap::from([("lan".to_owned(), bridge(&lab, Some(LAN), &ports))]);
         assert_eq!(ovs.dump().unwrap(), wired);
         // Once more is as good as once.
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         assert_eq!(ovs.dump().unwrap(), wired);
-        ovs.add_port(&name("lan"), &name("b-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), A, None).unwrap();
         assert_eq!(ovs.dump().unwrap()["lan"].ports[&name("b-eth0")].mark.as_deref(), Some(A));
 
         ovs.del_port(&name("lan"), &name("b-eth0")).unwrap();
@@ -361,7 +361,7 @@ fn what_is_not_ours_is_left_alone() {
 
         let error = ovs.add_bridge(&name("theirs"), LAN).unwrap_err().to_string();
         assert_eq!(error, "add Open vSwitch bridge theirs: there is one that is not conlink's");
-        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A).unwrap_err().to_string();
+        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A, None).unwrap_err().to_string();
         assert_eq!(error, "add port c-eth0 to bridge lan: the port is on another bridge, and not conlink's");
         ovs.del_port(&name("lan"), &name("c-eth0")).unwrap();
         ovs.del_bridge(&name("lan")).unwrap();
@@ -428,14 +428,14 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
     for lab in Lab::all("a_port_that_does_not_exist_is_an_error") {
         let mut ovs = lab.start();
         let (lan, none) = (name("lan"), name("none"));
-        let error = ovs.add_port(&lan, &name("a-eth0"), A).unwrap_err();
+        let error = ovs.add_port(&lan, &name("a-eth0"), A, None).unwrap_err();
         assert!(error.is_gone());
         let message = "add port a-eth0 to bridge lan: No such device (os error 19): there is no bridge lan";
         assert_eq!(error.to_string(), message);
 
         ovs.add_bridge(&lan, LAN).unwrap();
         let empty = bridge(&lab, Some(LAN), &[]);
-        let error = ovs.add_port(&lan, &none, A).unwrap_err();
+        let error = ovs.add_port(&lan, &none, A, None).unwrap_err();
         assert!(error.is_gone());
         let message =
             "add port none to bridge lan: No such device (os error 19): could not open network device none";
@@ -443,7 +443,9 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
         assert_eq!(ovs.dump().unwrap()["lan"], empty);
 
         let (a, b) = (name("a-eth0"), name("b-eth0"));
-        let ports = [(&lan, &a, A), (&lan, &none, B), (&name("other"), &none, B), (&lan, &b, B)];
+        let other = name("other");
+        let join = |bridge, port, mark| Join { bridge, port, mark, index: None };
+        let ports = [join(&lan, &a, A), join(&lan, &none, B), join(&other, &none, B), join(&lan, &b, B)];
         let failed = ovs.add_ports(&ports).unwrap();
         assert_eq!(failed.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&none));
         assert_eq!(
@@ -463,7 +465,7 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
         ];
         others(&mut ovs, operations);
         let member = name("member");
-        let failed = ovs.add_ports(&[(&lan, &a, A), (&lan, &member, A), (&lan, &b, B)]).unwrap();
+        let failed = ovs.add_ports(&[join(&lan, &a, A), join(&lan, &member, A), join(&lan, &b, B)]).unwrap();
         assert_eq!(failed.len(), 1);
         assert!(failed[&member].to_string().contains("constraint violation"), "{}", failed[&member]);
         lab.reach();
@@ -478,12 +480,12 @@ fn a_port_of_ours_comes_over_from_another_bridge() {
     for lab in Lab::all("a_port_of_ours_comes_over_from_another_bridge") {
         let mut ovs = lab.wire();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
-        ovs.add_port(&name("wan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("wan"), &name("a-eth0"), A, None).unwrap();
         assert!(!lab.ping());
         let dumped = ovs.dump().unwrap();
         assert_eq!(dumped["wan"], bridge(&lab, Some(LAN), &[("a-eth0", Some(A))]));
         assert_eq!(dumped["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
-        ovs.add_port(&name("wan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("wan"), &name("b-eth0"), B, None).unwrap();
         lab.reach();
         ovs.stop().unwrap();
     }
@@ -544,7 +546,7 @@ fn hang(pid: Pid) {
 #[track_caller]
 fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
     let message = format!("{daemon} does not answer");
-    let error = ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap_err();
+    let error = ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap_err();
     assert!(error.to_string().contains(&message), "{error}");
     let begun = Instant::now();
     for _ in 0..50 {
@@ -570,7 +572,7 @@ fn a_hung_daemon_holds_up_one_call_and_is_started_again() {
             let mut ovs = dumped.into_inner();
             let now = lab.pids();
             assert_eq!((now[at] == pids[at], now[1 - at] == pids[1 - at]), (false, true), "{daemon}");
-            ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+            ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
             lab.reach();
             ovs.stop().unwrap();
         }
@@ -655,7 +657,7 @@ fn what_others_change_is_heard() {
         assert!(!ovs.dump().unwrap()["lan"].ports.contains_key(&name("b-eth0")));
         // What is looked at, by name, is no news any more.
         ovs.changes();
-        other.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         other.add_bridge(&name("wan"), LAN).unwrap();
         ovs.dump().unwrap();
         ovs.forget(Some(&BTreeSet::from([name("lan"), name("b-eth0")])));
@@ -673,7 +675,7 @@ fn what_others_change_is_heard() {
         for at in 0..50 {
             let is_there = at % 2 == 0;
             if is_there {
-                other.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+                other.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
             } else {
                 other.del_port(&name("lan"), &name("a-eth0")).unwrap();
             }
@@ -714,7 +716,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         assert_eq!(error, "could not open network device a-eth0 (No such device)");
         add_veth(&lab.a, "eth0", &lab.bridges, "a-eth0");
         run(&lab.a, "ip addr add 10.9.0.1/24 dev eth0");
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
         ovs.stop().unwrap();
@@ -730,7 +732,8 @@ fn a_switch_that_is_not_gone_yet_is_waited_for() {
         for (at, it) in names.iter().enumerate() {
             add_veth(&lab.a, &format!("p{at}"), &lab.bridges, it.as_str());
         }
-        let ports: Vec<_> = names.iter().map(|it| (&lan, it, A)).collect();
+        let ports: Vec<_> =
+            names.iter().map(|port| Join { bridge: &lan, port, mark: A, index: None }).collect();
         assert!(ovs.add_ports(&ports).unwrap().is_empty());
         // The last that the switch lets go of.
         ovs.add_bridge(&name("wan"), LAN).unwrap();
