@@ -20,14 +20,14 @@ mod sysctl;
 mod tc;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::addr::IfName;
@@ -35,8 +35,8 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::plan::{
-    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, Space, StackedKind, Step, When, Which,
-    is_making,
+    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, StackedKind, Step, When,
+    Which, is_making,
 };
 
 pub use netlink::Error;
@@ -58,7 +58,12 @@ struct Switch {
     folder: Option<PathBuf>,
     ovs: Option<Ovs>,
     look_only: bool,
+    /// The number of the connection that is listened to.
+    heard: Option<u64>,
 }
+
+/// The number by which the listener tells of Open vSwitch: no namespace has it as its inode.
+const OVS_EVENT: u64 = u64::MAX;
 
 impl Switch {
     /// Without the programs the start says what is missing, whichever it is.
@@ -118,6 +123,8 @@ impl Kernel {
         self.bridges = Open::new(netns, Some(&listener))?;
         let readable = listener.0.try_clone().map_err(|it| Error::new(what, it))?;
         self.listener = Some(listener);
+        self.switch.heard = None;
+        self.listen_to_ovs();
         Ok(readable)
     }
 
@@ -126,6 +133,11 @@ impl Kernel {
         let mut news = News::default();
         let (names, lost) = self.bridges.news();
         (news.bridges, news.lost) = (names, lost);
+        if let Some(ovs) = &mut self.switch.ovs {
+            let ovs::Changes { changed, deleted } = ovs.changes();
+            news.bridges.changed.extend(changed);
+            news.bridges.deleted.extend(deleted);
+        }
         if let Host::Open(open) = &mut self.host {
             let (names, lost) = open.news();
             news.host = names;
@@ -224,7 +236,17 @@ impl Kernel {
         let mut observed = Observed::default();
         // First, since it may have to be started, and makes interfaces then.
         if looks.values().any(|it| it.ovs) {
-            observed.ovs = self.observe_ovs()?;
+            let names = match looks.get(&Ns::Bridges).map(|it| &it.interfaces) {
+                Some(Which::Names(names)) => Some(names),
+                Some(Which::All) | None => None,
+            };
+            match self.observe_ovs(names) {
+                Ok(bridges) => observed.ovs = bridges,
+                Err(error) => {
+                    let help = error.hint().map(str::to_owned);
+                    observed.ovs_error = Some(OvsError { message: error.to_string(), help });
+                }
+            }
         }
         for (ns, look) in looks {
             match self.observe_space(ns, look) {
@@ -234,7 +256,20 @@ impl Kernel {
                 Err(error) => return Err(error),
             }
         }
+        self.find_unused(&mut observed);
         Ok(observed)
+    }
+
+    /// Adds ports whose interface was made anew to those that Open vSwitch does not use: it may go on with the earlier one.
+    fn find_unused(&self, observed: &mut Observed) {
+        let Some(ovs) = self.switch.ovs.as_ref().filter(|_| !observed.ovs.is_empty()) else { return };
+        let Some(space) = observed.spaces.get(&Ns::Bridges) else { return };
+        let is_anew =
+            |(name, index): &(IfName, u32)| space.interfaces.get(name).is_some_and(|it| it.index != *index);
+        for (name, _) in ovs.indices().filter(is_anew) {
+            let on = observed.ovs.values_mut().find(|it| it.ports.contains_key(&name));
+            on.map(|it| it.unused.insert(name));
+        }
     }
 
     /// Takes this namespace for the host's, in place of that of process 1; without one, there is none to be used.
@@ -252,21 +287,29 @@ impl Kernel {
         self.switch.look_only = true;
     }
 
-    /// Bridges of Open vSwitch, if it runs.
-    fn observe_ovs(&mut self) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
+    /// Bridges of Open vSwitch, if it runs. `names` are those that are compared with what is wanted; None stands for all.
+    fn observe_ovs(
+        &mut self,
+        names: Option<&BTreeSet<IfName>>,
+    ) -> Result<BTreeMap<IfName, OvsBridge>, Error> {
         let Some(folder) = &self.switch.folder else { return Ok(BTreeMap::new()) };
         if self.switch.ovs.is_none() {
-            let datapath = self.switch.datapath();
+            let (datapath, look_only) = (self.switch.datapath(), self.switch.look_only);
             // What a killed engine left is taken up again, and started if it has ended.
-            self.switch.ovs = if !self.switch.look_only && Ovs::is_left(folder) {
-                Some(Ovs::start(&self.bridges.netns, folder, datapath)?)
+            self.switch.ovs = if !look_only && Ovs::is_left(folder) {
+                Some(Ovs::new(&self.bridges.netns, folder, datapath)?)
             } else {
-                Ovs::find(&self.bridges.netns, folder, datapath)?
+                Ovs::find(&self.bridges.netns, folder, datapath, look_only)?
             };
         }
         let Some(ovs) = &mut self.switch.ovs else { return Ok(BTreeMap::new()) };
+        let dumped = ovs.dump();
+        if dumped.is_ok() {
+            ovs.forget(names);
+        }
+        self.listen_to_ovs();
         let mut observed = BTreeMap::new();
-        for (name, bridge) in ovs.dump()? {
+        for (name, bridge) in dumped? {
             let Ok(name) = name.parse() else { continue };
             let unused =
                 bridge.ports.iter().filter(|(_, it)| it.error.is_some()).map(|(name, _)| name.clone());
@@ -277,25 +320,43 @@ impl Kernel {
         Ok(observed)
     }
 
-    /// Open vSwitch, started when it does not run.
-    fn open_vswitch(&mut self) -> Result<&mut Ovs, Error> {
+    /// Does something with Open vSwitch, which is started when it does not run.
+    fn with_ovs(&mut self, act: impl FnOnce(&mut Ovs) -> Result<(), Error>) -> Result<(), Error> {
         let missing = || Error::new("start Open vSwitch", nix::Error::EOPNOTSUPP);
         if self.switch.ovs.is_none() {
             let folder = self.switch.folder.clone().ok_or_else(missing)?;
             let datapath = self.switch.datapath();
-            self.switch.ovs = Some(Ovs::start(&self.bridges.netns, &folder, datapath)?);
+            self.switch.ovs = Some(Ovs::new(&self.bridges.netns, &folder, datapath)?);
         }
-        self.switch.ovs.as_mut().ok_or_else(missing)
+        let done = act(self.switch.ovs.as_mut().ok_or_else(missing)?);
+        self.listen_to_ovs();
+        done
     }
 
-    /// Files that can be read from when a daemon of Open vSwitch has ended. None where none runs.
+    /// Listens to what others change in the database of Open vSwitch.
+    fn listen_to_ovs(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        let Some((number, connection)) = self.switch.ovs.as_ref().and_then(Ovs::connection) else { return };
+        if self.switch.heard == Some(number) {
+            return;
+        }
+        // With its connection an earlier one is gone from there.
+        match listener.add(connection, EpollEvent::new(EpollFlags::EPOLLIN, OVS_EVENT)) {
+            Ok(()) => self.switch.heard = Some(number),
+            Err(error) => log::debug!("listen to Open vSwitch: {error}"),
+        }
+    }
+
+    /// Files that can be read from when a daemon of Open vSwitch has ended. None unless both daemons run.
     pub fn watch_ovs(&self) -> Option<Vec<OwnedFd>> {
         let watch = self.switch.ovs.as_ref()?.watch();
-        watch.inspect_err(|it| log::debug!("watch Open vSwitch: {it}")).ok()
+        // While one of the two is being started there is nothing to follow yet.
+        (watch.len() == 2).then_some(watch)
     }
 
     /// Ends the daemons of Open vSwitch if they are ours.
     pub fn stop_ovs(&mut self) -> Result<(), Error> {
+        self.switch.heard = None;
         self.switch.ovs.take().map_or(Ok(()), Ovs::stop)
     }
 
@@ -520,10 +581,13 @@ impl Kernel {
                 open.forget(name);
                 self.add_tunnel(ns, name, underlay, options, message, what)
             }
-            Step::AddOvsBridge { name, mark } => self.open_vswitch()?.add_bridge(name, mark),
-            Step::DelOvsBridge { name } => self.open_vswitch()?.del_bridge(name),
-            Step::AddOvsPort { bridge, port, mark } => self.open_vswitch()?.add_port(bridge, port, mark),
-            Step::DelOvsPort { bridge, port } => self.open_vswitch()?.del_port(bridge, port),
+            Step::AddOvsBridge { name, mark } => self.with_ovs(|it| it.add_bridge(name, mark)),
+            Step::DelOvsBridge { name } => self.with_ovs(|it| it.del_bridge(name)),
+            Step::AddOvsPort { bridge, port, mark } => {
+                let index = open.index(port).ok();
+                self.with_ovs(|it| it.add_port(bridge, port, mark, index))
+            }
+            Step::DelOvsPort { bridge, port } => self.with_ovs(|it| it.del_port(bridge, port)),
             Step::AddRedirect { from, to, .. } => {
                 let (from, to) = (open.index(from)?, open.index(to)?);
                 let added = tc::add_redirect(&mut open.netlink, &mut classifier, from, to, what);

@@ -42,7 +42,7 @@ pub use mark::{Mark, Note, is_making, making};
 pub use news::{Names, News};
 pub use observed::{
     FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
-    Qdisc, Space, When, Which,
+    OvsError, Qdisc, Space, When, Which,
 };
 pub use outcome::{Drift, Failure, Outcome};
 pub use step::{Change, StackedKind, Step};
@@ -173,6 +173,8 @@ pub enum Subject {
     Patch(String),
     /// An interface of ours that nobody wants any more.
     Leftover(IfName),
+    /// Everything of ours that nobody wants any more, where it cannot be listed.
+    Leftovers,
     /// A container as a whole, by name or id.
     Container(String),
     /// All that is outside of containers.
@@ -187,6 +189,7 @@ impl fmt::Display for Subject {
             Self::Link(id) => write!(f, "link {id}"),
             Self::Patch(name) => write!(f, "patch {name}"),
             Self::Leftover(name) => write!(f, "leftover {name}"),
+            Self::Leftovers => f.write_str("leftovers"),
             Self::Container(name) => write!(f, "container {name}"),
             Self::Everything => f.write_str("the network"),
         }
@@ -441,6 +444,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     link::plan_links(&mut plan, desired, observed);
     patch::plan_patches(&mut plan, desired, observed);
     route::plan_routes(&mut plan, desired, observed);
+    // After the links, so that everything else of a link is made. Before the ports that are forwarded to one.
+    if let Some(error) = &observed.ovs_error {
+        bridge::plan_unknown(&mut plan, desired, error);
+    }
     if let Some(forwards) = &desired.forwards {
         forward::plan_forwards(&mut plan, desired, observed, forwards);
     }

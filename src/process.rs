@@ -12,4 +12,4 @@ pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_tex
 pub use exec::exec_with;
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
-pub use program::{Error, Program, SYSTEM_PATH, find};
+pub use program::{Error, Program, Running, SYSTEM_PATH, find};

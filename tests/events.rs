@@ -15,6 +15,7 @@
 //! foreign NETNS NAME           somebody makes an interface
 //! del NETNS NAME               somebody deletes one
 //! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
+//! ovs silent | ovs answers     Open vSwitch does not answer | does
 //! fail WORDS                   the next step with these words fails
 //! stop                         SIGTERM
 //! lost                         the engine's event stream ends
@@ -34,7 +35,7 @@ use conlink::config::{Input, Sources, load};
 use conlink::container::{Container, ContainerId};
 use conlink::kernel;
 use conlink::network::{Deadline, Defaults, Network, resolve};
-use conlink::plan::{Look, Ns, Observed, ObservedAddr, Step};
+use conlink::plan::{Look, Ns, Observed, ObservedAddr, OvsError, Step};
 use conlink::reconcile::{Effect, EngineId, Event, Found, News, Own, Reconciler, Unreachable};
 use conlink::wire::{self, World};
 
@@ -189,6 +190,10 @@ impl<'a> Play<'a> {
                 self.handle_all(VecDeque::new());
             }
             ["fail", ..] => self.fail.push(words[1..].join(" ")),
+            ["ovs", it] => {
+                let message = "ovs-vswitchd does not answer".to_owned();
+                self.model.ovs_error = (it == "silent").then_some(OvsError { message, help: None });
+            }
             ["lost"] => self.handle(Event::Lost { engine: EngineId::Docker }),
             ["stop"] => self.handle(Event::Stop),
             ["show"] => self.show(),

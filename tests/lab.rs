@@ -6,6 +6,7 @@ mod isolation;
 mod killed;
 mod left;
 mod life;
+mod ovs;
 mod pulled;
 mod root;
 mod rootless;

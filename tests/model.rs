@@ -8,7 +8,7 @@ use conlink::device::BridgeOptions;
 use conlink::kernel;
 use conlink::plan::{
     FeatureState, Interface, Kind, Look, Names, News, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
-    Qdisc, Space, StackedKind, Step, Which,
+    OvsError, Qdisc, Space, StackedKind, Step, Which,
 };
 use conlink::wire::World;
 
@@ -18,6 +18,8 @@ pub(crate) struct Model {
     pub(crate) spaces: BTreeMap<u64, Space>,
     pub(crate) attached: BTreeMap<ContainerId, u64>,
     pub(crate) ovs: BTreeMap<IfName, OvsBridge>,
+    /// Open vSwitch does not answer, for this reason.
+    pub(crate) ovs_error: Option<OvsError>,
     /// What changed since the last look at it, whoever changed it.
     pub(crate) news: News,
     next_index: u32,
@@ -29,7 +31,7 @@ pub(crate) const HOST: u64 = 1;
 impl Model {
     pub(crate) fn new() -> Self {
         let spaces = BTreeMap::from([(BRIDGES, Space::default()), (HOST, Space::default())]);
-        Self { spaces, attached: BTreeMap::new(), ovs: BTreeMap::new(), news: News::default(), next_index: 1 }
+        Self { spaces, next_index: 1, ..Self::default() }
     }
 
     /// Something of an interface changed.
@@ -72,7 +74,13 @@ impl Model {
     }
 
     pub(crate) fn observe(&self, looks: &BTreeMap<Ns, Look>) -> Observed {
-        let mut observed = Observed { ovs: self.ovs.clone(), ..Observed::default() };
+        let mut observed = Observed::default();
+        if looks.values().any(|it| it.ovs) {
+            observed.ovs_error.clone_from(&self.ovs_error);
+            if self.ovs_error.is_none() {
+                observed.ovs.clone_from(&self.ovs);
+            }
+        }
         for (ns, look) in looks {
             let Some(space) = self.number(ns).and_then(|it| self.spaces.get(&it)) else { continue };
             let mut space = space.clone();
@@ -160,6 +168,16 @@ impl Model {
     pub(crate) fn apply(&mut self, step: &Step) -> Result<(), String> {
         if let (Some(number), Some(name)) = (self.number(step.ns()), changed(step)) {
             self.tell(number, name.as_str());
+        }
+        let of_ovs = matches!(
+            step,
+            Step::AddOvsBridge { .. }
+                | Step::DelOvsBridge { .. }
+                | Step::AddOvsPort { .. }
+                | Step::DelOvsPort { .. }
+        );
+        if let Some(error) = self.ovs_error.as_ref().filter(|_| of_ovs) {
+            return Err(error.message.clone());
         }
         match step {
             Step::AddBridge { ns, name, mark, options, group } => {

@@ -12,14 +12,17 @@ mod datapath;
 mod db;
 mod port;
 mod rpc;
+mod tables;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::addr::IfName;
@@ -29,10 +32,13 @@ use crate::process::SYSTEM_PATH;
 pub use bridge::{OvsBridge, OvsPort};
 pub use daemon::Programs;
 pub use datapath::Datapath;
+pub use port::Join;
+pub use tables::Changes;
 
-use daemon::{Daemons, SWITCH};
+use daemon::{Daemons, KILL_LIMIT, SERVER, SWITCH};
 use db::{Answers, DATABASE, insert, is, map_of, mutate, number, select, set_of, text, value};
 use rpc::{Failure, Rpc};
+use tables::Tables;
 
 /// Where the daemons of a system, or of an image, have their sockets.
 const SYSTEM_RUNDIR: &str = "/run/openvswitch";
@@ -40,14 +46,28 @@ const SYSTEM_RUNDIR: &str = "/run/openvswitch";
 /// The key of our mark in `external_ids` of a bridge or port.
 const MARK: &str = "conlink";
 
-/// How long the switch may take for a change.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The key of the number of a port's interface there. The switch goes on with an interface that is gone though another one
+/// has its name by now, and the column `ifindex` has the number of the other one.
+const INDEX: &str = "conlink-ifindex";
 
-/// How long the server may take for a transaction.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much longer the switch may take for each port.
+const PORT_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a daemon may take to start before calls fail. It goes on starting.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same for both, from when a daemon was silent until all is well again.
+const SHORT_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a daemon of ours is silent before it is killed, and started again. Twice as long with each time, at most 16
+/// times.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
-const SLICE: Duration = Duration::from_millis(500);
+const SLICE: Duration = Duration::from_millis(200);
 
 const NO_TUN: &str = "give the engine's container the device /dev/net/tun and the capability NET_ADMIN";
 const NO_MODULE: &str = "the kernel's module openvswitch makes no datapath here";
@@ -66,57 +86,125 @@ pub fn probe_on(path: &OsStr) -> Option<Datapath> {
 /// What the switch logs when it cannot make a bridge, before the bridge's name.
 const NOT_MADE: &str = "failed to create bridge ";
 
+const OURS_IS_SILENT: &str =
+    "conlink kills the daemon after some seconds without an answer and starts it again";
+const THEIRS_IS_SILENT: &str = "restart Open vSwitch on this machine";
+
 /// Open vSwitch in one namespace.
 ///
-/// Every call first sees that the daemons live, and starts those of ours that do not.
+/// Every call first sees that the daemons live, and starts those of ours that do not. None waits for long: a daemon that
+/// did not answer in time is *silent*, and until it answers, calls fail at once. A silent daemon of ours is killed after a
+/// while and started again.
 #[derive(Debug)]
 pub struct Ovs {
     netns: File,
     daemons: Daemons,
     /// Are the daemons ours to start and to end?
     own: bool,
+    /// May they be started and ended now?
+    may_start: bool,
     /// Where programs are looked for.
     path: OsString,
     datapath: Datapath,
     rpc: Option<Rpc>,
+    /// How often a connection was made.
+    connections: u64,
+    /// What the database holds, as far as the server has told.
+    tables: Tables,
+    changes: Changes,
+    silence: Option<Silence>,
+    /// A daemon was silent, and not all is well again.
+    in_trouble: bool,
+    /// How many silent daemons were killed since all was well.
+    kills: u32,
+}
+
+/// A daemon that did not answer in time.
+#[derive(Debug)]
+struct Silence {
+    daemon: &'static str,
+    /// Another process of that daemon is not silent.
+    pid: Option<Pid>,
+    since: Instant,
+    /// The last line of the switch's log.
+    last_words: Option<String>,
+    /// What `cur_cfg` is to be once the switch has done what it was asked for.
+    wanted: i64,
+    /// A connection by which the server was asked again.
+    probe: Option<Rpc>,
 }
 
 impl Ovs {
-    /// Connects to the daemons that serve the namespace: our own of `rundir` or else those of the system. When there are
-    /// none, our own are started. Answers when the switch has taken up what the database holds.
+    /// Open vSwitch in a namespace: daemons of our own of `rundir` or else those of the system that serve there. Where
+    /// there are none, the first call starts our own.
+    pub fn new(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
+        Self::new_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
+    }
+
+    /// Connects to the daemons of [`Ovs::new`], and starts them if need be. Answers when the switch has taken up what the
+    /// database holds.
     pub fn start(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         Self::start_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
     }
 
     /// The same with programs from the folders of this PATH.
     pub fn start_on(path: &OsStr, netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
-        let mut ovs = Self::new(path, netns, rundir, datapath)?;
+        let mut ovs = Self::new_on(path, netns, rundir, datapath)?;
         ovs.ready()?;
         Ok(ovs)
     }
 
-    /// Connects to the daemons that [`Ovs::start`] would find, and starts none: None when there are none.
-    pub fn find(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Option<Self>, Error> {
-        let mut ovs = Self::new(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)?;
+    /// Connects to the daemons that [`Ovs::start`] would find, and starts none: None when there are none. With `look_only`
+    /// none is ever started or killed.
+    pub fn find(
+        netns: &File,
+        rundir: &Path,
+        datapath: Datapath,
+        look_only: bool,
+    ) -> Result<Option<Self>, Error> {
+        let mut ovs = Self::new(netns, rundir, datapath)?;
+        ovs.may_start = !look_only;
         if !ovs.daemons.serve(netns) {
             return Ok(None);
         }
-        ovs.rpc = Rpc::connect(&ovs.daemons.socket()).ok();
-        Ok(ovs.rpc.is_some().then_some(ovs))
+        Ok(matches!(ovs.connect(), Ok(()) | Err(Failure::Late)).then_some(ovs))
     }
 
-    /// Has an engine that was killed left a database there, and so perhaps bridges? Then [`Ovs::start`] shows them and
+    /// Has an engine that was killed left a database there, and so perhaps bridges? Then [`Ovs::dump`] shows them and
     /// [`Ovs::stop`] removes them.
     pub fn is_left(rundir: &Path) -> bool {
         Daemons::new(rundir.to_owned()).left_something()
     }
 
-    fn new(path: &OsStr, netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
+    fn new_on(path: &OsStr, netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         // The daemons have a working folder of their own.
         let rundir = std::path::absolute(rundir).map_err(|it| Error::new("find the working folder", it))?;
+        Self::with(path, netns, choose(rundir, PathBuf::from(SYSTEM_RUNDIR), netns), datapath)
+    }
+
+    /// With these daemons, which are ours or not.
+    fn with(
+        path: &OsStr,
+        netns: &File,
+        (daemons, own): (Daemons, bool),
+        datapath: Datapath,
+    ) -> Result<Self, Error> {
         let netns = netns.try_clone().map_err(|it| Error::new("hold a network namespace", it))?;
-        let (daemons, own) = choose(rundir, PathBuf::from(SYSTEM_RUNDIR), &netns);
-        Ok(Self { netns, daemons, own, path: path.to_owned(), datapath, rpc: None })
+        Ok(Self {
+            netns,
+            daemons,
+            own,
+            may_start: true,
+            path: path.to_owned(),
+            datapath,
+            rpc: None,
+            connections: 0,
+            tables: Tables::default(),
+            changes: Changes::default(),
+            silence: None,
+            in_trouble: false,
+            kills: 0,
+        })
     }
 
     /// Ends the daemons if they are ours, with every interface that they made, and removes their folder.
@@ -125,54 +213,196 @@ impl Ovs {
             return Ok(());
         }
         // A switch that was killed left its interfaces: only another one knows how to remove them.
-        if let Err(error) = self.ready() {
-            log::warn!("{error}: interfaces of Open vSwitch may be left");
-        }
+        let revived = if self.daemons.left_something() { self.revive() } else { Ok(()) };
         self.rpc = None;
         self.daemons.end_all()?;
+        // What is left can be found by the database alone.
+        revived?;
         self.daemons.remove()
+    }
+
+    /// Has both daemons answer. One that is silent is killed at once.
+    fn revive(&mut self) -> Result<(), Error> {
+        self.may_start = true;
+        // Each of the two may be silent.
+        for _ in 0..2 {
+            self.in_trouble = false;
+            let answers = self.ready().and_then(|()| {
+                let answers = self.commit(Vec::new(), 1).map(drop);
+                answers.map_err(|it| self.error("ask Open vSwitch".to_owned(), it))
+            });
+            let Some(silence) = self.silence.take() else { return answers };
+            self.daemons.kill(silence.daemon, KILL_LIMIT);
+            self.rpc = None;
+        }
+        self.in_trouble = false;
+        self.ready()
     }
 
     /// Files that can be read from when a daemon has ended: then it is time for any call, which starts it again. They
     /// tell of those that live now.
-    pub fn watch(&self) -> io::Result<Vec<OwnedFd>> {
+    pub fn watch(&self) -> Vec<OwnedFd> {
         self.daemons.watch()
+    }
+
+    /// The connection to the server, which is readable when others changed something, with a number that tells it from
+    /// earlier ones. None where there is none now.
+    pub fn connection(&self) -> Option<(u64, BorrowedFd<'_>)> {
+        Some((self.connections, self.rpc.as_ref()?.as_fd()))
+    }
+
+    /// What changed since the last look at it, by whomever. Waits for nothing.
+    pub fn changes(&mut self) -> Changes {
+        if let Some(Err(error)) = self.rpc.as_mut().map(Rpc::hear) {
+            log::debug!("listen to Open vSwitch: {error:?}");
+            self.rpc = None;
+        }
+        self.take_updates();
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Has looked at these bridges and ports, or at all: what changed before is no news any more.
+    pub fn forget(&mut self, names: Option<&BTreeSet<IfName>>) {
+        self.changes.forget(names);
+    }
+
+    fn take_updates(&mut self) {
+        for update in self.rpc.iter_mut().flat_map(Rpc::take_updates) {
+            self.tables.update(update, &mut self.changes);
+        }
     }
 
     /// Connects if need be, and starts what does not live if that is ours.
     fn ready(&mut self) -> Result<(), Error> {
+        self.end_silence()?;
         if self.rpc.is_some() && self.daemons.serve(&self.netns) {
             return Ok(());
         }
-        let mut opened = self.open()?;
+        let mut opened = self.open();
         // One that has been killed may look alive until we wait for it.
-        if let Err(Failure::Broken(error)) = &opened {
-            log::debug!("wait for Open vSwitch: {error}: once more");
-            opened = self.open()?;
+        if let Ok(Err(Failure::Broken(error))) = &opened {
+            log::debug!("ask Open vSwitch: {error}: once more");
+            opened = self.open();
         }
-        opened.map_err(|it| {
-            self.rpc = None;
-            self.error("wait for Open vSwitch".to_owned(), it)
-        })
+        match opened {
+            Ok(Ok(())) => {
+                (self.in_trouble, self.kills) = (false, 0);
+                Ok(())
+            }
+            Ok(Err(failure)) => Err(self.error("ask Open vSwitch".to_owned(), failure)),
+            Err(error) => {
+                self.in_trouble = true;
+                Err(error)
+            }
+        }
     }
 
     /// Answers how it went when the switch was asked to take up what the database holds.
     fn open(&mut self) -> Result<Result<(), Failure>, Error> {
         self.rpc = None;
-        let socket = self.daemons.socket();
-        let mut rpc = None;
-        let mut connect = || {
-            let fail = |it: Failure| self.error("connect to Open vSwitch".to_owned(), it);
-            rpc = Some(connect(&socket).map_err(fail)?);
-            Ok(())
-        };
-        if self.own {
-            self.daemons.start(&self.netns, self.datapath, || Programs::find(&self.path), connect)?;
-        } else {
-            connect()?;
+        let limit = if self.in_trouble { SHORT_PATIENCE } else { START_PATIENCE };
+        if self.own && self.may_start && !self.daemons.left_something() {
+            // Somebody may have started the system's since.
+            let rundir = self.daemons.rundir().to_owned();
+            (self.daemons, self.own) = choose(rundir, PathBuf::from(SYSTEM_RUNDIR), &self.netns);
         }
-        self.rpc = rpc;
-        Ok(self.commit(Vec::new(), LIMIT).map(drop))
+        let starts = self.own && self.may_start;
+        if starts {
+            self.daemons.prepare(&self.netns, limit)?;
+            self.daemons.start_server(&self.netns, limit, || Programs::find(&self.path))?;
+        }
+        if let Err(failure) = self.connect() {
+            return Ok(Err(failure));
+        }
+        if starts {
+            let programs = || Programs::find(&self.path);
+            self.daemons.start_switch(&self.netns, self.datapath, limit, programs)?;
+        }
+        Ok(if self.may_start { self.commit(Vec::new(), 1).map(drop) } else { Ok(()) })
+    }
+
+    fn connect(&mut self) -> Result<(), Failure> {
+        let limit = self.patience();
+        match connect(&self.daemons.socket(), limit) {
+            Ok((rpc, tables)) => {
+                self.rpc = Some(rpc);
+                self.connections += 1;
+                self.tables.replace(tables, &mut self.changes);
+                Ok(())
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Late) {
+                    self.fall_silent(SERVER, 0);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.in_trouble { SHORT_PATIENCE } else { PATIENCE }
+    }
+
+    /// Notes that a daemon did not answer in time.
+    fn fall_silent(&mut self, daemon: &'static str, wanted: i64) {
+        let last_words = if daemon == SWITCH { self.daemons.last_logged("|") } else { None };
+        let pid = self.daemons.pid(daemon);
+        self.in_trouble = true;
+        let since = Instant::now();
+        self.silence = Some(Silence { daemon, pid, since, last_words, wanted, probe: None });
+    }
+
+    /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for too
+    /// long.
+    fn end_silence(&mut self) -> Result<(), Error> {
+        let Some(silence) = &self.silence else { return Ok(()) };
+        let (daemon, pid, since) = (silence.daemon, silence.pid, silence.since);
+        if self.daemons.pid(daemon) != pid || self.has_answered() {
+            self.silence = None;
+            return Ok(());
+        }
+        let limit = SILENCE_LIMIT * 2_u32.pow(self.kills.min(4));
+        if self.own && self.may_start && since.elapsed() >= limit {
+            log::warn!("{daemon} has not answered for {} s: it is killed and started again", limit.as_secs());
+            self.daemons.kill(daemon, SHORT_PATIENCE);
+            self.kills += 1;
+            (self.silence, self.rpc) = (None, None);
+            return Ok(());
+        }
+        Err(self.error("ask Open vSwitch".to_owned(), Failure::Late))
+    }
+
+    fn has_answered(&mut self) -> bool {
+        let Some(silence) = &mut self.silence else { return true };
+        if silence.daemon == SERVER {
+            if silence.probe.is_none() {
+                silence.probe = probe_server(&self.daemons.socket()).ok();
+            }
+            return match silence.probe.as_mut().map(Rpc::hear) {
+                Some(Ok(answered)) => answered,
+                Some(Err(_)) => {
+                    silence.probe = None;
+                    false
+                }
+                None => false,
+            };
+        }
+        let wanted = silence.wanted;
+        match self.transact(vec![select(DATABASE, json!([]), &["cur_cfg"])]) {
+            Ok(found) => {
+                let has_answered = found.column(0, "cur_cfg").and_then(Value::as_i64) >= Some(wanted);
+                if has_answered {
+                    (self.in_trouble, self.kills) = (false, 0);
+                }
+                has_answered
+            }
+            // The server is the silent one now.
+            Err(Failure::Late) => false,
+            Err(_) => {
+                self.rpc = None;
+                true
+            }
+        }
     }
 
     /// Does what may be done twice, as it is when the connection breaks amid it.
@@ -189,38 +419,65 @@ impl Ovs {
             self.ready()?;
             result = act(self);
         }
-        if matches!(result, Err(Failure::Broken(_) | Failure::Late)) {
+        if matches!(result, Err(Failure::Broken(_))) {
             self.rpc = None;
         }
         result.map_err(|it| self.error(what(), it))
     }
 
     fn transact(&mut self, operations: Vec<Value>) -> Result<Answers, Failure> {
-        let rpc = self.rpc.as_mut().ok_or_else(|| Failure::Broken(io::ErrorKind::NotConnected.into()))?;
-        transact(rpc, operations)
+        self.transact_within(operations, self.patience())
     }
 
-    /// A transaction that has the switch look at the database, and waits until it has done what that says.
-    fn commit(&mut self, mut operations: Vec<Value>, limit: Duration) -> Result<Answers, Failure> {
-        let end = Instant::now() + limit;
+    fn transact_within(&mut self, operations: Vec<Value>, limit: Duration) -> Result<Answers, Failure> {
+        self.call(|rpc| transact(rpc, operations, limit))
+    }
+
+    fn call<T>(&mut self, act: impl FnOnce(&mut Rpc) -> Result<T, Failure>) -> Result<T, Failure> {
+        let rpc = self.rpc.as_mut().ok_or_else(|| Failure::Broken(io::ErrorKind::NotConnected.into()))?;
+        let result = act(rpc);
+        if matches!(result, Err(Failure::Late)) {
+            // Half of a call may have been sent.
+            self.rpc = None;
+            self.fall_silent(SERVER, 0);
+        }
+        result
+    }
+
+    /// Has the copy of the database be what the server holds now: it tells of changes before it answers.
+    fn catch_up(&mut self) -> Result<(), Failure> {
+        let limit = self.patience();
+        self.call(|rpc| rpc.call("echo", &json!([]), limit))?;
+        self.take_updates();
+        Ok(())
+    }
+
+    /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
+    fn commit(&mut self, mut operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
         let last = operations.len() + 1;
         operations.push(mutate(DATABASE, json!([]), json!([["next_cfg", "+=", 1]])));
         operations.push(select(DATABASE, json!([]), &["next_cfg", "cur_cfg"]));
         let answers = self.transact(operations)?;
         let wanted = answers.column(last, "next_cfg").and_then(Value::as_i64).unwrap_or_default();
         let mut current = answers.column(last, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
+        let more = PORT_PATIENCE * u32::try_from(ports.saturating_sub(1)).unwrap_or(u32::MAX);
+        let end = Instant::now() + self.patience() + more;
         while current < wanted {
-            if Instant::now() > end {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.fall_silent(SWITCH, wanted);
                 return Err(Failure::Late);
             }
             if self.daemons.pid(SWITCH).is_none() {
                 return Err(Failure::Broken(io::Error::other(format!("{SWITCH} has ended"))));
             }
+            let slice = SLICE.min(left);
             let wait = json!({
                 "op": "wait", "table": DATABASE, "where": [], "columns": ["cur_cfg"], "until": "!=",
-                "rows": [{"cur_cfg": current}], "timeout": SLICE.as_millis() as u64,
+                "rows": [{"cur_cfg": current}], "timeout": slice.as_millis() as u64,
             });
-            match self.transact(vec![wait, select(DATABASE, json!([]), &["cur_cfg"])]) {
+            let limit = slice + self.patience();
+            match self.transact_within(vec![wait, select(DATABASE, json!([]), &["cur_cfg"])], limit) {
                 Ok(found) => {
                     current = found.column(1, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
                 }
@@ -269,10 +526,15 @@ impl Ovs {
                 told
             }
             Failure::Refused(told) => told,
-            Failure::Broken(error) => format!("{} is of no use: {error}", self.daemons.socket().display()),
+            Failure::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
             Failure::Late => {
-                let logged = self.daemons.last_logged("|").map(|it| format!("; its last words: {it}"));
-                format!("{SWITCH} does not answer{}", logged.unwrap_or_default())
+                let silence = self.silence.as_ref();
+                let words =
+                    silence.and_then(|it| it.last_words.as_ref()).map(|it| format!(" (its log: {it})"));
+                let daemon = silence.map_or(SERVER, |it| it.daemon);
+                let told = io::Error::other(format!("{daemon} does not answer{}", words.unwrap_or_default()));
+                let hint = if self.own { OURS_IS_SILENT } else { THEIRS_IS_SILENT };
+                return Error::new(request, told).with_hint(hint);
             }
         };
         Error::new(request, io::Error::other(reason))
@@ -286,20 +548,31 @@ fn choose(rundir: PathBuf, system: PathBuf, netns: &File) -> (Daemons, bool) {
     if !own.left_something() && system.serve(netns) { (system, false) } else { (own, true) }
 }
 
-/// Connects to the database, which has its one row then.
-fn connect(socket: &Path) -> Result<Rpc, Failure> {
-    let mut rpc = Rpc::connect(socket).map_err(Failure::Broken)?;
-    let found = transact(&mut rpc, vec![select(DATABASE, json!([]), &["_uuid"])])?;
+/// Connects to the database, which has its one row then, and has a copy of it that is kept up to date. Each stage may take
+/// as long as `limit`.
+fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), Failure> {
+    let mut rpc = Rpc::connect(socket, limit)?;
+    let found = transact(&mut rpc, vec![select(DATABASE, json!([]), &["_uuid"])], limit)?;
     if found.rows(0).is_empty() {
-        transact(&mut rpc, vec![insert(DATABASE, json!({}), "root")])?;
+        transact(&mut rpc, vec![insert(DATABASE, json!({}), "root")], limit)?;
     }
+    let all = rpc.call("monitor", &json!([DATABASE, MARK, Tables::requests()]), limit)?;
+    let mut tables = Tables::default();
+    tables.update(all, &mut Changes::default());
+    Ok((rpc, tables))
+}
+
+/// Asks a server for a sign of life, and waits for nothing.
+fn probe_server(socket: &Path) -> Result<Rpc, Failure> {
+    let mut rpc = Rpc::connect(socket, Duration::ZERO)?;
+    rpc.begin("echo", &json!([]), Instant::now() + SHORT_PATIENCE)?;
     Ok(rpc)
 }
 
-fn transact(rpc: &mut Rpc, operations: Vec<Value>) -> Result<Answers, Failure> {
+fn transact(rpc: &mut Rpc, operations: Vec<Value>, limit: Duration) -> Result<Answers, Failure> {
     let mut params = vec![Value::from(DATABASE)];
     params.extend(operations);
-    Answers::new(rpc.call("transact", &Value::Array(params), ANSWER)?)
+    Answers::new(rpc.call("transact", &Value::Array(params), limit)?)
 }
 
 fn mark_of(row: &Value) -> Option<&str> {

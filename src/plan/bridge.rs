@@ -6,8 +6,8 @@ use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::network::{Attach, LinkKind, Place};
 use crate::plan::{
-    BridgeSpec, Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, OvsBridge, Plan, Problem, Scope,
-    Step, Subject, foreign, making,
+    BridgeSpec, Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, OvsBridge, OvsError, Plan,
+    Problem, Scope, Step, Subject, foreign, making,
 };
 
 pub(super) fn plan_bridge(
@@ -19,7 +19,11 @@ pub(super) fn plan_bridge(
     spec: &BridgeSpec,
 ) {
     if spec.ovs {
-        return plan_ovs_bridge(plan, desired, observed, name);
+        // One that is unknown is neither made nor removed: `plan_unknown` reports it.
+        if observed.ovs_error.is_none() {
+            plan_ovs_bridge(plan, desired, observed, name);
+        }
+        return;
     }
     let subject = Subject::Bridge(name.to_string());
     let mark = desired.mark("", name, Note::default());
@@ -33,8 +37,13 @@ pub(super) fn plan_bridge(
     };
     let ovs = observed.ovs.get(name).filter(|_| ns == Ns::Bridges);
     if ovs.is_some_and(|it| is_ours(desired, it)) {
-        // It was a bridge of Open vSwitch before, with the same ports.
-        return plan.push(subject, vec![Step::DelOvsBridge { name: name.clone() }, add]);
+        // It was a bridge of Open vSwitch before, with the same ports. While that was unknown, this one may have been made.
+        let is_made = |it: &Interface| desired.owns(it, &mark) && matches!(it.kind, Kind::Bridge(_));
+        let mut steps = vec![Step::DelOvsBridge { name: name.clone() }];
+        if !observed.interface(&ns, name).is_some_and(is_made) {
+            steps.push(add);
+        }
+        return plan.push(subject, steps);
     }
     let Some(interface) = observed.interface(&ns, name) else {
         return plan.push(subject, vec![add]);
@@ -193,6 +202,30 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
     plan.push(subject, steps);
 }
 
+/// Reports everything that depends on bridges of Open vSwitch while they are unknown.
+pub(super) fn plan_unknown(plan: &mut Plan, desired: &Desired, error: &OvsError) {
+    let OvsError { message, help } = error;
+    let mut report = |subject: Subject, message: String| {
+        plan.problems.push(Problem { subject, message, help: help.clone(), origin: None });
+    };
+    for ((_, name), _) in desired.bridges.iter().filter(|(_, it)| it.ovs) {
+        report(Subject::Bridge(name.to_string()), message.clone());
+    }
+    for tunnel in &desired.tunnels {
+        if let Attach::Ovs(bridge) = &tunnel.attach {
+            report(Subject::Tunnel(tunnel.name.clone()), format!("bridge {bridge}: {message}"));
+        }
+    }
+    for (_, link) in &desired.links {
+        if let LinkKind::Veth { attach: Attach::Ovs(bridge), .. } = &link.kind {
+            report(Subject::Link(link.id.clone()), format!("bridge {bridge}: {message}"));
+        }
+    }
+    if matches!(desired.scope, Scope::Project { .. }) && !desired.bridges.values().any(|it| it.ovs) {
+        report(Subject::Leftovers, format!("bridges of Open vSwitch: {message}"));
+    }
+}
+
 /// Ports that no link and no tunnel wants any more; those of bridges that go themselves left out.
 pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let mut wanted: BTreeSet<(&IfName, &IfName)> = BTreeSet::new();
@@ -259,10 +292,11 @@ pub(super) fn joining(
     let present =
         observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
     let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
+    let unused = |it: &IfName| observed.ovs.get(it).is_none_or(|it| it.unused.contains(end));
     // What the switch has on record of an end that is made anew is another interface of that name, which its userspace
     // datapath goes on with.
     if *ns == Ns::Bridges
-        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none())
+        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none() || unused(it))
     {
         it.before.push(Step::DelOvsPort { bridge: present.clone(), port: end.clone() });
     }
@@ -282,12 +316,13 @@ pub(super) fn joining(
                 it.master = Some(None);
             }
         }
+        // Whether it is a port is unknown: what it is now, it stays.
+        Attach::Ovs(_) if observed.ovs_error.is_some() => {}
         Attach::Ovs(bridge) => {
             if kept.is_some_and(|it| it.redirect.is_some()) {
                 it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
             }
-            let unused = observed.ovs.get(bridge).is_none_or(|it| it.unused.contains(end));
-            if present != Some(bridge) || kept.is_none() || unused {
+            if present != Some(bridge) || kept.is_none() || unused(bridge) {
                 if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
                     it.master = Some(None);
                 }

@@ -14,7 +14,7 @@ pub struct News {
     pub lost: bool,
 }
 
-/// Interfaces by name.
+/// Interfaces by name, and bridges and ports of Open vSwitch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub changed: BTreeSet<String>,

@@ -122,6 +122,16 @@ pub struct Observed {
     pub spaces: BTreeMap<Ns, Space>,
     /// Bridges of Open vSwitch by name, where it runs and was asked.
     pub ovs: BTreeMap<IfName, OvsBridge>,
+    /// Why Open vSwitch did not answer. Then `ovs` is empty, and says nothing about which bridges exist.
+    pub ovs_error: Option<OvsError>,
+}
+
+/// Why the bridges and ports of Open vSwitch are unknown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvsError {
+    pub message: String,
+    /// What usually helps.
+    pub help: Option<String>,
 }
 
 /// A bridge of Open vSwitch (`Bridge`, `Port` of `ovs-vswitchd.conf.db(5)`).
@@ -131,7 +141,7 @@ pub struct OvsBridge {
     pub mark: Option<String>,
     /// With their marks; the bridge's own left out.
     pub ports: BTreeMap<IfName, Option<String>>,
-    /// Those of them that the switch does not use, such as one whose interface is gone.
+    /// Those of them that the switch does not use, such as one whose interface is gone, or was made anew.
     pub unused: BTreeSet<IfName>,
 }
 

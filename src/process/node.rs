@@ -173,8 +173,7 @@ impl Node {
 
     /// Its process id where our `/proc` was mounted.
     pub fn host_pid(&self) -> Option<i32> {
-        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).ok()?;
-        info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|it| *it > 0)
+        number_in_proc(self.pidfd())
     }
 
     /// Lets it become the program.
@@ -237,7 +236,8 @@ fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Children of ours that have ended, by process id: nodes, and orphans that came to us as process 1.
+/// Children of this thread that have ended, by process id: nodes, and orphans that came to us as process 1. Those of other
+/// threads are left to whoever started them.
 pub fn buried() -> Vec<(i32, Ended)> {
     let mut found = Vec::new();
     while let Some(it) = next_ended() {
@@ -253,7 +253,7 @@ fn next_ended() -> Option<(i32, Ended)> {
     let mut status = 0;
     loop {
         // SAFETY: the kernel writes to where `status` is.
-        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WNOTHREAD) } {
             -1 if nix::Error::last() == nix::Error::EINTR => {}
             ..=0 => return None,
             pid if libc::WIFSIGNALED(status) => return Some((pid, Ended::Signal(libc::WTERMSIG(status)))),
@@ -273,6 +273,13 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call has succeeded, so the descriptor is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The number in our `/proc` of the process behind a pidfd. That may be another than its process id: the `/proc` of a lab's
+/// keeper is the one of the machine. None for a process that has ended, or that is not in there.
+pub fn number_in_proc(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|it| *it > 0)
 }
 
 /// Signals the process behind a pidfd. That it is gone is no error.

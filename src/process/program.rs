@@ -93,20 +93,22 @@ impl Program {
     /// Runs it to its end, in the namespaces of the calling thread. A daemon that goes to the background by itself
     /// lives on: it is no child of ours, and our end is not its end.
     pub fn run(&self, limit: Duration) -> Result<(), Error> {
+        let mut running = self.start()?;
+        match running.wait(limit)? {
+            true => Ok(()),
+            false => Err(running.kill(limit)),
+        }
+    }
+
+    /// Starts it in the namespaces of the calling thread.
+    pub fn start(&self) -> Result<Running, Error> {
         // No pipe: a daemon that keeps standard error open would have its reader wait for ever.
         let stderr =
             memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(|it| self.start_error(it.into()))?;
-        let mut stderr = File::from(stderr);
+        let stderr = File::from(stderr);
         let given = stderr.try_clone().map_err(|it| self.start_error(it))?;
-        let mut child = self.command(given).spawn().map_err(|it| self.start_error(it))?;
-        let ended = wait(&mut child, limit);
-        let mut printed = || last_part(&mut stderr).unwrap_or_default();
-        match ended {
-            Ok(Some(status)) if status.success() => Ok(()),
-            Ok(Some(status)) => Err(Error::Failed { program: self.name(), status, printed: printed() }),
-            Ok(None) => Err(Error::Late { program: self.name(), limit, printed: printed() }),
-            Err(error) => Err(self.start_error(error)),
-        }
+        let child = self.command(given).spawn().map_err(|it| self.start_error(it))?;
+        Ok(Running { program: self.name(), child, stderr })
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
@@ -127,6 +129,45 @@ impl Program {
     }
 }
 
+/// A program that was started.
+#[derive(Debug)]
+pub struct Running {
+    program: String,
+    child: Child,
+    stderr: File,
+}
+
+impl Running {
+    /// Waits for its end, for as long as `limit`. False when it still runs then; an error when it failed. Where somebody
+    /// else has waited for it, nobody knows how it ended, and it counts as done.
+    pub fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
+        let program = || self.program.clone();
+        match wait(&mut self.child, limit) {
+            Ok(None) => Ok(false),
+            Ok(Some(status)) if status.success() => Ok(true),
+            Ok(Some(status)) => {
+                let program = program();
+                Err(Error::Failed { program, status, printed: self.printed() })
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(true),
+            Err(source) => Err(Error::Start { program: program(), source }),
+        }
+    }
+
+    /// Kills it with what it started itself, and answers the error that it did not end within `limit`.
+    pub fn kill(mut self, limit: Duration) -> Error {
+        // Its session's number is its own.
+        let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
+        let _ = self.child.wait();
+        let printed = self.printed();
+        Error::Late { program: self.program, limit, printed }
+    }
+
+    fn printed(&mut self) -> String {
+        last_part(&mut self.stderr).unwrap_or_default()
+    }
+}
+
 #[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
 fn in_a_session_of_its_own(command: &mut Command) {
     let prepare = || {
@@ -140,7 +181,7 @@ fn in_a_session_of_its_own(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// None when it had to be killed.
+/// None when it still runs after `limit`.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     let mut step = Duration::from_micros(500);
@@ -149,9 +190,6 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
             return Ok(Some(status));
         }
         if Instant::now() >= end {
-            // With what it started itself: its session's number is its own.
-            let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
-            child.wait()?;
             return Ok(None);
         }
         std::thread::sleep(step);

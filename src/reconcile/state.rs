@@ -578,6 +578,7 @@ impl Reconciler {
             | Subject::Tunnel(_)
             | Subject::Patch(_)
             | Subject::Leftover(_)
+            | Subject::Leftovers
             | Subject::Container(_)
             | Subject::Everything => true,
         };

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::db::{
-    Answers, DATABASE, insert, is, map_of, members, mutate, new_row, number, row, select, set_of, text,
-    update, uuid, value,
+    DATABASE, insert, is, map_of, members, mutate, new_row, number, row, select, set_of, text, update, uuid,
+    value,
 };
 use super::rpc::Failure;
-use super::{Datapath, LIMIT, MARK, Ovs, mark_of, no_bridge, set_mark};
+use super::tables::{BRIDGE, INTERFACE, PORT, Tables};
+use super::{Datapath, INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::kernel::netlink::Error;
@@ -40,7 +41,21 @@ pub struct OvsPort {
 impl Ovs {
     /// All bridges and ports, ours and others'.
     pub fn dump(&mut self) -> Result<BTreeMap<String, OvsBridge>, Error> {
-        self.attempt(|| "dump bridges of Open vSwitch".to_owned(), |it| Ok(decode(&it.transact(dump())?)))
+        self.attempt(
+            || "dump bridges of Open vSwitch".to_owned(),
+            |it| {
+                it.catch_up()?;
+                Ok(decode(&it.tables))
+            },
+        )
+    }
+
+    /// The numbers of the interfaces that ports of ours were made with, by name, as of the last [`Ovs::dump`].
+    pub fn indices(&self) -> impl Iterator<Item = (IfName, u32)> {
+        self.tables.rows(PORT).filter_map(|(_, row)| {
+            let index = value(row.get("external_ids")?, INDEX)?.parse().ok()?;
+            Some((row["name"].as_str()?.parse().ok()?, index))
+        })
     }
 
     /// `ovs-vsctl add-br NAME`. That one of ours is there already is success, and it has this mark then.
@@ -57,7 +72,7 @@ impl Ovs {
                     return Err(Failure::Refused("there is one that is not conlink's".to_owned()));
                 }
                 let changed = set_mark("Bridge", name, mark);
-                (false, self.commit(changed, LIMIT).map(|_| None)?)
+                (false, self.commit(changed, 1).map(|_| None)?)
             }
             None => {
                 let bridge = json!({
@@ -71,7 +86,7 @@ impl Ovs {
                         insert("Interface", json!({"name": name, "type": "internal"}), "interface"),
                         mutate(DATABASE, json!([]), json!([["bridges", "insert", new_row("bridge")]])),
                     ],
-                    LIMIT,
+                    1,
                 )?;
                 (true, inserted.inserted(0).cloned())
             }
@@ -80,7 +95,7 @@ impl Ovs {
             return Ok(());
         };
         if added && let Some(bridge) = bridge {
-            self.commit(vec![forget_bridge(&bridge)], LIMIT)?;
+            self.commit(vec![forget_bridge(&bridge)], 1)?;
         }
         Err(Failure::Device(error))
     }
@@ -96,7 +111,7 @@ impl Ovs {
             if found.rows(0).is_empty() {
                 return Err(no_bridge(name));
             }
-            it.commit(set_options(name.as_str(), options), LIMIT).map(drop)
+            it.commit(set_options(name.as_str(), options), 1).map(drop)
         })
     }
 
@@ -107,7 +122,7 @@ impl Ovs {
             |it| {
                 let found = it.transact(vec![select("Bridge", is("name", name.as_str()), &["_uuid"])])?;
                 match found.column(0, "_uuid") {
-                    Some(bridge) => it.commit(vec![forget_bridge(bridge)], LIMIT).map(drop),
+                    Some(bridge) => it.commit(vec![forget_bridge(bridge)], 1).map(drop),
                     None => Ok(()),
                 }
             },
@@ -159,27 +174,11 @@ fn set_options(name: &str, options: &BridgeOptions) -> Vec<Value> {
     changes
 }
 
-const BRIDGE_COLUMNS: [&str; 7] =
-    ["name", "ports", "datapath_type", "external_ids", "other_config", "stp_enable", "mcast_snooping_enable"];
-
-fn dump() -> Vec<Value> {
-    vec![
-        select("Bridge", json!([]), &BRIDGE_COLUMNS),
-        select("Port", json!([]), &["_uuid", "name", "interfaces", "external_ids"]),
-        select("Interface", json!([]), &["_uuid", "name", "error", "mtu_request"]),
-    ]
-}
-
-fn decode(answers: &Answers) -> BTreeMap<String, OvsBridge> {
-    fn by_uuid(rows: &[Value]) -> BTreeMap<&str, &Value> {
-        rows.iter().filter_map(|it| Some((uuid(it.get("_uuid")?)?, it))).collect()
-    }
-    fn get<'a>(rows: &BTreeMap<&str, &'a Value>, reference: &Value) -> Option<&'a Value> {
-        rows.get(uuid(reference)?).copied()
-    }
-    let (ports, interfaces) = (by_uuid(answers.rows(1)), by_uuid(answers.rows(2)));
+/// The bridges in a copy of the database.
+fn decode(tables: &Tables) -> BTreeMap<String, OvsBridge> {
+    let get = |table: &str, reference: &Value| tables.row(table, uuid(reference)?);
     let mut bridges = BTreeMap::new();
-    for bridge in answers.rows(0) {
+    for (_, bridge) in tables.rows(BRIDGE) {
         let Some(name) = bridge["name"].as_str() else { continue };
         let other = |key| value(&bridge["other_config"], key);
         let mut found = OvsBridge {
@@ -196,9 +195,9 @@ fn decode(answers: &Answers) -> BTreeMap<String, OvsBridge> {
             error: None,
             ports: BTreeMap::new(),
         };
-        for port in members(&bridge["ports"]).into_iter().filter_map(|it| get(&ports, it)) {
+        for port in members(&bridge["ports"]).into_iter().filter_map(|it| get(PORT, it)) {
             // A bond has several.
-            let interfaces = members(&port["interfaces"]).into_iter().filter_map(|it| get(&interfaces, it));
+            let interfaces = members(&port["interfaces"]).into_iter().filter_map(|it| get(INTERFACE, it));
             let interfaces: Vec<&Value> = interfaces.collect();
             let error = interfaces.iter().find_map(|it| text(&it["error"])).map(str::to_owned);
             let port_name = port["name"].as_str().unwrap_or_default();

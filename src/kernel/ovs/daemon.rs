@@ -7,32 +7,35 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::Datapath;
 use super::rpc::{Failure, Rpc};
+use super::{Datapath, PATIENCE};
 use crate::kernel::netlink::Error;
 use crate::kernel::netns;
-use crate::process::{self, Program};
+use crate::process::{self, Program, Running, node};
 
 pub(super) const SERVER: &str = "ovsdb-server";
 pub(super) const SWITCH: &str = "ovs-vswitchd";
 const TOOL: &str = "ovsdb-tool";
 const DATABASE: &str = "conf.db";
 
-/// How long a program may take to go to the background.
-const LIMIT: Duration = Duration::from_secs(10);
-/// How long a daemon may take to end: of the userspace datapath the kernel waits some 15 ms for each port.
-const END_LIMIT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to go to the background before it is killed: the switch takes up its ports first.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long the switch may take to remove its interfaces: of the userspace datapath the kernel waits some 15 ms for each
+/// port.
+pub(super) const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
+/// How long a process may take to end after SIGKILL.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 
 const MISSING: &str = "install openvswitch-switch, or use the image conlink:ovs, or mode linux";
@@ -58,15 +61,72 @@ impl Programs {
     }
 }
 
+/// A process, by a file that stands for it alone: whoever has its number later is another one.
+///
+/// Its number is that in our process namespace. `/proc` may be that of another one: in a lab it is the machine's.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    pub(super) fn open(pid: Pid) -> io::Result<Self> {
+        Ok(Self { pid, pidfd: node::pidfd(pid.as_raw())? })
+    }
+
+    /// Waits for its end, with all that it holds, for as long as `limit`. False when it lives then. A process whose first
+    /// thread has ended is not gone before the last has.
+    pub(super) fn ends_within(&self, limit: Duration) -> bool {
+        node::wait_for_end(self.pidfd.as_fd(), limit).unwrap_or(false)
+    }
+
+    fn signal(&self, signal: Signal) {
+        node::signal(self.pidfd.as_fd(), signal as i32);
+    }
+
+    /// Opens a file of its folder in `/proc`.
+    fn file(&self, name: &str) -> io::Result<File> {
+        let gone = || io::Error::from(nix::Error::ESRCH);
+        let number = node::number_in_proc(self.pidfd.as_fd()).ok_or_else(gone)?;
+        let file = File::open(format!("/proc/{number}/{name}"))?;
+        // The number is its own for as long as it lives.
+        if self.ends_within(Duration::ZERO) { Err(gone()) } else { Ok(file) }
+    }
+
+    /// Is it in this network namespace?
+    fn is_in(&self, netns: &File) -> io::Result<bool> {
+        Ok(netns::inode(&self.file("ns/net")?)? == netns::inode(netns)?)
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        let mut comm = String::new();
+        self.file("comm").and_then(|mut it| it.read_to_string(&mut comm)).is_ok() && comm.trim() == name
+    }
+}
+
 /// The daemons of one folder, running or not.
 #[derive(Debug)]
 pub(super) struct Daemons {
     rundir: PathBuf,
+    starting: Option<Starting>,
+}
+
+/// A daemon that does its first work before it goes to the background.
+#[derive(Debug)]
+struct Starting {
+    daemon: &'static str,
+    program: Running,
+    since: Instant,
 }
 
 impl Daemons {
     pub(super) fn new(rundir: PathBuf) -> Self {
-        Self { rundir }
+        Self { rundir, starting: None }
+    }
+
+    pub(super) fn rundir(&self) -> &Path {
+        &self.rundir
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -86,8 +146,8 @@ impl Daemons {
         self.rundir.join(format!("{daemon}.log"))
     }
 
-    /// The number of the daemon, if it lives.
-    pub(super) fn pid(&self, daemon: &str) -> Option<Pid> {
+    /// The number of the process that has locked the pidfile, in our process namespace.
+    fn locker(&self, daemon: &str) -> Option<Pid> {
         let pidfile = File::options().read(true).write(true).open(self.pidfile(daemon)).ok()?;
         let mut lock = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
@@ -101,27 +161,27 @@ impl Daemons {
         (lock.l_type != libc::F_UNLCK as libc::c_short && lock.l_pid > 0).then(|| Pid::from_raw(lock.l_pid))
     }
 
-    /// The number of the daemon, if it lives and is in this namespace.
-    fn pid_in(&self, daemon: &str, netns: &File) -> Option<Pid> {
-        let pid = self.pid(daemon)?;
-        let its = netns::of_process(pid.as_raw().cast_unsigned()).ok()?;
-        (netns::inode(&its).ok()? == netns::inode(netns).ok()?).then_some(pid)
+    /// The daemon, if it lives.
+    pub(super) fn process(&self, daemon: &str) -> Option<Process> {
+        let process = Process::open(self.locker(daemon)?).ok()?;
+        // Still, so the number was not somebody else's when it was opened.
+        (self.locker(daemon) == Some(process.pid)).then_some(process)
+    }
+
+    /// The number of the daemon, if it lives.
+    pub(super) fn pid(&self, daemon: &str) -> Option<Pid> {
+        self.process(daemon).map(|it| it.pid)
     }
 
     /// Do both live, and is the one that makes interfaces in this namespace?
     pub(super) fn serve(&self, netns: &File) -> bool {
-        self.pid(SERVER).is_some() && self.pid_in(SWITCH, netns).is_some()
+        let switch = || self.process(SWITCH).is_some_and(|it| it.is_in(netns).unwrap_or(false));
+        self.process(SERVER).is_some() && switch()
     }
 
-    /// Starts what does not live, and ends what lives elsewhere: a namespace of the same name may be another one by now.
-    /// `prepare` is called between the two daemons, with the database's socket there.
-    pub(super) fn start(
-        &self,
-        netns: &File,
-        datapath: Datapath,
-        programs: impl Fn() -> Result<Programs, Error>,
-        prepare: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    /// Makes the folder, and ends what lives elsewhere: a namespace of the same name may be another one by now. `limit` is
+    /// how long each of them is waited for.
+    pub(super) fn prepare(&self, netns: &File, limit: Duration) -> Result<(), Error> {
         let make = |it| Error::new(format!("make {}", self.rundir.display()), it);
         if let Some(parent) = self.rundir.parent() {
             fs::create_dir_all(parent).map_err(make)?;
@@ -131,53 +191,71 @@ impl Daemons {
             result => result.map_err(make)?,
         }
         for daemon in [SWITCH, SERVER] {
-            if self.pid(daemon).is_some() && self.pid_in(daemon, netns).is_none() {
-                self.end(daemon)?;
+            let Some(process) = self.process(daemon) else { continue };
+            match process.is_in(netns) {
+                Ok(true) => {}
+                Ok(false) => self.end(daemon, limit)?,
+                Err(error) => {
+                    let what = format!("find the network namespace of {daemon}, process {}", process.pid);
+                    let error = Error::new(what, error);
+                    // One that was killed leaves its namespaces first.
+                    if !error.is_gone() || !process.ends_within(limit) {
+                        return Err(error);
+                    }
+                }
             }
-        }
-        if self.pid(SERVER).is_none() {
-            self.start_server(netns, &programs()?)?;
-        } else if let Err(error) = self.ask_server() {
-            log::warn!("{SERVER} does not answer ({error}): started again");
-            self.kill(SERVER)?;
-            self.start_server(netns, &programs()?)?;
-        }
-        prepare()?;
-        if self.pid(SWITCH).is_none() {
-            self.await_the_last(SWITCH)?;
-            if datapath == Datapath::Userspace {
-                have_tun();
-            }
-            let database = format!("unix:{}", self.socket().display());
-            let program = self.daemon(&programs()?.switch, SWITCH).arg(database);
-            self.spawn(netns, &program)?;
         }
         Ok(())
     }
 
+    /// Starts the database's server if it does not live. `limit` is how long it is waited for.
+    pub(super) fn start_server(
+        &mut self,
+        netns: &File,
+        limit: Duration,
+        programs: impl Fn() -> Result<Programs, Error>,
+    ) -> Result<(), Error> {
+        self.await_start(limit)?;
+        if self.process(SERVER).is_some() { Ok(()) } else { self.make_server(netns, limit, &programs()?) }
+    }
+
+    /// Starts the switch if it does not live, with the database's socket there. `limit` is how long each of its stages is
+    /// waited for.
+    pub(super) fn start_switch(
+        &mut self,
+        netns: &File,
+        datapath: Datapath,
+        limit: Duration,
+        programs: impl Fn() -> Result<Programs, Error>,
+    ) -> Result<(), Error> {
+        if self.process(SWITCH).is_some() {
+            return Ok(());
+        }
+        self.await_the_last(SWITCH, limit)?;
+        if datapath == Datapath::Userspace {
+            have_tun();
+        }
+        let database = format!("unix:{}", self.socket().display());
+        let program = self.daemon(&programs()?.switch, SWITCH).arg(database);
+        self.spawn(SWITCH, netns, &program, limit)?.done()
+    }
+
     /// A switch that was killed lets go of its pidfile at once, and of its ports one by one; before that the database lets
     /// no other one work (`ovsdb_idl_set_lock()`).
-    fn await_the_last(&self, daemon: &str) -> Result<(), Error> {
+    fn await_the_last(&self, daemon: &str, limit: Duration) -> Result<(), Error> {
         let pid = fs::read_to_string(self.pidfile(daemon)).ok().and_then(|it| it.trim().parse().ok());
         let Some(pid) = pid.filter(|it| *it > 0).map(Pid::from_raw) else {
             return Ok(());
         };
+        let Ok(process) = Process::open(pid) else { return Ok(()) };
         // The number may be somebody else's by now.
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.trim() != daemon || has_ended(pid) {
+        if !process.is_named(daemon) || process.ends_within(limit) {
             return Ok(());
         }
         Err(Error::new(format!("wait for {daemon}, process {pid}, to end"), nix::Error::ETIMEDOUT))
     }
 
-    /// Does the one that lives answer?
-    fn ask_server(&self) -> Result<(), String> {
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let mut rpc = Rpc::connect(&self.socket()).map_err(|it| it.to_string())?;
-        rpc.call("echo", &json!([]), PATIENCE).map(drop).map_err(|it| format!("{it:?}"))
-    }
-
-    fn start_server(&self, netns: &File, programs: &Programs) -> Result<(), Error> {
+    fn make_server(&mut self, netns: &File, limit: Duration, programs: &Programs) -> Result<(), Error> {
         let database = self.rundir.join(DATABASE);
         let remote = format!("--remote=punix:{}", self.socket().display());
         let program = self.daemon(&programs.server, SERVER).arg(remote).arg(&database);
@@ -185,14 +263,14 @@ impl Daemons {
         if is_new {
             self.make_database(programs)?;
         }
-        match self.spawn(netns, &program) {
+        match self.spawn(SERVER, netns, &program, limit) {
             Err(error) if !is_new => {
                 // All of it follows from the configuration: one that cannot be read is made again.
                 log::warn!("{error}; the database is made anew");
                 self.make_database(programs)?;
-                self.spawn(netns, &program)
+                self.spawn(SERVER, netns, &program, limit)?.done()
             }
-            result => result,
+            result => result?.done(),
         }
     }
 
@@ -204,7 +282,7 @@ impl Daemons {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::new(what(), error)),
             _ => {}
         }
-        let made = Program::new(&programs.tool).arg("create").arg(&new).run(LIMIT);
+        let made = Program::new(&programs.tool).arg("create").arg(&new).run(KILL_LIMIT);
         made.map_err(|it| Error::new(what(), io::Error::other(chain(&it))))?;
         fs::rename(&new, &database).map_err(|it| Error::new(what(), it))
     }
@@ -227,51 +305,89 @@ impl Daemons {
         self.rundir.join(format!("{daemon}.ctl"))
     }
 
-    fn spawn(&self, netns: &File, program: &Program) -> Result<(), Error> {
-        let started = netns::inside(netns, || Ok(program.run(LIMIT)));
+    fn spawn(
+        &mut self,
+        daemon: &'static str,
+        netns: &File,
+        program: &Program,
+        limit: Duration,
+    ) -> Result<Started, Error> {
+        let started = netns::inside(netns, || Ok(program.start()));
         let started = started.map_err(|it| Error::new("enter the network namespace of the bridges", it))?;
-        started.map_err(|it| Error::new("start Open vSwitch", io::Error::other(chain(&it))))
+        let program = started.map_err(start_error)?;
+        self.starting = Some(Starting { daemon, program, since: Instant::now() });
+        self.await_program(limit)
     }
 
-    /// Ends a daemon: the switch takes its interfaces with it.
-    pub(super) fn end(&self, daemon: &str) -> Result<(), Error> {
-        let Some(pid) = self.pid(daemon) else {
+    /// Waits for the daemon that is being started.
+    fn await_start(&mut self, limit: Duration) -> Result<(), Error> {
+        self.await_program(limit)?.done()
+    }
+
+    fn await_program(&mut self, limit: Duration) -> Result<Started, Error> {
+        let Some(mut starting) = self.starting.take() else { return Ok(Started::Done) };
+        match starting.program.wait(limit) {
+            Ok(true) => Ok(Started::Done),
+            Ok(false) if starting.since.elapsed() > START_LIMIT => {
+                let error = starting.program.kill(START_LIMIT);
+                self.kill(starting.daemon, KILL_LIMIT);
+                Err(start_error(error))
+            }
+            Ok(false) => {
+                let daemon = starting.daemon;
+                self.starting = Some(starting);
+                Ok(Started::NotYet(daemon))
+            }
+            Err(error) => Err(start_error(error)),
+        }
+    }
+
+    /// Ends a daemon: the switch takes its interfaces with it. One that has not ended after `limit` is killed.
+    pub(super) fn end(&self, daemon: &str, limit: Duration) -> Result<(), Error> {
+        let Some(process) = self.process(daemon) else {
             return Ok(());
         };
+        let end = Instant::now() + limit;
         // It may well end before it answers.
         let told = daemon == SWITCH
-            && Rpc::connect(&self.control(daemon)).is_ok_and(|mut it| {
-                let answer = it.call("exit", &json!(["--cleanup"]), END_LIMIT);
+            && Rpc::connect(&self.control(daemon), PATIENCE).is_ok_and(|mut it| {
+                let answer = it.call("exit", &json!(["--cleanup"]), limit);
                 !matches!(answer, Err(Failure::Late | Failure::Refused(_)))
             });
         if !told {
-            let _ = kill(pid, Signal::SIGTERM);
+            process.signal(Signal::SIGTERM);
         }
-        if has_ended(pid) { Ok(()) } else { self.kill(daemon) }
-    }
-
-    /// Ends a daemon that does not listen.
-    fn kill(&self, daemon: &str) -> Result<(), Error> {
-        let Some(pid) = self.pid(daemon) else {
+        if process.ends_within(end.saturating_duration_since(Instant::now())) {
             return Ok(());
-        };
-        let what = || format!("end {daemon}, process {pid}");
-        match kill(pid, Signal::SIGKILL) {
-            Ok(()) | Err(nix::Error::ESRCH) => {}
-            Err(error) => return Err(Error::new(what(), error)),
         }
-        if has_ended(pid) { Ok(()) } else { Err(Error::new(what(), nix::Error::ETIMEDOUT)) }
+        log::warn!("{daemon}, process {}, does not end: it is killed", process.pid);
+        process.signal(Signal::SIGKILL);
+        let what = || format!("end {daemon}, process {}", process.pid);
+        let late = || Err(Error::new(what(), nix::Error::ETIMEDOUT));
+        if process.ends_within(KILL_LIMIT) { Ok(()) } else { late() }
     }
 
-    /// Ends both, though one may not end well.
-    pub(super) fn end_all(&self) -> Result<(), Error> {
-        let switch = self.end(SWITCH);
-        self.end(SERVER).and(switch)
+    /// Kills a daemon that does not answer, and waits for its end for as long as `limit`.
+    pub(super) fn kill(&self, daemon: &str, limit: Duration) {
+        if let Some(process) = self.process(daemon) {
+            process.signal(Signal::SIGKILL);
+            process.ends_within(limit);
+        }
+    }
+
+    /// Ends both, though one may not end well, and what is being started.
+    pub(super) fn end_all(&mut self) -> Result<(), Error> {
+        if let Some(starting) = self.starting.take() {
+            let error = starting.program.kill(starting.since.elapsed());
+            log::debug!("{error}");
+        }
+        let switch = self.end(SWITCH, CLEANUP_LIMIT);
+        self.end(SERVER, KILL_LIMIT).and(switch)
     }
 
     /// A file for each that lives, which can be read from once it does not (`pidfd_open(2)`).
-    pub(super) fn watch(&self) -> io::Result<Vec<OwnedFd>> {
-        [SERVER, SWITCH].into_iter().filter_map(|it| self.pid(it)).map(pidfd).collect()
+    pub(super) fn watch(&self) -> Vec<OwnedFd> {
+        [SERVER, SWITCH].into_iter().filter_map(|it| self.process(it)).map(|it| it.pidfd).collect()
     }
 
     /// Removes the folder with all that is in it.
@@ -309,32 +425,26 @@ impl Daemons {
     }
 }
 
-/// Waits for a process to end, with all that it holds.
-fn has_ended(pid: Pid) -> bool {
-    let end = Instant::now() + END_LIMIT;
-    while runs(pid) {
-        if Instant::now() > end {
-            return false;
-        }
-        std::thread::sleep(STEP);
-    }
-    true
+/// Whether a daemon that was started has gone to the background.
+enum Started {
+    Done,
+    NotYet(&'static str),
 }
 
-/// Does the process run, other than as a zombie that nobody has waited for? One whose first thread has ended is not gone
-/// before the last has.
-pub(super) fn runs(pid: Pid) -> bool {
-    // Where `proc_pid_stat(5)` has it, counted from the state.
-    const THREADS: usize = 17;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold anything.
-    let Some((_, rest)) = stat.rsplit_once(") ") else {
-        return false;
-    };
-    let mut rest = rest.split(' ');
-    let is_zombie = rest.next().is_some_and(|it| it.starts_with(['Z', 'X']));
-    let threads = rest.nth(THREADS - 1).and_then(|it| it.parse::<u32>().ok());
-    !is_zombie || threads.is_some_and(|it| it > 1)
+impl Started {
+    fn done(self) -> Result<(), Error> {
+        match self {
+            Self::Done => Ok(()),
+            Self::NotYet(daemon) => {
+                let reason = io::Error::other(format!("{daemon} is still starting"));
+                Err(Error::new("start Open vSwitch", reason))
+            }
+        }
+    }
+}
+
+fn start_error(error: process::Error) -> Error {
+    Error::new("start Open vSwitch", io::Error::other(chain(&error)))
 }
 
 /// A container's `/dev` lacks the device that interfaces of the userspace datapath are made with, though the engine lets
@@ -349,18 +459,6 @@ fn have_tun() {
     if let Err(error) = made {
         log::debug!("make {TUN}: {error}");
     }
-}
-
-#[expect(unsafe_code, reason = "no crate that we have offers pidfd_open")]
-fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: two numbers; the call touches no memory of ours.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    let number = RawFd::try_from(result).map_err(io::Error::other)?;
-    if number < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn chain(error: &process::Error) -> String {

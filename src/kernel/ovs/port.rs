@@ -1,34 +1,45 @@
 //! Ports: joining and leaving a bridge.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::db::{includes, insert, is, map_of, mutate, new_row, select, set_of};
 use super::rpc::Failure;
-use super::{LIMIT, MARK, Ovs, mark_of, no_bridge, set_mark};
+use super::{INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::kernel::netlink::Error;
 
+/// A port that is to be on a bridge.
+#[derive(Clone, Copy, Debug)]
+pub struct Join<'a> {
+    pub bridge: &'a IfName,
+    pub port: &'a IfName,
+    pub mark: &'a str,
+    /// The number of its interface.
+    pub index: Option<u32>,
+}
+
 impl Ovs {
     /// `ovs-vsctl add-port BRIDGE PORT`. A port that is there already is success, and has this mark then; one of ours on
-    /// another bridge comes over.
-    pub fn add_port(&mut self, bridge: &IfName, port: &IfName, mark: &str) -> Result<(), Error> {
-        self.add_ports(&[(bridge, port, mark)])?.into_values().next().map_or(Ok(()), Err)
+    /// another bridge comes over. `index` is the number of its interface, for [`Ovs::indices`].
+    pub fn add_port(
+        &mut self,
+        bridge: &IfName,
+        port: &IfName,
+        mark: &str,
+        index: Option<u32>,
+    ) -> Result<(), Error> {
+        self.add_ports(&[Join { bridge, port, mark, index }])?.into_values().next().map_or(Ok(()), Err)
     }
 
     /// The same for many in one transaction, which takes hardly longer than one. Answers those that failed: they are not
     /// there then, and keep no other from being.
-    pub fn add_ports(
-        &mut self,
-        ports: &[(&IfName, &IfName, &str)],
-    ) -> Result<BTreeMap<IfName, Error>, Error> {
+    pub fn add_ports(&mut self, ports: &[Join<'_>]) -> Result<BTreeMap<IfName, Error>, Error> {
         if ports.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let what =
-            |(bridge, port, _): &(&IfName, &IfName, &str)| format!("add port {port} to bridge {bridge}");
+        let what = |Join { bridge, port, .. }: &Join<'_>| format!("add port {port} to bridge {bridge}");
         let whole = || match ports {
             [one] => what(one),
             _ => format!("add {} ports", ports.len()),
@@ -50,21 +61,18 @@ impl Ovs {
         })?;
         let failed = failed.into_iter().filter_map(|(at, failure)| {
             let one = ports.get(at)?;
-            Some((one.1.clone(), self.error(what(one), failure)))
+            Some((one.port.clone(), self.error(what(one), failure)))
         });
         Ok(failed.collect())
     }
 
     /// Answers the failed ones by their places in the list.
-    fn try_add_ports(
-        &mut self,
-        ports: &[(&IfName, &IfName, &str)],
-    ) -> Result<Vec<(usize, Failure)>, Failure> {
-        let bridges: BTreeSet<&IfName> = ports.iter().map(|it| it.0).collect();
+    fn try_add_ports(&mut self, ports: &[Join<'_>]) -> Result<Vec<(usize, Failure)>, Failure> {
+        let bridges: BTreeSet<&IfName> = ports.iter().map(|it| it.bridge).collect();
         let mut look: Vec<Value> = Vec::new();
         look.extend(bridges.iter().map(|it| select("Bridge", is("name", it.as_str()), &["_uuid"])));
         look.extend(
-            ports.iter().map(|it| select("Port", is("name", it.1.as_str()), &["_uuid", "external_ids"])),
+            ports.iter().map(|it| select("Port", is("name", it.port.as_str()), &["_uuid", "external_ids"])),
         );
         let found = self.transact(look)?;
         let uuids: BTreeMap<&IfName, &Value> = bridges
@@ -77,7 +85,7 @@ impl Ovs {
         let mut joins: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
         // The places of those that are new, and of the operations that insert them.
         let mut inserts = BTreeMap::new();
-        for (at, (bridge, port, mark)) in ports.iter().enumerate() {
+        for (at, Join { bridge, port, mark, index }) in ports.iter().enumerate() {
             let Some(uuid_of_bridge) = uuids.get(bridge) else {
                 failed.push((at, no_bridge(bridge)));
                 continue;
@@ -102,8 +110,11 @@ impl Ovs {
             let (row, interface) = (format!("port{at}"), format!("interface{at}"));
             joins.entry(bridge).or_default().push(new_row(&row));
             inserts.insert(at, changes.len());
+            let index = index.map(|it| it.to_string());
+            let ids: Vec<(&str, &str)> =
+                [(MARK, *mark)].into_iter().chain(index.as_deref().map(|it| (INDEX, it))).collect();
             let columns = json!({
-                "name": name, "interfaces": new_row(&interface), "external_ids": map_of(&[(MARK, mark)]),
+                "name": name, "interfaces": new_row(&interface), "external_ids": map_of(&ids),
             });
             changes.push(insert("Port", columns, &row));
             changes.push(insert("Interface", json!({"name": name}), &interface));
@@ -115,13 +126,12 @@ impl Ovs {
         if failed.len() == ports.len() {
             return Ok(failed);
         }
-        let limit = limit(ports.len());
-        let done = self.commit(changes, limit)?;
+        let done = self.commit(changes, ports.len())?;
         let asked: Vec<(usize, &IfName)> = ports
             .iter()
             .enumerate()
             .filter(|(at, _)| !failed.iter().any(|it| it.0 == *at))
-            .map(|(at, it)| (at, it.1))
+            .map(|(at, it)| (at, it.port))
             .collect();
         let names: Vec<&str> = asked.iter().map(|it| it.1.as_str()).collect();
         let mut leaves = Vec::new();
@@ -133,7 +143,7 @@ impl Ovs {
             }
         }
         if !leaves.is_empty() {
-            self.commit(leaves, limit)?;
+            self.commit(leaves, ports.len())?;
         }
         Ok(failed)
     }
@@ -175,15 +185,9 @@ impl Ovs {
                 mutate("Bridge", is("name", bridge.as_str()), json!([["ports", "delete", set_of(rows)]]))
             });
             let changes: Vec<Value> = changes.collect();
-            if changes.is_empty() { Ok(()) } else { it.commit(changes, limit(ports.len())).map(drop) }
+            if changes.is_empty() { Ok(()) } else { it.commit(changes, ports.len()).map(drop) }
         })
     }
-}
-
-/// How long the switch may take for so many ports.
-fn limit(ports: usize) -> Duration {
-    const PORT: Duration = Duration::from_millis(50);
-    LIMIT + PORT * u32::try_from(ports).unwrap_or(u32::MAX)
 }
 
 enum Rejoin {

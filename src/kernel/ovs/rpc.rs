@@ -2,12 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect as connect_socket, recv, setsockopt,
+    socket as new_socket, sockopt,
+};
+use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
 
 /// Why a call has no result.
@@ -34,30 +39,46 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Bytes read at once.
+const PART: usize = 64 * 1024;
+
+/// How long an echo may take to be sent.
+const ECHO_LIMIT: Duration = Duration::from_millis(100);
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(super) struct Rpc {
     stream: UnixStream,
     received: Received,
     calls: u64,
+    /// What the server told of changes, in its order.
+    updates: Vec<Value>,
+}
+
+impl AsFd for Rpc {
+    /// Readable when the server told something.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 impl Rpc {
-    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
-        Ok(Self { stream: connect(socket)?, received: Received::default(), calls: 0 })
+    /// Connects, and waits no longer than `limit` for a server that does not accept connections: then the error is of the
+    /// kind WouldBlock.
+    pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<Self> {
+        let stream = connect(socket, limit)?;
+        Ok(Self { stream, received: Received::default(), calls: 0, updates: Vec::new() })
     }
 
-    /// Calls a method and waits for what it answers. What the server asks or tells meanwhile is answered or skipped.
+    /// Calls a method and waits for what it answers. What the server asks meanwhile is answered, and what it tells of
+    /// changes is kept for [`Rpc::take_updates`].
     pub(super) fn call(&mut self, method: &str, params: &Value, limit: Duration) -> Result<Value, Failure> {
         let end = Instant::now() + limit;
-        self.calls += 1;
-        let id = self.calls;
-        self.send(&json!({"id": id, "method": method, "params": params}), end)?;
+        let id = self.begin(method, params, end)?;
         loop {
-            let mut message = self.receive(end)?;
-            if message.get("method").is_some() {
-                self.answer(&message, end)?;
-            } else if message.get("id").and_then(Value::as_u64) == Some(id) {
+            let message = self.receive(end)?;
+            let Some(mut message) = self.sort(message, end)? else { continue };
+            if message.get("id").and_then(Value::as_u64) == Some(id) {
                 return match message.get("error") {
                     None | Some(Value::Null) => Ok(message["result"].take()),
                     Some(error) => Err(Failure::Refused(words(error))),
@@ -66,14 +87,54 @@ impl Rpc {
         }
     }
 
-    /// A server that hears nothing for a while asks for an echo, and hangs up on who does not answer.
-    fn answer(&mut self, request: &Value, end: Instant) -> Result<(), Failure> {
-        match (request.get("method").and_then(Value::as_str), request.get("id")) {
-            (Some("echo"), Some(id)) if !id.is_null() => {
-                self.send(&json!({"id": id, "result": request.get("params"), "error": null}), end)
+    /// Sends a call and does not wait for the answer, which [`Rpc::hear`] notices.
+    pub(super) fn begin(&mut self, method: &str, params: &Value, end: Instant) -> Result<u64, Failure> {
+        self.calls += 1;
+        self.send(&json!({"id": self.calls, "method": method, "params": params}), end)?;
+        Ok(self.calls)
+    }
+
+    /// Takes in what has arrived, and waits for nothing. Answers whether the last call was answered.
+    pub(super) fn hear(&mut self) -> Result<bool, Failure> {
+        let mut part = vec![0; PART];
+        let mut answered = false;
+        loop {
+            while let Some(message) = self.received.next() {
+                let message = message.map_err(|it| Failure::Broken(it.into()))?;
+                let answer = self.sort(message, Instant::now() + ECHO_LIMIT)?;
+                answered |= answer.is_some_and(|it| it.get("id").and_then(Value::as_u64) == Some(self.calls));
             }
-            _ => Ok(()),
+            match recv(self.stream.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT) {
+                // The next call finds that it is the end.
+                Ok(0) if answered => return Ok(true),
+                Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => self.received.push(part.get(..count).unwrap_or_default()),
+                Err(nix::Error::EAGAIN) => return Ok(answered),
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(Failure::Broken(error.into())),
+            }
         }
+    }
+
+    /// What the server told of changes since it was asked for last.
+    pub(super) fn take_updates(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.updates)
+    }
+
+    /// Takes in what the server asks or tells by itself. Answers any other message. A server that hears nothing for a while
+    /// asks for an echo, and hangs up on who does not answer.
+    fn sort(&mut self, mut message: Value, end: Instant) -> Result<Option<Value>, Failure> {
+        match message.get("method").and_then(Value::as_str) {
+            None => return Ok(Some(message)),
+            Some("echo") => {
+                if let Some(id) = message.get("id").filter(|it| !it.is_null()) {
+                    self.send(&json!({"id": id, "result": message.get("params"), "error": null}), end)?;
+                }
+            }
+            Some("update") => self.updates.extend(message.pointer_mut("/params/1").map(Value::take)),
+            Some(_) => {}
+        }
+        Ok(None)
     }
 
     fn send(&mut self, message: &Value, end: Instant) -> Result<(), Failure> {
@@ -91,7 +152,7 @@ impl Rpc {
     }
 
     fn receive(&mut self, end: Instant) -> Result<Value, Failure> {
-        let mut part = [0; 64 * 1024];
+        let mut part = vec![0; PART];
         loop {
             match self.received.next() {
                 Some(Ok(message)) => return Ok(message),
@@ -125,14 +186,33 @@ pub(super) fn words(error: &Value) -> String {
 }
 
 /// A socket's path has at most 107 bytes (`unix(7)`). One that is longer is reached from its folder.
-fn connect(socket: &Path) -> io::Result<UnixStream> {
+fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
     const LONGEST: usize = 107;
     match (socket.parent(), socket.file_name()) {
         (Some(folder), Some(name)) if socket.as_os_str().as_bytes().len() > LONGEST => {
             let folder = File::open(folder)?;
-            UnixStream::connect(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+            let folder = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
+            connect_within(&folder.join(name), limit)
         }
-        _ => UnixStream::connect(socket),
+        _ => connect_within(socket, limit),
+    }
+}
+
+/// A server that does not accept connections has a queue of them, and a full one is waited for as long as the limit of
+/// sending says (`unix_stream_connect()` in net/unix/af_unix.c).
+fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let end = Instant::now() + limit;
+    loop {
+        // A limit of zero would be none.
+        let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
+        setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(micros / 1_000_000, micros % 1_000_000))?;
+        match connect_socket(stream.as_raw_fd(), &UnixAddr::new(path)?) {
+            Ok(()) => return Ok(stream.into()),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -247,14 +327,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let server = serve(&socket, say.iter().map(|it| (*it).to_owned()).collect());
-        let mut rpc = Rpc::connect(&socket).unwrap();
+        let mut rpc = Rpc::connect(&socket, SECONDS).unwrap();
         let result = rpc.call("transact", &json!(["db"]), limit);
         drop(rpc);
         (result, server.join().unwrap())
     }
 
     #[test]
-    fn requests_of_the_server_are_answered_and_notices_skipped() {
+    fn requests_of_the_server_are_answered() {
         let (result, heard) = call(
             &[
                 r#"{"method":"update","params":[null],"id":null}{"method":"echo","params":["x"],"#,
@@ -290,9 +370,51 @@ mod tests {
         let socket = folder.path().join("s");
         let _listener = UnixListener::bind(&socket).unwrap();
         let begun = Instant::now();
-        let result = Rpc::connect(&socket).unwrap().call("echo", &json!([]), Duration::from_millis(50));
+        let mut rpc = Rpc::connect(&socket, SECONDS).unwrap();
+        let result = rpc.call("echo", &json!([]), Duration::from_millis(50));
         assert!(matches!(result, Err(Failure::Late)));
+        assert!(!rpc.hear().unwrap());
         assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_server_that_accepts_no_connections_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+        nix::sys::socket::bind(listener.as_raw_fd(), &UnixAddr::new(&socket).unwrap()).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
+        let begun = Instant::now();
+        let connect = || Rpc::connect(&socket, Duration::from_millis(50));
+        let mut connected = Vec::new();
+        let error = loop {
+            match connect() {
+                Ok(it) => connected.push(it),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(Failure::from(error), Failure::Late), "{} connections", connected.len());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_arrives_without_a_call_is_heard_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let update = r#"{"method":"update","params":[null,{"Port":{}}],"id":null}"#;
+        let server =
+            serve(&socket, vec![update.to_owned(), r#"{"id":1,"result":[],"error":null}"#.to_owned()]);
+        let mut rpc = Rpc::connect(&socket, SECONDS).unwrap();
+        rpc.begin("echo", &json!([]), Instant::now() + SECONDS).unwrap();
+        let end = Instant::now() + SECONDS;
+        while !matches!(rpc.hear(), Ok(true)) {
+            assert!(Instant::now() < end);
+            std::thread::yield_now();
+        }
+        assert_eq!(rpc.take_updates(), [json!({"Port": {}})]);
+        assert_eq!(rpc.take_updates(), [] as [Value; 0]);
+        drop(rpc);
+        server.join().unwrap();
     }
 
     #[test]
@@ -303,7 +425,7 @@ mod tests {
         assert!(UnixStream::connect(deep.join("s")).is_err());
         let open = File::open(&deep).unwrap();
         let listener = UnixListener::bind(format!("/proc/self/fd/{}/s", open.as_raw_fd())).unwrap();
-        let _stream = connect(&deep.join("s")).unwrap();
+        let _stream = connect(&deep.join("s"), SECONDS).unwrap();
         listener.accept().unwrap();
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::daemon::{SERVER, runs};
+use super::daemon::{CLEANUP_LIMIT, Process, SERVER};
 use super::*;
 use crate::device::BridgeOptions;
 use crate::kernel::ethtool::Ioctl;
@@ -37,7 +37,7 @@ impl Drop for Lab {
     /// A failed test leaves no daemons.
     fn drop(&mut self) {
         for rundir in std::fs::read_dir(self.folder.path()).unwrap() {
-            let daemons = Daemons::new(rundir.unwrap().path());
+            let mut daemons = Daemons::new(rundir.unwrap().path());
             let ended = daemons.end_all();
             assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
         }
@@ -88,8 +88,8 @@ impl Lab {
     fn wire(&self) -> Ovs {
         let mut ovs = self.start();
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         ovs
     }
 
@@ -150,6 +150,11 @@ fn skip(what: &str, reason: &str) {
 
 const SECONDS: Duration = Duration::from_secs(20);
 
+/// Does the process run, other than as a zombie that nobody has waited for?
+fn runs(pid: Pid) -> bool {
+    Process::open(pid).is_ok_and(|it| !it.ends_within(Duration::ZERO))
+}
+
 /// Waits for what must come.
 #[track_caller]
 fn until(what: &str, done: impl Fn() -> bool) {
@@ -199,7 +204,7 @@ fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> OvsB
 
 /// What somebody else does, in the words of the database.
 fn others(ovs: &mut Ovs, operations: Vec<Value>) {
-    ovs.commit(operations, LIMIT).unwrap();
+    ovs.commit(operations, 1).unwrap();
 }
 
 fn others_bridge(ovs: &mut Ovs, name: &str, datapath: &str) {
@@ -220,18 +225,18 @@ fn hosts_on_a_bridge_reach_each_other() {
         let mut ovs = lab.start();
         assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
         assert!(!lab.ping());
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         lab.reach();
         let ports = [("a-eth0", Some(A)), ("b-eth0", Some(B))];
         let wired = BTreeMap::from([("lan".to_owned(), bridge(&lab, Some(LAN), &ports))]);
         assert_eq!(ovs.dump().unwrap(), wired);
         // Once more is as good as once.
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         assert_eq!(ovs.dump().unwrap(), wired);
-        ovs.add_port(&name("lan"), &name("b-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("b-eth0"), A, None).unwrap();
         assert_eq!(ovs.dump().unwrap()["lan"].ports[&name("b-eth0")].mark.as_deref(), Some(A));
 
         ovs.del_port(&name("lan"), &name("b-eth0")).unwrap();
@@ -356,7 +361,7 @@ fn what_is_not_ours_is_left_alone() {
 
         let error = ovs.add_bridge(&name("theirs"), LAN).unwrap_err().to_string();
         assert_eq!(error, "add Open vSwitch bridge theirs: there is one that is not conlink's");
-        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A).unwrap_err().to_string();
+        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A, None).unwrap_err().to_string();
         assert_eq!(error, "add port c-eth0 to bridge lan: the port is on another bridge, and not conlink's");
         ovs.del_port(&name("lan"), &name("c-eth0")).unwrap();
         ovs.del_bridge(&name("lan")).unwrap();
@@ -423,14 +428,14 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
     for lab in Lab::all("a_port_that_does_not_exist_is_an_error") {
         let mut ovs = lab.start();
         let (lan, none) = (name("lan"), name("none"));
-        let error = ovs.add_port(&lan, &name("a-eth0"), A).unwrap_err();
+        let error = ovs.add_port(&lan, &name("a-eth0"), A, None).unwrap_err();
         assert!(error.is_gone());
         let message = "add port a-eth0 to bridge lan: No such device (os error 19): there is no bridge lan";
         assert_eq!(error.to_string(), message);
 
         ovs.add_bridge(&lan, LAN).unwrap();
         let empty = bridge(&lab, Some(LAN), &[]);
-        let error = ovs.add_port(&lan, &none, A).unwrap_err();
+        let error = ovs.add_port(&lan, &none, A, None).unwrap_err();
         assert!(error.is_gone());
         let message =
             "add port none to bridge lan: No such device (os error 19): could not open network device none";
@@ -438,7 +443,9 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
         assert_eq!(ovs.dump().unwrap()["lan"], empty);
 
         let (a, b) = (name("a-eth0"), name("b-eth0"));
-        let ports = [(&lan, &a, A), (&lan, &none, B), (&name("other"), &none, B), (&lan, &b, B)];
+        let other = name("other");
+        let join = |bridge, port, mark| Join { bridge, port, mark, index: None };
+        let ports = [join(&lan, &a, A), join(&lan, &none, B), join(&other, &none, B), join(&lan, &b, B)];
         let failed = ovs.add_ports(&ports).unwrap();
         assert_eq!(failed.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&none));
         assert_eq!(
@@ -458,7 +465,7 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
         ];
         others(&mut ovs, operations);
         let member = name("member");
-        let failed = ovs.add_ports(&[(&lan, &a, A), (&lan, &member, A), (&lan, &b, B)]).unwrap();
+        let failed = ovs.add_ports(&[join(&lan, &a, A), join(&lan, &member, A), join(&lan, &b, B)]).unwrap();
         assert_eq!(failed.len(), 1);
         assert!(failed[&member].to_string().contains("constraint violation"), "{}", failed[&member]);
         lab.reach();
@@ -473,12 +480,12 @@ fn a_port_of_ours_comes_over_from_another_bridge() {
     for lab in Lab::all("a_port_of_ours_comes_over_from_another_bridge") {
         let mut ovs = lab.wire();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
-        ovs.add_port(&name("wan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("wan"), &name("a-eth0"), A, None).unwrap();
         assert!(!lab.ping());
         let dumped = ovs.dump().unwrap();
         assert_eq!(dumped["wan"], bridge(&lab, Some(LAN), &[("a-eth0", Some(A))]));
         assert_eq!(dumped["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
-        ovs.add_port(&name("wan"), &name("b-eth0"), B).unwrap();
+        ovs.add_port(&name("wan"), &name("b-eth0"), B, None).unwrap();
         lab.reach();
         ovs.stop().unwrap();
     }
@@ -487,19 +494,19 @@ fn a_port_of_ours_comes_over_from_another_bridge() {
 #[test]
 fn a_killed_engine_finds_its_daemons_again() {
     for lab in Lab::all("a_killed_engine_finds_its_daemons_again") {
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         assert!(!lab.rundir().exists() && !Ovs::is_left(&lab.rundir()));
         let mut first = lab.wire();
         let (before, pids) = (first.dump().unwrap(), lab.pids());
         drop(first);
         assert!(Ovs::is_left(&lab.rundir()));
-        let mut found = Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().unwrap();
+        let mut found = Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().unwrap();
         assert_eq!(found.dump().unwrap(), before);
         let mut again = lab.start();
         assert_eq!(again.dump().unwrap(), before);
         assert_eq!(lab.pids(), pids);
         again.stop().unwrap();
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
     }
 }
 
@@ -508,7 +515,7 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
     for lab in Lab::all("a_killed_switch_is_started_again_and_traffic_resumes") {
         let mut ovs = lab.wire();
         let (before, [server, switch]) = (ovs.dump().unwrap(), lab.pids());
-        let watched = ovs.watch().unwrap();
+        let watched = ovs.watch();
         assert_eq!(watched.len(), 2);
         assert!(!watched.iter().any(is_readable));
         lab.kill(SWITCH);
@@ -526,11 +533,154 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
         lab.kill(SERVER);
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
-        // One that hangs is found out by a new engine.
-        kill(lab.pids()[0], Signal::SIGSTOP).unwrap();
-        assert_eq!(lab.start().dump().unwrap(), before);
-        lab.reach();
-        assert_eq!(ovs.dump().unwrap(), before);
+        ovs.stop().unwrap();
+    }
+}
+
+/// Stops a daemon as a hung one is: it lives, and does nothing.
+fn hang(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+}
+
+/// The first call finds that a daemon hangs, and none after it waits.
+#[track_caller]
+fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
+    let message = format!("{daemon} does not answer");
+    let error = ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap_err();
+    assert!(error.to_string().contains(&message), "{error}");
+    let begun = Instant::now();
+    for _ in 0..50 {
+        let error = ovs.dump().unwrap_err();
+        assert!(error.to_string().starts_with(&format!("ask Open vSwitch: {message}")), "{error}");
+    }
+    assert!(begun.elapsed() < PATIENCE, "{:?} for 50 calls", begun.elapsed());
+}
+
+#[test]
+fn a_hung_daemon_holds_up_one_call_and_is_started_again() {
+    for lab in Lab::all("a_hung_daemon_holds_up_one_call_and_is_started_again") {
+        for (at, daemon) in [SERVER, SWITCH].into_iter().enumerate() {
+            let mut ovs = lab.wire();
+            let (before, pids) = (ovs.dump().unwrap(), lab.pids());
+            hang(pids[at]);
+            is_found_silent(&mut ovs, daemon);
+            // A new engine is held up no longer.
+            let error = Ovs::start(&lab.bridges, &lab.rundir(), lab.datapath).unwrap_err().to_string();
+            assert!(error.contains(&format!("{daemon} does not answer")), "{error}");
+            let dumped = std::cell::RefCell::new(ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok_and(|it| it == before));
+            let mut ovs = dumped.into_inner();
+            let now = lab.pids();
+            assert_eq!((now[at] == pids[at], now[1 - at] == pids[1 - at]), (false, true), "{daemon}");
+            ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+            lab.reach();
+            ovs.stop().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_answers_again_is_left_running() {
+    for lab in Lab::all("a_daemon_that_answers_again_is_left_running") {
+        let mut ovs = lab.wire();
+        let (before, pids) = (ovs.dump().unwrap(), lab.pids());
+        for (pid, daemon) in pids.into_iter().zip([SERVER, SWITCH]) {
+            hang(pid);
+            is_found_silent(&mut ovs, daemon);
+            kill(pid, Signal::SIGCONT).unwrap();
+            let dumped = std::cell::RefCell::new(&mut ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok_and(|it| it == before));
+        }
+        assert_eq!(lab.pids(), pids);
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_hung_daemon_of_the_system_is_not_killed() {
+    for lab in Lab::all("a_hung_daemon_of_the_system_is_not_killed") {
+        let system = lab.wire();
+        let pids = lab.pids();
+        for (pid, daemon) in pids.into_iter().zip([SERVER, SWITCH]) {
+            let theirs = (lab.daemons(), false);
+            let mut ovs = Ovs::with(OsStr::new(SYSTEM_PATH), &lab.bridges, theirs, lab.datapath).unwrap();
+            ovs.dump().unwrap();
+            hang(pid);
+            is_found_silent(&mut ovs, daemon);
+            // As if it had been so for an hour.
+            let since = Instant::now().checked_sub(Duration::from_secs(3600));
+            ovs.silence.as_mut().unwrap().since = since.unwrap();
+            let error = ovs.dump().unwrap_err();
+            assert_eq!(error.hint(), Some(THEIRS_IS_SILENT));
+            kill(pid, Signal::SIGCONT).unwrap();
+            let dumped = std::cell::RefCell::new(ovs);
+            until("an answer", || dumped.borrow_mut().dump().is_ok());
+        }
+        assert_eq!(lab.pids(), pids);
+        system.stop().unwrap();
+    }
+}
+
+#[test]
+fn hung_daemons_are_ended_with_their_interfaces() {
+    for lab in Lab::all("hung_daemons_are_ended_with_their_interfaces") {
+        for hung in [&[1][..], &[0], &[0, 1]] {
+            let ovs = lab.wire();
+            let pids = lab.pids();
+            hung.iter().for_each(|it| hang(pids[*it]));
+            let begun = Instant::now();
+            ovs.stop().unwrap();
+            assert!(begun.elapsed() < CLEANUP_LIMIT, "{:?}", begun.elapsed());
+            assert!(!pids.into_iter().any(runs));
+            assert_eq!(lab.interfaces(), BTreeSet::new());
+            assert!(!lab.rundir().exists());
+        }
+    }
+}
+
+#[test]
+fn what_others_change_is_heard() {
+    for lab in Lab::all("what_others_change_is_heard") {
+        let mut ovs = lab.wire();
+        let all = |it: Changes| it.changed.into_iter().chain(it.deleted).collect::<BTreeSet<_>>();
+        ovs.dump().unwrap();
+        ovs.forget(None);
+        assert_eq!(ovs.changes(), Changes::default());
+        let connection = ovs.connection().unwrap().1.try_clone_to_owned().unwrap();
+        assert!(!is_readable(&connection));
+        // Somebody else, by a connection of their own.
+        let mut other = lab.start();
+        other.del_port(&name("lan"), &name("b-eth0")).unwrap();
+        until("the notice", || is_readable(&connection));
+        let changes = ovs.changes();
+        assert!(changes.changed.contains("b-eth0") && changes.deleted.is_empty(), "{changes:?}");
+        assert!(!ovs.dump().unwrap()["lan"].ports.contains_key(&name("b-eth0")));
+        // What is looked at, by name, is no news any more.
+        ovs.changes();
+        other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        other.add_bridge(&name("wan"), LAN).unwrap();
+        ovs.dump().unwrap();
+        ovs.forget(Some(&BTreeSet::from([name("lan"), name("b-eth0")])));
+        assert_eq!(all(ovs.changes()), BTreeSet::from(["wan".to_owned()]));
+        other.del_bridge(&name("wan")).unwrap();
+        ovs.dump().unwrap();
+        assert!(ovs.changes().deleted.contains("wan"));
+        // What was changed while the server was down.
+        lab.kill(SERVER);
+        other.del_port(&name("lan"), &name("a-eth0")).unwrap();
+        let now = ovs.dump().unwrap();
+        assert_eq!(now["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
+        assert!(ovs.changes().changed.contains("a-eth0"));
+        // The copy is what the server holds, as soon as somebody else's change is done.
+        for at in 0..50 {
+            let is_there = at % 2 == 0;
+            if is_there {
+                other.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+            } else {
+                other.del_port(&name("lan"), &name("a-eth0")).unwrap();
+            }
+            assert_eq!(ovs.dump().unwrap()["lan"].ports.contains_key(&name("a-eth0")), is_there);
+        }
         ovs.stop().unwrap();
     }
 }
@@ -557,7 +707,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         drop(ovs);
         lab.kill(SWITCH);
         lab.kill(SERVER);
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         assert!(Ovs::is_left(&lab.rundir()));
         // An interface that went meanwhile comes again later.
         run(&lab.bridges, "ip link del a-eth0");
@@ -566,7 +716,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         assert_eq!(error, "could not open network device a-eth0 (No such device)");
         add_veth(&lab.a, "eth0", &lab.bridges, "a-eth0");
         run(&lab.a, "ip addr add 10.9.0.1/24 dev eth0");
-        ovs.add_port(&name("lan"), &name("a-eth0"), A).unwrap();
+        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
         ovs.stop().unwrap();
@@ -582,7 +732,8 @@ fn a_switch_that_is_not_gone_yet_is_waited_for() {
         for (at, it) in names.iter().enumerate() {
             add_veth(&lab.a, &format!("p{at}"), &lab.bridges, it.as_str());
         }
-        let ports: Vec<_> = names.iter().map(|it| (&lan, it, A)).collect();
+        let ports: Vec<_> =
+            names.iter().map(|port| Join { bridge: &lan, port, mark: A, index: None }).collect();
         assert!(ovs.add_ports(&ports).unwrap().is_empty());
         // The last that the switch lets go of.
         ovs.add_bridge(&name("wan"), LAN).unwrap();
@@ -675,7 +826,7 @@ fn daemons_of_a_namespace_that_is_no_longer_ours_are_replaced() {
         drop(lab.wire());
         let before = lab.pids();
         let old = std::mem::replace(&mut lab.bridges, netns::anonymous().unwrap());
-        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath).unwrap().is_none());
+        assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         let mut ovs = lab.start();
         assert!(!before.into_iter().any(runs));
         assert!(!run(&old, "ip link").contains("lan"));
@@ -693,9 +844,8 @@ fn daemons_of_the_system_are_used_where_they_serve() {
         let (ours, theirs) = (lab.folder.path().join("ours"), lab.rundir());
         let (daemons, own) = choose(ours.clone(), theirs.clone(), &lab.bridges);
         assert!(!own && daemons.socket().starts_with(&theirs));
-        let netns = lab.bridges.try_clone().unwrap();
-        let mut ovs =
-            Ovs { netns, daemons, own, path: SYSTEM_PATH.into(), datapath: lab.datapath, rpc: None };
+        let path = OsStr::new(SYSTEM_PATH);
+        let mut ovs = Ovs::with(path, &lab.bridges, (daemons, own), lab.datapath).unwrap();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
         assert_eq!(ovs.dump().unwrap().len(), 2);
         ovs.del_bridge(&name("wan")).unwrap();
@@ -746,6 +896,41 @@ fn a_missing_program_is_named() {
     std::fs::copy("/bin/false", bin.join("ovsdb-tool")).unwrap();
     let error = start("fails");
     assert!(error.ends_with("conf.db: ovsdb-tool: exit status: 1"), "{error}");
+}
+
+#[test]
+fn a_daemon_that_hangs_at_its_start_holds_up_one_call() {
+    if netns::anonymous().is_err() {
+        return skip("a_daemon_that_hangs_at_its_start", "no network namespace can be made");
+    }
+    let netns = netns::anonymous().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let pids = folder.path().join("pids");
+    let hangs = format!("#!/bin/sh\necho $$ >>{}\nexec sleep 1000\n", pids.display());
+    for (program, text) in
+        [("ovsdb-tool", "#!/bin/sh\n: >$2\n"), ("ovsdb-server", &hangs), ("ovs-vswitchd", &hangs)]
+    {
+        std::fs::write(bin.join(program), text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join(program), mode).unwrap();
+    }
+    let rundir = folder.path().join("run");
+    let mut ovs = Ovs::new_on(bin.as_os_str(), &netns, &rundir, Datapath::Userspace).unwrap();
+    let message = "start Open vSwitch: ovsdb-server is still starting";
+    assert_eq!(ovs.dump().unwrap_err().to_string(), message);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(ovs.dump().unwrap_err().to_string(), message);
+    }
+    assert!(begun.elapsed() < START_PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(ovs.stop().unwrap_err().to_string(), message);
+    // It was started once, and is gone.
+    let pids = std::fs::read_to_string(pids).unwrap();
+    let pids: Vec<i32> = pids.lines().map(|it| it.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 1);
+    assert!(!runs(Pid::from_raw(pids[0])));
 }
 
 /// A raw socket on the `eth0` of a namespace, which tells the test's own frames from others by their sender.

@@ -33,7 +33,11 @@ impl Reconciler {
         let elsewhere = |it: &&Failure| match &it.subject {
             Subject::Bridge(name) | Subject::Patch(name) => !bridges.iter().any(|it| it.name == *name),
             Subject::Tunnel(name) => !self.network.tunnels.iter().any(|it| it.name == *name),
-            Subject::Link(_) | Subject::Leftover(_) | Subject::Container(_) | Subject::Everything => true,
+            Subject::Link(_)
+            | Subject::Leftover(_)
+            | Subject::Leftovers
+            | Subject::Container(_)
+            | Subject::Everything => true,
         };
         let mut errors: Vec<Problem> = Vec::new();
         let others = others.iter().flat_map(|it| &it.standing.failures);
