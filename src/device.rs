@@ -111,6 +111,70 @@ impl fmt::Display for Place {
     }
 }
 
+/// The type of an interface that is made on a parent interface. A mode of None is the kernel's default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackedKind {
+    Vlan {
+        /// 1 to 4094.
+        id: u16,
+    },
+    Macvlan {
+        mode: Option<MacvlanMode>,
+    },
+    Macvtap {
+        mode: Option<MacvlanMode>,
+    },
+    Ipvlan {
+        mode: Option<IpvlanMode>,
+    },
+    Ipvtap {
+        mode: Option<IpvlanMode>,
+    },
+}
+
+impl StackedKind {
+    /// The name that `ip link add type` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vlan { .. } => "vlan",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Macvtap { .. } => "macvtap",
+            Self::Ipvlan { .. } => "ipvlan",
+            Self::Ipvtap { .. } => "ipvtap",
+        }
+    }
+
+    /// The name of the mode.
+    pub fn mode(self) -> Option<String> {
+        match self {
+            Self::Vlan { .. } => None,
+            Self::Macvlan { mode } | Self::Macvtap { mode } => mode.map(|it| it.to_string()),
+            Self::Ipvlan { mode } | Self::Ipvtap { mode } => mode.map(|it| it.to_string()),
+        }
+    }
+
+    /// Is `have` what this asks for? No mode matches any mode.
+    pub fn matches(self, have: Self) -> bool {
+        match (self, have) {
+            (Self::Macvlan { mode: None }, Self::Macvlan { .. })
+            | (Self::Macvtap { mode: None }, Self::Macvtap { .. })
+            | (Self::Ipvlan { mode: None }, Self::Ipvlan { .. })
+            | (Self::Ipvtap { mode: None }, Self::Ipvtap { .. }) => true,
+            _ => self == have,
+        }
+    }
+}
+
+impl fmt::Display for StackedKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if let Self::Vlan { id } = self {
+            write!(f, " {id}")?;
+        }
+        self.mode().map_or(Ok(()), |it| write!(f, " {it}"))
+    }
+}
+
 /// How a tunnel wraps frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

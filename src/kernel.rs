@@ -35,8 +35,8 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::plan::{
-    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, StackedKind, Step, When,
-    Which, is_making,
+    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, Step, When, Which,
+    is_making,
 };
 
 pub use netlink::Error;
@@ -500,10 +500,20 @@ impl Kernel {
                 // goes elsewhere): so the request is made where the more usual name of the two is to be.
                 link::add_veth(&mut self.open(ns)?.netlink, inner, outer, *many_queues, &fd, what)
             }
-            Step::AddStacked { ns, name, group, kind, mac, mtu } => {
+            // Where the parent is in another namespace the interface is made beside it, under a name that nobody else
+            // has, and moves from there.
+            Step::AddStacked { ns, name, group, parent_ns, parent, kind, mac, mtu } => {
                 let message = link::message(name, *group, *mac, *mtu);
                 open.forget(name);
-                self.add_stacked(ns, name, kind, message, what)
+                let parent = self.open(parent_ns)?.index(parent)?;
+                self.add_elsewhere(ns, name, parent_ns, message, what, |netlink, message| {
+                    link::add_stacked(netlink, message, *kind, parent, what)
+                })
+            }
+            Step::AddDummy { name, group, mac, mtu, .. } => {
+                let message = link::message(name, *group, *mac, *mtu);
+                open.forget(name);
+                link::add_dummy(&mut open.netlink, message, what)
             }
             Step::DelInterface { name, .. } => {
                 open.forget(name);
@@ -599,32 +609,6 @@ impl Kernel {
                 Err(error) => link::gone_is_fine(Err(error)),
             },
         }
-    }
-
-    /// An interface on a parent. Where that is in another namespace the interface is made beside it, under a name that
-    /// nobody else has, and moves from there with its own.
-    fn add_stacked(
-        &mut self,
-        ns: &Ns,
-        name: &IfName,
-        kind: &StackedKind,
-        message: LinkMessage,
-        what: impl Fn() -> String,
-    ) -> Result<(), Error> {
-        let (parent_ns, parent) = match kind {
-            StackedKind::Dummy => {
-                return link::add_stacked(&mut self.open(ns)?.netlink, message, kind, None, what);
-            }
-            StackedKind::Vlan { parent_ns, parent, .. }
-            | StackedKind::Macvlan { parent_ns, parent, .. }
-            | StackedKind::Macvtap { parent_ns, parent, .. }
-            | StackedKind::Ipvlan { parent_ns, parent, .. }
-            | StackedKind::Ipvtap { parent_ns, parent, .. } => (parent_ns, parent),
-        };
-        let index = self.open(parent_ns)?.index(parent)?;
-        self.add_elsewhere(ns, name, parent_ns, message, &what, |netlink, message| {
-            link::add_stacked(netlink, message, kind, Some(index), &what)
-        })
     }
 
     /// A tunnel, whose packets go by the routes of the namespace that it is made in, wherever it moves then.

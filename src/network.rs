@@ -17,7 +17,7 @@ use crate::addr::{Cidr, IfName, Mac};
 pub use crate::config::Forward;
 use crate::config::{CommandConfig, LinkConfig, Node, Sources};
 pub use crate::device::{BridgeMode, Place, TunnelKind};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode};
+use crate::device::{BridgeOptions, StackedKind};
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::route::Route;
@@ -203,11 +203,16 @@ impl fmt::Display for LinkId {
 pub enum LinkKind {
     Veth { place: Place, outer: IfName, attach: Attach },
     Dummy,
-    Vlan { place: Place, parent: IfName, id: u16 },
-    Macvlan { place: Place, parent: IfName, mode: Option<MacvlanMode> },
-    Macvtap { place: Place, parent: IfName, mode: Option<MacvlanMode> },
-    Ipvlan { place: Place, parent: IfName, mode: Option<IpvlanMode> },
-    Ipvtap { place: Place, parent: IfName, mode: Option<IpvlanMode> },
+    Stacked(Stacked),
+}
+
+/// An interface on a parent interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stacked {
+    /// Where the parent is.
+    pub place: Place,
+    pub parent: IfName,
+    pub kind: StackedKind,
 }
 
 impl LinkKind {
@@ -216,35 +221,23 @@ impl LinkKind {
         match self {
             Self::Veth { .. } => "veth",
             Self::Dummy => "dummy",
-            Self::Vlan { .. } => "vlan",
-            Self::Macvlan { .. } => "macvlan",
-            Self::Macvtap { .. } => "macvtap",
-            Self::Ipvlan { .. } => "ipvlan",
-            Self::Ipvtap { .. } => "ipvtap",
+            Self::Stacked(it) => it.kind.name(),
         }
     }
 
-    /// Where its other end, or its parent, is; None where it has none.
+    /// Where its outer end or its parent is; None if it has neither.
     pub fn place(&self) -> Option<Place> {
         match self {
-            Self::Veth { place, .. }
-            | Self::Vlan { place, .. }
-            | Self::Macvlan { place, .. }
-            | Self::Macvtap { place, .. }
-            | Self::Ipvlan { place, .. }
-            | Self::Ipvtap { place, .. } => Some(*place),
+            Self::Veth { place, .. } => Some(*place),
+            Self::Stacked(it) => Some(it.place),
             Self::Dummy => None,
         }
     }
 
-    /// The interface that it is on, for a kind that has one.
+    /// Its parent interface, if it has one.
     pub fn parent(&self) -> Option<&IfName> {
         match self {
-            Self::Vlan { parent, .. }
-            | Self::Macvlan { parent, .. }
-            | Self::Macvtap { parent, .. }
-            | Self::Ipvlan { parent, .. }
-            | Self::Ipvtap { parent, .. } => Some(parent),
+            Self::Stacked(it) => Some(&it.parent),
             Self::Veth { .. } | Self::Dummy => None,
         }
     }

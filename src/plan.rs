@@ -45,7 +45,7 @@ pub use observed::{
     OvsError, Qdisc, Space, When, Which,
 };
 pub use outcome::{Drift, Failure, Outcome};
-pub use step::{Change, StackedKind, Step};
+pub use step::{Change, Step};
 pub use undo::undo;
 
 /// IFA_PROTO and rtm_protocol of addresses and routes that are ours to remove.
@@ -280,11 +280,7 @@ impl Desired {
                     }
                 }
                 LinkKind::Dummy => {}
-                LinkKind::Vlan { place, parent, .. }
-                | LinkKind::Macvlan { place, parent, .. }
-                | LinkKind::Macvtap { place, parent, .. }
-                | LinkKind::Ipvlan { place, parent, .. }
-                | LinkKind::Ipvtap { place, parent, .. } => name((*place).into(), parent),
+                LinkKind::Stacked(it) => name(it.place.into(), &it.parent),
             }
         }
         for end in self.patches.iter().flat_map(|it| &it.ends).chain(self.tunnels.iter().map(|it| &it.name)) {

@@ -8,7 +8,7 @@ use conlink::device::BridgeOptions;
 use conlink::kernel;
 use conlink::plan::{
     FeatureState, Interface, Kind, Look, Names, News, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
-    OvsError, Qdisc, Space, StackedKind, Step, Which,
+    OvsError, Qdisc, Space, Step, Which,
 };
 use conlink::wire::World;
 
@@ -223,33 +223,18 @@ impl Model {
                 let it = self.interface(peer_ns, peer)?;
                 (it.link, it.mtu) = (Some(inner), mtu.unwrap_or(1500));
             }
-            Step::AddStacked { ns, name, group, kind, mac, mtu } => {
-                let (kind, parent) = match kind.clone() {
-                    StackedKind::Dummy => (Kind::Dummy, None),
-                    StackedKind::Vlan { parent_ns, parent, id } => {
-                        (Kind::Vlan { id }, Some((parent_ns, parent)))
-                    }
-                    StackedKind::Macvlan { parent_ns, parent, mode } => {
-                        (Kind::Macvlan { mode }, Some((parent_ns, parent)))
-                    }
-                    StackedKind::Macvtap { parent_ns, parent, mode } => {
-                        (Kind::Macvtap { mode }, Some((parent_ns, parent)))
-                    }
-                    StackedKind::Ipvlan { parent_ns, parent, mode } => {
-                        (Kind::Ipvlan { mode }, Some((parent_ns, parent)))
-                    }
-                    StackedKind::Ipvtap { parent_ns, parent, mode } => {
-                        (Kind::Ipvtap { mode }, Some((parent_ns, parent)))
-                    }
-                };
-                let parent = match parent {
-                    Some((ns, name)) => Some(self.interface(&ns, &name)?.index),
-                    None => None,
-                };
+            Step::AddStacked { ns, name, group, parent_ns, parent, kind, mac, mtu } => {
+                let parent = self.interface(parent_ns, parent)?.index;
                 let number = self.number(ns).ok_or("gone")?;
-                self.add(number, name, kind, *group)?;
+                self.add(number, name, Kind::Stacked(*kind), *group)?;
                 let it = self.interface(ns, name)?;
-                (it.mac, it.link, it.mtu) = (*mac, parent, mtu.unwrap_or(1500));
+                (it.mac, it.link, it.mtu) = (*mac, Some(parent), mtu.unwrap_or(1500));
+            }
+            Step::AddDummy { ns, name, group, mac, mtu } => {
+                let number = self.number(ns).ok_or("gone")?;
+                self.add(number, name, Kind::Dummy, *group)?;
+                let it = self.interface(ns, name)?;
+                (it.mac, it.mtu) = (*mac, mtu.unwrap_or(1500));
             }
             Step::DelInterface { ns, name } => {
                 if let Some(number) = self.number(ns) {

@@ -101,14 +101,10 @@ fn instantiated(network: &Network, shown: &Value, link: &Link, vars: &[(&str, &s
     let forwards = link.forwards.iter();
     set("forward", forwards.map(|it| json!([it.outer, it.inner, it.protocol.to_string()])).collect());
     let outer = match &link.kind {
-        LinkKind::Veth { outer: it, .. }
-        | LinkKind::Vlan { parent: it, .. }
-        | LinkKind::Macvlan { parent: it, .. }
-        | LinkKind::Macvtap { parent: it, .. }
-        | LinkKind::Ipvlan { parent: it, .. }
-        | LinkKind::Ipvtap { parent: it, .. } => Value::from(it.as_str()),
-        LinkKind::Dummy => Value::Null,
+        LinkKind::Veth { outer, .. } => Some(outer),
+        kind => kind.parent(),
     };
+    let outer = outer.map_or(Value::Null, |it| Value::from(it.as_str()));
     set("outer-dev", outer);
     fill(&mut replica, vars);
     replica

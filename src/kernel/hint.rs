@@ -2,7 +2,7 @@
 
 use crate::addr::IfName;
 use crate::kernel::netlink::Error;
-use crate::plan::{StackedKind, Step};
+use crate::plan::Step;
 
 /// The same error, with a hint where the step tells more than the number does.
 pub(super) fn explained(step: &Step, error: Error) -> Error {
@@ -40,7 +40,7 @@ fn hint(step: &Step, errno: i32) -> Option<&'static str> {
             // Folders of `/proc/sys/net/ipv4/conf` (`sysctl_dev_name_is_allowed()` in include/linux/inetdevice.h).
             "the kernel reserves the names `all` and `default`: choose another name for the interface"
         }
-        (Step::AddStacked { kind, .. }, libc::EINVAL | libc::EOPNOTSUPP) if is_on_loopback(kind) => {
+        (Step::AddStacked { parent, .. }, libc::EINVAL | libc::EOPNOTSUPP) if parent.as_str() == "lo" => {
             "`lo` cannot be the parent of another interface: name an Ethernet interface in `outer-dev`"
         }
         // Each of them takes the frames that arrive at the parent (`netdev_rx_handler_register()` in net/core/dev.c).
@@ -56,21 +56,11 @@ fn hint(step: &Step, errno: i32) -> Option<&'static str> {
 fn names(step: &Step) -> impl Iterator<Item = &IfName> {
     let (name, peer) = match step {
         Step::AddVeth { name, peer, .. } => (Some(name), Some(peer)),
-        Step::AddBridge { name, .. } | Step::AddStacked { name, .. } | Step::AddTunnel { name, .. } => {
-            (Some(name), None)
-        }
+        Step::AddBridge { name, .. }
+        | Step::AddStacked { name, .. }
+        | Step::AddDummy { name, .. }
+        | Step::AddTunnel { name, .. } => (Some(name), None),
         _ => (None, None),
     };
     name.into_iter().chain(peer)
-}
-
-fn is_on_loopback(kind: &StackedKind) -> bool {
-    match kind {
-        StackedKind::Dummy => false,
-        StackedKind::Vlan { parent, .. }
-        | StackedKind::Macvlan { parent, .. }
-        | StackedKind::Macvtap { parent, .. }
-        | StackedKind::Ipvlan { parent, .. }
-        | StackedKind::Ipvtap { parent, .. } => parent.as_str() == "lo",
-    }
 }

@@ -12,9 +12,9 @@ use rtnetlink::packet_route::link::{
 };
 
 use crate::addr::{IfName, Mac};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelKind, TunnelOptions};
+use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, StackedKind, TunnelKind, TunnelOptions};
 use crate::kernel::netlink::{Error, Netlink};
-use crate::plan::{Change, Interface, Kind, StackedKind};
+use crate::plan::{Change, Interface, Kind};
 
 /// The kernel counts bridges' timers in hundredths of a second (USER_HZ), we in seconds.
 const HZ: u32 = 100;
@@ -106,43 +106,49 @@ fn bridge_data(options: &BridgeOptions) -> Vec<InfoBridge> {
     data
 }
 
+/// `ip link add … type dummy`.
+pub(super) fn add_dummy(
+    netlink: &mut Netlink,
+    message: LinkMessage,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    add(netlink, with_info(message, InfoKind::Dummy, None), what)
+}
+
 /// `ip link add … link PARENT type KIND …`.
 pub(super) fn add_stacked(
     netlink: &mut Netlink,
     mut message: LinkMessage,
-    kind: &StackedKind,
-    parent: Option<u32>,
+    kind: StackedKind,
+    parent: u32,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
-    message.attributes.extend(parent.map(LinkAttribute::Link));
-    let macvlan = |mode: &MacvlanMode| match mode {
+    message.attributes.push(LinkAttribute::Link(parent));
+    let macvlan = |mode: MacvlanMode| match mode {
         MacvlanMode::Private => MacVlanMode::Private,
         MacvlanMode::Vepa => MacVlanMode::Vepa,
         MacvlanMode::Bridge => MacVlanMode::Bridge,
         MacvlanMode::Passthru => MacVlanMode::Passthrough,
         MacvlanMode::Source => MacVlanMode::Source,
     };
-    let ipvlan = |mode: &IpvlanMode| match mode {
+    let ipvlan = |mode: IpvlanMode| match mode {
         IpvlanMode::L2 => IpVlanMode::L2,
         IpvlanMode::L3 => IpVlanMode::L3,
         IpvlanMode::L3s => IpVlanMode::L3S,
     };
     let (kind, data) = match kind {
-        StackedKind::Dummy => (InfoKind::Dummy, None),
-        StackedKind::Vlan { id, .. } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(*id)]))),
-        StackedKind::Macvlan { mode, .. } => (
-            InfoKind::MacVlan,
-            mode.as_ref().map(|it| InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan(it))])),
-        ),
-        StackedKind::Macvtap { mode, .. } => (
-            InfoKind::MacVtap,
-            mode.as_ref().map(|it| InfoData::MacVtap(vec![InfoMacVtap::Mode(macvlan(it))])),
-        ),
-        StackedKind::Ipvlan { mode, .. } => {
-            (InfoKind::IpVlan, mode.as_ref().map(|it| InfoData::IpVlan(vec![InfoIpVlan::Mode(ipvlan(it))])))
+        StackedKind::Vlan { id } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(id)]))),
+        StackedKind::Macvlan { mode } => {
+            (InfoKind::MacVlan, mode.map(|it| InfoData::MacVlan(vec![InfoMacVlan::Mode(macvlan(it))])))
         }
-        StackedKind::Ipvtap { mode, .. } => {
-            (InfoKind::IpVtap, mode.as_ref().map(|it| InfoData::IpVtap(vec![InfoIpVtap::Mode(ipvlan(it))])))
+        StackedKind::Macvtap { mode } => {
+            (InfoKind::MacVtap, mode.map(|it| InfoData::MacVtap(vec![InfoMacVtap::Mode(macvlan(it))])))
+        }
+        StackedKind::Ipvlan { mode } => {
+            (InfoKind::IpVlan, mode.map(|it| InfoData::IpVlan(vec![InfoIpVlan::Mode(ipvlan(it))])))
+        }
+        StackedKind::Ipvtap { mode } => {
+            (InfoKind::IpVtap, mode.map(|it| InfoData::IpVtap(vec![InfoIpVtap::Mode(ipvlan(it))])))
         }
     };
     add(netlink, with_info(message, kind, data), what)
@@ -459,20 +465,20 @@ fn kind(info: &[LinkInfo]) -> Kind {
         (InfoKind::Bridge, _) => Kind::Bridge(BridgeOptions::default()),
         (InfoKind::Vlan, Some(InfoData::Vlan(data))) => {
             let id = data.iter().find_map(|it| if let InfoVlan::Id(it) = it { Some(*it) } else { None });
-            Kind::Vlan { id: id.unwrap_or(0) }
+            Kind::Stacked(StackedKind::Vlan { id: id.unwrap_or(0) })
         }
-        (InfoKind::MacVlan, Some(InfoData::MacVlan(data))) => Kind::Macvlan {
+        (InfoKind::MacVlan, Some(InfoData::MacVlan(data))) => Kind::Stacked(StackedKind::Macvlan {
             mode: data.iter().find_map(|it| if let InfoMacVlan::Mode(it) = it { macvlan(*it) } else { None }),
-        },
-        (InfoKind::MacVtap, Some(InfoData::MacVtap(data))) => Kind::Macvtap {
+        }),
+        (InfoKind::MacVtap, Some(InfoData::MacVtap(data))) => Kind::Stacked(StackedKind::Macvtap {
             mode: data.iter().find_map(|it| if let InfoMacVtap::Mode(it) = it { macvlan(*it) } else { None }),
-        },
-        (InfoKind::IpVlan, Some(InfoData::IpVlan(data))) => Kind::Ipvlan {
+        }),
+        (InfoKind::IpVlan, Some(InfoData::IpVlan(data))) => Kind::Stacked(StackedKind::Ipvlan {
             mode: data.iter().find_map(|it| if let InfoIpVlan::Mode(it) = it { ipvlan(*it) } else { None }),
-        },
-        (InfoKind::IpVtap, Some(InfoData::IpVtap(data))) => Kind::Ipvtap {
+        }),
+        (InfoKind::IpVtap, Some(InfoData::IpVtap(data))) => Kind::Stacked(StackedKind::Ipvtap {
             mode: data.iter().find_map(|it| if let InfoIpVtap::Mode(it) = it { ipvlan(*it) } else { None }),
-        },
+        }),
         (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => {
             vxlan(data).map_or_else(|| Kind::Other("vxlan".to_owned()), Kind::Tunnel)
         }

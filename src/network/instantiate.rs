@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use crate::addr::{BadIfName, Cidr, IfName, Mac};
 use crate::config::{Base, Forward, LinkConfig, LinkType, Node, Span, Value, Vars};
 use crate::container::Container;
-use crate::device::{IpvlanMode, MacvlanMode};
+use crate::device::{IpvlanMode, MacvlanMode, StackedKind};
 use crate::ethtool::{Ethtool, Feature};
 use crate::network::resolve::check_link;
 use crate::network::{
-    Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Target,
+    Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Stacked, Target,
     forward_gateway,
 };
 use crate::route::Route;
@@ -293,6 +293,7 @@ impl Network {
         let mode = config.mode.as_ref().map(|it| it.value.as_str());
         let macvlan = MacvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
         let ipvlan = IpvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
+        let stacked = |kind| Ok::<_, String>(LinkKind::Stacked(Stacked { place, parent: parent()?, kind }));
         Ok(match kind {
             LinkType::Veth => {
                 let outer = match &config.outer_dev {
@@ -315,12 +316,12 @@ impl Network {
             LinkType::Dummy => LinkKind::Dummy,
             LinkType::Vlan => {
                 let id = config.vlanid.as_ref().map(|it| it.value).ok_or("`vlanid` is missing")?;
-                LinkKind::Vlan { place, parent: parent()?, id }
+                stacked(StackedKind::Vlan { id })?
             }
-            LinkType::Macvlan => LinkKind::Macvlan { place, parent: parent()?, mode: macvlan },
-            LinkType::Macvtap => LinkKind::Macvtap { place, parent: parent()?, mode: macvlan },
-            LinkType::Ipvlan => LinkKind::Ipvlan { place, parent: parent()?, mode: ipvlan },
-            LinkType::Ipvtap => LinkKind::Ipvtap { place, parent: parent()?, mode: ipvlan },
+            LinkType::Macvlan => stacked(StackedKind::Macvlan { mode: macvlan })?,
+            LinkType::Macvtap => stacked(StackedKind::Macvtap { mode: macvlan })?,
+            LinkType::Ipvlan => stacked(StackedKind::Ipvlan { mode: ipvlan })?,
+            LinkType::Ipvtap => stacked(StackedKind::Ipvtap { mode: ipvlan })?,
         })
     }
 }

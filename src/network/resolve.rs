@@ -8,10 +8,11 @@ use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
-use crate::device::BridgeOptions;
+use crate::device::{BridgeOptions, StackedKind};
 use crate::network::instantiate::{Bad, Names, differs_by_replica, has_placeholder};
 use crate::network::{
-    Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Target, Tunnel, TunnelKind,
+    Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Stacked, Target, Tunnel,
+    TunnelKind,
 };
 use crate::words::near;
 
@@ -409,7 +410,8 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
             // Replicas may differ in anything else.
             continue;
         }
-        if let LinkKind::Ipvlan { place, parent, .. } | LinkKind::Ipvtap { place, parent, .. } = &sample.kind
+        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind
+            && matches!(kind, StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. })
         {
             // A link that names no mode gives its parent l3 (`ipvlan_link_new()` in drivers/net/ipvlan).
             let (mode, span) = match &config.mode {

@@ -60,11 +60,7 @@ impl Network {
         let base = match &link.kind {
             LinkKind::Veth { .. } => "conlink",
             LinkKind::Dummy => "local",
-            LinkKind::Vlan { .. }
-            | LinkKind::Macvlan { .. }
-            | LinkKind::Macvtap { .. }
-            | LinkKind::Ipvlan { .. }
-            | LinkKind::Ipvtap { .. } => "host",
+            LinkKind::Stacked(_) => "host",
         };
         shown["type"] = json!(link.kind.name());
         shown["base"] = config.base.as_ref().map_or(json!(base), |it| json!(it.value.to_string()));

@@ -45,6 +45,7 @@ impl Step {
             Self::AddBridge { .. }
                 | Self::AddVeth { .. }
                 | Self::AddStacked { .. }
+                | Self::AddDummy { .. }
                 | Self::AddTunnel { .. }
                 | Self::AddOvsBridge { .. }
         )

@@ -6,14 +6,14 @@ use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
-use crate::network::{Attach, Item, Link, LinkKind, Place};
+use crate::network::{Attach, Item, Link, LinkKind, Place, Stacked};
 use crate::plan::bridge::joining;
 use crate::plan::ethtool::{Unswitchable, plan_ethtool, plan_reset, switched};
 use crate::plan::nat::plan_nat;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
-    Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Problem, Space, StackedKind, Step, Subject,
-    foreign, making,
+    Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Problem, Space, Step, Subject, foreign,
+    making,
 };
 
 /// Appends what makes each link's interfaces be as described, their routes left for [`plan_routes`].
@@ -70,6 +70,11 @@ fn plan_link(
         return Err(foreign(subject.clone(), dev, it, &ns));
     }
     let mut steps = Vec::new();
+    let replace = |inner: Option<&Interface>, steps: &mut Vec<Step>| {
+        if inner.is_some() {
+            steps.push(Step::DelInterface { ns: ns.clone(), name: dev.clone() });
+        }
+    };
     let kept = match &link.kind {
         LinkKind::Veth { place, outer, .. } => {
             let outer_ns = Ns::from(*place);
@@ -82,9 +87,7 @@ fn plan_link(
                 (Some(a), Some(b)) if paired(a, b) => Some(a),
                 (a, b) => {
                     // Deleting either end deletes its peer, whichever that is.
-                    if a.is_some() {
-                        steps.push(Step::DelInterface { ns: ns.clone(), name: dev.clone() });
-                    }
+                    replace(a, &mut steps);
                     if b.is_some() {
                         steps.push(Step::DelInterface { ns: outer_ns.clone(), name: outer.clone() });
                     }
@@ -102,22 +105,40 @@ fn plan_link(
                 }
             }
         }
-        kind => {
-            let stacked = stacked_kind(kind, link, observed, subject)?;
+        LinkKind::Dummy => match inner {
+            Some(it) if it.kind == Kind::Dummy => Some(it),
+            _ => {
+                replace(inner, &mut steps);
+                steps.push(Step::AddDummy {
+                    ns: ns.clone(),
+                    name: dev.clone(),
+                    group: making(&desired.project),
+                    mac: link.mac,
+                    mtu: link.mtu,
+                });
+                None
+            }
+        },
+        LinkKind::Stacked(it) => {
+            let parent = parent_for(it, link, observed, subject)?;
+            let is_as_wanted = |have: &Interface| {
+                let same_kind = matches!(have.kind, Kind::Stacked(have) if it.kind.matches(have));
+                same_kind && have.link == Some(parent.index)
+            };
             match inner {
-                Some(it) if stacked.as_ref().is_none_or(|want| same_kind(want, it, observed)) => Some(it),
+                Some(it) if is_as_wanted(it) => Some(it),
                 _ => {
-                    if inner.is_some() {
-                        steps.push(Step::DelInterface { ns: ns.clone(), name: dev.clone() });
-                    }
-                    steps.extend(stacked.map(|kind| Step::AddStacked {
+                    replace(inner, &mut steps);
+                    steps.push(Step::AddStacked {
                         ns: ns.clone(),
                         name: dev.clone(),
                         group: making(&desired.project),
-                        kind,
+                        parent_ns: it.place.into(),
+                        parent: it.parent.clone(),
+                        kind: it.kind,
                         mac: link.mac,
                         mtu: link.mtu,
-                    }));
+                    });
                     None
                 }
             }
@@ -234,75 +255,25 @@ fn parent<'a>(kind: &LinkKind, observed: &'a Observed) -> Option<&'a Interface> 
     observed.interface(&kind.place()?.into(), kind.parent()?)
 }
 
-/// What is to be made for a link that is no veth, once its parent is found. None for a veth.
-fn stacked_kind(
-    kind: &LinkKind,
+/// The parent interface of a stacked one, if the link fits it.
+fn parent_for<'a>(
+    stacked: &Stacked,
     link: &Link,
-    observed: &Observed,
+    observed: &'a Observed,
     subject: &Subject,
-) -> Result<Option<StackedKind>, Problem> {
-    let find = |place: &Place, parent: &IfName| {
-        let ns = Ns::from(*place);
-        let Some(interface) = observed.interface(&ns, parent) else {
-            let message = format!("its parent interface `{parent}` is not there ({ns})");
-            return Err(problem(subject, message).about(link, &Item::OuterDev));
-        };
-        match link.mtu {
-            Some(mtu) if mtu > interface.mtu => Err(problem(
-                subject,
-                format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
-            )
-            .about(link, &Item::Mtu)),
-            _ => Ok((ns, parent.clone())),
-        }
+) -> Result<&'a Interface, Problem> {
+    let Stacked { place, parent, .. } = stacked;
+    let ns = Ns::from(*place);
+    let Some(interface) = observed.interface(&ns, parent) else {
+        let message = format!("its parent interface `{parent}` is not there ({ns})");
+        return Err(problem(subject, message).about(link, &Item::OuterDev));
     };
-    Ok(Some(match kind {
-        LinkKind::Veth { .. } => return Ok(None),
-        LinkKind::Dummy => StackedKind::Dummy,
-        LinkKind::Vlan { place, parent, id } => {
-            let (parent_ns, parent) = find(place, parent)?;
-            StackedKind::Vlan { parent_ns, parent, id: *id }
-        }
-        LinkKind::Macvlan { place, parent, mode } => {
-            let (parent_ns, parent) = find(place, parent)?;
-            StackedKind::Macvlan { parent_ns, parent, mode: *mode }
-        }
-        LinkKind::Macvtap { place, parent, mode } => {
-            let (parent_ns, parent) = find(place, parent)?;
-            StackedKind::Macvtap { parent_ns, parent, mode: *mode }
-        }
-        LinkKind::Ipvlan { place, parent, mode } => {
-            let (parent_ns, parent) = find(place, parent)?;
-            StackedKind::Ipvlan { parent_ns, parent, mode: *mode }
-        }
-        LinkKind::Ipvtap { place, parent, mode } => {
-            let (parent_ns, parent) = find(place, parent)?;
-            StackedKind::Ipvtap { parent_ns, parent, mode: *mode }
-        }
-    }))
-}
-
-/// Is the interface what would be made? A mode that is not given fits any.
-fn same_kind(want: &StackedKind, have: &Interface, observed: &Observed) -> bool {
-    fn mode<T: PartialEq>(want: &Option<T>, have: &Option<T>) -> bool {
-        want.is_none() || want == have
+    match link.mtu {
+        Some(mtu) if mtu > interface.mtu => Err(problem(
+            subject,
+            format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
+        )
+        .about(link, &Item::Mtu)),
+        _ => Ok(interface),
     }
-    let (ns, parent) = match want {
-        StackedKind::Dummy => return have.kind == Kind::Dummy,
-        StackedKind::Vlan { parent_ns, parent, .. }
-        | StackedKind::Macvlan { parent_ns, parent, .. }
-        | StackedKind::Macvtap { parent_ns, parent, .. }
-        | StackedKind::Ipvlan { parent_ns, parent, .. }
-        | StackedKind::Ipvtap { parent_ns, parent, .. } => (parent_ns, parent),
-    };
-    let same_parent = observed.interface(ns, parent).is_some_and(|it| have.link == Some(it.index));
-    same_parent
-        && match (want, &have.kind) {
-            (StackedKind::Vlan { id, .. }, Kind::Vlan { id: have }) => id == have,
-            (StackedKind::Macvlan { mode: want, .. }, Kind::Macvlan { mode: have })
-            | (StackedKind::Macvtap { mode: want, .. }, Kind::Macvtap { mode: have }) => mode(want, have),
-            (StackedKind::Ipvlan { mode: want, .. }, Kind::Ipvlan { mode: have })
-            | (StackedKind::Ipvtap { mode: want, .. }, Kind::Ipvtap { mode: have }) => mode(want, have),
-            _ => false,
-        }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::addr::{Cidr, IfName, Mac};
 use crate::container::ContainerId;
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelOptions};
+use crate::device::{BridgeOptions, StackedKind, TunnelOptions};
 use crate::ethtool::Ethtool;
 use crate::nat::NatRule;
 use crate::netem::Netem;
@@ -261,21 +261,7 @@ pub enum Kind {
     Veth,
     Bridge(BridgeOptions),
     Dummy,
-    Vlan {
-        id: u16,
-    },
-    Macvlan {
-        mode: Option<MacvlanMode>,
-    },
-    Macvtap {
-        mode: Option<MacvlanMode>,
-    },
-    Ipvlan {
-        mode: Option<IpvlanMode>,
-    },
-    Ipvtap {
-        mode: Option<IpvlanMode>,
-    },
+    Stacked(StackedKind),
     Tunnel(TunnelOptions),
     /// Any other, by the kernel's name (IFLA_INFO_KIND; empty for physical interfaces).
     Other(String),

@@ -25,9 +25,9 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
         .iter()
         .flat_map(|it| &it.steps)
         .filter_map(|it| match it {
-            Step::AddVeth { ns, name, .. } | Step::AddStacked { ns, name, .. } => {
-                Some((ns.clone(), name.clone()))
-            }
+            Step::AddVeth { ns, name, .. }
+            | Step::AddStacked { ns, name, .. }
+            | Step::AddDummy { ns, name, .. } => Some((ns.clone(), name.clone())),
             _ => None,
         })
         .collect();

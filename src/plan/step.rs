@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::addr::{Cidr, IfName, Mac};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, TunnelOptions};
+use crate::device::{BridgeOptions, StackedKind, TunnelOptions};
 use crate::ethtool::{Ethtool, Feature};
 use crate::nat::NatRule;
 use crate::netem::Netem;
@@ -14,9 +14,19 @@ use crate::route::Route;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `ip link add NAME group GROUP type bridge …`, then marked and up.
-    AddBridge { ns: Ns, name: IfName, group: u32, mark: String, options: BridgeOptions },
+    AddBridge {
+        ns: Ns,
+        name: IfName,
+        group: u32,
+        mark: String,
+        options: BridgeOptions,
+    },
     /// `ip link set NAME type bridge …`: the options that are given, the others stay.
-    SetBridge { ns: Ns, name: IfName, options: BridgeOptions },
+    SetBridge {
+        ns: Ns,
+        name: IfName,
+        options: BridgeOptions,
+    },
     /// Both ends of a veth in place with their final names, down, in the group that says they are being made.
     AddVeth {
         ns: Ns,
@@ -30,40 +40,112 @@ pub enum Step {
         many_queues: bool,
     },
     /// An interface that is no veth, in place with its final name, down, in the group that says it is being made.
-    AddStacked { ns: Ns, name: IfName, group: u32, kind: StackedKind, mac: Option<Mac>, mtu: Option<u32> },
+    AddStacked {
+        ns: Ns,
+        name: IfName,
+        group: u32,
+        /// Where `parent` is.
+        parent_ns: Ns,
+        parent: IfName,
+        kind: StackedKind,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+    },
+    AddDummy {
+        ns: Ns,
+        name: IfName,
+        group: u32,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+    },
     /// `ip link del NAME`. That it is gone already is success.
-    DelInterface { ns: Ns, name: IfName },
+    DelInterface {
+        ns: Ns,
+        name: IfName,
+    },
     /// `ip link set NAME …` in one message.
-    SetInterface { ns: Ns, name: IfName, change: Change },
+    SetInterface {
+        ns: Ns,
+        name: IfName,
+        change: Change,
+    },
     /// `sysctl net.ipv6.conf.NAME.disable_ipv6=0`.
-    EnableV6 { ns: Ns, name: IfName },
+    EnableV6 {
+        ns: Ns,
+        name: IfName,
+    },
     /// `ip addr add CIDR dev NAME` with [`PROTOCOL`](crate::plan::PROTOCOL); IPv6 without waiting for duplicate address detection.
-    AddAddr { ns: Ns, dev: IfName, cidr: Cidr },
+    AddAddr {
+        ns: Ns,
+        dev: IfName,
+        cidr: Cidr,
+    },
     /// `ip addr del CIDR dev NAME`.
-    DelAddr { ns: Ns, dev: IfName, cidr: Cidr },
+    DelAddr {
+        ns: Ns,
+        dev: IfName,
+        cidr: Cidr,
+    },
     /// `ip route replace`, or `ip route add` where `replace` is false, which fails where a route of the same
     /// destination, table and metric exists, whoever made it. With [`PROTOCOL`](crate::plan::PROTOCOL) where the route
     /// names no protocol.
-    SetRoute { ns: Ns, route: Route, replace: bool },
+    SetRoute {
+        ns: Ns,
+        route: Route,
+        replace: bool,
+    },
     /// `ip route del`. That it is gone already is success.
-    DelRoute { ns: Ns, route: Route },
+    DelRoute {
+        ns: Ns,
+        route: Route,
+    },
     /// `ethtool -K NAME FEATURE on|off …`, all at once (ETHTOOL_SFEATURES); of two that cover one feature of the kernel
     /// the later counts.
-    SetFeatures { ns: Ns, name: IfName, features: Vec<(Feature, bool)> },
+    SetFeatures {
+        ns: Ns,
+        name: IfName,
+        features: Vec<(Feature, bool)>,
+    },
     /// As [`Step::SetFeatures`], of those that the device lets be switched; one that waits for another may do so.
-    ResetFeatures { ns: Ns, name: IfName, features: Vec<(Feature, bool)> },
+    ResetFeatures {
+        ns: Ns,
+        name: IfName,
+        features: Vec<(Feature, bool)>,
+    },
     /// Any other command of `ethtool`.
-    SetEthtool { ns: Ns, name: IfName, setting: Ethtool },
+    SetEthtool {
+        ns: Ns,
+        name: IfName,
+        setting: Ethtool,
+    },
     /// `tc qdisc replace dev NAME root handle c2: netem …`, where there is none or one of another kind.
-    AddNetem { ns: Ns, name: IfName, netem: Netem },
+    AddNetem {
+        ns: Ns,
+        name: IfName,
+        netem: Netem,
+    },
     /// `tc qdisc change dev NAME root netem …`: no packet is lost, and nothing of the old setting stays.
-    SetNetem { ns: Ns, name: IfName, netem: Netem },
+    SetNetem {
+        ns: Ns,
+        name: IfName,
+        netem: Netem,
+    },
     /// `tc qdisc del dev NAME root`. That it is gone already is success.
-    DelNetem { ns: Ns, name: IfName },
+    DelNetem {
+        ns: Ns,
+        name: IfName,
+    },
     /// Rules of the table `conlink`, in one transaction.
-    SetNat { ns: Ns, del: Vec<NatRule>, add: Vec<NatRule> },
+    SetNat {
+        ns: Ns,
+        del: Vec<NatRule>,
+        add: Vec<NatRule>,
+    },
     /// `sysctl net.ipv4.ip_forward=1`, or its like for IPv6.
-    SetForwarding { ns: Ns, v6: bool },
+    SetForwarding {
+        ns: Ns,
+        v6: bool,
+    },
     /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets go by the routes of `underlay`, whatever
     /// namespace it is in itself.
     AddTunnel {
@@ -76,28 +158,36 @@ pub enum Step {
         mtu: Option<u32>,
     },
     /// `ovs-vsctl add-br NAME`.
-    AddOvsBridge { name: IfName, mark: String },
+    AddOvsBridge {
+        name: IfName,
+        mark: String,
+    },
     /// `ovs-vsctl del-br NAME`. That it is gone already is success.
-    DelOvsBridge { name: IfName },
+    DelOvsBridge {
+        name: IfName,
+    },
     /// `ovs-vsctl add-port BRIDGE PORT`, taking the port off another bridge of ours.
-    AddOvsPort { bridge: IfName, port: IfName, mark: String },
+    AddOvsPort {
+        bridge: IfName,
+        port: IfName,
+        mark: String,
+    },
     /// `ovs-vsctl del-port BRIDGE PORT`. That it is gone already is success.
-    DelOvsPort { bridge: IfName, port: IfName },
+    DelOvsPort {
+        bridge: IfName,
+        port: IfName,
+    },
     /// Every frame that arrives at `from` leaves by `to`: ingress qdisc, a filter that matches all, mirred redirect.
-    AddRedirect { ns: Ns, from: IfName, to: IfName },
+    AddRedirect {
+        ns: Ns,
+        from: IfName,
+        to: IfName,
+    },
     /// Removes the ingress qdisc with its filters.
-    DelRedirect { ns: Ns, from: IfName },
-}
-
-/// What [`Step::AddStacked`] makes. `parent` is looked up in `parent_ns`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StackedKind {
-    Dummy,
-    Vlan { parent_ns: Ns, parent: IfName, id: u16 },
-    Macvlan { parent_ns: Ns, parent: IfName, mode: Option<MacvlanMode> },
-    Macvtap { parent_ns: Ns, parent: IfName, mode: Option<MacvlanMode> },
-    Ipvlan { parent_ns: Ns, parent: IfName, mode: Option<IpvlanMode> },
-    Ipvtap { parent_ns: Ns, parent: IfName, mode: Option<IpvlanMode> },
+    DelRedirect {
+        ns: Ns,
+        from: IfName,
+    },
 }
 
 /// What [`Step::SetInterface`] sets: what is None stays.
@@ -122,6 +212,7 @@ impl Step {
             | Self::SetBridge { ns, .. }
             | Self::AddVeth { ns, .. }
             | Self::AddStacked { ns, .. }
+            | Self::AddDummy { ns, .. }
             | Self::DelInterface { ns, .. }
             | Self::SetInterface { ns, .. }
             | Self::EnableV6 { ns, .. }
@@ -157,9 +248,10 @@ impl fmt::Display for Step {
             Self::AddVeth { name, mac, mtu, peer_ns, peer, .. } => {
                 write!(f, "add veth {name}{} peer {peer} in {peer_ns}", MacMtu(*mac, *mtu))
             }
-            Self::AddStacked { name, kind, mac, mtu, .. } => {
-                write!(f, "add {kind} {name}{}", MacMtu(*mac, *mtu))
+            Self::AddStacked { name, parent_ns, parent, kind, mac, mtu, .. } => {
+                write!(f, "add {kind} on {parent} in {parent_ns} {name}{}", MacMtu(*mac, *mtu))
             }
+            Self::AddDummy { name, mac, mtu, .. } => write!(f, "add dummy {name}{}", MacMtu(*mac, *mtu)),
             Self::DelInterface { name, .. } => write!(f, "del {name}"),
             Self::SetInterface { name, change, .. } => write!(f, "set {name}{change}"),
             Self::EnableV6 { name, .. } => write!(f, "set {name} disable_ipv6 0"),
@@ -250,41 +342,6 @@ impl fmt::Display for Options<'_> {
         }
         Ok(())
     }
-}
-
-impl fmt::Display for StackedKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dummy => f.write_str("dummy"),
-            Self::Vlan { parent_ns, parent, id } => write!(f, "vlan {id} on {parent} in {parent_ns}"),
-            Self::Macvlan { parent_ns, parent, mode } => {
-                stacked(f, "macvlan", mode.as_ref(), parent, parent_ns)
-            }
-            Self::Macvtap { parent_ns, parent, mode } => {
-                stacked(f, "macvtap", mode.as_ref(), parent, parent_ns)
-            }
-            Self::Ipvlan { parent_ns, parent, mode } => {
-                stacked(f, "ipvlan", mode.as_ref(), parent, parent_ns)
-            }
-            Self::Ipvtap { parent_ns, parent, mode } => {
-                stacked(f, "ipvtap", mode.as_ref(), parent, parent_ns)
-            }
-        }
-    }
-}
-
-fn stacked(
-    f: &mut fmt::Formatter<'_>,
-    kind: &str,
-    mode: Option<&impl fmt::Display>,
-    parent: &IfName,
-    parent_ns: &Ns,
-) -> fmt::Result {
-    f.write_str(kind)?;
-    if let Some(mode) = mode {
-        write!(f, " {mode}")?;
-    }
-    write!(f, " on {parent} in {parent_ns}")
 }
 
 impl fmt::Display for Change {

@@ -12,6 +12,7 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         Step::AddBridge { ns, name, .. }
         | Step::AddVeth { ns, name, .. }
         | Step::AddStacked { ns, name, .. }
+        | Step::AddDummy { ns, name, .. }
         | Step::AddTunnel { ns, name, .. } => {
             Some(Step::DelInterface { ns: ns.clone(), name: name.clone() })
         }

@@ -8,6 +8,7 @@ use crate::api::{
     OverrideStatus, Problem, Served, Status, TunnelStatus,
 };
 use crate::container::Container;
+use crate::device::StackedKind;
 use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Override, Overrides, Place, Tunnel};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::{Reconciler, Tracked};
@@ -234,21 +235,18 @@ fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
             (LinkType::Veth, None, Some(mode.to_string()))
         }
         Some(LinkKind::Dummy) => (LinkType::Dummy, None, None),
-        Some(LinkKind::Vlan { parent, id, .. }) => {
-            link.vlanid = Some(*id);
-            (LinkType::Vlan, Some(parent), None)
-        }
-        Some(LinkKind::Macvlan { parent, mode, .. }) => {
-            (LinkType::Macvlan, Some(parent), mode.map(|it| it.to_string()))
-        }
-        Some(LinkKind::Macvtap { parent, mode, .. }) => {
-            (LinkType::Macvtap, Some(parent), mode.map(|it| it.to_string()))
-        }
-        Some(LinkKind::Ipvlan { parent, mode, .. }) => {
-            (LinkType::Ipvlan, Some(parent), mode.map(|it| it.to_string()))
-        }
-        Some(LinkKind::Ipvtap { parent, mode, .. }) => {
-            (LinkType::Ipvtap, Some(parent), mode.map(|it| it.to_string()))
+        Some(LinkKind::Stacked(it)) => {
+            let kind = match it.kind {
+                StackedKind::Vlan { id } => {
+                    link.vlanid = Some(id);
+                    LinkType::Vlan
+                }
+                StackedKind::Macvlan { .. } => LinkType::Macvlan,
+                StackedKind::Macvtap { .. } => LinkType::Macvtap,
+                StackedKind::Ipvlan { .. } => LinkType::Ipvlan,
+                StackedKind::Ipvtap { .. } => LinkType::Ipvtap,
+            };
+            (kind, Some(&it.parent), it.kind.mode())
         }
     };
     link.kind = Some(kind);
