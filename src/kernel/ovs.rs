@@ -126,8 +126,6 @@ struct Silence {
     /// Another process of that daemon is not silent.
     pid: Option<Pid>,
     since: Instant,
-    /// The last line of the switch's log.
-    last_words: Option<String>,
     /// What `cur_cfg` is to be once the switch has done what it was asked for.
     wanted: i64,
     /// A connection by which the server was asked again.
@@ -345,11 +343,10 @@ impl Ovs {
 
     /// Notes that a daemon did not answer in time.
     fn fall_silent(&mut self, daemon: &'static str, wanted: i64) {
-        let last_words = if daemon == SWITCH { self.daemons.last_logged("|") } else { None };
         let pid = self.daemons.pid(daemon);
         self.in_trouble = true;
         let since = Instant::now();
-        self.silence = Some(Silence { daemon, pid, since, last_words, wanted, probe: None });
+        self.silence = Some(Silence { daemon, pid, since, wanted, probe: None });
     }
 
     /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for too
@@ -528,13 +525,13 @@ impl Ovs {
             Failure::Refused(told) => told,
             Failure::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
             Failure::Late => {
-                let silence = self.silence.as_ref();
-                let words =
-                    silence.and_then(|it| it.last_words.as_ref()).map(|it| format!(" (its log: {it})"));
-                let daemon = silence.map_or(SERVER, |it| it.daemon);
-                let told = io::Error::other(format!("{daemon} does not answer{}", words.unwrap_or_default()));
-                let hint = if self.own { OURS_IS_SILENT } else { THEIRS_IS_SILENT };
-                return Error::new(request, told).with_hint(hint);
+                let daemon = self.silence.as_ref().map_or(SERVER, |it| it.daemon);
+                let (log, hint) = match self.own {
+                    true => (format!(" (log: {})", self.daemons.log(daemon).display()), OURS_IS_SILENT),
+                    false => (String::new(), THEIRS_IS_SILENT),
+                };
+                let told = format!("{daemon} does not answer{log}");
+                return Error::new(request, io::Error::other(told)).with_hint(hint);
             }
         };
         Error::new(request, io::Error::other(reason))

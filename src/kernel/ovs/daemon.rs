@@ -142,7 +142,7 @@ impl Daemons {
         self.rundir.join(format!("{daemon}.pid"))
     }
 
-    fn log(&self, daemon: &str) -> PathBuf {
+    pub(super) fn log(&self, daemon: &str) -> PathBuf {
         self.rundir.join(format!("{daemon}.log"))
     }
 
@@ -399,7 +399,7 @@ impl Daemons {
     }
 
     /// The last line of the switch's log that has this text, without time and number.
-    pub(super) fn last_logged(&self, text: &str) -> Option<String> {
+    fn last_logged(&self, text: &str) -> Option<String> {
         const END: u64 = 64 * 1024;
         let mut file = File::open(self.log(SWITCH)).ok()?;
         let length = file.metadata().ok()?.len();
