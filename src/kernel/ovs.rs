@@ -59,11 +59,11 @@ const PORT_PATIENCE: Duration = Duration::from_millis(50);
 /// How long a daemon may take to start before calls fail. It goes on starting.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for both, from when a daemon was silent until all is well again.
+/// In place of both, from when a daemon was silent until the switch has done what it was asked for.
 const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long a daemon of ours is silent before it is killed, and started again. Twice as long with each time, at most 16
-/// times.
+/// How long a daemon of ours is silent before it is killed, and started again. The limit doubles each time that this does
+/// not help, up to 16 times as long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
@@ -249,17 +249,22 @@ impl Ovs {
         Some((self.connections, self.rpc.as_ref()?.as_fd()))
     }
 
-    /// What changed since the last look at it, by whomever. Waits for nothing.
+    /// What changed since the last look at it, by whomever. Connects again if the server has closed the connection.
     pub fn changes(&mut self) -> Changes {
-        if let Some(Err(error)) = self.rpc.as_mut().map(Rpc::hear) {
-            log::debug!("listen to Open vSwitch: {error:?}");
-            self.rpc = None;
-        }
+        let heard = self.rpc.as_mut().map(Rpc::hear);
         self.take_updates();
+        if let Some(Err(error)) = heard {
+            log::debug!("listen to Open vSwitch: {error:?}: connect again");
+            self.rpc = None;
+            // A server that has ended is started again by the next call.
+            if let Err(error) = self.connect() {
+                log::debug!("listen to Open vSwitch: {error:?}");
+            }
+        }
         std::mem::take(&mut self.changes)
     }
 
-    /// Has looked at these bridges and ports, or at all: what changed before is no news any more.
+    /// Drops what [`Ovs::changes`] would tell of these bridges and ports, or of all: they have been looked at.
     pub fn forget(&mut self, names: Option<&BTreeSet<IfName>>) {
         self.changes.forget(names);
     }
@@ -283,10 +288,7 @@ impl Ovs {
             opened = self.open();
         }
         match opened {
-            Ok(Ok(())) => {
-                (self.in_trouble, self.kills) = (false, 0);
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => Err(self.error("ask Open vSwitch".to_owned(), failure)),
             Err(error) => {
                 self.in_trouble = true;
@@ -353,11 +355,12 @@ impl Ovs {
     /// long.
     fn end_silence(&mut self) -> Result<(), Error> {
         let Some(silence) = &self.silence else { return Ok(()) };
-        let (daemon, pid, since) = (silence.daemon, silence.pid, silence.since);
-        if self.daemons.pid(daemon) != pid || self.has_answered() {
+        if self.daemons.pid(silence.daemon) != silence.pid || self.has_answered() {
             self.silence = None;
             return Ok(());
         }
+        // It may be the other daemon by now.
+        let Some(Silence { daemon, since, .. }) = self.silence else { return Ok(()) };
         let limit = SILENCE_LIMIT * 2_u32.pow(self.kills.min(4));
         if self.own && self.may_start && since.elapsed() >= limit {
             log::warn!("{daemon} has not answered for {} s: it is killed and started again", limit.as_secs());
@@ -482,6 +485,7 @@ impl Ovs {
                 Err(other) => return Err(other),
             }
         }
+        (self.in_trouble, self.kills) = (false, 0);
         Ok(answers)
     }
 

@@ -665,6 +665,19 @@ fn what_others_change_is_heard() {
         other.del_bridge(&name("wan")).unwrap();
         ovs.dump().unwrap();
         assert!(ovs.changes().deleted.contains("wan"));
+        // The server closes its connections.
+        let mut control = Rpc::connect(&lab.rundir().join("ovsdb-server.ctl"), SECONDS).unwrap();
+        control.call("ovsdb-server/reconnect", &json!([]), SECONDS).unwrap();
+        until("the end", || is_readable(&connection));
+        let before = ovs.connection().unwrap().0;
+        assert_eq!(ovs.changes(), Changes::default());
+        let (number, connection) = ovs.connection().unwrap();
+        let connection = connection.try_clone_to_owned().unwrap();
+        assert!(number > before);
+        other.del_port(&name("lan"), &name("b-eth0")).unwrap();
+        until("the notice", || is_readable(&connection));
+        assert!(ovs.changes().changed.contains("b-eth0"));
+        other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         // What was changed while the server was down.
         lab.kill(SERVER);
         other.del_port(&name("lan"), &name("a-eth0")).unwrap();
