@@ -35,7 +35,7 @@ pub use datapath::Datapath;
 pub use port::Join;
 pub use tables::Changes;
 
-use daemon::{Daemons, KILL_LIMIT, SERVER, SWITCH};
+use daemon::{Activity, Daemons, KILL_LIMIT, Process, SERVER, SWITCH};
 use db::{Answers, DATABASE, insert, is, map_of, mutate, number, select, set_of, text, value};
 use rpc::{Failure, Rpc};
 use tables::Tables;
@@ -53,6 +53,9 @@ const INDEX: &str = "conlink-ifindex";
 /// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the switch may take to wake up for a change. One that has not even done that is silent.
+const WAKE_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How much longer the switch may take for each port.
 const PORT_PATIENCE: Duration = Duration::from_millis(50);
 
@@ -67,7 +70,7 @@ const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
-const SLICE: Duration = Duration::from_millis(200);
+const SLICE: Duration = Duration::from_millis(150);
 
 const NO_TUN: &str = "give the engine's container the device /dev/net/tun and the capability NET_ADMIN";
 const NO_MODULE: &str = "the kernel's module openvswitch makes no datapath here";
@@ -318,7 +321,8 @@ impl Ovs {
             let programs = || Programs::find(&self.path);
             self.daemons.start_switch(&self.netns, self.datapath, limit, programs)?;
         }
-        Ok(if self.may_start { self.commit(Vec::new(), 1).map(drop) } else { Ok(()) })
+        // The switch may have lost its connection too, and then tries again in a while.
+        Ok(if self.may_start { self.commit_after(Vec::new(), 1, None).map(drop) } else { Ok(()) })
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -453,7 +457,22 @@ impl Ovs {
     }
 
     /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
-    fn commit(&mut self, mut operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
+    fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
+        let asleep = self.activity().filter(|it| !it.is_at_work);
+        self.commit_after(operations, ports, asleep)
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        self.daemons.process(SWITCH).as_ref().and_then(Process::activity)
+    }
+
+    /// The same where the switch was `asleep`, and connected to the server, so that it wakes up at once.
+    fn commit_after(
+        &mut self,
+        mut operations: Vec<Value>,
+        ports: usize,
+        asleep: Option<Activity>,
+    ) -> Result<Answers, Failure> {
         let last = operations.len() + 1;
         operations.push(mutate(DATABASE, json!([]), json!([["next_cfg", "+=", 1]])));
         operations.push(select(DATABASE, json!([]), &["next_cfg", "cur_cfg"]));
@@ -461,10 +480,12 @@ impl Ovs {
         let wanted = answers.column(last, "next_cfg").and_then(Value::as_i64).unwrap_or_default();
         let mut current = answers.column(last, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
         let more = PORT_PATIENCE * u32::try_from(ports.saturating_sub(1)).unwrap_or(u32::MAX);
-        let end = Instant::now() + self.patience() + more;
+        let begin = Instant::now();
+        let end = begin + self.patience() + more;
         while current < wanted {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let sleeps_on = || asleep.is_some() && self.activity() == asleep;
+            if left.is_zero() || begin.elapsed() >= WAKE_PATIENCE && sleeps_on() {
                 self.fall_silent(SWITCH, wanted);
                 return Err(Failure::Late);
             }
