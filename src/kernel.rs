@@ -137,6 +137,7 @@ impl Kernel {
             let ovs::Changes { changed, deleted } = ovs.changes();
             news.bridges.changed.extend(changed);
             news.bridges.deleted.extend(deleted);
+            self.listen_to_ovs();
         }
         if let Host::Open(open) = &mut self.host {
             let (names, lost) = open.news();

@@ -35,7 +35,7 @@ pub use datapath::Datapath;
 pub use port::Join;
 pub use tables::Changes;
 
-use daemon::{Daemons, KILL_LIMIT, SERVER, SWITCH};
+use daemon::{Activity, Daemons, KILL_LIMIT, Process, SERVER, SWITCH};
 use db::{Answers, DATABASE, insert, is, map_of, mutate, number, select, set_of, text, value};
 use rpc::{Failure, Rpc};
 use tables::Tables;
@@ -53,21 +53,24 @@ const INDEX: &str = "conlink-ifindex";
 /// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long the switch may take to wake up for a change. One that has not even done that is silent.
+const WAKE_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How much longer the switch may take for each port.
 const PORT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a daemon may take to start before calls fail. It goes on starting.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same for both, from when a daemon was silent until all is well again.
+/// In place of both, from when a daemon was silent until the switch has done what it was asked for.
 const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long a daemon of ours is silent before it is killed, and started again. Twice as long with each time, at most 16
-/// times.
+/// How long a daemon of ours is silent before it is killed, and started again. The limit doubles each time that this does
+/// not help, up to 16 times as long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
-const SLICE: Duration = Duration::from_millis(200);
+const SLICE: Duration = Duration::from_millis(150);
 
 const NO_TUN: &str = "give the engine's container the device /dev/net/tun and the capability NET_ADMIN";
 const NO_MODULE: &str = "the kernel's module openvswitch makes no datapath here";
@@ -126,8 +129,6 @@ struct Silence {
     /// Another process of that daemon is not silent.
     pid: Option<Pid>,
     since: Instant,
-    /// The last line of the switch's log.
-    last_words: Option<String>,
     /// What `cur_cfg` is to be once the switch has done what it was asked for.
     wanted: i64,
     /// A connection by which the server was asked again.
@@ -251,17 +252,22 @@ impl Ovs {
         Some((self.connections, self.rpc.as_ref()?.as_fd()))
     }
 
-    /// What changed since the last look at it, by whomever. Waits for nothing.
+    /// What changed since the last look at it, by whomever. Connects again if the server has closed the connection.
     pub fn changes(&mut self) -> Changes {
-        if let Some(Err(error)) = self.rpc.as_mut().map(Rpc::hear) {
-            log::debug!("listen to Open vSwitch: {error:?}");
-            self.rpc = None;
-        }
+        let heard = self.rpc.as_mut().map(Rpc::hear);
         self.take_updates();
+        if let Some(Err(error)) = heard {
+            log::debug!("listen to Open vSwitch: {error:?}: connect again");
+            self.rpc = None;
+            // A server that has ended is started again by the next call.
+            if let Err(error) = self.connect() {
+                log::debug!("listen to Open vSwitch: {error:?}");
+            }
+        }
         std::mem::take(&mut self.changes)
     }
 
-    /// Has looked at these bridges and ports, or at all: what changed before is no news any more.
+    /// Drops what [`Ovs::changes`] would tell of these bridges and ports, or of all: they have been looked at.
     pub fn forget(&mut self, names: Option<&BTreeSet<IfName>>) {
         self.changes.forget(names);
     }
@@ -285,10 +291,7 @@ impl Ovs {
             opened = self.open();
         }
         match opened {
-            Ok(Ok(())) => {
-                (self.in_trouble, self.kills) = (false, 0);
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(failure)) => Err(self.error("ask Open vSwitch".to_owned(), failure)),
             Err(error) => {
                 self.in_trouble = true;
@@ -318,7 +321,8 @@ impl Ovs {
             let programs = || Programs::find(&self.path);
             self.daemons.start_switch(&self.netns, self.datapath, limit, programs)?;
         }
-        Ok(if self.may_start { self.commit(Vec::new(), 1).map(drop) } else { Ok(()) })
+        // The switch may have lost its connection too, and then tries again in a while.
+        Ok(if self.may_start { self.commit_after(Vec::new(), 1, None).map(drop) } else { Ok(()) })
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -345,22 +349,22 @@ impl Ovs {
 
     /// Notes that a daemon did not answer in time.
     fn fall_silent(&mut self, daemon: &'static str, wanted: i64) {
-        let last_words = if daemon == SWITCH { self.daemons.last_logged("|") } else { None };
         let pid = self.daemons.pid(daemon);
         self.in_trouble = true;
         let since = Instant::now();
-        self.silence = Some(Silence { daemon, pid, since, last_words, wanted, probe: None });
+        self.silence = Some(Silence { daemon, pid, since, wanted, probe: None });
     }
 
     /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for too
     /// long.
     fn end_silence(&mut self) -> Result<(), Error> {
         let Some(silence) = &self.silence else { return Ok(()) };
-        let (daemon, pid, since) = (silence.daemon, silence.pid, silence.since);
-        if self.daemons.pid(daemon) != pid || self.has_answered() {
+        if self.daemons.pid(silence.daemon) != silence.pid || self.has_answered() {
             self.silence = None;
             return Ok(());
         }
+        // It may be the other daemon by now.
+        let Some(Silence { daemon, since, .. }) = self.silence else { return Ok(()) };
         let limit = SILENCE_LIMIT * 2_u32.pow(self.kills.min(4));
         if self.own && self.may_start && since.elapsed() >= limit {
             log::warn!("{daemon} has not answered for {} s: it is killed and started again", limit.as_secs());
@@ -453,7 +457,22 @@ impl Ovs {
     }
 
     /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
-    fn commit(&mut self, mut operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
+    fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
+        let asleep = self.activity().filter(|it| !it.is_at_work);
+        self.commit_after(operations, ports, asleep)
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        self.daemons.process(SWITCH).as_ref().and_then(Process::activity)
+    }
+
+    /// The same where the switch was `asleep`, and connected to the server, so that it wakes up at once.
+    fn commit_after(
+        &mut self,
+        mut operations: Vec<Value>,
+        ports: usize,
+        asleep: Option<Activity>,
+    ) -> Result<Answers, Failure> {
         let last = operations.len() + 1;
         operations.push(mutate(DATABASE, json!([]), json!([["next_cfg", "+=", 1]])));
         operations.push(select(DATABASE, json!([]), &["next_cfg", "cur_cfg"]));
@@ -461,10 +480,12 @@ impl Ovs {
         let wanted = answers.column(last, "next_cfg").and_then(Value::as_i64).unwrap_or_default();
         let mut current = answers.column(last, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
         let more = PORT_PATIENCE * u32::try_from(ports.saturating_sub(1)).unwrap_or(u32::MAX);
-        let end = Instant::now() + self.patience() + more;
+        let begin = Instant::now();
+        let end = begin + self.patience() + more;
         while current < wanted {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let sleeps_on = || asleep.is_some() && self.activity() == asleep;
+            if left.is_zero() || begin.elapsed() >= WAKE_PATIENCE && sleeps_on() {
                 self.fall_silent(SWITCH, wanted);
                 return Err(Failure::Late);
             }
@@ -485,6 +506,7 @@ impl Ovs {
                 Err(other) => return Err(other),
             }
         }
+        (self.in_trouble, self.kills) = (false, 0);
         Ok(answers)
     }
 
@@ -528,13 +550,13 @@ impl Ovs {
             Failure::Refused(told) => told,
             Failure::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
             Failure::Late => {
-                let silence = self.silence.as_ref();
-                let words =
-                    silence.and_then(|it| it.last_words.as_ref()).map(|it| format!(" (its log: {it})"));
-                let daemon = silence.map_or(SERVER, |it| it.daemon);
-                let told = io::Error::other(format!("{daemon} does not answer{}", words.unwrap_or_default()));
-                let hint = if self.own { OURS_IS_SILENT } else { THEIRS_IS_SILENT };
-                return Error::new(request, told).with_hint(hint);
+                let daemon = self.silence.as_ref().map_or(SERVER, |it| it.daemon);
+                let (log, hint) = match self.own {
+                    true => (format!(" (log: {})", self.daemons.log(daemon).display()), OURS_IS_SILENT),
+                    false => (String::new(), THEIRS_IS_SILENT),
+                };
+                let told = format!("{daemon} does not answer{log}");
+                return Error::new(request, io::Error::other(told)).with_hint(hint);
             }
         };
         Error::new(request, io::Error::other(reason))

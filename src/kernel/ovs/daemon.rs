@@ -99,10 +99,33 @@ impl Process {
         Ok(netns::inode(&self.file("ns/net")?)? == netns::inode(netns)?)
     }
 
+    /// What its first thread does (`proc_pid_status(5)`). None where that cannot be told.
+    pub(super) fn activity(&self) -> Option<Activity> {
+        let mut status = String::new();
+        self.file("status").ok()?.read_to_string(&mut status).ok()?;
+        let value = |key: &str| {
+            let line = status.lines().find_map(|it| it.strip_prefix(key)?.strip_prefix(':'));
+            line.map(str::trim)
+        };
+        let count = |key: &str| value(key)?.parse::<u64>().ok();
+        // Runs or waits for a processor, or is amid something in the kernel.
+        let is_at_work = value("State")?.starts_with(['R', 'D']);
+        let switches = count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?;
+        Some(Activity { is_at_work, switches })
+    }
+
     fn is_named(&self, name: &str) -> bool {
         let mut comm = String::new();
         self.file("comm").and_then(|mut it| it.read_to_string(&mut comm)).is_ok() && comm.trim() == name
     }
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Activity {
+    pub(super) is_at_work: bool,
+    /// How often it has gone to sleep, or was made to make room for another.
+    pub(super) switches: u64,
 }
 
 /// The daemons of one folder, running or not.
@@ -142,7 +165,7 @@ impl Daemons {
         self.rundir.join(format!("{daemon}.pid"))
     }
 
-    fn log(&self, daemon: &str) -> PathBuf {
+    pub(super) fn log(&self, daemon: &str) -> PathBuf {
         self.rundir.join(format!("{daemon}.log"))
     }
 
@@ -399,7 +422,7 @@ impl Daemons {
     }
 
     /// The last line of the switch's log that has this text, without time and number.
-    pub(super) fn last_logged(&self, text: &str) -> Option<String> {
+    fn last_logged(&self, text: &str) -> Option<String> {
         const END: u64 = 64 * 1024;
         let mut file = File::open(self.log(SWITCH)).ok()?;
         let length = file.metadata().ok()?.len();
