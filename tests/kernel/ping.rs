@@ -306,6 +306,12 @@ fn time_to_live_ends_at_the_router() {
         &routed.router,
         "link add far type bridge\nlink set far up\naddr add 10.3.0.1/24 dev far\naddr add fd03::1/64 dev far nodad\n",
     );
+    // The kernel adds the local route of an IPv6 address in the background (`addrconf_dad_work()` in net/ipv6/addrconf.c).
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ip(&routed.router, "-6 route show table local").contains("fd03::1 ") {
+        assert!(Instant::now() < deadline, "the router has no local route");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let ttl = |ttl| Options { ttl: Some(ttl), ..Options::default() };
     // The router's own address is reached, what is behind it is not.
     for to in ["10.3.0.1", "fd03::1"] {
