@@ -64,6 +64,8 @@ pub enum Step {
     SetNat { ns: Ns, del: Vec<NatRule>, add: Vec<NatRule> },
     /// `sysctl net.ipv4.ip_forward=1`, or its like for IPv6.
     SetForwarding { ns: Ns, v6: bool },
+    /// `sysctl net.ipv4.conf.NAME.route_localnet=1`, or 0.
+    SetLocalnet { ns: Ns, name: IfName, on: bool },
     /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets go by the routes of `underlay`, whatever
     /// namespace it is in itself.
     AddTunnel {
@@ -137,6 +139,7 @@ impl Step {
             | Self::DelNetem { ns, .. }
             | Self::SetNat { ns, .. }
             | Self::SetForwarding { ns, .. }
+            | Self::SetLocalnet { ns, .. }
             | Self::AddTunnel { ns, .. }
             | Self::AddRedirect { ns, .. }
             | Self::DelRedirect { ns, .. } => ns,
@@ -185,6 +188,7 @@ impl fmt::Display for Step {
             Self::SetForwarding { v6, .. } => {
                 write!(f, "set forwarding of {} packets", if *v6 { "IPv6" } else { "IPv4" })
             }
+            Self::SetLocalnet { name, on, .. } => write!(f, "set {name} route_localnet {}", u8::from(*on)),
             Self::AddTunnel { name, options, mac, mtu, .. } => {
                 write!(f, "add tunnel {name}: {options}{}", MacMtu(*mac, *mtu))
             }
