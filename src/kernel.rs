@@ -35,7 +35,7 @@ use crate::container::ContainerId;
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::netem::Netem;
 use crate::plan::{
-    Change, Interface, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, Step, When, Which,
+    Change, Interface, Kind, Look, Mark, News, Ns, Observed, OvsBridge, OvsError, Space, Step, When, Which,
     is_making,
 };
 
@@ -419,6 +419,9 @@ impl Kernel {
                 space.forwarding = sysctl::forwarding(&open.netns)
                     .map_err(|it| Error::new("read whether packets are forwarded", it))?;
             }
+            if *ns == Ns::Bridges {
+                observe_localnet(&open.netns, &mut space)?;
+            }
         }
         let has_rules = !space.nat.is_empty();
         if look.v6_default {
@@ -587,6 +590,9 @@ impl Kernel {
             Step::SetForwarding { v6, .. } => {
                 sysctl::set_forwarding(&open.netns, *v6).map_err(|it| Error::new(what(), it))
             }
+            Step::SetLocalnet { name, on, .. } => {
+                sysctl::set_localnet(&open.netns, name, *on).map_err(|it| Error::new(what(), it))
+            }
             Step::AddTunnel { ns, name, group, underlay, options, mac, mtu } => {
                 let message = link::message(name, *group, *mac, *mtu);
                 open.forget(name);
@@ -709,6 +715,20 @@ fn warn_of_ignored_seed(open: &mut Open, index: u32, netem: &Netem, step: &Step)
             Err(error) => log::debug!("{error}"),
         }
     }
+}
+
+/// Whether bridges let addresses in 127.0.0.0/8 pass.
+fn observe_localnet(netns: &File, space: &mut Space) -> Result<(), Error> {
+    let bridges =
+        space.interfaces.iter().filter(|(_, it)| matches!(it.kind, Kind::Bridge(_) | Kind::Other(_)));
+    let names: Vec<IfName> = bridges.map(|(name, _)| name.clone()).collect();
+    let found = sysctl::localnet(netns, &names).map_err(|it| Error::new("read route_localnet", it))?;
+    for (name, localnet) in found {
+        if let Some(it) = space.interfaces.get_mut(&name) {
+            it.localnet = localnet;
+        }
+    }
+    Ok(())
 }
 
 /// The names of features, asked for where they are not known yet.

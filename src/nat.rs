@@ -58,6 +58,11 @@ pub enum NatAction {
     Snat { dev: IfName, from: IpAddr },
     /// What arrives for the namespace's own addresses at `port` goes on to `to`.
     Forward { protocol: Protocol, port: u16, to: SocketAddr },
+    /// The same of what the namespace itself sends; not to `::1`, which the kernel passes on to no other interface.
+    ForwardOwn { protocol: Protocol, port: u16, to: SocketAddr },
+    /// What arrives on `dev` for an address in 127.0.0.0/8, or with `source` from one, is dropped before anything else: such
+    /// an address is never on the wire, and the interface lets it in (`route_localnet`).
+    Guard { dev: IfName, source: bool },
     /// Connections that a rule sent on to `to` leave by `dev` and come from `from`.
     ForwardSource { dev: IfName, protocol: Protocol, to: SocketAddr, from: IpAddr },
     /// A rule with a mark of ours that does none of these: somebody changed it, or where it is, or there are two
@@ -69,10 +74,12 @@ pub enum NatAction {
 }
 
 impl NatAction {
-    /// The chain that holds such a rule, by the hook of the same name; of [`NatAction::Other`] that is not known.
+    /// The chain that holds such a rule; of [`NatAction::Other`] that is not known.
     pub fn chain(&self) -> Option<NatChain> {
         match self {
             Self::Dnat { .. } | Self::Forward { .. } => Some(NatChain::Prerouting),
+            Self::ForwardOwn { .. } => Some(NatChain::Output),
+            Self::Guard { .. } => Some(NatChain::Guard),
             Self::Snat { .. } | Self::ForwardSource { .. } => Some(NatChain::Postrouting),
             Self::Other { .. } => None,
         }
@@ -86,15 +93,21 @@ pub enum NatChain {
     Prerouting,
     /// Sources, once it is known: `type nat hook postrouting priority srcnat`.
     Postrouting,
+    /// Destinations of what the namespace itself sends: `type nat hook output priority -100`.
+    Output,
+    /// What must not come in, before connections are known: `type filter hook prerouting priority raw`.
+    Guard,
 }
 
 impl NatChain {
-    pub const ALL: [Self; 2] = [Self::Prerouting, Self::Postrouting];
+    pub const ALL: [Self; 4] = [Self::Prerouting, Self::Postrouting, Self::Output, Self::Guard];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
             Self::Postrouting => "postrouting",
+            Self::Output => "output",
+            Self::Guard => "guard",
         }
     }
 }
@@ -132,6 +145,19 @@ impl fmt::Display for NatAction {
                 let nfproto = family.nfproto();
                 write!(f, "meta nfproto {nfproto} {protocol} dport {port} fib daddr type local ")?;
                 write!(f, "dnat {family} to {to}")
+            }
+            Self::ForwardOwn { protocol, port, to } => {
+                let family = Family(to.ip());
+                let nfproto = family.nfproto();
+                match to.is_ipv6() {
+                    true => f.write_str("ip6 daddr != ::1 ")?,
+                    false => write!(f, "meta nfproto {nfproto} ")?,
+                }
+                write!(f, "{protocol} dport {port} fib daddr type local dnat {family} to {to}")
+            }
+            Self::Guard { dev, source } => {
+                let field = if *source { "saddr" } else { "daddr" };
+                write!(f, "iifname {} ip {field} 127.0.0.0/8 drop", Quoted(dev))
             }
             Self::ForwardSource { dev, protocol, to, from } => {
                 let (dev, family, addr, port) = (Quoted(dev), Family(to.ip()), to.ip(), to.port());
@@ -206,6 +232,15 @@ mod tests {
             },
             "postrouting oifname \"lan\" ct status dnat ip daddr 10.2.0.2 tcp dport 80 snat ip to 10.2.0.254 \
              comment \"conlink:p:c:eth0\"",
+        );
+        check(
+            NatAction::ForwardOwn { protocol: Protocol::Tcp, port: 8080, to: socket("[fd00::2]:80") },
+            "output ip6 daddr != ::1 tcp dport 8080 fib daddr type local dnat ip6 to [fd00::2]:80 \
+             comment \"conlink:p:c:eth0\"",
+        );
+        check(
+            NatAction::Guard { dev: dev("lan"), source: true },
+            "guard iifname \"lan\" ip saddr 127.0.0.0/8 drop comment \"conlink:p:c:eth0\"",
         );
         check(NatAction::Other { handle: 7 }, "handle 7 comment \"conlink:p:c:eth0\"");
     }

@@ -41,8 +41,8 @@ use crate::words::printable;
 pub use mark::{Mark, Note, is_making, making};
 pub use news::{Names, News};
 pub use observed::{
-    FeatureState, Forwarding, Interface, Kind, Look, Ns, Observed, ObservedAddr, ObservedRoute, OvsBridge,
-    OvsError, Qdisc, Space, When, Which,
+    FeatureState, Forwarding, Interface, Kind, Localnet, Look, Ns, Observed, ObservedAddr, ObservedRoute,
+    OvsBridge, OvsError, Qdisc, Space, When, Which,
 };
 pub use outcome::{Drift, Failure, Outcome};
 pub use step::{Change, Step};

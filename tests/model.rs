@@ -185,6 +185,7 @@ impl Model {
                 self.add(number, name, Kind::Bridge(options.clone()), *group)?;
                 let it = self.interface(ns, name)?;
                 (it.alias, it.group, it.up) = (Some(mark.clone()), 0, true);
+                it.localnet.writable = true;
                 it.mtu = options.mtu.unwrap_or(it.mtu);
             }
             Step::SetBridge { ns, name, options } => {
@@ -293,6 +294,7 @@ impl Model {
                 let forwarding = &mut self.space(ns)?.forwarding;
                 *(if *v6 { &mut forwarding.v6 } else { &mut forwarding.v4 }) = true;
             }
+            Step::SetLocalnet { ns, name, on } => self.interface(ns, name)?.localnet.on = *on,
             Step::AddTunnel { ns, name, group, options, mac, mtu, .. } => {
                 let number = self.number(ns).ok_or("gone")?;
                 self.add(number, name, Kind::Tunnel(options.clone()), *group)?;

@@ -2,6 +2,7 @@
 
 mod documentation;
 mod engine;
+mod own;
 mod properties;
 mod settings;
 

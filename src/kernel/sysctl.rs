@@ -1,15 +1,17 @@
 //! Settings of a namespace that only files under `/proc/sys` give access to.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::io;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{AccessFlags, access};
 
 use crate::addr::IfName;
 use crate::kernel::netns;
-use crate::plan::Forwarding;
+use crate::plan::{Forwarding, Localnet};
 
 const V4: &str = "/proc/sys/net/ipv4/ip_forward";
 const NO_V6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
@@ -43,6 +45,27 @@ pub(super) fn set_forwarding(netns: &File, v6: bool) -> io::Result<()> {
     write(netns, path, "1", || {
         format!("give the engine's service `sysctls: [{name}=1]`, since {path} cannot be written there")
     })
+}
+
+fn localnet_path(name: &IfName) -> String {
+    format!("/proc/sys/net/ipv4/conf/{name}/route_localnet")
+}
+
+/// Whether each of the interfaces lets addresses in 127.0.0.0/8 pass. One that is gone is left out.
+pub(super) fn localnet(netns: &File, names: &[IfName]) -> io::Result<BTreeMap<IfName, Localnet>> {
+    netns::inside(netns, || {
+        let may_write = |it: &IfName| access(localnet_path(it).as_str(), AccessFlags::W_OK).is_ok();
+        let writable = names.iter().all(may_write) || own_proc().is_ok();
+        let state =
+            |it: &IfName| Some((it.clone(), Localnet { on: is_on(&localnet_path(it)).ok()?, writable }));
+        Ok(names.iter().filter_map(state).collect())
+    })
+}
+
+/// Lets addresses in 127.0.0.0/8 pass an interface, or not.
+pub(super) fn set_localnet(netns: &File, name: &IfName, on: bool) -> io::Result<()> {
+    let path = localnet_path(name);
+    write(netns, &path, if on { "1" } else { "0" }, || format!("{path} cannot be written"))
 }
 
 /// Enables IPv6 on an interface.

@@ -9,11 +9,12 @@ use crate::network::{LinkId, forward_gateway};
 use crate::plan::bridge::is_ours;
 use crate::plan::nat::change;
 use crate::plan::{
-    Desired, ForwardSpec, Forwards, Mark, Ns, Observed, ObservedAddr, Plan, Space, Step, Subject,
+    Desired, ForwardSpec, Forwards, Interface, Localnet, Mark, Ns, Observed, ObservedAddr, Plan, Space, Step,
+    Subject,
 };
 use crate::route::Route;
 
-/// A link's share of the whole.
+/// A link's share of the whole, of one family.
 #[derive(Default)]
 struct Share {
     addrs: Vec<(IfName, Cidr)>,
@@ -26,15 +27,39 @@ struct Share {
 /// A connection that comes for one of the namespace's own addresses goes to the container, and comes from an address of
 /// the bridge's, to which the container has a route: so it is answered whatever other routes the container has. The
 /// bridge itself is told where the container is by a route of one address.
+///
+/// A connection that is made in the namespace itself goes there too, to 127.0.0.1 as well. For that the bridge must let
+/// addresses in 127.0.0.0/8 pass (`route_localnet`), which would let anybody on it reach what listens on them. So two
+/// rules drop whatever arrives there from or for such an address, before it is known what connection it is of. Invariant:
+/// it is switched on by a plan that sees these rules in effect, and off by one that misses them; they are deleted by one
+/// that sees it off.
 pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Observed, forwards: &Forwards) {
     let ns = Ns::Bridges;
     let Some(space) = observed.spaces.get(&ns) else { return };
     let mut specs = forwards.specs.clone();
     // Without IPv6 where bridges live none comes in to be forwarded.
     specs.retain(|it| it.to.is_ipv4() || !space.forwarding.no_v6);
-    let shares = shares(desired, &specs);
+    let refused = plan.refused();
+    specs.retain(|it| !refused.contains(&Subject::Link(it.link.clone())));
+    let shares = shares(desired, &specs, space);
+    let bridges = our_bridges(desired, observed, space);
+    let wanted: BTreeSet<&IfName> = specs.iter().filter(|it| it.to.is_ipv4()).map(|it| &it.bridge).collect();
+    let guarded_now = guarded(space.nat.iter());
+    // By rules that this plan leaves where they are.
+    let rules: BTreeSet<&NatRule> = shares.values().flat_map(|it| &it.rules).collect();
+    let stays_guarded = guarded(space.nat.iter().filter(|it| rules.contains(it)));
+    let mut switched = Vec::new();
+    for (name, interface) in space.interfaces.iter().filter(|(name, _)| bridges.contains(name)) {
+        let Localnet { on, writable } = interface.localnet;
+        let is_due = writable && wanted.contains(name) && stays_guarded.contains(name);
+        let may_stay = guarded_now.contains(name) && (wanted.contains(name) || !forwards.whole);
+        if on && !may_stay || !on && is_due {
+            switched.push(Step::SetLocalnet { ns: ns.clone(), name: name.clone(), on: !on });
+        }
+    }
+    plan.push(Subject::Everything, switched);
     if forwards.whole {
-        let stale = stale(desired, observed, space, &shares);
+        let stale = stale(desired, space, &bridges, &shares);
         plan.push(Subject::Everything, stale);
     }
     for (v6, is_on) in [(false, space.forwarding.v4), (true, space.forwarding.v6)] {
@@ -43,7 +68,6 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
             plan.push(Subject::Everything, vec![step]);
         }
     }
-    let refused = plan.refused();
     let routes: BTreeSet<&Route> = space.routes.iter().map(|it| &it.route).collect();
     let mut rules: BTreeMap<(&str, bool), Vec<&NatRule>> = BTreeMap::new();
     for rule in space.nat.iter().filter(|it| may_forward(it)) {
@@ -57,7 +81,7 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     let mut added: BTreeSet<(IfName, Cidr)> = BTreeSet::new();
     for (id, v6) in all {
         let subject = Subject::Link(id.clone());
-        let share = shares.get(&(id, v6)).filter(|_| !refused.contains(&subject)).unwrap_or(&nothing);
+        let share = shares.get(&(id, v6)).unwrap_or(&nothing);
         let mut steps = Vec::new();
         for addr in &share.addrs {
             let (dev, cidr) = addr;
@@ -71,30 +95,53 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
         }
         let mark = desired.rule_mark(&id.container, &id.dev);
         let have = rules.get(&(mark.as_str(), v6)).map(Vec::as_slice).unwrap_or_default();
-        steps.extend(change(&ns, &share.rules, have.iter().copied()));
+        let have = have.iter().copied().filter(|it| !is_needed(space, it) || share.rules.contains(it));
+        steps.extend(change(&ns, &share.rules, have));
         plan.push(subject, steps);
     }
 }
 
-/// What is there of forwards that nobody has any more: on bridges of this project alone, since in the same namespace may
-/// be other projects', and links of containers that share it.
+/// Bridges of this project: in the same namespace may be other projects', and links of containers that share it.
+fn our_bridges<'a>(desired: &Desired, observed: &Observed, space: &'a Space) -> BTreeSet<&'a IfName> {
+    let is_bridge = |name: &IfName, interface: &Interface| {
+        let mark = interface.alias.as_deref().and_then(Mark::parse);
+        mark.is_some_and(|it| it.project == desired.project && it.container.is_empty())
+            || observed.ovs.get(name).is_some_and(|it| is_ours(desired, it))
+    };
+    space.interfaces.iter().filter(|(name, it)| is_bridge(name, it)).map(|(name, _)| name).collect()
+}
+
+/// Interfaces at which these rules drop everything from and for 127.0.0.0/8.
+fn guarded<'a>(rules: impl Iterator<Item = &'a NatRule>) -> BTreeSet<&'a IfName> {
+    let guards: BTreeSet<(&IfName, bool)> = rules
+        .filter_map(|it| match &it.action {
+            NatAction::Guard { dev, source } => Some((dev, *source)),
+            _ => None,
+        })
+        .collect();
+    let both = guards.iter().filter(|(dev, source)| *source && guards.contains(&(*dev, false)));
+    both.map(|(dev, _)| *dev).collect()
+}
+
+/// Is it a rule that guards an interface which lets such addresses pass?
+fn is_needed(space: &Space, rule: &NatRule) -> bool {
+    let NatAction::Guard { dev, .. } = &rule.action else { return false };
+    space.interfaces.get(dev).is_some_and(|it| it.localnet.on)
+}
+
+/// What is there of forwards that nobody has any more, on these bridges.
 fn stale(
     desired: &Desired,
-    observed: &Observed,
     space: &Space,
+    bridges: &BTreeSet<&IfName>,
     shares: &BTreeMap<(&LinkId, bool), Share>,
 ) -> Vec<Step> {
     let ns = Ns::Bridges;
-    let is_bridge = |name: &IfName| {
-        let alias = space.interfaces.get(name).and_then(|it| it.alias.as_deref()).and_then(Mark::parse);
-        alias.is_some_and(|it| it.project == desired.project && it.container.is_empty())
-            || observed.ovs.get(name).is_some_and(|it| is_ours(desired, it))
-    };
     let mut stale = Vec::new();
     let addrs: BTreeSet<(&IfName, Cidr)> =
         shares.values().flat_map(|it| &it.addrs).map(|(dev, cidr)| (dev, *cidr)).collect();
     let stays: BTreeSet<&IfName> = desired.bridges.keys().map(|(_, it)| it).collect();
-    for (name, interface) in space.interfaces.iter().filter(|(name, _)| is_bridge(name)) {
+    for (name, interface) in space.interfaces.iter().filter(|(name, _)| bridges.contains(name)) {
         // With its bridge an address goes by itself.
         let stays = stays.contains(name);
         let gone = |it: &&ObservedAddr| it.ours && stays && !addrs.contains(&(name, it.cidr));
@@ -103,7 +150,11 @@ fn stale(
         }
     }
     let routes: BTreeSet<&Route> = shares.values().flat_map(|it| &it.routes).collect();
-    for it in space.routes.iter().filter(|it| it.ours && it.route.dev.as_ref().is_some_and(is_bridge)) {
+    for it in space
+        .routes
+        .iter()
+        .filter(|it| it.ours && it.route.dev.as_ref().is_some_and(|it| bridges.contains(it)))
+    {
         if !routes.contains(&it.route) {
             stale.push(Step::DelRoute { ns: ns.clone(), route: it.route.clone() });
         }
@@ -112,6 +163,7 @@ fn stale(
     let marks: BTreeSet<(String, bool)> = shares.keys().map(mark).collect();
     let gone = |it: &&NatRule| {
         may_forward(it)
+            && !is_needed(space, it)
             && !marks.contains(&(it.mark.clone(), is_v6(it)))
             && Mark::parse(&it.mark).is_some_and(|it| it.project == desired.project)
     };
@@ -131,12 +183,17 @@ fn is_v6(rule: &NatRule) -> bool {
         NatAction::Dnat { to, .. } => to.is_ipv6(),
         NatAction::Snat { from, .. } => from.is_ipv6(),
         NatAction::Forward { to, .. } | NatAction::ForwardSource { to, .. } => to.is_ipv6(),
-        NatAction::Other { .. } => false,
+        NatAction::ForwardOwn { to, .. } => to.is_ipv6(),
+        NatAction::Guard { .. } | NatAction::Other { .. } => false,
     }
 }
 
 /// By link and family, IPv4 first: where one family cannot be forwarded the other is.
-fn shares<'a>(desired: &Desired, forwards: &'a [ForwardSpec]) -> BTreeMap<(&'a LinkId, bool), Share> {
+fn shares<'a>(
+    desired: &Desired,
+    forwards: &'a [ForwardSpec],
+    space: &Space,
+) -> BTreeMap<(&'a LinkId, bool), Share> {
     let mut shares: BTreeMap<(&LinkId, bool), Share> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for ForwardSpec { link, bridge, forward, to } in forwards {
@@ -152,6 +209,16 @@ fn shares<'a>(desired: &Desired, forwards: &'a [ForwardSpec]) -> BTreeMap<(&'a L
         };
         add(NatAction::Forward { protocol: forward.protocol, port: forward.outer, to: socket });
         add(NatAction::ForwardSource { dev: bridge.clone(), protocol: forward.protocol, to: socket, from });
+        let localnet = space.interfaces.get(bridge).map(|it| it.localnet).unwrap_or_default();
+        // One that could never get there is refused at once, as it is without a rule.
+        if to.is_ipv6() || localnet.on || localnet.writable {
+            add(NatAction::ForwardOwn { protocol: forward.protocol, port: forward.outer, to: socket });
+        }
+        if to.is_ipv4() {
+            for source in [false, true] {
+                add(NatAction::Guard { dev: bridge.clone(), source });
+            }
+        }
         let addr = (bridge.clone(), Cidr::host(from));
         if !share.addrs.contains(&addr) {
             share.addrs.push(addr);

@@ -36,7 +36,13 @@ pub(super) fn plan_nat(steps: &mut Vec<Step>, ns: &Ns, desired: &Desired, link: 
 }
 
 fn is_forward(rule: &NatRule) -> bool {
-    matches!(rule.action, NatAction::Forward { .. } | NatAction::ForwardSource { .. })
+    matches!(
+        rule.action,
+        NatAction::Forward { .. }
+            | NatAction::ForwardOwn { .. }
+            | NatAction::ForwardSource { .. }
+            | NatAction::Guard { .. }
+    )
 }
 
 /// The step from the rules that are there to those that are wanted; None when they are the same.

@@ -199,6 +199,9 @@ pub struct Interface {
     pub addrs: Vec<ObservedAddr>,
     /// IPv6 is disabled on the interface (`net.ipv6.conf.NAME.disable_ipv6`). False where the kernel has no IPv6 for it.
     pub v6_off: bool,
+    /// Addresses in 127.0.0.0/8 pass it as any others (`net.ipv4.conf.NAME.route_localnet`). Observed where bridges live
+    /// alone, of other kinds than veth, with the rules of the table `conlink`.
+    pub localnet: Localnet,
     /// Where the ingress filter that carries a patch sends each frame: an ifindex of the same namespace.
     /// Zero where the target is gone. Observed in [`Ns::Bridges`] alone.
     pub redirect: Option<u32>,
@@ -225,12 +228,21 @@ impl Interface {
             link: None,
             addrs: Vec::new(),
             v6_off: false,
+            localnet: Localnet::default(),
             redirect: None,
             qdisc: None,
             features: BTreeMap::new(),
             settings: Vec::new(),
         }
     }
+}
+
+/// Whether an interface lets addresses in 127.0.0.0/8 pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Localnet {
+    pub on: bool,
+    /// We can change it.
+    pub writable: bool,
 }
 
 /// A root queueing discipline that somebody put there.

@@ -44,7 +44,6 @@ pub enum Step {
         ns: Ns,
         name: IfName,
         group: u32,
-        /// Where `parent` is.
         parent_ns: Ns,
         parent: IfName,
         kind: StackedKind,
@@ -146,6 +145,12 @@ pub enum Step {
         ns: Ns,
         v6: bool,
     },
+    /// `sysctl net.ipv4.conf.NAME.route_localnet=1`, or 0.
+    SetLocalnet {
+        ns: Ns,
+        name: IfName,
+        on: bool,
+    },
     /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets go by the routes of `underlay`, whatever
     /// namespace it is in itself.
     AddTunnel {
@@ -228,6 +233,7 @@ impl Step {
             | Self::DelNetem { ns, .. }
             | Self::SetNat { ns, .. }
             | Self::SetForwarding { ns, .. }
+            | Self::SetLocalnet { ns, .. }
             | Self::AddTunnel { ns, .. }
             | Self::AddRedirect { ns, .. }
             | Self::DelRedirect { ns, .. } => ns,
@@ -277,6 +283,7 @@ impl fmt::Display for Step {
             Self::SetForwarding { v6, .. } => {
                 write!(f, "set forwarding of {} packets", if *v6 { "IPv6" } else { "IPv4" })
             }
+            Self::SetLocalnet { name, on, .. } => write!(f, "set {name} route_localnet {}", u8::from(*on)),
             Self::AddTunnel { name, options, mac, mtu, .. } => {
                 write!(f, "add tunnel {name}: {options}{}", MacMtu(*mac, *mtu))
             }

@@ -2,6 +2,7 @@
 
 use crate::addr::IfName;
 use crate::ethtool::Ethtool;
+use crate::nat::NatAction;
 use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step};
 
 /// The step that takes `step` back to what was `observed` before it. None where there is nothing to take back, or no
@@ -79,7 +80,9 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
             }
         }
         Step::SetNat { ns, del, add } => {
-            Some(Step::SetNat { ns: ns.clone(), del: add.clone(), add: del.clone() })
+            // The interface may let pass by now what these keep out.
+            let added = add.iter().filter(|it| !matches!(it.action, NatAction::Guard { .. }));
+            Some(Step::SetNat { ns: ns.clone(), del: added.cloned().collect(), add: del.clone() })
         }
         Step::AddRedirect { ns, from, .. } => Some(Step::DelRedirect { ns: ns.clone(), from: from.clone() }),
         Step::DelInterface { .. }
@@ -88,6 +91,8 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         | Step::DelRedirect { .. }
         // What they were is what the configuration does not ask for any more.
         | Step::ResetFeatures { .. }
+        // It follows the rules that guard it.
+        | Step::SetLocalnet { .. }
         // Others may rely on these by now.
         | Step::EnableV6 { .. }
         | Step::SetForwarding { .. } => None,

@@ -493,7 +493,8 @@ impl Reconciler {
             About::Base | About::Sweep if number <= self.base_before => {}
             About::Base | About::Sweep => {
                 self.swept |= about == About::Sweep && outcome.failures.is_empty();
-                self.base.update(&outcome.failures, now, self.once, &[], effects);
+                let failures: Vec<Failure> = outcome.failures.iter().map(|it| self.with_origin(it)).collect();
+                self.base.update(&failures, now, self.once, &[], effects);
                 let here =
                     |it: &Subject| matches!(it, Subject::Bridge(_) | Subject::Tunnel(_) | Subject::Patch(_));
                 self.note(outcome, here, effects);
@@ -532,6 +533,14 @@ impl Reconciler {
             }
             About::Teardown => {}
         }
+    }
+
+    /// A failure of a tunnel with the place of its entry.
+    fn with_origin(&self, failure: &Failure) -> Failure {
+        let tunnel =
+            self.network.tunnels.iter().find(|it| failure.subject == Subject::Tunnel(it.name.clone()));
+        let origin = failure.origin.clone().or_else(|| tunnel.map(|it| it.origin.clone()));
+        Failure { origin, ..failure.clone() }
     }
 
     /// Takes in what a look found of those subjects: what is as described is settled, what somebody changed is told.

@@ -211,3 +211,24 @@ fn root_of_a_user_namespace_has_labs_as_users_do() {
         lab.world.expect(&lab.before);
     }
 }
+
+#[test]
+fn forwarded_ports_are_at_127_0_0_1_where_bridges_are() {
+    let compose = r#"
+services:
+  web:
+    command: [busybox, httpd, -f, -p, "80", -h, /etc]
+    x-network: {links: [{bridge: lan, ip: 10.0.1.1/24, forward: 8080:80/tcp}]}
+"#;
+    let root = Lab::new("forwarded ports of a lab", compose);
+    for lab in [root, users("forwarded ports of an ordinary user's lab", compose)].into_iter().flatten() {
+        let run = lab.up(&[]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run:?}");
+        let url = "http://127.0.0.1:8080/passwd";
+        let conlink = lab.world.conlink(&[]);
+        let wait = [conlink.get_program().to_str().unwrap(), "wait", "-T", "20", "--http", url, "--"];
+        let said = lab.exec("--bridges", &[&wait[..], &["busybox", "wget", "-q", "-O", "-", url]].concat());
+        assert!(said.contains("root:"), "{said}");
+        lab.down();
+    }
+}

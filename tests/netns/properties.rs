@@ -315,7 +315,7 @@ fn uplink(engine: &Engine) -> File {
     client
 }
 
-fn echo_tcp(server: &TcpListener, client: &File, to: &str) -> SocketAddr {
+pub(super) fn echo_tcp(server: &TcpListener, client: &File, to: &str) -> SocketAddr {
     let to: SocketAddr = to.parse().unwrap();
     std::thread::scope(|scope| {
         let peer = scope.spawn(|| {

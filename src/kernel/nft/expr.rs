@@ -15,6 +15,13 @@ const DATA: u16 = 2;
 /// NFTA_DATA_VALUE.
 const VALUE: u16 = 1;
 
+/// NFTA_DATA_VERDICT and NFTA_VERDICT_CODE.
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+/// NFT_REG_VERDICT.
+const VERDICT: u32 = 0;
+const NF_DROP: u32 = 0;
+
 /// The flags that the kernel sets for itself when an address or a port is given (NF_NAT_RANGE_MAP_IPS,
 /// NF_NAT_RANGE_PROTO_SPECIFIED).
 const NAT_FLAGS: u32 = 1 | 2;
@@ -55,6 +62,8 @@ pub(super) enum Expr {
         register: u32,
         value: Vec<u8>,
     },
+    /// The packet ends here (NF_DROP).
+    Drop,
     /// NFT_NAT_SNAT or NFT_NAT_DNAT, NFPROTO_…, and the registers of address and port.
     Nat {
         kind: u32,
@@ -73,7 +82,7 @@ impl Expr {
             Self::Payload { .. } => "payload",
             Self::Bitwise { .. } => "bitwise",
             Self::Cmp { .. } => "cmp",
-            Self::Immediate { .. } => "immediate",
+            Self::Immediate { .. } | Self::Drop => "immediate",
             Self::Nat { .. } => "nat",
         }
     }
@@ -103,6 +112,9 @@ impl Expr {
             Self::Immediate { register, value } => {
                 to.number(1, *register).nest(2, |it| it.bytes(VALUE, value))
             }
+            Self::Drop => to
+                .number(1, VERDICT)
+                .nest(2, |it| it.nest(DATA_VERDICT, |it| it.number(VERDICT_CODE, NF_DROP))),
             Self::Nat { kind, family, addr, port } => {
                 to.number(1, *kind).number(2, *family).number(3, *addr);
                 match port {
@@ -139,6 +151,10 @@ impl Expr {
                 Some(Self::Bitwise { mask, xor })
             }
             "cmp" => in_reg_1(1).and(Some(Self::Cmp { op: number(2)?, value: value(3)? })),
+            "immediate" if number(1)? == VERDICT => {
+                let code = data.nest(2)?.nest(DATA_VERDICT)?.number(VERDICT_CODE)?;
+                (code == NF_DROP).then_some(Self::Drop)
+            }
             "immediate" => Some(Self::Immediate { register: number(1)?, value: value(2)? }),
             "nat" => {
                 let (addr, port) = (number(3)?, number(5));

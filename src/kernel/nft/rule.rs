@@ -38,6 +38,24 @@ pub(super) fn encode(action: &NatAction) -> Option<Vec<Expr>> {
                 [is_family(addr), is_port(*protocol, *port), is(DESTINATION_TYPE, &LOCAL.to_ne_bytes())];
             [matches.concat(), nat(DNAT, addr, Some(to_port))].concat()
         }
+        NatAction::ForwardOwn { protocol, port, to } => {
+            let (addr, to_port) = unscoped(to)?;
+            let mut matches = is_family(addr);
+            if addr.is_ipv6() {
+                let loopback = octets(IpAddr::V6(Ipv6Addr::LOCALHOST));
+                matches.extend([destination(addr), Expr::Cmp { op: NEQ, value: loopback }]);
+            }
+            matches.extend(is_port(*protocol, *port));
+            matches.extend(is(DESTINATION_TYPE, &LOCAL.to_ne_bytes()));
+            [matches, nat(DNAT, addr, Some(to_port))].concat()
+        }
+        NatAction::Guard { dev, source } => {
+            // Of the address one byte tells.
+            let offset = if *source { 12 } else { 16 };
+            let first = Expr::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER as u32, offset, length: 1 };
+            let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            [is_name(IIFNAME, dev), is_family(localhost), is(first, &[127]), vec![Expr::Drop]].concat()
+        }
         NatAction::ForwardSource { dev, protocol, to, from } => {
             let (addr, port) = unscoped(to)?;
             if addr.is_ipv4() != from.is_ipv4() {
@@ -60,7 +78,17 @@ pub(super) fn encode(action: &NatAction) -> Option<Vec<Expr>> {
 /// The action of which these are the expressions, all of them and nothing more.
 pub(super) fn decode(chain: &str, exprs: &[Expr]) -> Option<NatAction> {
     let parts = Parts::read(exprs);
-    let action = parts.action()?;
+    let action = if chain == NatChain::Guard.name() {
+        let dev = parts.iifname?;
+        NatAction::Guard { dev, source: matches!(exprs, [_, _, _, _, Expr::Payload { offset: 12, .. }, ..]) }
+    } else {
+        match parts.action()? {
+            NatAction::Forward { protocol, port, to } if chain == NatChain::Output.name() => {
+                NatAction::ForwardOwn { protocol, port, to }
+            }
+            action => action,
+        }
+    };
     // What the parts do not tell, such as the order, an operator or something beside them, the comparison does.
     (action.chain()?.name() == chain && encode(&action)? == exprs).then_some(action)
 }
@@ -146,7 +174,7 @@ impl Parts {
                 },
                 Expr::Immediate { register: REG_1, value } => parts.to_addr = addr(value),
                 Expr::Immediate { value, .. } => parts.to_port = port(value),
-                Expr::Nat { .. } => {}
+                Expr::Nat { .. } | Expr::Drop => {}
                 load => loaded = Some(load.clone()),
             }
         }
@@ -191,11 +219,21 @@ fn addr(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Hook and priority of a chain: NF_INET_…, and `dstnat` or `srcnat` (`enum nf_ip_hook_priorities`).
+/// Hook and priority of a chain: NF_INET_…, and `dstnat`, `srcnat` or `raw` (`enum nf_ip_hook_priorities`).
 pub(super) fn hook(chain: NatChain) -> (u32, i32) {
     match chain {
         NatChain::Prerouting => (libc::NF_INET_PRE_ROUTING.cast_unsigned(), -100),
         NatChain::Postrouting => (libc::NF_INET_POST_ROUTING.cast_unsigned(), 100),
+        NatChain::Output => (libc::NF_INET_LOCAL_OUT.cast_unsigned(), -100),
+        NatChain::Guard => (libc::NF_INET_PRE_ROUTING.cast_unsigned(), -300),
+    }
+}
+
+/// The type of a chain, by name.
+pub(super) fn kind(chain: NatChain) -> &'static str {
+    match chain {
+        NatChain::Prerouting | NatChain::Postrouting | NatChain::Output => "nat",
+        NatChain::Guard => "filter",
     }
 }
 

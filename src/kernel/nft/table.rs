@@ -33,8 +33,6 @@ const RULE_USERDATA: u16 = 7;
 const COMMENT: u8 = 0;
 /// NFTA_GEN_ID.
 const GENERATION: u16 = 1;
-/// The type of a chain that translates addresses.
-const NAT: &str = "nat";
 
 /// A rule of the table, whosever it is.
 #[derive(Debug)]
@@ -140,7 +138,11 @@ pub(super) fn chain_state(wire: &mut Wire, chain: NatChain) -> Result<ChainState
             it.number(HOOK_NUMBER) == Some(number)
                 && it.number(HOOK_PRIORITY) == Some(priority.cast_unsigned())
         });
-        if hooked && it.text(CHAIN_TYPE) == Some(NAT) { ChainState::Right } else { ChainState::Wrong }
+        if hooked && it.text(CHAIN_TYPE) == Some(rule::kind(chain)) {
+            ChainState::Right
+        } else {
+            ChainState::Wrong
+        }
     });
     Ok(none_if_gone(state)?.unwrap_or(ChainState::Absent))
 }
@@ -202,7 +204,7 @@ impl<'a> Transaction<'a> {
                     it.number(HOOK_NUMBER, number).number(HOOK_PRIORITY, priority.cast_unsigned())
                 })
                 .number(CHAIN_POLICY, ACCEPT)
-                .text(CHAIN_TYPE, NAT)
+                .text(CHAIN_TYPE, rule::kind(chain))
         });
     }
 

@@ -89,6 +89,10 @@ fn forward(mark: &str, protocol: Protocol, port: u16, to: &str) -> NatRule {
     rule(mark, NatAction::Forward { protocol, port, to: to.parse().unwrap() })
 }
 
+fn forward_own(mark: &str, protocol: Protocol, port: u16, to: &str) -> NatRule {
+    rule(mark, NatAction::ForwardOwn { protocol, port, to: to.parse().unwrap() })
+}
+
 fn forward_source(mark: &str, name: &str, protocol: Protocol, to: &str, from: &str) -> NatRule {
     let (to, from) = (to.parse().unwrap(), from.parse().unwrap());
     rule(mark, NatAction::ForwardSource { dev: dev(name), protocol, to, from })
@@ -110,6 +114,10 @@ fn every() -> Vec<NatRule> {
         snat("p:a:eth0", "é", "fd00::1"),
         forward_source("p:b:eth0", "lan", Protocol::Tcp, "10.2.0.2:80", "10.2.0.254"),
         forward_source("p:b:eth0", "lan", Protocol::Udp, "[fd00::2]:53", "fd00::fe"),
+        forward_own("p:b:eth0", Protocol::Tcp, 8080, "10.2.0.2:80"),
+        forward_own("p:b:eth0", Protocol::Udp, 1, "[fd00::2]:65535"),
+        rule("p:b:eth0", NatAction::Guard { dev: dev("lan"), source: false }),
+        rule("p:b:eth0", NatAction::Guard { dev: dev("é*"), source: true }),
     ]
 }
 
@@ -133,6 +141,8 @@ fn every_action_is_what_nft_shows_and_reads_back() {
             "table inet conlink {",
             "type nat hook prerouting priority dstnat; policy accept;",
             "type nat hook postrouting priority srcnat; policy accept;",
+            "type nat hook output priority -100; policy accept;",
+            "type filter hook prerouting priority raw; policy accept;",
         ] {
             assert!(text.contains(line), "{text}");
         }
@@ -177,6 +187,8 @@ fn what_nft_makes_of_our_words_is_what_we_make() {
             "table inet conlink {{
                 chain prerouting {{ type nat hook prerouting priority dstnat; }}
                 chain postrouting {{ type nat hook postrouting priority srcnat; }}
+                chain output {{ type nat hook output priority -100; }}
+                chain guard {{ type filter hook prerouting priority raw; }}
             }}
             {rules}"
         ));
@@ -462,19 +474,26 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
         let accepts: String = desired.iter().map(accept).collect();
         let pre = "chain prerouting { type nat hook prerouting priority dstnat; }";
         let post = "chain postrouting { type nat hook postrouting priority srcnat; }";
+        let own = "chain output { type nat hook output priority -100; }
+            chain guard { type filter hook prerouting priority raw; }";
         for (table, rules, strange) in [
             // The table does nothing.
-            (format!("flags dormant; {pre} {post}"), rules(&desired), 9),
+            (format!("flags dormant; {pre} {post} {own}"), rules(&desired), 13),
             // A chain is before or after its place, or at another one.
-            (format!("{} {post}", pre.replace("dstnat", "dstnat + 1")), rules(&desired), 5),
-            (format!("{pre} {}", post.replace("srcnat", "srcnat - 1")), rules(&desired), 4),
+            (format!("{} {post} {own}", pre.replace("dstnat", "dstnat + 1")), rules(&desired), 5),
+            (format!("{pre} {} {own}", post.replace("srcnat", "srcnat - 1")), rules(&desired), 4),
+            (format!("{pre} {post} {}", own.replace("raw", "mangle")), rules(&desired), 2),
             (
-                format!("{} {post}", pre.replace("prerouting priority dstnat", "output priority -100")),
+                format!("{} {post} {own}", pre.replace("prerouting priority dstnat", "output priority -100")),
                 rules(&desired[5..]) + &rules(&desired[..2]),
                 2,
             ),
             // Packets do not pass it. The kernel takes no translation into such a chain.
-            ("chain prerouting { } chain postrouting { }".to_owned(), accepts, 9),
+            (
+                "chain prerouting { } chain postrouting { } chain output { } chain guard { }".to_owned(),
+                accepts,
+                13,
+            ),
         ] {
             nft(&format!("table inet conlink {{ {table} }}\n{rules}"));
             let observed = ours.dump().unwrap();
