@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use conlink::container::ContainerId;
@@ -106,18 +107,26 @@ fn work_in_a_namespace_leaves_the_caller_where_it_was() {
 fn what_was_in_namespaces_that_ended_is_gone_once_they_are_waited_for() {
     let Some(lab) = Lab::new("namespaces that end", &[]) else { return };
     for round in 0..20 {
-        let ended: Vec<File> = (0..5).map(|_| netns::anonymous().unwrap()).collect();
-        for (number, it) in ended.iter().enumerate() {
-            let names = std::process::id();
-            let fd = std::os::fd::AsRawFd::as_raw_fd(it);
-            ip(
-                &lab.bridges,
-                &format!("link add e{number} type veth peer name p netns /proc/{names}/fd/{fd}"),
-            );
+        // Processes hold the namespaces, not files: a program that another test starts would inherit those for a moment.
+        let mut holders: Vec<Child> = (0..5).map(|_| process_in_a_namespace()).collect();
+        for (number, it) in holders.iter().enumerate() {
+            ip(&lab.bridges, &format!("link add e{number} type veth peer name p netns {}", it.id()));
         }
-        drop(ended);
+        for it in &mut holders {
+            it.kill().unwrap();
+            it.wait().unwrap();
+        }
         assert!(netns::settle(Duration::from_secs(10)).unwrap());
         let left = ip(&lab.bridges, "-br link");
         assert_eq!(left.lines().count(), 1, "round {round}: {left}");
     }
+}
+
+/// A process in a network namespace of its own.
+fn process_in_a_namespace() -> Child {
+    let mut command = Command::new("unshare");
+    command.args(["-n", "sh", "-c", "echo; exec sleep 1000"]).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    child
 }
