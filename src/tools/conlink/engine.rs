@@ -56,6 +56,8 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     local.block_on(&runtime, run(&options, described.network))
 }
 
+const SEES_NO_OTHER: &str = "the engine's container sees no other container: its service needs `pid: host`";
+
 async fn run(options: &Options, mut network: crate::network::Network) -> anyhow::Result<u8> {
     let engines = connect(options).await?;
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -65,13 +67,18 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         in_container = true;
         // The first process of a process namespace sees no other containers' processes, and so none of their networks.
         if std::process::id() == 1 {
-            bail!("the engine's container sees no other container: its service needs `pid: host`");
+            bail!(SEES_NO_OTHER);
         }
         for (name, engine) in &engines {
-            if let Ok(Some(running)) = daemon::within(*name, engine.inspect_container(&id)).await {
-                context.project = running.container.project;
-                context.working_dir = running.container.working_dir;
+            let own =
+                daemon::within(*name, "the engine's own container", engine.inspect_container(&id)).await;
+            // Without its project, containers of every project would be served.
+            let Some(running) = own.context("inspect the engine's own container")? else { continue };
+            if running.has_own_pids {
+                bail!(SEES_NO_OTHER);
             }
+            context.project = running.container.project;
+            context.working_dir = running.container.working_dir;
         }
     }
     if let Some(name) = options.compose_project.clone() {
@@ -219,7 +226,7 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
         if socket.as_os_str() == "none" {
             continue;
         }
-        match daemon::within(id, Engine::connect(&socket)).await {
+        match daemon::within(id, "a sign of life", Engine::connect(&socket)).await {
             Ok(engine) => {
                 log::debug!("{id}: connected to {}", socket.display());
                 drop(engines.insert(id, engine));
