@@ -2,6 +2,7 @@
 //!
 //! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
 
+mod hostile;
 mod missed;
 mod reached;
 mod silent;
