@@ -3,6 +3,7 @@
 //! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
 
 mod hostile;
+mod left;
 mod missed;
 mod reached;
 mod silent;
