@@ -115,10 +115,14 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         Mode::DryRun => None,
         Mode::Run | Mode::Once => place.lock(&project)?,
     };
-    if mode != Mode::DryRun && matches!(place, Place::Host) && !in_container {
-        let own = Place::of(false, NetnsPlace::Own, &project);
-        if let Err(error) = own.clear(&project) {
-            log::warn!("what an earlier engine had in a network namespace of its own may be left: {error:#}");
+    // In a container what is elsewhere may be another engine's, whose lock is not seen from there.
+    if mode != Mode::DryRun && !in_container {
+        let elsewhere = match place {
+            Place::Host => Place::of(false, NetnsPlace::Own, &project),
+            Place::Own | Place::Named(_) => Place::Host,
+        };
+        if let Err(error) = elsewhere.clear(&project) {
+            log::warn!("what an engine with another --netns had may be left: {error:#}");
         }
     }
     let bridges = place.open(mode)?;
@@ -187,19 +191,28 @@ impl Place {
         Path::new(client::RUN).join(folder)
     }
 
-    /// Removes what an engine of the project had here and left when it was killed, unless another serves it here.
+    /// Removes what an engine of the project had here and left when it was killed, unless another serves it here. Of what
+    /// is on the host these are the daemons: interfaces are removed from there by every start.
     fn clear(&self, project: &str) -> anyhow::Result<()> {
-        let Self::Named(name) = self else { return Ok(()) };
-        let Some(netns) = netns::find_named(name).with_context(|| format!("open {name}"))? else {
-            return Ok(());
+        let (netns, name) = match self {
+            Self::Own => return Ok(()),
+            Self::Host if !self.ovs_folder(project).exists() => return Ok(()),
+            Self::Host => (netns::of_process(1).context("open the host's network namespace")?, None),
+            Self::Named(name) => match netns::find_named(name).with_context(|| format!("open {name}"))? {
+                Some(it) => (it, Some(name)),
+                None => return Ok(()),
+            },
         };
         let Some(_lock) = Lock::take(&lock_folder(), &self.lock_name(project)?)? else { return Ok(()) };
         let mut kernel = Kernel::new(netns)?;
         kernel.set_ovs_folder(self.ovs_folder(project));
+        let Some(name) = name else {
+            kernel.observe(&[(Ns::Bridges, Look { ovs: true, ..Look::default() })].into())?;
+            return Ok(kernel.stop_ovs()?);
+        };
         let places = [network::Place::Engine].into();
         let scope = Scope::Project { places, keep: BTreeSet::new(), inner: BTreeSet::new() };
-        let none = Desired::nothing(project.to_owned(), scope);
-        let outcome = wire::converge(&mut kernel, &none);
+        let outcome = wire::converge(&mut kernel, &Desired::nothing(project.to_owned(), scope));
         if let Some(failure) = outcome.failures.first() {
             bail!("{failure}");
         }

@@ -8,8 +8,8 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(test: &str) -> Option<Self> {
-        let mut world = World::new(test, NETWORK)?;
+    fn new(test: &str, yaml: &str) -> Option<Self> {
+        let mut world = World::new(test, yaml)?;
         let run = world.folder.path().join("run");
         fs::create_dir_all(&run).unwrap();
         let script = "mount --bind \"$1\" /run && echo ready && exec sleep 1000";
@@ -53,7 +53,7 @@ impl Machine {
 
 #[test]
 fn a_namespace_of_an_engine_that_was_killed_is_removed_by_one_whose_bridges_are_on_the_host() {
-    let Some(machine) = Machine::new("namespace left") else { return };
+    let Some(machine) = Machine::new("namespace left", NETWORK) else { return };
     // One that wires once leaves all there is, as one that is killed.
     let own = || {
         let ended = run(machine.engine(&["--once"]));
@@ -88,4 +88,27 @@ fn a_namespace_of_an_engine_that_was_killed_is_removed_by_one_whose_bridges_are_
     assert!(!said.contains("conlink-p") && shown(&machine) == 0, "{said}");
     running.kill().unwrap();
     running.wait().unwrap();
+}
+
+#[test]
+fn daemons_of_an_engine_that_was_killed_are_ended_by_one_with_another_netns() {
+    let test = "daemons left";
+    let yaml = "bridges: [{bridge: sw, mode: ovs}]\nlinks: [{service: h, bridge: sw}]\n";
+    let Some(machine) = Machine::new(test, yaml) else { return };
+    if conlink::kernel::probe().is_none() {
+        return skip(test, "openvswitch-switch is not installed");
+    }
+    let first = run(machine.engine(&["--once"]));
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    let folder = |name: &str| machine.world.folder.path().join("run/conlink").join(name).exists();
+    assert_eq!((folder("ovs-p"), folder("ovs-p-host")), (true, false));
+    for (args, expected) in
+        [(vec!["--once", "--netns", "host"], (false, true)), (vec!["--once"], (true, false))]
+    {
+        let ended = run(machine.engine(&args));
+        assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);
+        assert_eq!((folder("ovs-p"), folder("ovs-p-host")), expected, "{args:?}: {}", ended.stderr);
+    }
+    // The last ones end with the machine, whose process 1 they are children of.
+    assert_ne!(machine.ip("link show sw").code, 0);
 }
