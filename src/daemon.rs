@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::api::{self, Health, LinkStatus, NodeStatus, Overridden, OverriddenLink, Request, Status};
 use crate::container::{Container, ContainerId};
@@ -97,6 +97,8 @@ enum Message {
         ticket: u64,
         found: Option<(Container, File)>,
     },
+    /// Is anything to be done in a container that runs?
+    IsWanted(Container, oneshot::Sender<bool>),
     Request(Asking),
 }
 
@@ -278,6 +280,7 @@ impl Daemon {
             Message::Inspected { engine, id, ticket, found } => {
                 events.extend(self.attach(engine, id, ticket, found));
             }
+            Message::IsWanted(container, reply) => drop(reply.send(self.reconciler.wants(&container))),
             Message::Request(request) => self.answer(request),
             Message::Lab(event) => self.lab_event(event, &mut events),
         }
@@ -449,14 +452,19 @@ impl Daemon {
         let Some(engine) = self.engines.get(&engine_id).cloned() else { return };
         let (sender, inspections) = (self.sender.clone(), self.inspections.clone());
         tokio::task::spawn_local(async move {
+            let wanted = async |container: &Container| {
+                let (reply, answer) = oneshot::channel();
+                let _ = sender.send(Message::IsWanted(container.clone(), reply));
+                answer.await.unwrap_or(false)
+            };
             let mut wait = Duration::from_millis(100);
-            let mut error = None;
+            let mut tries = 0;
             // A connection that is lost ends these tries too: when it is back everything is listed, and asked for, again.
-            for _ in 0..INSPECTION_TRIES {
+            let failed = loop {
                 let answer = {
                     // The semaphore is never closed, so there is a permit, sooner or later.
                     let permit = inspections.acquire().await;
-                    let mut answer = std::pin::pin!(inspect::container(engine_id, &engine, &id));
+                    let mut answer = std::pin::pin!(inspect::container(engine_id, &engine, &id, wanted));
                     match tokio::time::timeout(HELD, &mut answer).await {
                         Ok(it) => it,
                         // One that hangs is waited for, and keeps no other from being asked for.
@@ -466,17 +474,23 @@ impl Daemon {
                         }
                     }
                 };
+                tries += 1;
                 match answer {
                     Ok(found) => {
                         let _ = sender.send(Message::Inspected { engine: engine_id, id, ticket, found });
                         return;
                     }
-                    Err(it) => error = Some(it),
+                    Err(it) if tries == INSPECTION_TRIES => break it,
+                    Err(_) => {}
                 }
                 tokio::time::sleep(wait).await;
                 wait *= 2;
-            }
-            let inspect::Failed { container, message, help } = error.unwrap_or_default();
+            };
+            let inspect::Failed { container, message, help } = failed;
+            let container = match container {
+                Some(it) => Some(it),
+                None => inspect::listed(engine_id, &engine, &id).await,
+            };
             let it = Unreachable { engine: engine_id, id, container, ticket, message, help };
             let _ = sender.send(Message::Event(Event::Unreachable(it)));
         });

@@ -1,25 +1,37 @@
 //! The engine API of Docker and Podman, as far as we need it: which containers run, what changes, run a command.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
 use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::EventMessage;
-use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EventMessage};
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
+use hyper::body::{Body, Incoming};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 
 use crate::container::{Container, ContainerId};
 
 /// Seconds that an engine may take to answer. Events have no such limit: a quiet engine is no dead one.
 const TIMEOUT: u64 = 60;
 
-/// Seconds that an engine may be quiet: for ever, nearly.
-const QUIET: u64 = 100 * 365 * 24 * 3600;
+/// Bytes that an event may have.
+const LONGEST_EVENT: usize = 1024 * 1024;
+
+/// `{"type":["container"],"event":["start","die","died","pause","unpause"]}`, as a part of an address. Podman of
+/// version 4 calls the death of a container `died`.
+const EVENT_FILTERS: &str = "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%2C%22died%22\
+    %2C%22pause%22%2C%22unpause%22%5D%7D";
+
+/// How many containers may share a network namespace by way of each other.
+const LONGEST_CHAIN: usize = 16;
 
 const PROJECT: &str = "com.docker.compose.project";
 const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
@@ -30,7 +42,7 @@ const NUMBER: &str = "com.docker.compose.container-number";
 #[derive(Debug)]
 pub struct Engine {
     api: Docker,
-    events: Docker,
+    socket: PathBuf,
 }
 
 /// A container that runs.
@@ -41,8 +53,19 @@ pub struct Running {
     pub pid: u32,
     /// When it was started, as the engine writes it.
     pub started_at: Option<String>,
-    /// Its network namespace may be the host's own: `network_mode: host`, or another container's.
-    pub may_be_on_host: bool,
+    pub network: NetworkMode,
+    /// It has a process namespace of its own, and so sees no processes of other containers.
+    pub has_own_pids: bool,
+}
+
+/// Whose network namespace a container is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// Its own.
+    Own,
+    Host,
+    /// That of another container, by its id or name.
+    Container(String),
 }
 
 /// What an engine tells of a container.
@@ -80,54 +103,98 @@ impl Engine {
         let no_answer = |source| ConnectError::NoAnswer { socket: name.clone(), source };
         let api = Docker::connect_with_unix(&name, TIMEOUT, API_DEFAULT_VERSION).map_err(no_answer)?;
         api.ping().await.map_err(no_answer)?;
-        let events = Docker::connect_with_unix(&name, QUIET, API_DEFAULT_VERSION).map_err(no_answer)?;
-        Ok(Self { api, events })
+        Ok(Self { api, socket: socket.to_owned() })
     }
 
     /// Every running container, those that are paused included.
     pub async fn list(&self) -> Result<Vec<Container>, ApiError> {
         let running = HashMap::from([("status", vec!["running", "paused"])]);
         let options = ListContainersOptionsBuilder::new().filters(&running).build();
-        let all = self.api.list_containers(Some(options)).await?;
-        let containers = all.into_iter().filter_map(|it| {
+        let all = in_time(self.api.list_containers(Some(options))).await?;
+        let containers = all.into_iter().map(|it| {
             let name = it.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-            Some(container(it.id?, &name, it.labels.unwrap_or_default()))
+            // What has no id is refused when it is inspected, if it is anything to us.
+            container(it.id.unwrap_or_default(), &name, it.labels.unwrap_or_default())
         });
         Ok(containers.collect())
     }
 
-    /// A container as it runs now; None when it does not.
+    /// A container as it runs now; None when it does not. An answer that leaves that open is an error.
     pub async fn inspect_container(&self, id: &ContainerId) -> Result<Option<Running>, ApiError> {
-        let answer = match self.api.inspect_container(id.as_str(), None).await {
-            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-            answer => answer?,
-        };
-        let state = answer.state.unwrap_or_default();
-        let pid = state.pid.and_then(|it| u32::try_from(it).ok()).filter(|it| *it > 0);
+        let Some(answer) = self.inspect(id.as_str()).await? else { return Ok(None) };
+        if answer.id.as_deref() != Some(id.as_str()) {
+            return Err(nonsense("is about another container"));
+        }
+        let state = answer.state.ok_or_else(|| nonsense("has no state"))?;
+        let Some(pid) = pid(&state)? else { return Ok(None) };
         let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
-        let name = answer.name.unwrap_or_default();
-        let mode = answer.host_config.and_then(|it| it.network_mode);
-        Ok(pid.map(|pid| Running {
-            container: container(id.as_str().to_owned(), &name, labels),
+        let host_config = answer.host_config.unwrap_or_default();
+        Ok(Some(Running {
+            container: container(id.as_str().to_owned(), &answer.name.unwrap_or_default(), labels),
             pid,
             started_at: state.started_at.map(|it| it.to_string()),
-            // That of another container may be the host's.
-            may_be_on_host: mode.is_some_and(|it| it == "host" || it.starts_with("container:")),
+            network: network_mode(host_config.network_mode.as_deref()),
+            // Docker says nothing of the usual, Podman says `private`.
+            has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
         }))
     }
 
-    /// What starts and dies from now on. Nothing is missed between this call and the first poll of the stream: the
-    /// engine is asked for everything since now.
-    pub fn events(&self) -> impl Stream<Item = Result<ContainerEvent, ApiError>> + use<> {
+    /// Is a container in the host's network namespace, or in that of a container that is?
+    pub async fn is_on_host(&self, running: &Running) -> Result<bool, ApiError> {
+        let mut mode = running.network.clone();
+        for _ in 0..LONGEST_CHAIN {
+            match mode {
+                NetworkMode::Own => return Ok(false),
+                NetworkMode::Host => return Ok(true),
+                NetworkMode::Container(other) => {
+                    let Some(answer) = self.inspect(&other).await? else { return Ok(false) };
+                    mode = network_mode(answer.host_config.and_then(|it| it.network_mode).as_deref());
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// None where there is no such container.
+    async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ApiError> {
+        // It becomes a part of an address.
+        let is_usable = name.starts_with(|it: char| it.is_ascii_alphanumeric())
+            && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it));
+        if !is_usable {
+            return Err(ApiError::IOError { err: std::io::Error::other("the engine gave no usable id") });
+        }
+        match in_time(self.api.inspect_container(name, None)).await {
+            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    /// What starts and dies from the moment of this call on. The stream is there when the engine has begun to answer:
+    /// whatever is asked for after that is at least as new as the first event.
+    pub async fn events(
+        &self,
+    ) -> Result<impl Stream<Item = Result<ContainerEvent, ApiError>> + use<>, ApiError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
-        // Podman of version 4 calls the death of a container `died`.
-        let filters = HashMap::from([
-            ("type", vec!["container"]),
-            ("event", vec!["start", "die", "died", "pause", "unpause"]),
-        ]);
-        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
-        self.events.events(Some(options)).map(|it| it.map(|it| event(&it)))
+        let stream = TokioIo::new(UnixStream::connect(&self.socket).await?);
+        let (mut requests, connection) = hyper::client::conn::http1::handshake(stream).await?;
+        // It ends when nobody reads the answer any more.
+        tokio::spawn(connection);
+        let request = hyper::Request::get(format!("/events?since={since}&filters={EVENT_FILTERS}"))
+            .header(hyper::header::HOST, "localhost")
+            .body(String::new())?;
+        let answer = requests.send_request(request).await?;
+        let status = answer.status();
+        if !status.is_success() {
+            let message = status.canonical_reason().unwrap_or_default().to_owned();
+            return Err(ApiError::DockerResponseServerError { status_code: status.as_u16(), message });
+        }
+        let reading = Reading { body: answer.into_body(), rest: Vec::new(), searched: 0 };
+        Ok(futures_util::stream::try_unfold(reading, async |mut it| {
+            let Some(line) = it.line().await? else { return Ok(None) };
+            let event: EventMessage = serde_json::from_slice(&line)?;
+            Ok(Some((self::event(&event), it)))
+        }))
     }
 
     /// Runs a command in a container and hands over each line that it writes; answers its exit code.
@@ -143,7 +210,7 @@ impl Engine {
             cmd: Some(argv.to_vec()),
             ..CreateExecOptions::default()
         };
-        let exec = self.api.create_exec(id.as_str(), options).await?.id;
+        let exec = in_time(self.api.create_exec(id.as_str(), options)).await?.id;
         if let StartExecResults::Attached { mut output, .. } = self.api.start_exec(&exec, None).await? {
             let (mut out, mut err) = (Lines::default(), Lines::default());
             while let Some(chunk) = output.next().await {
@@ -155,7 +222,82 @@ impl Engine {
             out.end(&mut on_line);
             err.end(&mut on_line);
         }
-        self.api.inspect_exec(&exec).await?.exit_code.context("the engine does not tell how it ended")
+        in_time(self.api.inspect_exec(&exec))
+            .await?
+            .exit_code
+            .context("the engine does not tell how it ended")
+    }
+}
+
+/// An event stream that is being read.
+struct Reading {
+    body: Incoming,
+    rest: Vec<u8>,
+    /// So many bytes of it have no end of line.
+    searched: usize,
+}
+
+impl Reading {
+    /// The next line that is not blank. None at the end.
+    async fn line(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.rest[self.searched..]) {
+                let line: Vec<u8> = self.rest.drain(..=self.searched + end).collect();
+                self.searched = 0;
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Ok(Some(line));
+            }
+            self.searched = self.rest.len();
+            if self.rest.len() > LONGEST_EVENT {
+                return Err(nonsense("is longer than an event can be"));
+            }
+            let body = &mut self.body;
+            let Some(frame) = std::future::poll_fn(|it| Pin::new(&mut *body).poll_frame(it)).await else {
+                return Ok(None);
+            };
+            if let Ok(data) = frame?.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// The answer, or an error when it does not come, or not to its end.
+async fn in_time<T>(answer: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    let limit = Duration::from_secs(TIMEOUT);
+    tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::RequestTimeoutError))
+}
+
+fn nonsense(what: &str) -> ApiError {
+    ApiError::IOError { err: std::io::Error::other(format!("the engine's answer {what}")) }
+}
+
+/// The first process of a container; None when there is none.
+fn pid(state: &ContainerState) -> Result<Option<u32>, ApiError> {
+    use ContainerStateStatusEnum::{CREATED, DEAD, EXITED, REMOVING, RESTARTING};
+    let ended = matches!(state.status, Some(CREATED | DEAD | EXITED | REMOVING | RESTARTING))
+        || state.running == Some(false)
+        || state.restarting == Some(true);
+    match state.pid {
+        // What its engine says of one that has ended is past.
+        None | Some(0) if ended => Ok(None),
+        // The kernel's numbers are of type int.
+        Some(pid @ 1..=0x7fff_ffff) => Ok(u32::try_from(pid).ok()),
+        Some(pid) => Err(nonsense(&format!("has the process number {pid}"))),
+        None => Err(nonsense("has no process number")),
+    }
+}
+
+fn network_mode(text: Option<&str>) -> NetworkMode {
+    match text {
+        Some("host") => NetworkMode::Host,
+        Some(text) => match text.strip_prefix("container:") {
+            Some(other) => NetworkMode::Container(other.to_owned()),
+            None => NetworkMode::Own,
+        },
+        None => NetworkMode::Own,
     }
 }
 

@@ -98,7 +98,8 @@ fn with_engine<F: Future<Output = ()>>(
 fn events_are_whole_wherever_the_stream_is_cut() {
     for piece in [1, 2, 3, 7, 50, 51, 64, 4096] {
         with_engine(piece, async |engine, _| {
-            let events: Vec<ContainerEvent> = engine.events().map(|it| it.unwrap()).collect().await;
+            let events: Vec<ContainerEvent> =
+                engine.events().await.unwrap().map(|it| it.unwrap()).collect().await;
             let expected = [
                 ContainerEvent::Unknown,
                 ContainerEvent::Died(ContainerId::new("bb")),
@@ -113,7 +114,7 @@ fn events_are_whole_wherever_the_stream_is_cut() {
 fn events_are_asked_for_from_before_the_list() {
     with_engine(64, async |engine, requests| {
         // The stream is made, then the list is asked for, and only then the stream is read: as the daemon does.
-        let events = engine.events();
+        let events = engine.events().await.unwrap();
         let listed_at =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
         engine.list().await.unwrap();

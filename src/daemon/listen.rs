@@ -15,8 +15,12 @@ use crate::docker::{ContainerEvent, Engine};
 use crate::kernel::Kernel;
 use crate::reconcile::{EngineId, Event};
 
+/// How long the list of what runs waits for the engine to answer the request for events. Some versions of Podman send
+/// nothing before the first of them.
+const HEAD_WAIT: Duration = Duration::from_millis(250);
+
 /// The longest wait between two tries to reach an engine that went away.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an engine may take to answer before that is told, and then between two such lines.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -48,26 +52,41 @@ pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::Unbou
     }
 }
 
+/// What is heard of the events of an engine.
+enum Heard {
+    /// It has begun to tell them.
+    Begun,
+    Event(ContainerEvent),
+}
+
 /// Subscribes, lists (in this order, so that no container is missed), and passes on events until they end.
 async fn follow(
     id: EngineId,
-    engine: &Engine,
+    engine: &Rc<Engine>,
     sender: &mpsc::UnboundedSender<Message>,
     lost: &mut bool,
 ) -> anyhow::Result<()> {
     // Read from the start on: an engine keeps only the last few hundred events for who is slow to ask.
-    let stream = engine.events();
     let (heard, mut events) = mpsc::unbounded_channel();
-    let _reader = Reader(tokio::task::spawn_local(async move {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            if heard.send(event).is_err() {
-                return;
+    let _reader = Reader(tokio::task::spawn_local({
+        let engine = engine.clone();
+        async move {
+            let mut stream = match engine.events().await {
+                Ok(it) => std::pin::pin!(it),
+                Err(error) => return drop(heard.send(Err(error))),
+            };
+            let _ = heard.send(Ok(Heard::Begun));
+            while let Some(event) = stream.next().await {
+                if heard.send(event.map(Heard::Event)).is_err() {
+                    return;
+                }
             }
         }
     }));
-    tokio::task::yield_now().await;
-    let containers = within(id, engine.list()).await?;
+    if let Ok(Some(begun)) = tokio::time::timeout(HEAD_WAIT, events.recv()).await {
+        begun?;
+    }
+    let containers = within(id, "the list of containers", engine.list()).await?;
     if std::mem::take(lost) {
         log::info!("{id}: connected again");
     }
@@ -76,11 +95,17 @@ async fn follow(
     }
     while let Some(event) = events.recv().await {
         let event = match event? {
-            ContainerEvent::Started(container) | ContainerEvent::Died(container) => {
+            Heard::Event(ContainerEvent::Started(container) | ContainerEvent::Died(container)) => {
                 Event::Hint { engine: id, id: container }
             }
-            ContainerEvent::Unknown => {
-                Event::Listed { engine: id, containers: within(id, engine.list()).await? }
+            // What was listed may be older than the first event.
+            Heard::Begun | Heard::Event(ContainerEvent::Unknown) => {
+                // Until then it is not known what runs.
+                if sender.send(Message::Event(Event::Lost { engine: id })).is_err() {
+                    return Ok(());
+                }
+                let containers = within(id, "the list of containers", engine.list()).await?;
+                Event::Listed { engine: id, containers }
             }
         };
         if sender.send(Message::Event(event)).is_err() {
@@ -99,18 +124,24 @@ impl Drop for Reader {
     }
 }
 
-/// Waits for an engine's answer, and warns in the log after 5 s and then each minute.
-pub async fn within<T>(id: EngineId, answer: impl Future<Output = T>) -> T {
+/// Waits for an engine's answer, and warns in the log after 5 s and then each minute. `what` is asked for.
+pub async fn within<T>(id: EngineId, what: &str, answer: impl Future<Output = T>) -> T {
     let mut answer = std::pin::pin!(answer);
     let begin = Instant::now();
-    let mut patience = FIRST_WORD;
-    loop {
+    for patience in patience() {
         match tokio::time::timeout(patience, &mut answer).await {
             Ok(it) => return it,
-            Err(_) => log::warn!("{id}: no answer for {} s", begin.elapsed().as_secs()),
+            Err(_) => {
+                log::warn!("{id}: no answer for {} s to the request for {what}", begin.elapsed().as_secs())
+            }
         }
-        patience = NEXT_WORD;
     }
+    answer.await
+}
+
+/// How long nothing is said each time, for ever.
+fn patience() -> impl Iterator<Item = Duration> {
+    std::iter::once(FIRST_WORD).chain(std::iter::repeat(NEXT_WORD))
 }
 
 /// The kernel's notices: readable when others changed something.
@@ -174,5 +205,16 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_told_of_after_5_s_and_then_each_minute() {
+        let until = |count| patience().take(count).sum::<Duration>().as_secs();
+        assert_eq!([1, 2, 3, 60].map(until), [5, 65, 125, 3545]);
     }
 }

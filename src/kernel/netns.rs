@@ -38,6 +38,12 @@ pub fn inode(netns: &File) -> io::Result<u64> {
     Ok(netns.metadata()?.ino())
 }
 
+/// Are both one namespace? What cannot be opened is another.
+pub fn is_same(netns: &File, other: io::Result<File>) -> bool {
+    let other = other.and_then(|it| inode(&it));
+    inode(netns).is_ok_and(|it| other.is_ok_and(|other| it == other))
+}
+
 /// Runs `f` on a thread of its own inside `netns`.
 pub fn inside<T: Send>(netns: &File, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_thread(|| {

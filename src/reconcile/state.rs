@@ -73,7 +73,8 @@ struct Tracked {
 /// What a container that is gone may have left.
 #[derive(Clone, Debug)]
 pub(super) struct Leftovers {
-    due: Instant,
+    /// When it is to be removed. None when that was tried for the last time.
+    due: Option<Instant>,
     /// Why it could not be removed, and how often that was tried.
     failures: Vec<Failure>,
     tries: u32,
@@ -469,7 +470,7 @@ impl Reconciler {
             self.drift.remove(&subject);
         }
         let left = Leftovers {
-            due: now + GRACE,
+            due: Some(now + GRACE),
             failures: Vec::new(),
             tries: 0,
             in_work: false,
@@ -525,11 +526,8 @@ impl Reconciler {
                 }
                 left.failures.clone_from(&outcome.failures);
                 left.in_work = false;
-                left.due = now + back_off(left.tries);
+                left.due = (!self.once).then(|| now + back_off(left.tries));
                 left.tries += 1;
-                if self.once {
-                    self.gone.remove(name);
-                }
             }
             About::Teardown => {}
         }
@@ -668,7 +666,9 @@ impl Reconciler {
 
     /// What failed is tried again in its own time, and what was not tried yet soon.
     fn look_at_bridges(&mut self, effects: &mut Vec<Effect>) {
-        if self.base.tried && self.base.retry_at.is_none() {
+        if !self.swept {
+            self.sweep_again(effects);
+        } else if self.base.tried && self.base.retry_at.is_none() {
             self.make_bridges(effects);
         }
     }
@@ -746,7 +746,7 @@ impl Reconciler {
         for netns in again {
             self.wire(netns, effects);
         }
-        let due = |it: &Leftovers| it.due <= now && !it.in_work;
+        let due = |it: &Leftovers| due(it.due) && !it.in_work;
         let names: Vec<String> =
             self.gone.iter().filter(|(_, it)| due(it)).map(|(name, _)| name.clone()).collect();
         for name in names {
@@ -761,7 +761,7 @@ impl Reconciler {
     /// What follows from the state alone: the next time to wake, the announcement, the end of `--once`.
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let retries = self.containers.values().map(|it| it.standing.retry_at).chain([self.base.retry_at]);
-        let leftovers = self.gone.values().filter(|it| !it.in_work).map(|it| it.due);
+        let leftovers = self.gone.values().filter(|it| !it.in_work).filter_map(|it| it.due);
         let next = retries.flatten().chain(leftovers).chain(self.overrides.next_deadline()).min();
         effects.extend(next.map(|it| Effect::WakeAt(it.max(now))));
         let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
@@ -775,7 +775,11 @@ impl Reconciler {
             effects.push(Effect::Announce);
         }
         let tried = self.containers.values().all(|it| it.standing.tried);
-        if self.once && tried && self.running_commands.is_empty() && self.gone.is_empty() {
+        if self.once
+            && tried
+            && self.running_commands.is_empty()
+            && self.gone.values().all(|it| it.due.is_none())
+        {
             effects.push(Effect::Exit(u8::from(!all)));
         }
     }
@@ -798,6 +802,7 @@ mod tests {
     use crate::api::Health;
     use crate::config::{Input, Sources, load};
     use crate::network::{Defaults, resolve};
+    use crate::plan::Names;
 
     /// Were every link looked at for each patch, this would take minutes.
     #[test]
@@ -834,41 +839,137 @@ bridges: [{bridge: lan, mode: linux}]";
         assert_eq!(job.desired.forwards.map(|it| it.specs.len()), Some(COUNT as usize));
     }
 
-    #[test]
-    fn drift_of_a_container_that_is_gone_is_nobodys() {
+    fn reconciler(once: bool) -> Reconciler {
         let mut sources = Sources::default();
         let id = sources.add("net.yaml", "links: [{service: h, bridge: lan}]");
         let (config, _) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
         let (network, found) = resolve(config, Arc::new(sources), Defaults::default());
         assert!(found.is_empty(), "{found:?}");
-        let engine = EngineId::Docker;
-        let container = Container {
+        Reconciler::new(network, Own::default(), &[EngineId::Docker], once)
+    }
+
+    fn container() -> Container {
+        Container {
             id: ContainerId::new("h1"),
             name: "h-1".to_owned(),
             project: None,
             working_dir: None,
             service: Some("h".to_owned()),
             index: 1,
-        };
-        let mut it = Reconciler::new(network, Own::default(), &[engine], false);
+        }
+    }
+
+    /// The container's namespace is found.
+    fn inspected(ticket: u64) -> Event {
+        let found = Some(Found { container: container(), netns: 7 });
+        Event::Inspected { engine: EngineId::Docker, id: container().id, ticket, found }
+    }
+
+    /// Why something that is left could not be removed.
+    fn failure() -> Failure {
+        let subject = Subject::Leftover("old".parse().unwrap());
+        Failure { subject, message: "del old: busy".to_owned(), help: None, origin: None, is_final: false }
+    }
+
+    fn names(changed: &str) -> Names {
+        Names { changed: [changed.to_owned()].into(), ..Names::default() }
+    }
+
+    fn ticket(effects: &[Effect]) -> u64 {
+        let ticket = effects.iter().find_map(|it| match it {
+            Effect::Inspect { ticket, .. } => Some(*ticket),
+            _ => None,
+        });
+        ticket.unwrap()
+    }
+
+    fn job(effects: &[Effect]) -> u64 {
+        let job = effects.iter().find_map(|it| match it {
+            Effect::Converge(job) => Some(job.number),
+            _ => None,
+        });
+        job.unwrap()
+    }
+
+    fn about(effects: &[Effect]) -> Option<About> {
+        effects.iter().find_map(|it| match it {
+            Effect::Converge(job) => Some(job.about.clone()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn what_could_not_be_removed_once_is_no_success() {
+        let engine = EngineId::Docker;
         let now = Instant::now();
-        let ticket = |effects: &[Effect]| {
-            effects.iter().find_map(|it| match it {
-                Effect::Inspect { ticket, .. } => Some(*ticket),
+        for (failures, code) in [(Vec::new(), 0), (vec![failure()], 1)] {
+            let mut it = reconciler(true);
+            let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
+            let wired = it.handle(inspected(ticket(&listed)), now);
+            // It goes before all is done.
+            let id = container().id;
+            let hinted = it.handle(Event::Hint { engine, id: id.clone() }, now);
+            let answer = Event::Inspected { engine, id, ticket: ticket(&hinted), found: None };
+            it.handle(answer, now);
+            it.handle(Event::Done { job: job(&listed), outcome: Outcome::default() }, now);
+            it.handle(Event::Done { job: job(&wired), outcome: Outcome::default() }, now);
+            let removed = it.handle(Event::Wake, now + GRACE);
+            let outcome = Outcome { failures, ..Outcome::default() };
+            let done = it.handle(Event::Done { job: job(&removed), outcome }, now + GRACE);
+            let end = done.iter().find_map(|it| match it {
+                Effect::Exit(code) => Some(*code),
                 _ => None,
-            })
-        };
-        let job = |effects: &[Effect]| {
-            effects.iter().find_map(|it| match it {
-                Effect::Converge(job) => Some(job.number),
-                _ => None,
-            })
-        };
-        let listed = it.handle(Event::Listed { engine, containers: vec![container.clone()] }, now);
-        it.handle(Event::Done { job: job(&listed).unwrap(), outcome: Outcome::default() }, now);
-        let found = Some(Found { container: container.clone(), netns: 7 });
-        let ticket = ticket(&listed).unwrap();
-        let wired = it.handle(Event::Inspected { engine, id: container.id.clone(), ticket, found }, now);
+            });
+            assert_eq!(end, Some(code), "{done:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_tried_again_and_no_success_until_then() {
+        let engine = EngineId::Docker;
+        let now = Instant::now();
+        let mut it = reconciler(false);
+        let listed = it.handle(Event::Listed { engine, containers: Vec::new() }, now);
+        let failed = Outcome { failures: vec![failure()], ..Outcome::default() };
+        it.handle(Event::Done { job: job(&listed), outcome: failed.clone() }, now);
+        assert_eq!(it.health(), Health::Failing);
+        // Somebody else does something to a bridge: nothing is to be made of that, and all the more to be removed.
+        let news = News { bridges: names("lan"), ..News::default() };
+        assert_eq!(about(&it.handle(Event::Changed(news.clone()), now)), None);
+        let again = it.handle(Event::Wake, now + back_off(0));
+        assert_eq!(about(&again), Some(About::Sweep));
+        // One that is not worth another try stays a failure.
+        let final_failure = Failure { is_final: true, ..failure() };
+        let failed = Outcome { failures: vec![final_failure], ..Outcome::default() };
+        it.handle(Event::Done { job: job(&again), outcome: failed }, now);
+        assert_eq!(about(&it.handle(Event::Changed(news), now)), Some(About::Sweep));
+        assert_eq!(it.health(), Health::Failing);
+
+        // The same for what a container left.
+        let mut it = reconciler(false);
+        let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
+        it.handle(Event::Done { job: job(&listed), outcome: Outcome::default() }, now);
+        let wired = it.handle(inspected(ticket(&listed)), now);
+        it.handle(Event::Done { job: job(&wired), outcome: Outcome::default() }, now);
+        it.handle(Event::Listed { engine, containers: Vec::new() }, now);
+        let removed = it.handle(Event::Wake, now + GRACE);
+        let failed = Outcome { failures: vec![failure()], ..Outcome::default() };
+        it.handle(Event::Done { job: job(&removed), outcome: failed }, now);
+        assert_eq!(it.health(), Health::Failing);
+        let again = it.handle(Event::Wake, now + back_off(0));
+        assert_eq!(about(&again), Some(About::Gone("h-1".to_owned())));
+        it.handle(Event::Done { job: job(&again), outcome: Outcome::default() }, now);
+        assert_eq!(it.health(), Health::Connected);
+    }
+
+    #[test]
+    fn drift_of_a_container_that_is_gone_is_nobodys() {
+        let engine = EngineId::Docker;
+        let now = Instant::now();
+        let mut it = reconciler(false);
+        let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
+        it.handle(Event::Done { job: job(&listed), outcome: Outcome::default() }, now);
+        let wired = it.handle(inspected(ticket(&listed)), now);
         // It goes while its links are looked at, and the outcome of that comes late.
         it.handle(Event::Listed { engine, containers: Vec::new() }, now);
         let link = Subject::Link(crate::network::LinkId {
@@ -877,7 +978,7 @@ bridges: [{bridge: lan, mode: linux}]";
         });
         let drift = Drift::from([(link, vec!["down".to_owned()])]);
         let outcome = Outcome { drift, ..Outcome::default() };
-        it.handle(Event::Done { job: job(&wired).unwrap(), outcome }, now);
+        it.handle(Event::Done { job: job(&wired), outcome }, now);
         assert!(it.drift.is_empty(), "{:?}", it.drift);
         assert_ne!(it.health(), Health::Drifted);
     }

@@ -2,20 +2,26 @@
 //!
 //! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
 
+mod hostile;
+mod left;
+mod missed;
+mod reached;
+mod silent;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::status::Lines;
-use crate::support::{Run, may_unshare, run, skip};
+use crate::support::{Run, ip, may_unshare, run, skip};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +32,12 @@ struct World {
     docker: Arc<Mutex<Docker>>,
     engine: Child,
 }
+
+/// What is told of a container in place of the truth, at the first inspection (0) and those that follow.
+type Lie = Box<dyn Fn(usize, &mut Value) + Send>;
+
+/// Events that a real daemon remembers for those who ask for what was.
+const REMEMBERED: usize = 256;
 
 /// What the container engine knows.
 #[derive(Default)]
@@ -42,6 +54,21 @@ struct Docker {
     stuck: BTreeSet<String>,
     /// Containers are paused, and listed for who asks for such alone.
     is_paused: bool,
+    /// Requests for events are not answered, nor begun to be.
+    hides_events: bool,
+    /// The list is made and not sent.
+    holds_list: bool,
+    /// Nothing is answered.
+    is_mute: bool,
+    /// How often each container was inspected, by id.
+    inspected: BTreeMap<String, usize>,
+    /// By id.
+    lies: BTreeMap<String, Lie>,
+    /// Bytes that are sent, before the connection is closed, for requests of the list (`list`), for events (`events`)
+    /// and for inspections (the id).
+    raw: BTreeMap<String, Vec<u8>>,
+    /// Paths of requests, in their order.
+    requests: Vec<String>,
 }
 
 impl Docker {
@@ -61,10 +88,16 @@ impl Docker {
         self.containers.iter().map(container).collect()
     }
 
-    fn inspect(&self, id: &str) -> Option<Value> {
+    fn inspect(&mut self, id: &str) -> Option<Value> {
+        let count = self.inspected.entry(id.to_owned()).or_default();
+        *count += 1;
         let (name, process) = self.containers.get(id)?;
-        Some(json!({"Id": id, "Name": format!("/{name}"), "State": {"Running": true, "Pid": process.id()},
-            "Config": {"Labels": Self::labels(name)}}))
+        let mut answer = json!({"Id": id, "Name": format!("/{name}"), "State": {"Running": true, "Pid": process.id()},
+            "Config": {"Labels": Self::labels(name)}, "HostConfig": {"NetworkMode": "none"}});
+        if let Some(lie) = self.lies.get(id) {
+            lie(*count - 1, &mut answer);
+        }
+        Some(answer)
     }
 
     fn tell(&mut self, action: &str, id: &str) {
@@ -75,9 +108,16 @@ impl Docker {
         self.events.push((seconds(), text));
     }
 
+    /// Tells that in place of an event.
+    fn tell_text(&mut self, text: &[u8]) {
+        let chunk = [format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat();
+        self.listeners.retain_mut(|it| it.write_all(&chunk).is_ok());
+    }
+
     /// Tells all that was since then, and goes on telling.
     fn listen(&mut self, mut stream: UnixStream, since: f64) -> std::io::Result<()> {
-        for (_, text) in self.events.iter().filter(|(at, _)| *at >= since) {
+        let remembered = &self.events[self.events.len().saturating_sub(REMEMBERED)..];
+        for (_, text) in remembered.iter().filter(|(at, _)| *at >= since) {
             send(&mut stream, text)?;
         }
         self.listeners.push(stream);
@@ -91,6 +131,26 @@ fn send(stream: &mut UnixStream, event: &str) -> std::io::Result<()> {
 
 fn seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// Waits, but not for ever: a test that has failed ends.
+fn wait_while(docker: &Mutex<Docker>, holds: impl Fn(&Docker) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while holds(&docker.lock().unwrap()) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Listens at that path and answers whoever comes.
+fn serve(path: &Path, docker: Arc<Mutex<Docker>>) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let docker = docker.clone();
+            // A client that goes away is no concern of the test.
+            std::thread::spawn(move || answer(stream.unwrap(), &docker).unwrap_or_default());
+        }
+    });
 }
 
 /// Answers the requests of one connection.
@@ -108,21 +168,35 @@ fn answer(stream: UnixStream, docker: &Mutex<Docker>) -> std::io::Result<()> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let parts: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+        docker.lock().unwrap().requests.push(path.to_owned());
+        wait_while(docker, |it| it.is_mute);
+        let raw = match parts.as_slice() {
+            [.., "events"] => "events",
+            [.., "containers", "json"] => "list",
+            [.., "containers", id, "json"] => id,
+            _ => "",
+        };
+        let raw = docker.lock().unwrap().raw.get(raw).cloned();
+        if let Some(raw) = raw {
+            return out.write_all(&raw);
+        }
         let (status, body) = match parts.as_slice() {
             [.., "_ping"] => ("200 OK", "OK".to_owned()),
             [.., "events"] => {
-                write!(out, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
+                wait_while(docker, |it| it.hides_events);
                 let since = query.split('&').find_map(|it| it.strip_prefix("since="));
                 let since = since.and_then(|it| it.parse().ok()).unwrap_or(0.0);
-                return docker.lock().unwrap().listen(out, since);
+                let mut docker = docker.lock().unwrap();
+                write!(out, "{head}Transfer-Encoding: chunked\r\n\r\n")?;
+                return docker.listen(out, since);
             }
-            [.., "containers", "json"] => ("200 OK", docker.lock().unwrap().list(query).to_string()),
+            [.., "containers", "json"] => {
+                let list = docker.lock().unwrap().list(query).to_string();
+                wait_while(docker, |it| it.holds_list);
+                ("200 OK", list)
+            }
             [.., "containers", id, "json"] => {
-                let end = Instant::now() + PATIENCE;
-                let hangs = |it: &Docker| it.is_stuck || it.stuck.contains(*id);
-                while hangs(&docker.lock().unwrap()) && Instant::now() < end {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
+                wait_while(docker, |it| it.is_stuck || it.stuck.contains(*id));
                 match docker.lock().unwrap().inspect(id) {
                     Some(it) => ("200 OK", it.to_string()),
                     None => ("404 Not Found", json!({"message": "no such container"}).to_string()),
@@ -150,18 +224,8 @@ impl World {
         }
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("net.yaml"), yaml).unwrap();
-        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let docker = Arc::new(Mutex::new(Docker::default()));
-        std::thread::spawn({
-            let docker = docker.clone();
-            move || {
-                for stream in listener.incoming() {
-                    let docker = docker.clone();
-                    // A client that goes away is no concern of the test.
-                    std::thread::spawn(move || answer(stream.unwrap(), &docker).unwrap_or_default());
-                }
-            }
-        });
+        serve(&folder.path().join("docker.sock"), docker.clone());
         let engine = Command::new("true").spawn().unwrap();
         Some(Self { folder, docker, engine })
     }
@@ -193,6 +257,30 @@ impl World {
         command
     }
 
+    /// The binary as a child of process 1 of a process namespace of its own: what is said to be the host's network
+    /// namespace there is that of process 1. `own_id`: the id of the container that this is.
+    fn contained(&self, own_id: Option<&str>, args: &[&str]) -> Command {
+        let run = self.folder.path().join("run");
+        fs::create_dir_all(&run).unwrap();
+        let mut script = "mount --bind \"$1\" /run && shift".to_owned();
+        if let Some(id) = own_id {
+            let folder = self.folder.path().join(id);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("hostname"), "engine\n").unwrap();
+            script += &format!(" && mount --bind {}/hostname /etc/hostname", folder.display());
+        }
+        // The shell stays, as process 1.
+        script += " && \"$@\"; code=$?; exit $code";
+        let mut command = Command::new("unshare");
+        command.args(["-mnpf", "--kill-child", "--mount-proc", "sh", "-c", &script, "sh"]);
+        command.args([run.to_str().unwrap(), env!("CARGO_BIN_EXE_conlink")]).args(args);
+        command.args(["--network-file", "net.yaml", "--compose-project", "p"]);
+        command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.current_dir(self.folder.path()).env_clear().env("PATH", path);
+        command
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -212,20 +300,34 @@ impl World {
 
     /// Runs a container, and tells so.
     fn run(&self, name: &str) {
+        self.add(&id(name), name);
+        self.docker().tell("start", &id(name));
+    }
+
+    /// What the container engine knows.
+    fn docker(&self) -> MutexGuard<'_, Docker> {
+        // A test that fails with it in hand still has containers to end.
+        self.docker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a container with that id, and tells nobody.
+    fn add(&self, id: &str, name: &str) {
         let process = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
         let own = fs::read_link("/proc/self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", process.id());
         self.within("it has a namespace of its own", |_| fs::read_link(&theirs).is_ok_and(|it| it != own));
-        let id = format!("{:0<64}", hex(name));
-        let mut docker = self.docker.lock().unwrap();
-        docker.containers.insert(id.clone(), (name.to_owned(), process));
-        docker.tell("start", &id);
+        self.docker().containers.insert(id.to_owned(), (name.to_owned(), process));
+    }
+
+    /// The network namespace of a container, by its id.
+    fn netns(&self, id: &str) -> fs::File {
+        netns_of(self.docker().containers[id].1.id())
     }
 
     /// Kills a container, and tells so.
     fn kill(&self, name: &str) {
-        let id = format!("{:0<64}", hex(name));
-        let mut docker = self.docker.lock().unwrap();
+        let id = id(name);
+        let mut docker = self.docker();
         let (_, mut process) = docker.containers.remove(&id).unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
@@ -272,15 +374,30 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.end_engine();
-        for (_, process) in self.docker.lock().unwrap().containers.values_mut() {
+        for (_, process) in self.docker().containers.values_mut() {
             let _ = process.kill();
             let _ = process.wait();
         }
     }
 }
 
-fn hex(name: &str) -> String {
-    name.bytes().map(|it| format!("{it:02x}")).collect()
+/// The id of the container of that name.
+fn id(name: &str) -> String {
+    let hex: String = name.bytes().map(|it| format!("{it:02x}")).collect();
+    format!("{hex:0<64}")
+}
+
+fn netns_of(pid: u32) -> fs::File {
+    fs::File::open(format!("/proc/{pid}/ns/net")).unwrap()
+}
+
+/// The names of a namespace's interfaces but `lo`, with spaces between.
+fn interfaces(netns: &fs::File) -> String {
+    let text = ip(netns, "-o link");
+    let name = |it: &str| it.split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned();
+    let mut names: Vec<String> = text.lines().map(name).filter(|it| it != "lo").collect();
+    names.sort();
+    names.join(" ")
 }
 
 /// Engines that end with the test.
@@ -622,7 +739,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
 fn inspections_that_hang_keep_no_other_from_being_asked_for() {
     let Some(mut world) = World::new("hanging inspections", NETWORK) else { return };
     let hanging: Vec<String> = (1..=8).map(|it| format!("p-h-{it}")).collect();
-    world.docker.lock().unwrap().stuck.extend(hanging.iter().map(|it| format!("{:0<64}", hex(it))));
+    world.docker.lock().unwrap().stuck.extend(hanging.iter().map(|it| id(it)));
     world.start();
     hanging.iter().for_each(|it| world.run(it));
     world.run("p-h-9");

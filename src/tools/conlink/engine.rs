@@ -1,6 +1,6 @@
 //! The engine's own start: from options to a running loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::daemon::{self, Mode, Setup};
 use crate::docker::{Engine, own_container_id};
 use crate::kernel::{Datapath, Kernel, netns, probe};
+use crate::network;
+use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
@@ -18,7 +20,7 @@ use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
 use crate::tools::{environment, logger};
-use crate::{err, out};
+use crate::{err, out, wire};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     init_log(&options);
@@ -56,7 +58,9 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     local.block_on(&runtime, run(&options, described.network))
 }
 
-async fn run(options: &Options, mut network: crate::network::Network) -> anyhow::Result<u8> {
+const SEES_NO_OTHER: &str = "the engine's container sees no other container: its service needs `pid: host`";
+
+async fn run(options: &Options, mut network: network::Network) -> anyhow::Result<u8> {
     let engines = connect(options).await?;
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut context = Own::default();
@@ -65,13 +69,18 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         in_container = true;
         // The first process of a process namespace sees no other containers' processes, and so none of their networks.
         if std::process::id() == 1 {
-            bail!("the engine's container sees no other container: its service needs `pid: host`");
+            bail!(SEES_NO_OTHER);
         }
         for (name, engine) in &engines {
-            if let Ok(Some(running)) = daemon::within(*name, engine.inspect_container(&id)).await {
-                context.project = running.container.project;
-                context.working_dir = running.container.working_dir;
+            let own =
+                daemon::within(*name, "the engine's own container", engine.inspect_container(&id)).await;
+            // Without its project, containers of every project would be served.
+            let Some(running) = own.context("inspect the engine's own container")? else { continue };
+            if running.has_own_pids {
+                bail!(SEES_NO_OTHER);
             }
+            context.project = running.container.project;
+            context.working_dir = running.container.working_dir;
         }
     }
     if let Some(name) = options.compose_project.clone() {
@@ -106,20 +115,24 @@ async fn run(options: &Options, mut network: crate::network::Network) -> anyhow:
         Mode::DryRun => None,
         Mode::Run | Mode::Once => place.lock(&project)?,
     };
+    // In a container what is elsewhere may be another engine's, whose lock is not seen from there.
+    if mode != Mode::DryRun && !in_container {
+        let elsewhere = match place {
+            Place::Host => Place::of(false, NetnsPlace::Own, &project),
+            Place::Own | Place::Named(_) => Place::Host,
+        };
+        if let Err(error) = elsewhere.clear(&project) {
+            log::warn!("what an engine with another --netns had may be left: {error:#}");
+        }
+    }
     let bridges = place.open(mode)?;
     let host = netns::of_process(1).and_then(|it| netns::inode(&it));
     context.sweeps_host = host.is_ok_and(|host| netns::inode(&bridges).is_ok_and(|it| it != host));
     let mut kernel = Kernel::new(bridges)?;
-    let mut folder =
-        if project.is_empty() { "ovs".to_owned() } else { format!("ovs-{}", client::in_file_name(&project)) };
-    if matches!(place, Place::Host) {
-        // Beside an engine of the same project whose bridges are elsewhere.
-        folder += "-host";
-    }
     if mode == Mode::DryRun {
         kernel.look_only();
     }
-    kernel.set_ovs_folder(Path::new("/run/conlink").join(folder));
+    kernel.set_ovs_folder(place.ovs_folder(&project));
     let socket = Some(client::engine_socket(&project));
     let code =
         daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
@@ -165,8 +178,58 @@ impl Place {
         }
     }
 
-    /// Makes sure that no other engine serves the project here. None where no lock can be made.
-    fn lock(&self, project: &str) -> anyhow::Result<Option<Lock>> {
+    /// Where daemons of Open vSwitch have their files.
+    fn ovs_folder(&self, project: &str) -> PathBuf {
+        let mut folder = "ovs".to_owned();
+        if !project.is_empty() {
+            folder += &format!("-{}", client::in_file_name(project));
+        }
+        if matches!(self, Self::Host) {
+            // Beside an engine of the same project whose bridges are elsewhere.
+            folder += "-host";
+        }
+        Path::new(client::RUN).join(folder)
+    }
+
+    /// Removes what an engine of the project had here and left when it was killed, unless another serves it here. Of what
+    /// is on the host these are the daemons: interfaces are removed from there by every start.
+    fn clear(&self, project: &str) -> anyhow::Result<()> {
+        let (netns, name) = match self {
+            Self::Own => return Ok(()),
+            Self::Host if !self.ovs_folder(project).exists() => return Ok(()),
+            Self::Host => (netns::of_process(1).context("open the host's network namespace")?, None),
+            Self::Named(name) => match netns::find_named(name).with_context(|| format!("open {name}"))? {
+                Some(it) => (it, Some(name)),
+                None => return Ok(()),
+            },
+        };
+        let Some(_lock) = Lock::take(&lock_folder(), &self.lock_name(project)?)? else { return Ok(()) };
+        let mut kernel = Kernel::new(netns)?;
+        kernel.set_ovs_folder(self.ovs_folder(project));
+        let Some(name) = name else {
+            kernel.observe(&[(Ns::Bridges, Look { ovs: true, ..Look::default() })].into())?;
+            return Ok(kernel.stop_ovs()?);
+        };
+        let places = [network::Place::Engine].into();
+        let scope = Scope::Project { places, keep: BTreeSet::new(), inner: BTreeSet::new() };
+        let outcome = wire::converge(&mut kernel, &Desired::nothing(project.to_owned(), scope));
+        if let Some(failure) = outcome.failures.first() {
+            bail!("{failure}");
+        }
+        kernel.stop_ovs()?;
+        // Modules of the kernel may put their own into every namespace.
+        let usual = interfaces(&mut Kernel::new(netns::anonymous().context("make a network namespace")?)?)?;
+        let others: Vec<String> = interfaces(&mut kernel)?.difference(&usual).cloned().collect();
+        if !others.is_empty() {
+            bail!("{name} has interfaces of others: {}", others.join(", "));
+        }
+        self.remove();
+        log::info!("removed network namespace {name} of an earlier engine");
+        Ok(())
+    }
+
+    /// What the lock of an engine whose bridges are here is called.
+    fn lock_name(&self, project: &str) -> anyhow::Result<String> {
         let place = match self {
             // Containers may share their `/run`, and have a namespace each.
             Self::Own => {
@@ -176,8 +239,12 @@ impl Place {
             Self::Host => "host".to_owned(),
             Self::Named(_) => "own".to_owned(),
         };
-        let name = format!("{place}-{}", client::in_file_name(project));
-        match Lock::take(&Path::new(client::RUN).join("lock"), &name) {
+        Ok(format!("{place}-{}", client::in_file_name(project)))
+    }
+
+    /// Makes sure that no other engine serves the project here. None where no lock can be made.
+    fn lock(&self, project: &str) -> anyhow::Result<Option<Lock>> {
+        match Lock::take(&lock_folder(), &self.lock_name(project)?) {
             Ok(Some(it)) => Ok(Some(it)),
             Ok(None) => bail!("another conlink already serves project `{project}` here"),
             // A container with a read-only root file system, in which no other engine can be.
@@ -196,6 +263,17 @@ impl Place {
             log::warn!("remove network namespace {name}: {error}");
         }
     }
+}
+
+fn lock_folder() -> PathBuf {
+    Path::new(client::RUN).join("lock")
+}
+
+/// The names of all interfaces where a kernel's bridges are.
+fn interfaces(kernel: &mut Kernel) -> anyhow::Result<BTreeSet<String>> {
+    let observed = kernel.observe(&[(Ns::Bridges, Look::all())].into())?;
+    let spaces = observed.spaces.into_values();
+    Ok(spaces.flat_map(|it| it.interfaces.into_keys()).map(|it| it.to_string()).collect())
 }
 
 /// Connects to every engine that answers, but for those whose socket is said to be `none`. One that was asked for by its
@@ -219,7 +297,7 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
         if socket.as_os_str() == "none" {
             continue;
         }
-        match daemon::within(id, Engine::connect(&socket)).await {
+        match daemon::within(id, "a sign of life", Engine::connect(&socket)).await {
             Ok(engine) => {
                 log::debug!("{id}: connected to {}", socket.display());
                 drop(engines.insert(id, engine));
