@@ -200,7 +200,7 @@ impl Reconciler {
             Event::Lost { engine } => {
                 self.engines.insert(engine, false);
                 // Those of the other engines need bridges, whether this one comes back or not.
-                if !self.base.tried && self.engines.values().any(|it| *it) {
+                if !self.base.tried && !self.base_is_in_work() && self.engines.values().any(|it| *it) {
                     self.make_bridges(&mut effects);
                 }
             }
@@ -839,12 +839,17 @@ bridges: [{bridge: lan, mode: linux}]";
         assert_eq!(job.desired.forwards.map(|it| it.specs.len()), Some(COUNT as usize));
     }
 
-    fn reconciler(once: bool) -> Reconciler {
+    fn network(text: &str) -> Network {
         let mut sources = Sources::default();
-        let id = sources.add("net.yaml", "links: [{service: h, bridge: lan}]");
+        let id = sources.add("net.yaml", text);
         let (config, _) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
         let (network, found) = resolve(config, Arc::new(sources), Defaults::default());
         assert!(found.is_empty(), "{found:?}");
+        network
+    }
+
+    fn reconciler(once: bool) -> Reconciler {
+        let network = network("links: [{service: h, bridge: lan}]");
         Reconciler::new(network, Own::default(), &[EngineId::Docker], once)
     }
 
@@ -896,6 +901,25 @@ bridges: [{bridge: lan, mode: linux}]";
             Effect::Converge(job) => Some(job.about.clone()),
             _ => None,
         })
+    }
+
+    #[test]
+    fn an_engine_that_is_lost_before_it_has_listed_keeps_no_bridge_or_tunnel_of_the_other_back() {
+        let now = Instant::now();
+        let (docker, podman) = (EngineId::Docker, EngineId::Podman);
+        let lost = || Event::Lost { engine: podman };
+        let listed = || Event::Listed { engine: docker, containers: Vec::new() };
+        for events in [[lost(), listed()], [listed(), lost()]] {
+            let text = "bridges: [{bridge: lan}]\n\
+                tunnels: [{bridge: lan, type: geneve, remote: 192.0.2.1, vni: 5}]\n";
+            let mut it = Reconciler::new(network(text), Own::default(), &[docker, podman], false);
+            let effects: Vec<Effect> = events.into_iter().flat_map(|event| it.handle(event, now)).collect();
+            let made = effects.iter().find_map(|it| match it {
+                Effect::Converge(job) => Some((job.desired.bridges.len(), job.desired.tunnels.len())),
+                _ => None,
+            });
+            assert_eq!((made, about(&effects)), (Some((1, 1)), Some(About::Base)));
+        }
     }
 
     #[test]

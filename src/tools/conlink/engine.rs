@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::container::ContainerId;
 use crate::daemon::{self, Mode, Setup};
-use crate::docker::{Engine, own_container_id};
+use crate::docker::{Engine, Running, own_container_id};
 use crate::kernel::{Datapath, Kernel, netns, probe};
 use crate::network;
 use crate::plan::{Desired, Look, Ns, Scope};
@@ -71,11 +72,7 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         if std::process::id() == 1 {
             bail!(SEES_NO_OTHER);
         }
-        for (name, engine) in &engines {
-            let own =
-                daemon::within(*name, "the engine's own container", engine.inspect_container(&id)).await;
-            // Without its project, containers of every project would be served.
-            let Some(running) = own.context("inspect the engine's own container")? else { continue };
+        if let Some(running) = own_container(&engines, &id).await? {
             if running.has_own_pids {
                 bail!(SEES_NO_OTHER);
             }
@@ -141,6 +138,23 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         place.remove();
     }
     Ok(code)
+}
+
+/// The container that we run in, from the engine that runs it. An engine that cannot tell is an error unless another one
+/// does: without its project, containers of every project would be served.
+async fn own_container(
+    engines: &BTreeMap<EngineId, Engine>,
+    id: &ContainerId,
+) -> anyhow::Result<Option<Running>> {
+    let mut unknown = None;
+    for (name, engine) in engines {
+        match daemon::within(*name, "the engine's own container", engine.inspect_container(id)).await {
+            Ok(Some(it)) => return Ok(Some(it)),
+            Ok(None) => {}
+            Err(error) => unknown = Some(error),
+        }
+    }
+    unknown.map_or(Ok(None), |it| Err(it).context("inspect the engine's own container"))
 }
 
 /// Where bridges and outer ends live.

@@ -122,3 +122,14 @@ fn an_engine_whose_container_has_processes_of_its_own_does_not_start() {
     let ended = run(world.contained(Some(&own), &["--once"]));
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
+
+#[test]
+fn an_engine_that_cannot_learn_its_own_project_serves_no_other() {
+    let Some(world) = World::new("an own container unknown", NETWORK) else { return };
+    let own = "ab".repeat(32);
+    world.add(&own, "p-net-1");
+    world.docker().raw.insert(own.clone(), b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let ended = run(world.contained(Some(&own), &["--once"]));
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.starts_with("error: inspect the engine's own container: "), "{}", ended.stderr);
+}
