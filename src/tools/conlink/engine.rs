@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::container::ContainerId;
 use crate::daemon::{self, Mode, Setup};
@@ -112,7 +114,7 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         Mode::DryRun => None,
         Mode::Run | Mode::Once => place.lock(&project)?,
     };
-    // In a container what is elsewhere may be another engine's, whose lock is not seen from there.
+    // An engine in a container does not see the lock of an engine on the host, whose namespace this may be.
     if mode != Mode::DryRun && !in_container {
         let elsewhere = match place {
             Place::Host => Place::of(false, NetnsPlace::Own, &project),
@@ -205,8 +207,8 @@ impl Place {
         Path::new(client::RUN).join(folder)
     }
 
-    /// Removes what an engine of the project had here and left when it was killed, unless another serves it here. Of what
-    /// is on the host these are the daemons: interfaces are removed from there by every start.
+    /// Removes what a killed engine of the project with the other `--netns` left here: its namespace and its daemons.
+    /// Every start removes interfaces from the host's namespace itself. The caller holds the project's lock.
     fn clear(&self, project: &str) -> anyhow::Result<()> {
         let (netns, name) = match self {
             Self::Own => return Ok(()),
@@ -217,7 +219,6 @@ impl Place {
                 None => return Ok(()),
             },
         };
-        let Some(_lock) = Lock::take(&lock_folder(), &self.lock_name(project)?)? else { return Ok(()) };
         let mut kernel = Kernel::new(netns)?;
         kernel.set_ovs_folder(self.ovs_folder(project));
         let Some(name) = name else {
@@ -250,8 +251,8 @@ impl Place {
                 let netns = netns::own().and_then(|it| netns::inode(&it));
                 format!("netns-{}", netns.context("open the engine's own network namespace")?)
             }
-            Self::Host => "host".to_owned(),
-            Self::Named(_) => "own".to_owned(),
+            // Both have interfaces in the host's namespace, and each would remove the other's.
+            Self::Host | Self::Named(_) => "host".to_owned(),
         };
         Ok(format!("{place}-{}", client::in_file_name(project)))
     }
@@ -290,6 +291,33 @@ fn interfaces(kernel: &mut Kernel) -> anyhow::Result<BTreeSet<String>> {
     Ok(spaces.flat_map(|it| it.interfaces.into_keys()).map(|it| it.to_string()).collect())
 }
 
+/// How much longer an engine may take than the other one, if nobody named its socket.
+const SECOND_ENGINE: Duration = Duration::from_secs(4);
+
+/// Connects to an engine. None if its socket is said to be `none`. `any` tells whether an engine has answered.
+async fn connect_to(
+    id: EngineId,
+    socket: &Path,
+    named: bool,
+    any: &watch::Sender<bool>,
+) -> anyhow::Result<Option<Engine>> {
+    if socket.as_os_str() == "none" {
+        return Ok(None);
+    }
+    let too_late = async {
+        let _ = any.subscribe().wait_for(|it| *it && !named).await;
+        tokio::time::sleep(SECOND_ENGINE).await;
+    };
+    tokio::select! {
+        connected = daemon::within(id, "a sign of life", Engine::connect(socket)) => {
+            let engine = connected?;
+            any.send_replace(true);
+            Ok(Some(engine))
+        }
+        () = too_late => bail!("{}: no answer within {} s", socket.display(), SECOND_ENGINE.as_secs()),
+    }
+}
+
 /// Connects to every engine that answers, but for those whose socket is said to be `none`. One that was asked for by its
 /// socket has to answer; where nobody does the error names each and why.
 async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>> {
@@ -304,22 +332,29 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
     });
     let mut engines = BTreeMap::new();
     let (mut reasons, mut absent) = (Vec::new(), Vec::new());
-    for (id, socket, asked_for) in [
-        (EngineId::Docker, docker, options.docker_socket.is_some()),
-        (EngineId::Podman, podman, options.podman_socket.is_some()),
+    let (docker_named, podman_named) = (options.docker_socket.is_some(), options.podman_socket.is_some());
+    // At the same time, so that a silent engine does not delay the other one.
+    let any = watch::Sender::new(false);
+    let (to_docker, to_podman) = tokio::join!(
+        connect_to(EngineId::Docker, &docker, docker_named, &any),
+        connect_to(EngineId::Podman, &podman, podman_named, &any),
+    );
+    for (id, socket, result, asked_for) in [
+        (EngineId::Docker, &docker, to_docker, docker_named),
+        (EngineId::Podman, &podman, to_podman, podman_named),
     ] {
-        if socket.as_os_str() == "none" {
-            continue;
-        }
-        match daemon::within(id, "a sign of life", Engine::connect(&socket)).await {
-            Ok(engine) => {
+        match result {
+            Ok(None) => {}
+            Ok(Some(engine)) => {
                 log::debug!("{id}: connected to {}", socket.display());
                 drop(engines.insert(id, engine));
             }
             Err(error) => {
-                let reason = format!("{:#}", anyhow::Error::new(error));
+                let reason = format!("{error:#}");
                 if asked_for {
                     absent.push(format!("{id}: {reason}"));
+                } else if socket.exists() {
+                    log::warn!("{id} is left out: {reason}");
                 }
                 reasons.push(format!("{id}: {reason}"));
             }

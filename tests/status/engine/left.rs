@@ -84,8 +84,10 @@ fn a_namespace_of_an_engine_that_was_killed_is_removed_by_one_whose_bridges_are_
     machine.world.within("it answers", |it| UnixStream::connect(it.socket()).is_ok());
     let shown = |it: &Machine| it.ip("-n conlink-p link show lan").code;
     machine.world.within("it has its bridge", |_| shown(&machine) == 0);
-    let said = run(machine.engine(&["--once", "--netns", "host"])).stderr;
-    assert!(!said.contains("conlink-p") && shown(&machine) == 0, "{said}");
+    let second = run(machine.engine(&["--once", "--netns", "host"]));
+    let refused = "error: another conlink already serves project `p` here\n";
+    assert!(second.code == 1 && second.stderr.ends_with(refused), "{second:?}");
+    assert!(shown(&machine) == 0);
     running.kill().unwrap();
     running.wait().unwrap();
 }

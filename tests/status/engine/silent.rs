@@ -23,6 +23,21 @@ fn a_container_engine_that_does_not_answer_is_told_of() {
 }
 
 #[test]
+fn a_silent_podman_socket_that_nobody_named_is_left_out() {
+    let Some(world) = World::new("silent Podman", NETWORK) else { return };
+    let folder = world.folder.path().join("run/podman");
+    fs::create_dir_all(&folder).unwrap();
+    // It accepts connections into its queue, and never answers.
+    let _silent = std::os::unix::net::UnixListener::bind(folder.join("podman.sock")).unwrap();
+    let mut command = world.apart(&["--network-file", "net.yaml", "--compose-project", "p", "--once"]);
+    command.args(["--docker-socket", "docker.sock"]);
+    let ended = run(command);
+    let expected = "podman.sock: no answer within 4 s\n";
+    assert!(ended.code == 0 && ended.stderr.starts_with("warning: podman is left out: "), "{ended:?}");
+    assert!(ended.stderr.ends_with(expected), "{ended:?}");
+}
+
+#[test]
 fn an_inspection_that_hangs_is_told_of_and_counts_in_health() {
     let Some(mut world) = World::new("hanging inspection", NETWORK) else { return };
     world.docker().stuck.insert(id("p-h-1"));
