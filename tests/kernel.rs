@@ -307,7 +307,7 @@ fn stacked_interfaces_are_made_beside_their_parent_and_move() {
                 Ok(()) => {}
                 Err(error) if error.errno() == Some(libc::EOPNOTSUPP) => {
                     assert_eq!((lab.space(&a), lab.space(&Ns::Bridges)), before);
-                    skip(&step("par0").to_string(), &error.to_string());
+                    skip(kind.map_or("dummy", StackedKind::name), &error.to_string());
                     continue;
                 }
                 Err(error) => panic!("{error}"),
