@@ -2,6 +2,10 @@
 # Every tier of tests, on a fresh Debian machine as root, with cargo: installs what they need, starts what they need,
 # stops what it started. The last line counts them all.
 set -uo pipefail
+# A shell without job control starts a job in the background with SIGINT and SIGQUIT ignored, and so would every test be.
+if [ -z "${CONLINK_TEST_SIGNALS:-}" ]; then
+    CONLINK_TEST_SIGNALS=default exec env --default-signal "${BASH_SOURCE[0]}" "$@"
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/e2e/setup.sh
 . tests/e2e/setup.sh
