@@ -124,8 +124,8 @@ fn what_was_in_namespaces_that_ended_is_gone_once_they_are_waited_for() {
 
 /// A process in a network namespace of its own.
 fn process_in_a_namespace() -> Child {
-    let mut command = Command::new("unshare");
-    command.args(["-n", "sh", "-c", "echo; exec sleep 1000"]).stdout(Stdio::piped());
+    let mut command = Command::new("busybox");
+    command.args(["unshare", "-n", "sh", "-c", "echo; exec sleep 1000"]).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
     child
