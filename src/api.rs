@@ -28,7 +28,7 @@ pub enum Request {
     Watch,
     /// Answered by a [`Diff`], after reading the kernel's state.
     Diff,
-    /// Answered by [`Overridden`], once it is done.
+    /// Answered by [`Accepted`], and by [`Overridden`] when it is done.
     Override(Override),
     /// Answered by [`Accepted`], and by a [`Status`] once everything has been tried. Labs only.
     Apply(Box<Apply>),
@@ -127,7 +127,7 @@ pub struct Apply {
     pub private_root: bool,
 }
 
-/// The files are valid, and the lab is being updated.
+/// The request is valid, and the work has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     pub accepted: bool,

@@ -19,7 +19,9 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::api::{self, Health, LinkStatus, NodeStatus, Overridden, OverriddenLink, Request, Status};
+use crate::api::{
+    self, Accepted, Health, LinkStatus, NodeStatus, Overridden, OverriddenLink, Request, Status,
+};
 use crate::container::{Container, ContainerId};
 use crate::daemon::serve::{Asking, Connection};
 use crate::docker::Engine;
@@ -240,8 +242,16 @@ struct Daemon {
     /// When they are told the next one, if it is another.
     publish_at: Option<Instant>,
     keeper: Option<Keeper>,
-    /// Those who set something over the configuration of links that have not been tried since.
-    overriding: Vec<(BTreeSet<LinkId>, Connection)>,
+    /// Clients that wait for the effect of an override.
+    overriding: Vec<Overriding>,
+}
+
+/// A client that waits for the effect of an override.
+struct Overriding {
+    links: BTreeSet<LinkId>,
+    /// The jobs that bring it about.
+    jobs: BTreeSet<u64>,
+    connection: Connection,
 }
 
 /// The longest that something can be set for.
@@ -337,28 +347,33 @@ impl Daemon {
         };
         match self.reconciler.set_over(asked, until, Instant::now()) {
             Ok((links, effects)) => {
+                let mut jobs = BTreeSet::new();
                 let mut events = VecDeque::new();
                 for it in effects {
+                    if let Effect::Converge(job) = &it {
+                        jobs.insert(job.number);
+                    }
                     self.perform(it, &mut events);
                 }
                 self.handle(&mut events);
-                self.overriding.retain(|(_, it)| it.is_open());
-                self.overriding.push((links, connection));
+                connection.announce(&Accepted { accepted: true });
+                self.overriding.retain(|it| it.connection.is_open());
+                self.overriding.push(Overriding { links, jobs, connection });
             }
             Err(why) => connection.refuse(&why),
         }
     }
 
-    /// Answers those whose links have been tried.
+    /// Answers those whose jobs have ended.
     fn answer_overriding(&mut self) {
         let reconciler = &self.reconciler;
-        let ready: Vec<_> =
-            self.overriding.extract_if(.., |(links, _)| reconciler.are_tried(links)).collect();
+        let is_ready = |it: &mut Overriding| it.jobs.iter().all(|it| reconciler.is_done(*it));
+        let ready: Vec<Overriding> = self.overriding.extract_if(.., is_ready).collect();
         if ready.is_empty() {
             return;
         }
         let status = self.status();
-        for (links, connection) in ready {
+        for Overriding { links, connection, .. } in ready {
             let meant = |node: &NodeStatus, link: &LinkStatus| {
                 links.iter().any(|it| it.container == node.name && it.dev.as_str() == link.dev)
             };

@@ -135,6 +135,16 @@ pub(crate) fn inside(netns: &File, program: &str, args: &[&str]) -> String {
     .unwrap()
 }
 
+/// Does a program end well in a network namespace?
+pub(crate) fn succeeds(netns: &File, program: &str, args: &str) -> bool {
+    let start = || {
+        let mut command = Command::new(program);
+        command.args(args.split_whitespace());
+        Ok(run(command))
+    };
+    conlink::kernel::netns::inside(netns, start).unwrap().code == 0
+}
+
 /// `ip ARGS` inside a namespace.
 pub(crate) fn ip(netns: &File, args: &str) -> String {
     inside(netns, "ip", &args.split_whitespace().collect::<Vec<_>>())

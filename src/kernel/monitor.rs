@@ -29,9 +29,11 @@ const NEWQDISC: u16 = 36;
 const DELQDISC: u16 = 37;
 const NEWTFILTER: u16 = 44;
 const DELTFILTER: u16 = 45;
+const NEWNETCONF: u16 = 80;
 
-/// Groups of notices: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
-const GROUPS: [u32; 6] = [1, 4, 5, 7, 9, 11];
+/// Groups of notices: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF,
+/// _IPV6_NETCONF.
+const GROUPS: [u32; 8] = [1, 4, 5, 7, 9, 11, 24, 25];
 
 /// NFNLGRP_NFTABLES, in `include/uapi/linux/netfilter/nfnetlink.h`.
 const NFTABLES: u32 = 7;
@@ -281,6 +283,8 @@ fn read(
             let is_ours = *message.get(ROUTE_PROTOCOL)? == PROTOCOL;
             pending.names.rules |= is_ours || routes.contains(&destination(message)?);
         }
+        // Packets of the whole namespace are forwarded, or not any more: rules depend on it.
+        NEWNETCONF => pending.names.rules |= is_about_all(message),
         NEWQDISC | DELQDISC | NEWTFILTER | DELTFILTER => {
             pending.indices.insert(number(HEADER + 4)?);
         }
@@ -297,6 +301,16 @@ fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
     let mut attributes = NlasIterator::new(message.get(HEADER + ROUTE..)?).flatten();
     let bytes = attributes.find(|it| it.kind() == DST).map(|it| it.value().to_vec());
     Some((*message.get(ROUTE_LENGTH)?, bytes.unwrap_or_default()))
+}
+
+/// Is a notice of settings about the namespace as a whole, and not about one interface?
+fn is_about_all(message: &[u8]) -> bool {
+    /// `struct netconfmsg` with its padding, NETCONFA_IFINDEX, and NETCONFA_IFINDEX_ALL.
+    const CONF: usize = 4;
+    const INDEX: u16 = 1;
+    const ALL: i32 = -1;
+    let attributes = NlasIterator::new(message.get(HEADER + CONF..).unwrap_or_default());
+    attributes.flatten().any(|it| it.kind() == INDEX && it.value() == ALL.to_ne_bytes())
 }
 
 /// What of an interface can matter: its flags, name and addresses; not its counters and state of carrier.
@@ -324,7 +338,7 @@ fn link(message: &[u8]) -> Option<Known> {
         }
         match kind {
             NAME | ADDRESS | MTU | MASTER | ALIAS => (kind, attribute.value()).hash(&mut hasher),
-            LINKINFO => bridge_options(attribute.value()).for_each(|it| it.hash(&mut hasher)),
+            LINKINFO => options(attribute.value()).hash(&mut hasher),
             EVENT => features = attribute.value() == FEATURES.to_ne_bytes(),
             _ => {}
         }
@@ -332,16 +346,27 @@ fn link(message: &[u8]) -> Option<Known> {
     Some(Known { name: name?, hash: hasher.finish(), features })
 }
 
-/// The options of a bridge that a configuration can set; its timers change all the time.
-fn bridge_options(info: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> {
+/// The options of an interface that a configuration can set, by IFLA_LINKINFO.
+fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    const KIND: u16 = 1;
     const DATA: u16 = 2;
     /// IFLA_BR_FORWARD_DELAY, _AGEING_TIME, _STP_STATE, _VLAN_FILTERING, _GROUP_FWD_MASK, _MCAST_SNOOPING.
-    const OPTIONS: [u16; 6] = [1, 4, 5, 7, 9, 23];
-    let is_bridge = NlasIterator::new(info).flatten().any(|it| it.value().starts_with(b"bridge"));
-    let data = NlasIterator::new(info).flatten().find(|it| is_bridge && it.kind() == DATA);
-    let data = data.map(|it| it.value().to_vec()).unwrap_or_default();
-    let options = NlasIterator::new(data.as_slice()).flatten().map(|it| (it.kind(), it.value().to_vec()));
-    options.filter(|(kind, _)| OPTIONS.contains(kind)).collect::<Vec<_>>().into_iter()
+    const OF_BRIDGES: [u16; 6] = [1, 4, 5, 7, 9, 23];
+    const OF_OTHERS: [&str; 7] = ["vxlan", "geneve", "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"];
+    let attribute = |wanted: u16| {
+        let found = NlasIterator::new(info).flatten().find(|it| it.kind() & 0x3fff == wanted);
+        found.map(|it| it.value().to_vec()).unwrap_or_default()
+    };
+    let kind = attribute(KIND);
+    let kind = String::from_utf8_lossy(kind.strip_suffix(&[0]).unwrap_or(&kind)).into_owned();
+    let data = attribute(DATA);
+    let all = NlasIterator::new(data.as_slice()).flatten().map(|it| (it.kind(), it.value().to_vec()));
+    match kind.as_str() {
+        // Its timers change all the time.
+        "bridge" => all.filter(|(it, _)| OF_BRIDGES.contains(it)).collect(),
+        kind if OF_OTHERS.contains(&kind) => all.collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Has the kernel drop other notices before they take room: those of routes that others make, of which a router may

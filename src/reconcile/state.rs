@@ -633,8 +633,16 @@ impl Reconciler {
                 self.look_at_bridges(effects);
             }
             let touched = |link: &Link| match &link.kind {
-                LinkKind::Veth { place: it, outer, .. } => {
-                    it == place && names.changed.contains(outer.as_str())
+                LinkKind::Veth { place: it, outer, attach } => {
+                    // Ports are forwarded from an address of the bridge.
+                    let bridge = match attach {
+                        Attach::Bridge(it) | Attach::Ovs(it) if !link.forwards.is_empty() => {
+                            Some(it.as_str())
+                        }
+                        _ => None,
+                    };
+                    let is_changed = |it: &str| names.changed.contains(it);
+                    it == place && (is_changed(outer.as_str()) || bridge.is_some_and(is_changed))
                 }
                 kind => {
                     kind.place() == Some(*place)

@@ -5,11 +5,11 @@ use std::fs::File;
 
 use conlink::container::ContainerId;
 use conlink::kernel::netns;
-use conlink::plan::{Change, Look, Names, News, Ns, Step};
+use conlink::plan::{Change, Look, Names, News, Ns, Step, When};
 use conlink::route::Route;
 
 use crate::kernel::{Lab, MARK, add_veth, container, name, set, up};
-use crate::support::ip;
+use crate::support::{inside, ip, skip, succeeds};
 
 #[test]
 fn notices_tell_what_others_change_and_not_what_was_looked_at() {
@@ -103,4 +103,48 @@ fn a_flood_of_notices_is_told_as_such() {
     ip(&lab.bridges, &format!("-b {}", file.path().display()));
     assert!(lab.kernel.news().lost);
     assert_eq!(lab.kernel.news(), News::default());
+}
+
+#[test]
+fn options_of_interfaces_and_forwarding_are_heard() {
+    let Some(mut lab) = Lab::new("notices of options", &[]) else { return };
+    drop(lab.kernel.listen().unwrap());
+    let bridges = lab.bridges.try_clone().unwrap();
+    lab.apply(add_veth(&Ns::Bridges, "x", &Ns::Bridges, "y"));
+    let look = |lab: &mut Lab| {
+        let look = Look { nat: When::Always, ..Look::all() };
+        lab.kernel.observe(&BTreeMap::from([(Ns::Bridges, look)])).unwrap();
+    };
+    look(&mut lab);
+    assert_eq!(lab.kernel.news(), News::default());
+    inside(
+        &bridges,
+        "sh",
+        &["-c", "echo 0 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv4/ip_forward"],
+    );
+    assert!(lab.kernel.news().bridges.rules);
+    look(&mut lab);
+    // A setting of one interface is not about the namespace.
+    inside(&bridges, "sh", &["-c", "echo 1 >/proc/sys/net/ipv4/conf/y/forwarding"]);
+    assert!(!lab.kernel.news().bridges.rules);
+    for (kind, before, after) in [
+        ("vxlan", "id 5 dstport 9 remote 192.0.2.1", "remote 192.0.2.2"),
+        ("macvlan", "mode bridge", "mode private"),
+        ("ipvlan", "mode l2", "mode l3"),
+    ] {
+        let on = if kind == "vxlan" { "" } else { "link x" };
+        if !succeeds(&bridges, "ip", &format!("link add {on} name t0 type {kind} {before}")) {
+            skip(kind, "the kernel has no such type of interface");
+            continue;
+        }
+        // The kernel tells of options that change while the interface is up.
+        ip(&bridges, "link set t0 up");
+        look(&mut lab);
+        assert_eq!(lab.kernel.news(), News::default(), "{kind}");
+        ip(&bridges, &format!("link set t0 type {kind} {after}"));
+        let news = lab.kernel.news();
+        assert!(news.bridges.changed.contains("t0"), "{kind}: {news:?}");
+        ip(&bridges, "link del t0");
+        look(&mut lab);
+    }
 }

@@ -42,7 +42,7 @@ fn a_pulled_cable_has_no_carrier_until_it_is_plugged_in() {
     lab.up(&[]);
     assert!(!has_carrier(&lab, "b", "eth0"));
     let up = conlink(&lab, &["link", "up", "-n", "test", "b-1:eth0"]);
-    assert_eq!(up, said(0, "test-b-1:eth0: no override\n"));
+    assert_eq!(up, said(0, "test-b-1:eth0: plugged in\n"));
     lab.until("it has a carrier", |_| has_carrier(&lab, "b", "eth0"));
     assert_eq!(lab.run("ping", &["a", "b", "-c", "3"]).code, 0);
 }
@@ -72,4 +72,13 @@ fn an_unknown_link_is_an_error_and_changes_nothing() {
         assert!(run.code == code && run.stderr.contains(expected) && run.stdout.is_empty(), "{run:?}");
     }
     assert!(has_carrier(&lab, "a", "eth0"), "a request with an error changes nothing");
+}
+
+#[test]
+fn a_link_that_drifted_is_named_with_the_difference() {
+    let Some(lab) = Lab::up_with("pulled and drifted", TWO) else { return };
+    lab.exec("b", &["ip", "link", "set", "eth0", "down"]);
+    let up = conlink(&lab, &["link", "up", "-n", "test", "b"]);
+    assert_eq!((up.code, up.stdout.as_str()), (1, "test-b-1:eth0: plugged in\n"));
+    assert_eq!(up.stderr, "error: link test-b-1:eth0: changed outside conlink: down\n");
 }

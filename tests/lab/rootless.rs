@@ -229,6 +229,17 @@ services:
         let wait = [conlink.get_program().to_str().unwrap(), "wait", "-T", "20", "--http", url, "--"];
         let said = lab.exec("--bridges", &[&wait[..], &["busybox", "wget", "-q", "-O", "-", url]].concat());
         assert!(said.contains("root:"), "{said}");
+        // What forwarding needs where the bridges are is put right again.
+        let answers = ["busybox", "wget", "-q", "-O", "/dev/null", url];
+        for damage in ["ip addr flush dev lan", "busybox sysctl -w net.ipv4.ip_forward=0"] {
+            lab.exec("--bridges", &damage.split(' ').collect::<Vec<_>>());
+            lab.until(damage, |_| {
+                let shown = lab.exec("--bridges", &["ip", "addr", "show", "dev", "lan"]);
+                let forwards = lab.exec("--bridges", &["busybox", "sysctl", "-n", "net.ipv4.ip_forward"]);
+                shown.contains("inet 169.254.") && forwards.trim() == "1"
+            });
+            lab.exec("--bridges", &answers);
+        }
         lab.down();
     }
 }

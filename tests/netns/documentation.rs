@@ -6,8 +6,8 @@ use conlink::kernel::netns;
 
 use crate::netns::engine::Engine;
 use crate::netns::network;
-use crate::netns::properties::{has_kind, has_netem, succeeds};
-use crate::support::{ip, may_unshare, skip};
+use crate::netns::properties::{has_kind, has_netem};
+use crate::support::{ip, may_unshare, skip, succeeds};
 
 const REFERENCE: &str = include_str!("../../docs/reference/network-configuration.md");
 

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use conlink::kernel::netns;
@@ -13,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::netns::engine::{Engine, assert_same};
 use crate::netns::{json, ping};
-use crate::support::{self, inside, ip, skip};
+use crate::support::{inside, ip, skip, succeeds};
 
 /// Has this kernel network emulation?
 pub(super) fn has_netem(test: &str) -> bool {
@@ -23,15 +22,6 @@ pub(super) fn has_netem(test: &str) -> bool {
         skip(test, "the kernel has no netem");
     }
     has
-}
-
-pub(super) fn succeeds(netns: &File, program: &str, args: &str) -> bool {
-    let run = || {
-        let mut command = Command::new(program);
-        command.args(args.split_whitespace());
-        Ok(support::run(command))
-    };
-    netns::inside(netns, run).unwrap().code == 0
 }
 
 /// Each line is what follows `ip`.

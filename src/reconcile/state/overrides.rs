@@ -8,7 +8,10 @@ use crate::netem::Netem;
 use crate::network::{Deadline, Link, LinkId, Override, Setting};
 use crate::plan::Subject;
 use crate::reconcile::state::Reconciler;
-use crate::reconcile::{Effect, Notice, Standing};
+use crate::reconcile::{Effect, Notice};
+
+/// Longest name of an author, in characters: the status shows it on a line.
+const LONGEST_AUTHOR: usize = 64;
 
 /// A parsed request.
 struct Wanted {
@@ -56,7 +59,9 @@ impl Reconciler {
         let changed: BTreeSet<LinkId> = meant.iter().filter(is_changed).cloned().collect();
         self.overrides = overrides;
         let mut effects = Vec::new();
-        self.wire_as_set(&changed, Some(&asked.author), &mut effects);
+        self.changed_overrides(&changed, Some(&asked.author), &mut effects);
+        // Links that need no change are checked all the same: the answer is about the kernel.
+        self.wire_links(&meant, &mut effects);
         self.settle(now, &mut effects);
         Ok((meant, effects))
     }
@@ -82,6 +87,9 @@ impl Reconciler {
         let plug = asked.carrier == Some(api::Carrier::Up);
         if asked.links.is_empty() {
             return Err("no link given".to_owned());
+        }
+        if asked.author.chars().count() > LONGEST_AUTHOR {
+            return Err(format!("`author` is longer than {LONGEST_AUTHOR} characters"));
         }
         if set.is_empty() && !plug && !asked.clear {
             return Err("nothing to set: expected `carrier`, `netem`, `netem-in` or `clear`".to_owned());
@@ -129,29 +137,35 @@ impl Reconciler {
         self.containers.values().flat_map(|it| &it.instance.links).find(|it| it.id == *id)
     }
 
-    /// Wires links whose overrides have changed.
-    fn wire_as_set(&mut self, links: &BTreeSet<LinkId>, author: Option<&str>, effects: &mut Vec<Effect>) {
+    /// Reports the new overrides of links. Their present state is not what they are to be any more.
+    fn changed_overrides(
+        &mut self,
+        links: &BTreeSet<LinkId>,
+        author: Option<&str>,
+        effects: &mut Vec<Effect>,
+    ) {
         for link in links {
             effects.push(Effect::Notify(Notice::Override {
                 link: link.clone(),
                 set: self.overrides.of(link).map(|it| it.setting.to_string()).collect(),
                 author: author.map(str::to_owned),
             }));
-        }
-        let mut namespaces = BTreeSet::new();
-        for it in self.containers.values_mut() {
-            if !it.instance.links.iter().any(|it| links.contains(&it.id)) {
-                continue;
-            }
-            it.standing = Standing::default();
-            it.before = self.last_job;
-            namespaces.extend(it.netns);
-        }
-        for id in links {
-            let subject = Subject::Link(id.clone());
+            let subject = Subject::Link(link.clone());
             self.settled.remove(&subject);
             self.drift.remove(&subject);
         }
+        for it in self.containers.values_mut() {
+            if it.instance.links.iter().any(|it| links.contains(&it.id)) {
+                it.before = self.last_job;
+            }
+        }
+    }
+
+    /// Wires the containers that have these links.
+    fn wire_links(&mut self, links: &BTreeSet<LinkId>, effects: &mut Vec<Effect>) {
+        let has_one = |it: &&super::Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
+        let namespaces: BTreeSet<u64> =
+            self.containers.values().filter(has_one).filter_map(|it| it.netns).collect();
         for netns in namespaces {
             self.wire(netns, effects);
         }
@@ -160,12 +174,12 @@ impl Reconciler {
     /// Removes expired overrides and wires their links.
     pub(super) fn expire_overrides(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let links: BTreeSet<LinkId> = self.overrides.expire(now).into_iter().collect();
-        self.wire_as_set(&links, None, effects);
+        self.changed_overrides(&links, None, effects);
+        self.wire_links(&links, effects);
     }
 
-    /// Has every running one of these links been wired since its overrides changed?
-    pub fn are_tried(&self, links: &BTreeSet<LinkId>) -> bool {
-        let of_links = |it: &&super::Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
-        self.containers.values().filter(of_links).all(|it| it.standing.tried)
+    /// Has the job ended?
+    pub fn is_done(&self, job: u64) -> bool {
+        !self.jobs.contains_key(&job)
     }
 }

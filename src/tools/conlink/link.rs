@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use crate::api::{Carrier, LinkState, Overridden, Override, Request};
+use crate::api::{Accepted, Carrier, LinkState, Overridden, OverriddenLink, Override, Request};
 use crate::tools::conlink::client::{self, Client};
 use crate::tools::conlink::status::StatusError;
 use crate::words::printable;
@@ -74,24 +74,28 @@ pub(super) fn main(link: Link) -> anyhow::Result<u8> {
         links: which.links,
         carrier: Some(carrier),
         seconds: time.map(|it| it.as_secs_f64()),
-        author: author.unwrap_or_default(),
+        author: author.unwrap_or_default().chars().take(64).collect(),
         ..Override::default()
     });
-    let answer: Option<Overridden> = Client::ask(server, &request)?.next(Some(PATIENCE))?;
-    let Some(Overridden { links }) = answer else { bail!("{server} hung up") };
+    let mut client = Client::ask(server, &request)?;
+    let hung_up = || format!("{server} hung up");
+    let _: Accepted = client.next(Some(client::PATIENCE))?.with_context(hung_up)?;
+    let Overridden { links } = client.next(Some(PATIENCE))?.with_context(hung_up)?;
     let mut good = true;
-    for it in links {
-        good &= it.link.state == LinkState::Up;
-        let name = printable(&format!("{}:{}", it.node, it.link.dev));
-        let state = match it.link.overrides.as_slice() {
-            [] => "no override".to_owned(),
-            all => all.iter().map(|it| printable(&it.what)).collect::<Vec<_>>().join(", "),
-        };
-        out(&format!("{name}: {state}\n"))?;
-        for it in &it.link.errors {
+    for OverriddenLink { node, link } in links {
+        good &= link.state == LinkState::Up;
+        let name = printable(&format!("{node}:{}", link.dev));
+        let is_up = !link.overrides.iter().any(|it| it.what == "carrier down");
+        let carrier = is_up.then(|| "plugged in".to_owned());
+        let states = carrier.into_iter().chain(link.overrides.iter().map(|it| printable(&it.what)));
+        out(&format!("{name}: {}\n", states.collect::<Vec<_>>().join(", ")))?;
+        for it in &link.errors {
             let StatusError { text, help } = it.into();
             err(&format!("error: {text}\n"));
             help.iter().for_each(|it| err(&format!("hint: {it}\n")));
+        }
+        for it in &link.drift {
+            err(&format!("error: link {name}: changed outside conlink: {}\n", printable(it)));
         }
     }
     Ok(u8::from(!good))
