@@ -248,6 +248,98 @@ fn links_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn names_that_no_interface_of_ours_can_have_are_refused() {
+    let net = "\
+links:
+- {service: a, bridge: lo, dev: all}
+- {service: b, bridge: lan, outer-dev: default}
+- {service: c, bridge: lan, outer-dev: lan}
+- {service: d, bridge: lan, outer-dev: vxlan-7}
+- {service: e, bridge: up, base: host, outer-dev: lan}
+- {service: f, type: macvlan, outer-dev: lo}
+- {service: g, bridge: default, outer-dev: cable}
+- {service: h, bridge: cable}
+- {container: h, bridge: 'br1', outer-dev: 'br{{index}}'}
+bridges:
+- {bridge: all, mode: ovs}
+- {bridge: default, mode: patch}
+- {bridge: cable, mode: patch}
+tunnels:
+- {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+";
+    check(
+        &[("net.yaml", net)],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: `lo` cannot name a bridge: `lo` is the loopback interface of every network namespace
+             --> net.yaml:2:24
+              |
+            2 | - {service: a, bridge: lo, dev: all}
+              |                        ^^
+              |
+              = help: a bridge of mode linux is an interface of that name
+
+            error: the kernel reserves the name `all` for settings in /proc/sys/net
+             --> net.yaml:2:33
+              |
+            2 | - {service: a, bridge: lo, dev: all}
+              |                                 ^^^
+              |
+              = help: choose another name
+
+            error: the kernel reserves the name `default` for settings in /proc/sys/net
+             --> net.yaml:3:40
+              |
+            3 | - {service: b, bridge: lan, outer-dev: default}
+              |                                        ^^^^^^^
+              |
+              = help: choose another name
+
+            error: outer interface `lan` has the name of a bridge
+             --> net.yaml:4:40
+              |
+            3 | - {service: b, bridge: lan, outer-dev: default}
+              |                        --- the bridge
+            4 | - {service: c, bridge: lan, outer-dev: lan}
+              |                                        ^^^
+              |
+              = help: choose another name
+
+            error: outer interface `vxlan-7` has the name of a tunnel
+              --> net.yaml:5:40
+               |
+             5 | - {service: d, bridge: lan, outer-dev: vxlan-7}
+               |                                        ^^^^^^^
+            ...
+            16 | - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+               |   ----------------------------------------------------- the tunnel
+               |
+               = help: choose another name
+
+            error: `lo` cannot be the parent of another interface
+             --> net.yaml:7:42
+              |
+            7 | - {service: f, type: macvlan, outer-dev: lo}
+              |                                          ^^
+              |
+              = help: name an Ethernet interface
+
+            error: `all` cannot name a bridge: the kernel reserves the name `all` for settings in /proc/sys/net
+              --> net.yaml:12:12
+               |
+            12 | - {bridge: all, mode: ovs}
+               |            ^^^
+               |
+               = help: a bridge of mode ovs is an interface of that name
+
+            error: 7 mistakes in the configuration
+        "#]],
+    );
+}
+
+#[test]
 fn services_that_no_compose_file_has_and_default_routes_of_the_host_are_refused() {
     let compose = r#"services:
   web: {image: i, x-network: {links: [{bridge: lan}]}}

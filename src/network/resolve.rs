@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::addr::{IfName, Mac};
+use crate::addr::{BadIfName, IfName, Mac};
 use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
@@ -73,6 +73,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
             &links,
             tunnels.as_deref().unwrap_or_default(),
             &defaults,
+            &sources,
             &mut asks_for_ovs,
             &mut diagnostics,
         ),
@@ -195,18 +196,21 @@ fn resolve_bridges(
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
     defaults: &Defaults,
+    sources: &Sources,
     asks_for_ovs: &mut bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Bridge> {
     let mut modes: BTreeMap<&str, Option<ConfigMode>> = BTreeMap::new();
     let mut options: BTreeMap<&str, (BridgeOptions, Vec<&Spanned<String>>)> = BTreeMap::new();
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut origins: BTreeMap<&str, Span> = BTreeMap::new();
     for config in configs {
         let Some(name) = &config.bridge else {
             diagnostics.push(missing(config.span, "`bridge`, the name of the bridge, is missing"));
             continue;
         };
         names.entry(&name.value).or_insert(name.span);
+        origins.entry(&name.value).or_insert(config.span);
         let mode = modes.entry(&name.value).or_default();
         *mode = config.mode.as_ref().map(|it| it.value).or(*mode);
         let (merged, spans) = options.entry(&name.value).or_default();
@@ -241,17 +245,24 @@ fn resolve_bridges(
             }
         }
         if mode != BridgeMode::Patch
-            && let Err(bad) = name.parse::<IfName>()
+            && let Err(bad) = bridge_name(name)
         {
             let help = format!("a bridge of mode {mode} is an interface of that name");
-            diagnostics
-                .push(Diagnostic::new(span, format!("`{name}` cannot name a bridge: {bad}")).help(help));
+            diagnostics.push(Diagnostic::new(span, bad).help(help));
         }
         let shown = shown.contains(name);
-        bridges.insert(name.to_owned(), Bridge { name: name.to_owned(), mode, options, place, shown });
+        let origin = origins.remove(name).map(|it| sources.place(it));
+        let name = name.to_owned();
+        bridges.insert(name.clone(), Bridge { name, mode, options, place, shown, span, origin });
     }
     check_patches(&bridges, links, tunnels, diagnostics);
     bridges
+}
+
+/// The name of a bridge that is an interface.
+pub(super) fn bridge_name(name: &str) -> Result<IfName, String> {
+    let bad = |it: BadIfName| format!("`{name}` cannot name a bridge: {it}");
+    name.parse::<IfName>().and_then(IfName::to_make).map_err(bad)
 }
 
 impl BridgeOptions {
@@ -449,11 +460,17 @@ fn resolve_link(
 ) -> Option<LinkRule> {
     let mut found = check_link(network, &config);
     found.extend(check_repeats(&config));
+    // Which replica a container is, its name alone does not tell.
+    if config.service.is_some() || !has_placeholder(&config, "outer-dev", 0) {
+        found.extend(check_outer(network, &config));
+    }
     let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
     let target = target.map_err(|it| found.push(it)).ok();
-    // What could not be read is told already.
+    // What could not be read is told already, and so is a bridge of a bad name.
+    let bridge = config.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
+    let bad_bridge = bridge.is_some_and(|it| it.mode != BridgeMode::Patch && bridge_name(&it.name).is_err());
     let unread = [
-        ("bridge", config.bridge.is_none()),
+        ("bridge", config.bridge.is_none() || bad_bridge),
         ("vlanid", config.vlanid.is_none()),
         ("outer-dev", config.outer_dev.is_none()),
     ];
@@ -484,6 +501,35 @@ fn check_repeats(link: &LinkConfig) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Refuses names of outer ends and parents that no such interface can have.
+pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagnostic> {
+    let outer = link.outer_dev.as_ref()?;
+    if let Err(bad) = outer.value.clone().to_make() {
+        let (message, help) = match is_veth(link) {
+            true => (bad.to_string(), "choose another name"),
+            false => (
+                format!("`{}` cannot be the parent of another interface", outer.value),
+                "name an Ethernet interface",
+            ),
+        };
+        return Some(Diagnostic::new(outer.span, message).help(help));
+    }
+    if !is_veth(link) {
+        return None;
+    }
+    let is_host = link.base.as_ref().is_some_and(|it| it.value == Base::Host);
+    let place = if is_host { Place::Host } else { Place::Engine };
+    let bridge = network.bridges.get(outer.value.as_str());
+    let bridge = bridge.filter(|it| it.place == place && it.mode != BridgeMode::Patch);
+    let tunnel = network.tunnels.iter().find(|it| it.name == outer.value && place == Place::Engine);
+    let (span, what) = match (bridge, tunnel) {
+        (Some(it), _) => (it.span, "bridge"),
+        (None, it) => (it?.config.span, "tunnel"),
+    };
+    let message = format!("outer interface `{}` has the name of a {what}", outer.value);
+    Some(Diagnostic::new(outer.span, message).note(span, format!("the {what}")).help("choose another name"))
 }
 
 /// What each type of link has, needs and excludes.
