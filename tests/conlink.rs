@@ -473,6 +473,38 @@ fn a_link_without_a_mode_sets_the_mode_of_its_parent_too() {
 }
 
 #[test]
+fn macvlan_and_ipvlan_on_one_parent_are_refused() {
+    let net = r#"links:
+  - {service: a, type: macvlan, outer-dev: eth0}
+  - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
+  - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
+  - {service: d, type: ipvlan, outer-dev: eth0, base: conlink}
+  - {service: e, type: macvtap, outer-dev: 'eth{{index}}', base: conlink}
+  - {service: f, type: ipvlan, outer-dev: eth1, base: conlink}
+"#;
+    check(
+        &[("net.yaml", net)],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+        error: `eth0` is the parent of macvlan links and of ipvlan links
+         --> net.yaml:4:24
+          |
+        2 |   - {service: a, type: macvlan, outer-dev: eth0}
+          |                        ------- the first
+        3 |   - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
+        4 |   - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
+          |                        ^^^^^^
+          |
+          = help: the kernel allows one of the two kinds on a parent: give the links different parents
+
+        error: 1 mistake in the configuration
+    "#]],
+    );
+}
+
+#[test]
 fn an_unknown_tool_gets_the_list() {
     check(
         &[],

@@ -406,6 +406,7 @@ fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic
 fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
     let mut outers: BTreeMap<(Place, &IfName), Span> = BTreeMap::new();
     let mut modes: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
+    let mut users: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
     let mut routes = BTreeMap::new();
     for rule in &network.links {
         let LinkRule { config, sample, target, .. } = rule;
@@ -416,6 +417,18 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
         {
             let message = format!("two links have the outer interface `{outer}`");
             diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
+        }
+        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind
+            && let (Some(family), Some(given)) = (family(kind), &config.kind)
+            && !["type", "outer-dev", "base"].iter().any(|it| has_placeholder(config, it, 0))
+        {
+            let (first, span) = *users.entry((*place, parent)).or_insert((family, given.span));
+            if first != family {
+                let message = format!("`{parent}` is the parent of {first} links and of {family} links");
+                let help =
+                    "the kernel allows one of the two kinds on a parent: give the links different parents";
+                diagnostics.push(Diagnostic::new(given.span, message).note(span, "the first").help(help));
+            }
         }
         if config.templated {
             // Replicas may differ in anything else.
@@ -450,6 +463,16 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
             let help = "give them different metrics, or one route several nexthops";
             diagnostics.push(Diagnostic::new(route.span, message).note(span, "the first").help(help));
         }
+    }
+}
+
+/// The kinds of links that take all frames that arrive at the parent, so that it can have only one of them
+/// (`netdev_rx_handler_register()` in `net/core/dev.c`).
+fn family(kind: &StackedKind) -> Option<&'static str> {
+    match kind {
+        StackedKind::Macvlan { .. } | StackedKind::Macvtap { .. } => Some("macvlan"),
+        StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. } => Some("ipvlan"),
+        StackedKind::Vlan { .. } => None,
     }
 }
 
