@@ -505,6 +505,75 @@ fn macvlan_and_ipvlan_on_one_parent_are_refused() {
 }
 
 #[test]
+fn a_patch_has_two_ends_that_are_there_at_the_same_time() {
+    let compose = r#"services:
+  a: {image: i, x-network: {links: [{bridge: p}]}}
+  b: {image: i, x-network: {links: [{bridge: p}]}}
+  c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
+  d: {image: i, profiles: [d], x-network: {links: [{bridge: p}]}}
+  e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
+  f: {image: i, deploy: {replicas: 0}, x-network: {links: [{bridge: p}]}}
+  g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
+x-network:
+  links:
+    - {container: q-g-2, bridge: "p{{index}}"}
+    - {container: q-g-3, bridge: "p{{index}}"}
+  bridges: [{bridge: p, mode: patch}, {bridge: p1, mode: patch}]
+"#;
+    let ok = expect!["ok: 9 links and 2 bridges\n"];
+    check(&[("a.yaml", compose)], &["check", "--compose-file", "a.yaml"], 0, &ok, &expect![""]);
+    let more = "services: {c: {profiles: !reset []}, e: {scale: 1}}\n";
+    let third = "x-network: {links: [{container: q, bridge: p1}, {container: r, bridge: p1}]}\n";
+    check(
+        &[("a.yaml", compose), ("b.yaml", more), ("c.yaml", third)],
+        &["check", "--compose-file", "a.yaml:b.yaml:c.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:4:61
+              |
+            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the first
+            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the second
+            4 |   c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
+              |                                                             ^
+              |
+              = help: take mode linux for more than two
+
+            error: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:6:56
+              |
+            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the first
+            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the second
+            ...
+            6 |   e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
+              |                                                        ^
+              |
+              = help: take mode linux for more than two
+
+            error: bridge `p1` has mode patch, which joins exactly two links
+             --> c.yaml:1:72
+              |
+            1 | x-network: {links: [{container: q, bridge: p1}, {container: r, bridge: p1}]}
+              |                                            -- the second               ^^
+              |
+             ::: a.yaml:8:46
+              |
+            8 |   g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
+              |                                              ------------ the first
+              |
+              = help: take mode linux for more than two
+
+            error: 3 mistakes in the configuration
+        "#]],
+    );
+}
+
+#[test]
 fn an_unknown_tool_gets_the_list() {
     check(
         &[],

@@ -85,6 +85,13 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
         defaults,
         sources,
     };
+    check_patches(
+        &network,
+        &links,
+        tunnels.as_deref().unwrap_or_default(),
+        services.as_ref(),
+        &mut diagnostics,
+    );
     for tunnel in tunnels.iter().flatten() {
         network.tunnels.extend(resolve_tunnel(&network, tunnel, &mut diagnostics));
     }
@@ -255,7 +262,6 @@ fn resolve_bridges(
         let name = name.to_owned();
         bridges.insert(name.clone(), Bridge { name, mode, options, place, shown, span, origin });
     }
-    check_patches(&bridges, links, tunnels, diagnostics);
     bridges
 }
 
@@ -312,18 +318,27 @@ fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) ->
     Place::Host
 }
 
-/// A patch joins two ends.
+/// A patch joins two ends. Links that may not be there at the same time are left to the engine.
 fn check_patches(
-    bridges: &BTreeMap<String, Bridge>,
+    network: &Network,
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
+    services: Option<&BTreeMap<String, ServiceConfig>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for bridge in bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
+    let is_there = |link: &LinkConfig| match (&link.service, services) {
+        (Some(name), Some(services)) => {
+            services.get(&name.value).is_none_or(|it| !it.no_replicas && !it.has_profiles)
+        }
+        (Some(_), None) => true,
+        // Which replica a container is, its name alone does not tell.
+        (None, _) => !has_placeholder(link, "bridge", 0),
+    };
+    for bridge in network.bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
         let name = bridge.name.as_str();
         let tunnels = tunnels.iter().filter_map(|it| it.bridge.as_ref()).filter(|it| it.value == name);
-        let mut ends: Vec<Span> =
-            on_bridge(links, name).map(|(_, it)| it.span).chain(tunnels.map(|it| it.span)).collect();
+        let links = on_bridge(links, name).filter(|(it, _)| is_there(it)).map(|(_, it)| it.span);
+        let mut ends: Vec<Span> = links.chain(tunnels.map(|it| it.span)).collect();
         ends.sort();
         if let [first, second, more @ ..] = ends.as_slice() {
             for span in more {
