@@ -26,6 +26,10 @@ pub enum BadIfName {
     Char(char),
     #[error("an interface name cannot hold the byte 0xa0, as `{0}` does: the kernel takes it for a space")]
     Space(String),
+    #[error("`lo` is the loopback interface of every network namespace")]
+    Loopback,
+    #[error("the kernel reserves the name `{0}` for settings in /proc/sys/net")]
+    Reserved(String),
 }
 
 impl IfName {
@@ -34,6 +38,16 @@ impl IfName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name, if an interface of that name can be made: the kernel has a `lo` in every namespace, and takes neither
+    /// `all` nor `default` (`sysctl_dev_name_is_allowed()` in `include/linux/inetdevice.h`).
+    pub fn to_make(self) -> Result<Self, BadIfName> {
+        match self.as_str() {
+            "lo" => Err(BadIfName::Loopback),
+            "all" | "default" => Err(BadIfName::Reserved(self.0)),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -174,6 +188,15 @@ pub enum BadCidr {
     Prefix { family: &'static str, max: u8, given: String },
 }
 
+/// An address that no interface but `lo` can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the address of a host, found the {kind} address `{addr}`")]
+pub struct NotOfHost {
+    pub addr: IpAddr,
+    /// `multicast` and the like.
+    pub kind: &'static str,
+}
+
 /// A replica's address would leave the prefix that the first one is in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{first} + {count} leaves the network {net}")]
@@ -200,6 +223,20 @@ impl Cidr {
 
     pub fn prefix(self) -> u8 {
         self.prefix
+    }
+
+    /// The same, if an interface other than `lo` can have the address. `ipv6_add_addr()` in `net/ipv6/addrconf.c` refuses
+    /// the others. For IPv4 the kernel ignores 0.0.0.0, routes no packet to or from the others, and has all of
+    /// 127.0.0.0/8 on `lo` already. The first and the last address of a network are those of hosts in a /31.
+    pub fn of_host(self) -> Result<Self, NotOfHost> {
+        let kind = match self.addr {
+            it if it.is_unspecified() => "unspecified",
+            it if it.is_multicast() => "multicast",
+            it if it.is_loopback() => "loopback",
+            IpAddr::V4(Ipv4Addr::BROADCAST) => "broadcast",
+            _ => return Ok(self),
+        };
+        Err(NotOfHost { addr: self.addr, kind })
     }
 
     /// The same with all host bits zero: the network that the address is in.
@@ -316,6 +353,15 @@ mod tests {
     }
 
     #[test]
+    fn no_interface_is_made_with_a_name_that_the_kernel_has_a_use_for() {
+        let to_make = |name: &str| name.parse::<IfName>().unwrap().to_make();
+        assert_eq!(to_make("lo"), Err(BadIfName::Loopback));
+        assert_eq!(to_make("all"), Err(BadIfName::Reserved("all".to_owned())));
+        assert_eq!(to_make("default"), Err(BadIfName::Reserved("default".to_owned())));
+        assert_eq!(to_make("lo0").unwrap().as_str(), "lo0");
+    }
+
+    #[test]
     fn mac_is_checked_and_counts_over_byte_borders() {
         let mac: Mac = "00:0a:0b:0c:0d:ff".parse().unwrap();
         assert_eq!(mac.offset(1).unwrap().to_string(), "00:0a:0b:0c:0e:00");
@@ -357,6 +403,24 @@ mod tests {
         );
         assert!(cidr("255.255.255.255/0").offset(1).is_err());
         assert_eq!(cidr("fd00::ffff/64").offset(1).unwrap(), cidr("fd00::1:0/64"));
+    }
+
+    #[test]
+    fn an_interface_has_the_address_of_a_host() {
+        for (bad, kind) in [
+            ("0.0.0.0/0", "unspecified"),
+            ("::/0", "unspecified"),
+            ("224.0.0.1/24", "multicast"),
+            ("ff02::1/64", "multicast"),
+            ("255.255.255.255/32", "broadcast"),
+            ("127.0.0.2/8", "loopback"),
+            ("::1/128", "loopback"),
+        ] {
+            assert_eq!(cidr(bad).of_host().unwrap_err().kind, kind, "{bad}");
+        }
+        for good in ["10.0.0.0/31", "10.0.0.255/24", "0.0.0.1/8", "240.0.0.1/4", "fe80::1/64", "fd00::/127"] {
+            assert_eq!(cidr(good).of_host(), Ok(cidr(good)));
+        }
     }
 
     #[test]

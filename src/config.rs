@@ -58,6 +58,10 @@ pub struct ServiceConfig {
     pub host_network: Option<Span>,
     /// Where it asks for more than one replica.
     pub several: Option<Span>,
+    /// Does it ask for none?
+    pub no_replicas: bool,
+    /// Is it left out unless one of its profiles is asked for?
+    pub has_profiles: bool,
 }
 
 /// An entry of `links:`.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::addr::{Cidr, IfName, Mac};
 pub use crate::config::Forward;
-use crate::config::{CommandConfig, LinkConfig, Node, Sources};
+use crate::config::{CommandConfig, LinkConfig, Node, Sources, Span};
 pub use crate::device::{BridgeMode, Place, TunnelKind};
 use crate::device::{BridgeOptions, StackedKind};
 use crate::ethtool::Ethtool;
@@ -105,6 +105,10 @@ pub struct Bridge {
     pub place: Place,
     /// Does `--show-config` name it? The reference tool leaves out bridges that tunnels alone mention.
     pub shown: bool,
+    /// Where it is named first, in its own entry if it has one.
+    span: Span,
+    /// `FILE:LINE:COL` of its entry; None if only links and tunnels name it.
+    pub origin: Option<String>,
 }
 
 /// A tunnel to another host, joined to a bridge.

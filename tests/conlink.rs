@@ -248,6 +248,98 @@ fn links_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn names_that_no_interface_of_ours_can_have_are_refused() {
+    let net = "\
+links:
+- {service: a, bridge: lo, dev: all}
+- {service: b, bridge: lan, outer-dev: default}
+- {service: c, bridge: lan, outer-dev: lan}
+- {service: d, bridge: lan, outer-dev: vxlan-7}
+- {service: e, bridge: up, base: host, outer-dev: lan}
+- {service: f, type: macvlan, outer-dev: lo}
+- {service: g, bridge: default, outer-dev: cable}
+- {service: h, bridge: cable}
+- {container: h, bridge: 'br1', outer-dev: 'br{{index}}'}
+bridges:
+- {bridge: all, mode: ovs}
+- {bridge: default, mode: patch}
+- {bridge: cable, mode: patch}
+tunnels:
+- {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+";
+    check(
+        &[("net.yaml", net)],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: `lo` cannot name a bridge: `lo` is the loopback interface of every network namespace
+             --> net.yaml:2:24
+              |
+            2 | - {service: a, bridge: lo, dev: all}
+              |                        ^^
+              |
+              = help: a bridge of mode linux is an interface of that name
+
+            error: the kernel reserves the name `all` for settings in /proc/sys/net
+             --> net.yaml:2:33
+              |
+            2 | - {service: a, bridge: lo, dev: all}
+              |                                 ^^^
+              |
+              = help: choose another name
+
+            error: the kernel reserves the name `default` for settings in /proc/sys/net
+             --> net.yaml:3:40
+              |
+            3 | - {service: b, bridge: lan, outer-dev: default}
+              |                                        ^^^^^^^
+              |
+              = help: choose another name
+
+            error: outer interface `lan` has the name of a bridge
+             --> net.yaml:4:40
+              |
+            3 | - {service: b, bridge: lan, outer-dev: default}
+              |                        --- the bridge
+            4 | - {service: c, bridge: lan, outer-dev: lan}
+              |                                        ^^^
+              |
+              = help: choose another name
+
+            error: outer interface `vxlan-7` has the name of a tunnel
+              --> net.yaml:5:40
+               |
+             5 | - {service: d, bridge: lan, outer-dev: vxlan-7}
+               |                                        ^^^^^^^
+            ...
+            16 | - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+               |   ----------------------------------------------------- the tunnel
+               |
+               = help: choose another name
+
+            error: `lo` cannot be the parent of another interface
+             --> net.yaml:7:42
+              |
+            7 | - {service: f, type: macvlan, outer-dev: lo}
+              |                                          ^^
+              |
+              = help: name an Ethernet interface
+
+            error: `all` cannot name a bridge: the kernel reserves the name `all` for settings in /proc/sys/net
+              --> net.yaml:12:12
+               |
+            12 | - {bridge: all, mode: ovs}
+               |            ^^^
+               |
+               = help: a bridge of mode ovs is an interface of that name
+
+            error: 7 mistakes in the configuration
+        "#]],
+    );
+}
+
+#[test]
 fn services_that_no_compose_file_has_and_default_routes_of_the_host_are_refused() {
     let compose = r#"services:
   web: {image: i, x-network: {links: [{bridge: lan}]}}
@@ -377,6 +469,107 @@ fn a_link_without_a_mode_sets_the_mode_of_its_parent_too() {
 
         error: 1 mistake in the configuration
     "#]],
+    );
+}
+
+#[test]
+fn macvlan_and_ipvlan_on_one_parent_are_refused() {
+    let net = r#"links:
+  - {service: a, type: macvlan, outer-dev: eth0}
+  - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
+  - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
+  - {service: d, type: ipvlan, outer-dev: eth0, base: conlink}
+  - {service: e, type: macvtap, outer-dev: 'eth{{index}}', base: conlink}
+  - {service: f, type: ipvlan, outer-dev: eth1, base: conlink}
+"#;
+    check(
+        &[("net.yaml", net)],
+        &["check", "net.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+        error: `eth0` is the parent of macvlan links and of ipvlan links
+         --> net.yaml:4:24
+          |
+        2 |   - {service: a, type: macvlan, outer-dev: eth0}
+          |                        ------- the first
+        3 |   - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
+        4 |   - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
+          |                        ^^^^^^
+          |
+          = help: the kernel allows one of the two kinds on a parent: give the links different parents
+
+        error: 1 mistake in the configuration
+    "#]],
+    );
+}
+
+#[test]
+fn a_patch_has_two_ends_that_are_there_at_the_same_time() {
+    let compose = r#"services:
+  a: {image: i, x-network: {links: [{bridge: p}]}}
+  b: {image: i, x-network: {links: [{bridge: p}]}}
+  c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
+  d: {image: i, profiles: [d], x-network: {links: [{bridge: p}]}}
+  e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
+  f: {image: i, deploy: {replicas: 0}, x-network: {links: [{bridge: p}]}}
+  g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
+x-network:
+  links:
+    - {container: q-g-2, bridge: "p{{index}}"}
+    - {container: q-g-3, bridge: "p{{index}}"}
+  bridges: [{bridge: p, mode: patch}, {bridge: p1, mode: patch}]
+"#;
+    let ok = expect!["ok: 9 links and 2 bridges\n"];
+    check(&[("a.yaml", compose)], &["check", "--compose-file", "a.yaml"], 0, &ok, &expect![""]);
+    let more = "services: {c: {profiles: !reset []}, e: {scale: 1}}\n";
+    let third = "x-network: {links: [{container: q, bridge: p1}, {container: r, bridge: p1}]}\n";
+    check(
+        &[("a.yaml", compose), ("b.yaml", more), ("c.yaml", third)],
+        &["check", "--compose-file", "a.yaml:b.yaml:c.yaml"],
+        1,
+        &expect![""],
+        &expect![[r#"
+            error: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:4:61
+              |
+            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the first
+            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the second
+            4 |   c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
+              |                                                             ^
+              |
+              = help: take mode linux for more than two
+
+            error: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:6:56
+              |
+            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the first
+            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
+              |                                              - the second
+            ...
+            6 |   e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
+              |                                                        ^
+              |
+              = help: take mode linux for more than two
+
+            error: bridge `p1` has mode patch, which joins exactly two links
+             --> c.yaml:1:72
+              |
+            1 | x-network: {links: [{container: q, bridge: p1}, {container: r, bridge: p1}]}
+              |                                            -- the second               ^^
+              |
+             ::: a.yaml:8:46
+              |
+            8 |   g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
+              |                                              ------------ the first
+              |
+              = help: take mode linux for more than two
+
+            error: 3 mistakes in the configuration
+        "#]],
     );
 }
 

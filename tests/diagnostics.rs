@@ -42,7 +42,7 @@ fn read(case: &Path) -> (Sources, Vec<Input>) {
     let mut inputs = Vec::new();
     for path in paths {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let file = sources.add(name, fs::read_to_string(&path).unwrap());
+        let file = sources.add(name, fs::read(&path).unwrap());
         inputs.push(if name.starts_with("compose") { Input::Compose(file) } else { Input::Network(file) });
     }
     (sources, inputs)

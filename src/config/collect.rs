@@ -67,8 +67,14 @@ impl Services {
                 Value::Text(it) => integer(it),
                 _ => None,
             };
-            let is_several = number.is_some_and(|it| it > 1) && !is_reset(&count);
-            known.several = is_several.then_some(count.span);
+            let number = number.filter(|_| !is_reset(&count));
+            known.several = number.is_some_and(|it| it > 1).then_some(count.span);
+            known.no_replicas = number == Some(0);
+        }
+        // Each file's are added to those before.
+        if let Some(profiles) = service.get("profiles") {
+            let given = matches!(&profiles.value, Value::List(it) if !it.is_empty()) && !is_reset(profiles);
+            known.has_profiles = given || known.has_profiles && !is_reset(profiles) && !replaces(profiles);
         }
     }
 }

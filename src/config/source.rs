@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::config::diagnostic::Diagnostic;
+
 /// Every file of a run, in the order it was given.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -12,6 +14,8 @@ pub struct Sources {
 struct Source {
     name: String,
     text: String,
+    /// Where the file is not UTF-8 first, as an offset in `text`, and the byte there.
+    broken: Option<(usize, u8)>,
 }
 
 /// One of the files of [`Sources`].
@@ -48,14 +52,30 @@ pub struct LineCol {
 }
 
 impl Sources {
-    /// Adds a file. A byte order mark is no part of the text.
-    pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> FileId {
-        let mut text = text.into();
+    /// Adds a file. A byte order mark is no part of the text. What is not UTF-8 is an error of whoever reads the file as
+    /// YAML, see [`Sources::check_text`].
+    pub fn add(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> FileId {
+        let mut broken = None;
+        let mut text = String::from_utf8(bytes.into()).unwrap_or_else(|error| {
+            let at = error.utf8_error().valid_up_to();
+            broken = error.as_bytes().get(at).map(|it| (at, *it));
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        });
         if text.starts_with('\u{feff}') {
-            text.drain(..'\u{feff}'.len_utf8());
+            let mark = '\u{feff}'.len_utf8();
+            text.drain(..mark);
+            broken = broken.map(|(at, byte)| (at - mark, byte));
         }
-        self.files.push(Source { name: name.into(), text });
+        self.files.push(Source { name: name.into(), text, broken });
         FileId(self.files.len() - 1)
+    }
+
+    /// Is the file text? The error points at the first byte that is not UTF-8.
+    pub(super) fn check_text(&self, file: FileId) -> Result<(), Diagnostic> {
+        let Some((start, byte)) = self.files.get(file.0).and_then(|it| it.broken) else { return Ok(()) };
+        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+        let message = format!("expected text in UTF-8, found the byte 0x{byte:02x}");
+        Err(Diagnostic::new(Span { file, start, end }, message).help("save the file in UTF-8"))
     }
 
     /// Every file, in order.
@@ -139,6 +159,20 @@ mod tests {
         assert_eq!(at("a"), "f:1:1");
         assert_eq!(at("é"), "f:1:4");
         assert_eq!(at("x"), "f:2:5");
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf_8_is_told_with_its_place() {
+        for (bytes, place) in [
+            (&b"a: \xc3\xa9\nb: \xe9\n"[..], "f:2:4"),
+            (&b"\xef\xbb\xbfa: \xe9"[..], "f:1:4"),
+            (&b"\xff\xfea\0"[..], "f:1:1"),
+        ] {
+            let mut sources = Sources::default();
+            let file = sources.add("f", bytes);
+            let error = sources.check_text(file).unwrap_err();
+            assert_eq!(sources.place(error.span.unwrap()), place);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use crate::addr::{Cidr, IfName};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::merge::scalar_text;
 use crate::config::source::{Sources, Span, Spanned};
@@ -103,6 +104,27 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// The name of an interface that is to be made.
+    pub(super) fn name_to_make(&mut self, node: &Node) -> Option<Spanned<IfName>> {
+        let text = self.text(node)?;
+        let name = self.parse::<IfName>(&text)?;
+        if let Err(error) = name.value.clone().to_make() {
+            self.bad(text.span, &text, error.to_string(), Some("choose another name".to_owned()));
+            return None;
+        }
+        Some(name)
+    }
+
+    /// An address that an interface can have.
+    pub(super) fn host(&mut self, text: &Spanned<String>) -> Option<Spanned<Cidr>> {
+        let cidr = self.parse::<Cidr>(text)?;
+        if let Err(error) = cidr.value.of_host() {
+            self.bad(text.span, text, error.to_string(), None);
+            return None;
+        }
+        Some(cidr)
     }
 
     pub(super) fn address(&mut self, node: &Node) -> Option<Spanned<IpAddr>> {

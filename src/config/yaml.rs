@@ -115,6 +115,7 @@ pub fn documents(sources: &Sources, file: FileId, diagnostics: &mut Vec<Diagnost
 }
 
 fn read(sources: &Sources, file: FileId, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
+    sources.check_text(file)?;
     let source = sources.text(file);
     let text = text::Text::new(source);
     let mut events = Vec::new();

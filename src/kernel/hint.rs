@@ -1,6 +1,5 @@
 //! What helps where the kernel's answer is a bare number.
 
-use crate::addr::IfName;
 use crate::kernel::netlink::Error;
 use crate::plan::Step;
 
@@ -36,13 +35,6 @@ fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::AddAddr { cidr, .. }, libc::EINVAL) if cidr.addr().is_ipv6() => {
             "the kernel has no IPv6 on an interface with an MTU below 1280"
         }
-        (step, libc::EINVAL) if names(step).any(|it| matches!(it.as_str(), "all" | "default")) => {
-            // Folders of `/proc/sys/net/ipv4/conf` (`sysctl_dev_name_is_allowed()` in include/linux/inetdevice.h).
-            "the kernel reserves the names `all` and `default`: choose another name for the interface"
-        }
-        (Step::AddStacked { parent, .. }, libc::EINVAL | libc::EOPNOTSUPP) if parent.as_str() == "lo" => {
-            "`lo` cannot be the parent of another interface: name an Ethernet interface in `outer-dev`"
-        }
         // Each of them takes the frames that arrive at the parent (`netdev_rx_handler_register()` in net/core/dev.c).
         (Step::AddStacked { .. }, libc::EBUSY) => {
             "the parent serves another purpose: an interface can be a bridge port, carry macvlan and macvtap, or carry \
@@ -50,17 +42,4 @@ fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-/// The names of the interfaces that the step makes.
-fn names(step: &Step) -> impl Iterator<Item = &IfName> {
-    let (name, peer) = match step {
-        Step::AddVeth { name, peer, .. } => (Some(name), Some(peer)),
-        Step::AddBridge { name, .. }
-        | Step::AddStacked { name, .. }
-        | Step::AddDummy { name, .. }
-        | Step::AddTunnel { name, .. } => (Some(name), None),
-        _ => (None, None),
-    };
-    name.into_iter().chain(peer)
 }

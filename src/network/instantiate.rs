@@ -7,7 +7,7 @@ use crate::config::{Base, Forward, LinkConfig, LinkType, Node, Span, Value, Vars
 use crate::container::Container;
 use crate::device::{IpvlanMode, MacvlanMode, StackedKind};
 use crate::ethtool::{Ethtool, Feature};
-use crate::network::resolve::check_link;
+use crate::network::resolve::{bridge_name, check_link, check_outer};
 use crate::network::{
     Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Stacked, Target,
     forward_gateway,
@@ -134,6 +134,7 @@ impl Network {
         let (config, mut found) = LinkConfig::read(&rule.config.node, &self.sources, &names.vars());
         if found.is_empty() {
             found = check_link(self, &config);
+            found.extend(check_outer(self, &config));
         }
         let replica =
             |message: &str, span| Bad { message: format!("for replica {}: {message}", names.index), span };
@@ -197,7 +198,10 @@ impl Network {
         let mtu = config.mtu.as_ref().map(|it| it.value).or(is_virtual.then_some(self.defaults.mtu));
         let addrs = config.ip.iter().enumerate().map(|(at, it)| match has_placeholder(config, "ip", at) {
             true => Ok(it.value),
-            false => it.value.offset(offset).map_err(|err| replica(&err, it.span)),
+            false => {
+                let counted = it.value.offset(offset).map_err(|err| replica(&err, it.span))?;
+                counted.of_host().map_err(|err| replica(&err, it.span))
+            }
         });
         let mut ethtool: Vec<Ethtool> = config.ethtool.iter().map(|it| it.value.clone()).collect();
         if kind == LinkType::Veth && !self.defaults.keep_veth_offload {
@@ -308,8 +312,8 @@ impl Network {
                 };
                 let attach = match mode {
                     BridgeMode::Patch => Attach::Patch(name.to_owned()),
-                    BridgeMode::Linux => Attach::Bridge(name.parse().map_err(|it| format!("{it}"))?),
-                    BridgeMode::Ovs => Attach::Ovs(name.parse().map_err(|it| format!("{it}"))?),
+                    BridgeMode::Linux => Attach::Bridge(bridge_name(name)?),
+                    BridgeMode::Ovs => Attach::Ovs(bridge_name(name)?),
                 };
                 LinkKind::Veth { place, outer, attach }
             }
@@ -458,6 +462,9 @@ mod tests {
 bridges: [{bridge: b2, mode: patch}]";
         assert_eq!(replica(patch, 1), ["1 10.0.0.1/24"]);
         assert_eq!(replica(patch, 2), ["for replica 2: `b2` is a patch, which has no ports to forward"]);
+        let outer = "links: [{service: a, bridge: lan, outer-dev: 'b{{index}}', ip: 10.0.0.1/24}, {service: b, bridge: b2}]";
+        assert_eq!(replica(outer, 1), ["1 10.0.0.1/24"]);
+        assert_eq!(replica(outer, 2), ["for replica 2: outer interface `b2` has the name of a bridge"]);
     }
 
     #[test]
@@ -471,6 +478,10 @@ bridges: [{bridge: b2, mode: patch}]";
                 "the lowest bit of the first byte marks a group address, which no interface can have",
             ),
             ("ip: 0.0.0.1/0, forward: '80:80/tcp'", "port 4294967374 is above 65535"),
+            (
+                "ip: 0.0.0.1/0",
+                "expected the address of a host, found the broadcast address `255.255.255.255`",
+            ),
         ] {
             let found = replica(&format!("links: [{{{rest}, {counts}}}]"), u32::MAX);
             assert_eq!(found, [format!("replica {} cannot have it: {expected}", u32::MAX)]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::addr::{IfName, Mac};
+use crate::addr::{BadIfName, IfName, Mac};
 use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
     ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
@@ -73,6 +73,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
             &links,
             tunnels.as_deref().unwrap_or_default(),
             &defaults,
+            &sources,
             &mut asks_for_ovs,
             &mut diagnostics,
         ),
@@ -84,6 +85,13 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
         defaults,
         sources,
     };
+    check_patches(
+        &network,
+        &links,
+        tunnels.as_deref().unwrap_or_default(),
+        services.as_ref(),
+        &mut diagnostics,
+    );
     for tunnel in tunnels.iter().flatten() {
         network.tunnels.extend(resolve_tunnel(&network, tunnel, &mut diagnostics));
     }
@@ -195,18 +203,21 @@ fn resolve_bridges(
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
     defaults: &Defaults,
+    sources: &Sources,
     asks_for_ovs: &mut bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Bridge> {
     let mut modes: BTreeMap<&str, Option<ConfigMode>> = BTreeMap::new();
     let mut options: BTreeMap<&str, (BridgeOptions, Vec<&Spanned<String>>)> = BTreeMap::new();
     let mut names: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut origins: BTreeMap<&str, Span> = BTreeMap::new();
     for config in configs {
         let Some(name) = &config.bridge else {
             diagnostics.push(missing(config.span, "`bridge`, the name of the bridge, is missing"));
             continue;
         };
         names.entry(&name.value).or_insert(name.span);
+        origins.entry(&name.value).or_insert(config.span);
         let mode = modes.entry(&name.value).or_default();
         *mode = config.mode.as_ref().map(|it| it.value).or(*mode);
         let (merged, spans) = options.entry(&name.value).or_default();
@@ -241,17 +252,23 @@ fn resolve_bridges(
             }
         }
         if mode != BridgeMode::Patch
-            && let Err(bad) = name.parse::<IfName>()
+            && let Err(bad) = bridge_name(name)
         {
             let help = format!("a bridge of mode {mode} is an interface of that name");
-            diagnostics
-                .push(Diagnostic::new(span, format!("`{name}` cannot name a bridge: {bad}")).help(help));
+            diagnostics.push(Diagnostic::new(span, bad).help(help));
         }
         let shown = shown.contains(name);
-        bridges.insert(name.to_owned(), Bridge { name: name.to_owned(), mode, options, place, shown });
+        let origin = origins.remove(name).map(|it| sources.place(it));
+        let name = name.to_owned();
+        bridges.insert(name.clone(), Bridge { name, mode, options, place, shown, span, origin });
     }
-    check_patches(&bridges, links, tunnels, diagnostics);
     bridges
+}
+
+/// The name of a bridge that is an interface.
+pub(super) fn bridge_name(name: &str) -> Result<IfName, String> {
+    let bad = |it: BadIfName| format!("`{name}` cannot name a bridge: {it}");
+    name.parse::<IfName>().and_then(IfName::to_make).map_err(bad)
 }
 
 impl BridgeOptions {
@@ -301,18 +318,27 @@ fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) ->
     Place::Host
 }
 
-/// A patch joins two ends.
+/// A patch joins two ends. Links that may not be there at the same time are left to the engine.
 fn check_patches(
-    bridges: &BTreeMap<String, Bridge>,
+    network: &Network,
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
+    services: Option<&BTreeMap<String, ServiceConfig>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for bridge in bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
+    let is_there = |link: &LinkConfig| match (&link.service, services) {
+        (Some(name), Some(services)) => {
+            services.get(&name.value).is_none_or(|it| !it.no_replicas && !it.has_profiles)
+        }
+        (Some(_), None) => true,
+        // Which replica a container is, its name alone does not tell.
+        (None, _) => !has_placeholder(link, "bridge", 0),
+    };
+    for bridge in network.bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
         let name = bridge.name.as_str();
         let tunnels = tunnels.iter().filter_map(|it| it.bridge.as_ref()).filter(|it| it.value == name);
-        let mut ends: Vec<Span> =
-            on_bridge(links, name).map(|(_, it)| it.span).chain(tunnels.map(|it| it.span)).collect();
+        let links = on_bridge(links, name).filter(|(it, _)| is_there(it)).map(|(_, it)| it.span);
+        let mut ends: Vec<Span> = links.chain(tunnels.map(|it| it.span)).collect();
         ends.sort();
         if let [first, second, more @ ..] = ends.as_slice() {
             for span in more {
@@ -395,6 +421,7 @@ fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic
 fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
     let mut outers: BTreeMap<(Place, &IfName), Span> = BTreeMap::new();
     let mut modes: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
+    let mut users: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
     let mut routes = BTreeMap::new();
     for rule in &network.links {
         let LinkRule { config, sample, target, .. } = rule;
@@ -405,6 +432,18 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
         {
             let message = format!("two links have the outer interface `{outer}`");
             diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
+        }
+        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind
+            && let (Some(family), Some(given)) = (family(kind), &config.kind)
+            && !["type", "outer-dev", "base"].iter().any(|it| has_placeholder(config, it, 0))
+        {
+            let (first, span) = *users.entry((*place, parent)).or_insert((family, given.span));
+            if first != family {
+                let message = format!("`{parent}` is the parent of {first} links and of {family} links");
+                let help =
+                    "the kernel allows one of the two kinds on a parent: give the links different parents";
+                diagnostics.push(Diagnostic::new(given.span, message).note(span, "the first").help(help));
+            }
         }
         if config.templated {
             // Replicas may differ in anything else.
@@ -442,6 +481,16 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
+/// The kinds of links that take all frames that arrive at the parent, so that it can have only one of them
+/// (`netdev_rx_handler_register()` in `net/core/dev.c`).
+fn family(kind: &StackedKind) -> Option<&'static str> {
+    match kind {
+        StackedKind::Macvlan { .. } | StackedKind::Macvtap { .. } => Some("macvlan"),
+        StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. } => Some("ipvlan"),
+        StackedKind::Vlan { .. } => None,
+    }
+}
+
 fn resolve_link(
     network: &Network,
     config: LinkConfig,
@@ -449,11 +498,17 @@ fn resolve_link(
 ) -> Option<LinkRule> {
     let mut found = check_link(network, &config);
     found.extend(check_repeats(&config));
+    // Which replica a container is, its name alone does not tell.
+    if config.service.is_some() || !has_placeholder(&config, "outer-dev", 0) {
+        found.extend(check_outer(network, &config));
+    }
     let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
     let target = target.map_err(|it| found.push(it)).ok();
-    // What could not be read is told already.
+    // What could not be read is told already, and so is a bridge of a bad name.
+    let bridge = config.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
+    let bad_bridge = bridge.is_some_and(|it| it.mode != BridgeMode::Patch && bridge_name(&it.name).is_err());
     let unread = [
-        ("bridge", config.bridge.is_none()),
+        ("bridge", config.bridge.is_none() || bad_bridge),
         ("vlanid", config.vlanid.is_none()),
         ("outer-dev", config.outer_dev.is_none()),
     ];
@@ -484,6 +539,35 @@ fn check_repeats(link: &LinkConfig) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Refuses names of outer ends and parents that no such interface can have.
+pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagnostic> {
+    let outer = link.outer_dev.as_ref()?;
+    if let Err(bad) = outer.value.clone().to_make() {
+        let (message, help) = match is_veth(link) {
+            true => (bad.to_string(), "choose another name"),
+            false => (
+                format!("`{}` cannot be the parent of another interface", outer.value),
+                "name an Ethernet interface",
+            ),
+        };
+        return Some(Diagnostic::new(outer.span, message).help(help));
+    }
+    if !is_veth(link) {
+        return None;
+    }
+    let is_host = link.base.as_ref().is_some_and(|it| it.value == Base::Host);
+    let place = if is_host { Place::Host } else { Place::Engine };
+    let bridge = network.bridges.get(outer.value.as_str());
+    let bridge = bridge.filter(|it| it.place == place && it.mode != BridgeMode::Patch);
+    let tunnel = network.tunnels.iter().find(|it| it.name == outer.value && place == Place::Engine);
+    let (span, what) = match (bridge, tunnel) {
+        (Some(it), _) => (it.span, "bridge"),
+        (None, it) => (it?.config.span, "tunnel"),
+    };
+    let message = format!("outer interface `{}` has the name of a {what}", outer.value);
+    Some(Diagnostic::new(outer.span, message).note(span, format!("the {what}")).help("choose another name"))
 }
 
 /// What each type of link has, needs and excludes.

@@ -490,12 +490,13 @@ impl Reconciler {
     fn done(&mut self, number: u64, outcome: &Outcome, now: Instant, effects: &mut Vec<Effect>) {
         let Some(about) = self.jobs.remove(&number) else { return };
         self.unannounced |= outcome.changed;
+        let failures = outcome.failures.iter().map(|it| self.with_origin(it)).collect();
+        let outcome = &Outcome { failures, ..outcome.clone() };
         match &about {
             About::Base | About::Sweep if number <= self.base_before => {}
             About::Base | About::Sweep => {
                 self.swept |= about == About::Sweep && outcome.failures.is_empty();
-                let failures: Vec<Failure> = outcome.failures.iter().map(|it| self.with_origin(it)).collect();
-                self.base.update(&failures, now, self.once, &[], effects);
+                self.base.update(&outcome.failures, now, self.once, &[], effects);
                 let here =
                     |it: &Subject| matches!(it, Subject::Bridge(_) | Subject::Tunnel(_) | Subject::Patch(_));
                 self.note(outcome, here, effects);
@@ -533,12 +534,20 @@ impl Reconciler {
         }
     }
 
-    /// A failure of a tunnel with the place of its entry.
+    /// A failure of a link, a bridge or a tunnel with the place of its entry, unless it has one of its own.
     fn with_origin(&self, failure: &Failure) -> Failure {
-        let tunnel =
-            self.network.tunnels.iter().find(|it| failure.subject == Subject::Tunnel(it.name.clone()));
-        let origin = failure.origin.clone().or_else(|| tunnel.map(|it| it.origin.clone()));
-        Failure { origin, ..failure.clone() }
+        let origin = || match &failure.subject {
+            Subject::Link(id) => {
+                let links = self.containers.values().flat_map(|it| &it.instance.links);
+                links.into_iter().find(|it| it.id == *id).map(|it| it.origin.clone())
+            }
+            Subject::Bridge(name) | Subject::Patch(name) => self.network.bridges.get(name)?.origin.clone(),
+            Subject::Tunnel(name) => {
+                self.network.tunnels.iter().find(|it| it.name == *name).map(|it| it.origin.clone())
+            }
+            Subject::Leftover(_) | Subject::Leftovers | Subject::Container(_) | Subject::Everything => None,
+        };
+        Failure { origin: failure.origin.clone().or_else(origin), ..failure.clone() }
     }
 
     /// Takes in what a look found of those subjects: what is as described is settled, what somebody changed is told.
@@ -589,12 +598,7 @@ impl Reconciler {
             | Subject::Container(_)
             | Subject::Everything => true,
         };
-        let with_origin = |failure: &Failure| {
-            let of = |link: &&Link| failure.subject == Subject::Link(link.id.clone());
-            let origin = it.instance.links.iter().find(of).map(|it| it.origin.clone());
-            Failure { origin: failure.origin.clone().or(origin), ..failure.clone() }
-        };
-        let failures: Vec<Failure> = outcome.failures.iter().filter(mine).map(with_origin).collect();
+        let failures: Vec<Failure> = outcome.failures.iter().filter(mine).cloned().collect();
         let was = it.standing.connected;
         it.standing.update(&failures, now, self.once, &self.base.failures, effects);
         if !it.standing.connected {

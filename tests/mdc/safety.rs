@@ -140,7 +140,11 @@ fn bad_input_changes_nothing() {
     project.write("modes/yaml/compose.yaml", b"services:\n  a: {image: x\n");
     project.refused(&["b,yaml"], &[], "Error: ./modes/yaml/compose.yaml:3:1: ");
     project.write("modes/yaml-binary/compose.yaml", b"a: \xff\n");
-    project.refused(&["yaml-binary"], &[], "compose.yaml: the file is not text in UTF-8");
+    project.refused(
+        &["yaml-binary"],
+        &[],
+        "Error: ./modes/yaml-binary/compose.yaml:1:4: expected text in UTF-8, found the byte 0xff",
+    );
     project.write("modes/env-binary/env", b"A=1\n\0\x01\xff");
     project.refused(&["env-binary"], &[], "Error: ./modes/env-binary/env: the file is binary");
     project.write("modes/env-noise/env", b"\xff\xfe\x80");

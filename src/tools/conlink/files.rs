@@ -1,6 +1,6 @@
 //! From file names to a network, or to what is wrong with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -56,9 +56,9 @@ pub(in crate::tools) fn describe(
     let mut inputs = Vec::new();
     let mut unreadable = Vec::new();
     for (path, role) in files {
-        match read(path) {
-            Ok(text) => {
-                let file = sources.add(path.display().to_string(), text);
+        match std::fs::read(path).with_context(|| format!("read {}", path.display())) {
+            Ok(bytes) => {
+                let file = sources.add(path.display().to_string(), bytes);
                 inputs.push(match role {
                     Role::Compose => {
                         compose_files.push(file);
@@ -79,9 +79,4 @@ pub(in crate::tools) fn describe(
     diagnostics.extend(found);
     tidy(&mut diagnostics);
     Ok(Described { network, sources, diagnostics, compose_files })
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    String::from_utf8(bytes).with_context(|| format!("read {}", path.display()))
 }

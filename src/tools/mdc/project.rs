@@ -327,11 +327,8 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
 fn read_compose_files(modes: &[Mode], wrong: &mut Wrong) -> Sources {
     let mut sources = Sources::default();
     for path in modes.iter().filter_map(|it| it.compose_file.as_deref()) {
-        let text = fs::read(path).map_err(|it| it.to_string()).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| "the file is not text in UTF-8".to_owned())
-        });
-        match text {
-            Ok(text) => drop(sources.add(shown(path), text)),
+        match fs::read(path) {
+            Ok(bytes) => drop(sources.add(shown(path), bytes)),
             Err(error) => wrong.push(format!("{}: {error}", shown(path))),
         }
     }
