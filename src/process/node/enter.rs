@@ -17,7 +17,8 @@ use crate::process::{Foreground, Signals};
 pub enum Entry {
     /// All that a node has of its own; the flag says whether it is in another user namespace than we are.
     Node { user: bool },
-    /// The network alone.
+    /// The network, with files and host name left as they are. The processes as well: process 1 of the namespace, a
+    /// lab's keeper, is to take all that runs in its network with it.
     Network { user: bool },
 }
 
@@ -31,7 +32,7 @@ impl Entry {
                     | CloneFlags::CLONE_NEWPID,
                 user,
             ),
-            Self::Network { user } => (CloneFlags::CLONE_NEWNET, user),
+            Self::Network { user } => (CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID, user),
         };
         if user { flags | CloneFlags::CLONE_NEWUSER } else { flags }
     }
