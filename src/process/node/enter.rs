@@ -54,7 +54,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
             replace(setup)
         }
     };
-    Foreground::of(child, signals).wait()
+    Foreground::of(child, &signals).wait()
 }
 
 /// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
