@@ -173,6 +173,22 @@ fn a_command_at_the_bridges_has_our_terminal_and_signals() {
     assert_eq!(run.code, 5, "{run:?}");
 }
 
+#[test]
+fn a_stopped_exec_does_not_hold_up_the_end_of_the_lab() {
+    let Some(lab) = Lab::new("stopped exec", TWO) else { return };
+    for place in ["h1", "--bridges"] {
+        lab.up(&[]);
+        let mut child = lab.start("exec", &[place, "sh", "-c", "echo ready; exec sleep 983"]);
+        until_ready(&mut child);
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        lab.done("down", &[]);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+        assert_eq!(end(child, "exec").code, 137, "{place}");
+        lab.world.expect(&lab.before);
+    }
+}
+
 /// A shell's line that runs where the bridges are, and has said `ready`.
 fn started(lab: &Lab, line: &str) -> std::process::Child {
     let mut child = lab.start("exec", &["--bridges", "sh", "-c", line]);
