@@ -136,6 +136,11 @@ fn bridges_are_where_their_namespace_is() {
     assert!(!lab.exec("h1", &["ip", "-br", "link"]).contains("lan"));
     // Files and names there are ours.
     assert_eq!(lab.exec("--bridges", &["hostname"]), lab.world.sh("hostname"));
+    // Process numbers and interfaces in /proc and /sys are those that programs there have.
+    assert_eq!(
+        lab.exec("--bridges", &["sh", "-c", "cat /proc/$$/comm; ls -d /sys/class/net/lan"]),
+        "sh\n/sys/class/net/lan\n"
+    );
     let mut with_variable = lab.command("exec", &["--bridges", "sh", "-c", "echo $MINE; pwd"]);
     with_variable.env("MINE", "mine");
     let folder = lab.world.dir().canonicalize().unwrap();

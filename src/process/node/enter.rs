@@ -9,7 +9,7 @@ use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::born::{Program, change_user, reset_signals};
-use crate::process::node::{Ended, Setup, alone, leave};
+use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
 
 /// Into which of a process's namespaces to go.
@@ -17,8 +17,8 @@ use crate::process::{Foreground, Signals};
 pub enum Entry {
     /// All that a node has of its own; the flag says whether it is in another user namespace than we are.
     Node { user: bool },
-    /// The network, with files and host name left as they are. The processes as well: process 1 of the namespace, a
-    /// lab's keeper, is to take all that runs in its network with it.
+    /// The network, with host name and files left as they are, but for `/proc` and `/sys`. The processes as well:
+    /// process 1 of the namespace, a lab's keeper, is to take all that runs in its network with it.
     Network { user: bool },
 }
 
@@ -60,7 +60,8 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
             let stops = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
             // The program has none of them blocked: it gets the mask of before.
             let _ = stops.into_iter().collect::<SigSet>().thread_block();
-            match run(pidfd, CloneFlags::CLONE_NEWPID, setup, signals) {
+            let views = matches!(entry, Entry::Network { .. });
+            match run(pidfd, CloneFlags::CLONE_NEWPID, views, setup, signals) {
                 Ok(it) => leave(it.code()),
                 Err(error) => {
                     say(&format!("enter the process namespace: {error}"));
@@ -72,13 +73,23 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
 }
 
 /// Enters the namespaces, and runs the program there as a child until its end. Signals that are held back are passed on.
-fn run(pidfd: &OwnedFd, flags: CloneFlags, setup: &Setup, signals: Signals) -> io::Result<Ended> {
+/// With `views` it has a `/proc` and `/sys` of its own.
+fn run(
+    pidfd: &OwnedFd,
+    flags: CloneFlags,
+    views: bool,
+    setup: &Setup,
+    signals: Signals,
+) -> io::Result<Ended> {
     join(pidfd.as_fd(), flags)?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Foreground::of(child, &signals).wait(),
         ForkResult::Child => {
+            if views {
+                show_own_views();
+            }
             let _ = signals.release();
             replace(setup)
         }
@@ -116,7 +127,7 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
                     // It stays for as long as the program runs, and must not hold what is the keeper's.
                     close_files_but(&[pidfd.as_raw_fd()]);
                     // The session is ours alone: nobody stops it by a Ctrl-Z.
-                    run(pidfd, Entry::Node { user: false }.flags(), setup, Signals::hold()?)
+                    run(pidfd, Entry::Node { user: false }.flags(), false, setup, Signals::hold()?)
                 });
             match ended {
                 Ok(it) => leave(it.code()),
@@ -126,6 +137,15 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
                 }
             }
         }
+    }
+}
+
+/// Gives this process the `/proc` of its process namespace and the `/sys` of its network: with those of the machine
+/// `ps` fails, and `pkill` would signal a process of another number. Where the kernel refuses, they are the machine's.
+fn show_own_views() {
+    let own = nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from);
+    if own.and_then(|()| mounts::keep_to_ourselves()).is_ok() {
+        let _ = mounts::mount_kernel_views(true);
     }
 }
 
