@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::process::Signals;
@@ -50,21 +50,27 @@ impl<'a> Foreground<'a> {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
-            let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
-            if let Some(signal) = signal
-                && (came.from_process || matches!(signal, Signal::SIGTERM | Signal::SIGHUP))
-            {
-                let _ = kill(self.pid, signal);
-            }
+            self.pass_on()?;
         }
     }
+
+    /// Passes on the signals that have come.
+    pub(super) fn pass_on(&self) -> io::Result<()> {
+        let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
+        let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
+        if let Some(signal) = signal
+            && (came.from_process || matches!(signal, Signal::SIGTERM | Signal::SIGHUP))
+        {
+            let _ = kill(self.pid, signal);
+        }
+        Ok(())
+    }
+
     /// How it ended; None while it runs.
     fn ended(&self) -> io::Result<Option<Ended>> {
         match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, code)) => Ok(Some(Ended::Code(code))),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(Ended::Signal(signal as i32))),
-            Ok(_) | Err(nix::Error::EINTR) => Ok(None),
+            Ok(status) => Ok(Ended::of(status)),
+            Err(nix::Error::EINTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -178,6 +178,35 @@ fn a_command_at_the_bridges_has_our_terminal_and_signals() {
     assert_eq!(run.code, 5, "{run:?}");
 }
 
+/// Runs a shell's line with a terminal, at which somebody types that.
+fn at_terminal(lab: &Lab, line: &str, typed: &str) -> Run {
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", line, "/dev/null"]);
+    let mut child = lab.world.start(script);
+    child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    end(child, line)
+}
+
+#[test]
+fn a_shell_in_a_node_has_job_control() {
+    let Some(lab) = Lab::up_with("job control", TWO) else { return };
+    for place in ["h1", "--bridges"] {
+        let exec = format!("{} lab exec -n test {place}", lab.world.binary.display());
+        let run = at_terminal(&lab, &format!("exec {exec} sh"), "sleep 0 & wait; exit 9\n");
+        assert_eq!(run.code, 9, "{place}: {run:?}");
+        assert!(!run.stdout.contains("tty") && !run.stdout.contains("job control"), "{place}: {run:?}");
+        // A command that stops is the stopped job of the shell outside, and goes on with it.
+        let line = format!(
+            "set -m; {exec} sh -c 'kill -STOP $$; tty; exit 4'; echo code $?; fg >/dev/null; echo code $?"
+        );
+        lab.write("line", &line);
+        let run = at_terminal(&lab, "exec sh line", "");
+        let said: Vec<&str> = run.stdout.lines().filter(|it| it.starts_with("code ")).collect();
+        assert_eq!(said, ["code 147", "code 4"], "{place}: {run:?}");
+        assert!(run.stdout.contains("/dev/pts/"), "{place}: {run:?}");
+    }
+}
+
 #[test]
 fn a_stopped_exec_does_not_hold_up_the_end_of_the_lab() {
     let Some(lab) = Lab::new("stopped exec", TWO) else { return };

@@ -9,6 +9,7 @@ use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::born::{Program, change_user, reset_signals};
+use crate::process::node::job::Terminal;
 use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
 
@@ -50,6 +51,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
     alone()?;
     // The process between stays outside of the process namespace, as its parent would have to reap it.
     join(pidfd.as_fd(), entry.flags() - CloneFlags::CLONE_NEWPID)?;
+    let terminal = Terminal::ours();
     let signals = Signals::hold()?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
@@ -61,7 +63,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
             // The program has none of them blocked: it gets the mask of before.
             let _ = stops.into_iter().collect::<SigSet>().thread_block();
             let views = matches!(entry, Entry::Network { .. });
-            match run(pidfd, CloneFlags::CLONE_NEWPID, views, setup, signals) {
+            match run(pidfd, CloneFlags::CLONE_NEWPID, views, terminal, setup, signals) {
                 Ok(it) => leave(it.code()),
                 Err(error) => {
                     say(&format!("enter the process namespace: {error}"));
@@ -73,11 +75,12 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
 }
 
 /// Enters the namespaces, and runs the program there as a child until its end. Signals that are held back are passed on.
-/// With `views` it has a `/proc` and `/sys` of its own.
+/// With `views` it has a `/proc` and `/sys` of its own; `terminal` is given to it.
 fn run(
     pidfd: &OwnedFd,
     flags: CloneFlags,
     views: bool,
+    terminal: Option<Terminal>,
     setup: &Setup,
     signals: Signals,
 ) -> io::Result<Ended> {
@@ -85,10 +88,16 @@ fn run(
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
-        ForkResult::Parent { child } => Foreground::of(child, &signals).wait(),
+        ForkResult::Parent { child } => match terminal {
+            Some(it) => it.wait(child, &signals),
+            None => Foreground::of(child, &signals).wait(),
+        },
         ForkResult::Child => {
             if views {
                 show_own_views();
+            }
+            if terminal.is_some() {
+                Terminal::take();
             }
             let _ = signals.release();
             replace(setup)
@@ -127,7 +136,7 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
                     // It stays for as long as the program runs, and must not hold what is the keeper's.
                     close_files_but(&[pidfd.as_raw_fd()]);
                     // The session is ours alone: nobody stops it by a Ctrl-Z.
-                    run(pidfd, Entry::Node { user: false }.flags(), false, setup, Signals::hold()?)
+                    run(pidfd, Entry::Node { user: false }.flags(), false, None, setup, Signals::hold()?)
                 });
             match ended {
                 Ok(it) => leave(it.code()),
