@@ -75,11 +75,21 @@ pub fn anonymous() -> io::Result<File> {
     })
 }
 
-/// Waits until namespaces that have ended are gone, with the interfaces in them: the kernel takes them apart some time
-/// later, in the order of their ends (`cleanup_net()` in net/core/net_namespace.c). False when that takes too long.
+/// Waits until namespaces whose last process has ended are gone, with the interfaces in them. False when that takes longer
+/// than `limit`.
+///
+/// The kernel takes namespaces apart some time later, one batch after another (`cleanup_net()` in
+/// net/core/net_namespace.c). A netlink socket of a process that has ended holds its namespace for some time more
+/// (`netlink_release()` in net/netlink/af_netlink.c frees it by RCU), so a namespace of ours may end before those. At its
+/// end each batch waits for all that RCU is to free (`rcu_barrier()`): the second batch has them all.
 pub fn settle(limit: Duration) -> io::Result<bool> {
     let end = Instant::now() + limit;
-    // The last to end is one of ours; what the other end of its link sees tells that it is gone.
+    Ok(next_batch_is_gone(end)? && next_batch_is_gone(end)?)
+}
+
+/// Waits until a namespace that ends now is gone, and so all that ended before. False when that is not so at `end`.
+fn next_batch_is_gone(end: Instant) -> io::Result<bool> {
+    // What the other end of its link sees tells that it is gone.
     let (stays, ends) = (anonymous()?, anonymous()?);
     let mut netlink = inside(&stays, Netlink::open)?;
     let name: IfName = "end".parse().map_err(io::Error::other)?;

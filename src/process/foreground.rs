@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::process::Signals;
@@ -15,50 +15,63 @@ use crate::process::node::Ended;
 
 /// A program with our standard streams, in our process group: what the terminal sends reaches both.
 #[derive(Debug)]
-pub struct Foreground {
+pub struct Foreground<'a> {
     pid: Pid,
-    signals: Signals,
+    signals: &'a Signals,
 }
 
-impl Foreground {
+impl<'a> Foreground<'a> {
     /// Starts a program, which is looked for in PATH unless its name has a slash. It gets our environment with `vars`
-    /// set. From now on signals that would end us are held back.
+    /// set.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
-    pub fn start(words: &[String], vars: &[(&str, &str)]) -> io::Result<Self> {
+    pub fn start(words: &[String], vars: &[(&str, &str)], signals: &'a Signals) -> io::Result<Self> {
         let Some((program, args)) = words.split_first() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let signals = Signals::hold()?;
         let child = spawn(Command::new(program).args(args).envs(vars.iter().copied()))?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         Ok(Self { pid: Pid::from_raw(pid), signals })
     }
 
-    /// A child of ours that runs already; its signals have been held back since before its birth.
-    pub(super) fn of(pid: Pid, signals: Signals) -> Self {
+    /// A child of ours that runs already; our signals have been held back since before its birth.
+    pub(super) fn of(pid: Pid, signals: &'a Signals) -> Self {
         Self { pid, signals }
     }
 
     /// Waits for its end. Signals are passed on; what the terminal sends to all of its processes it has got itself.
+    /// Signals that came before its end are taken: any later one is meant for us.
     pub fn wait(&mut self) -> io::Result<Ended> {
         loop {
-            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, code)) => return Ok(Ended::Code(code)),
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Ended::Signal(signal as i32)),
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(ended) = self.ended()? {
+                self.signals.next(&[])?;
+                return Ok(ended);
             }
             match poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
-            let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
-            if let Some(signal) = signal
-                && (came.from_process || matches!(signal, Signal::SIGTERM | Signal::SIGHUP))
-            {
-                let _ = kill(self.pid, signal);
-            }
+            self.pass_on()?;
+        }
+    }
+
+    /// Passes on the signals that have come.
+    pub(super) fn pass_on(&self) -> io::Result<()> {
+        let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
+        let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
+        if let Some(signal) = signal
+            && (came.from_process || matches!(signal, Signal::SIGTERM | Signal::SIGHUP))
+        {
+            let _ = kill(self.pid, signal);
+        }
+        Ok(())
+    }
+
+    /// How it ended; None while it runs.
+    fn ended(&self) -> io::Result<Option<Ended>> {
+        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(status) => Ok(Ended::of(status)),
+            Err(nix::Error::EINTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 }

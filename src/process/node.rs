@@ -9,6 +9,7 @@
 mod born;
 mod cover;
 mod enter;
+mod job;
 mod mounts;
 
 use std::fs::File;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, fork};
 
 use crate::process::handed_on::close_files_but;
@@ -114,6 +115,15 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// None for a process that has not ended.
+    pub(super) fn of(status: WaitStatus) -> Option<Self> {
+        match status {
+            WaitStatus::Exited(_, code) => Some(Self::Code(code)),
+            WaitStatus::Signaled(_, signal, _) => Some(Self::Signal(signal as i32)),
+            _ => None,
+        }
+    }
+
     /// As shells count: 128 and the signal's number.
     pub fn code(self) -> i32 {
         match self {

@@ -136,10 +136,130 @@ fn bridges_are_where_their_namespace_is() {
     assert!(!lab.exec("h1", &["ip", "-br", "link"]).contains("lan"));
     // Files and names there are ours.
     assert_eq!(lab.exec("--bridges", &["hostname"]), lab.world.sh("hostname"));
+    // Process numbers and interfaces in /proc and /sys are those that programs there have.
+    assert_eq!(
+        lab.exec("--bridges", &["sh", "-c", "cat /proc/$$/comm; ls -d /sys/class/net/lan"]),
+        "sh\n/sys/class/net/lan\n"
+    );
     let mut with_variable = lab.command("exec", &["--bridges", "sh", "-c", "echo $MINE; pwd"]);
     with_variable.env("MINE", "mine");
     let folder = lab.world.dir().canonicalize().unwrap();
     assert_eq!(lab.world.run(with_variable).stdout, format!("mine\n{}\n", folder.display()));
+}
+
+#[test]
+fn a_command_at_the_bridges_has_our_terminal_and_signals() {
+    let Some(lab) = Lab::up_with("exec --bridges", TWO) else { return };
+    for code in [0, 7] {
+        assert_eq!(lab.run("exec", &["--bridges", "sh", "-c", &format!("exit {code}")]).code, code);
+    }
+    assert_eq!(lab.run("exec", &["--bridges", "sh", "-c", "kill -9 $$"]).code, 137);
+    let line = "trap 'echo told; exit 5' TERM INT; echo ready; while :; do sleep 0.02; done";
+    for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGINT] {
+        let mut child = started(&lab, line);
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+        drop(child.stdin.take());
+        let run = end(child, "exec --bridges");
+        assert_eq!((run.code, run.stdout.as_str()), (5, "told\n"), "{signal}");
+    }
+    // `script` has a terminal for it; a Ctrl-C there (\x03) reaches the command, and nothing else ends.
+    let exec = format!("exec {} lab exec -n test --bridges sh terminal", lab.world.binary.display());
+    lab.write("terminal", "trap 'echo told; exit 5' INT; tty; echo ready; while :; do sleep 0.02; done\n");
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &exec, "/dev/null"]);
+    let mut child = lab.world.start(script);
+    let said = until_ready(&mut child);
+    assert!(said.starts_with("/dev/pts/"), "{said}");
+    child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    let mut told = [0; 8];
+    child.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+    let run = end(child, "script");
+    assert_eq!(run.code, 5, "{run:?}");
+}
+
+/// Runs a shell's line with a terminal, at which somebody types that.
+fn at_terminal(lab: &Lab, line: &str, typed: &str) -> Run {
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", line, "/dev/null"]);
+    let mut child = lab.world.start(script);
+    child.stdin.as_mut().unwrap().write_all(typed.as_bytes()).unwrap();
+    end(child, line)
+}
+
+#[test]
+fn a_shell_in_a_node_has_job_control() {
+    let Some(lab) = Lab::up_with("job control", TWO) else { return };
+    for place in ["h1", "--bridges"] {
+        let exec = format!("{} lab exec -n test {place}", lab.world.binary.display());
+        let run = at_terminal(&lab, &format!("exec {exec} sh"), "sleep 0 & wait; exit 9\n");
+        assert_eq!(run.code, 9, "{place}: {run:?}");
+        assert!(!run.stdout.contains("tty") && !run.stdout.contains("job control"), "{place}: {run:?}");
+        // A command that stops is the stopped job of the shell outside, and goes on with it.
+        let line = format!(
+            "set -m; {exec} sh -c 'kill -STOP $$; tty; exit 4'; echo code $?; fg >/dev/null; echo code $?"
+        );
+        lab.write("line", &line);
+        let run = at_terminal(&lab, "exec sh line", "");
+        let said: Vec<&str> = run.stdout.lines().filter(|it| it.starts_with("code ")).collect();
+        assert_eq!(said, ["code 147", "code 4"], "{place}: {run:?}");
+        assert!(run.stdout.contains("/dev/pts/"), "{place}: {run:?}");
+    }
+}
+
+#[test]
+fn a_stopped_exec_does_not_hold_up_the_end_of_the_lab() {
+    let Some(lab) = Lab::new("stopped exec", TWO) else { return };
+    for place in ["h1", "--bridges"] {
+        lab.up(&[]);
+        let mut child = lab.start("exec", &[place, "sh", "-c", "echo ready; exec sleep 983"]);
+        until_ready(&mut child);
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        lab.done("down", &[]);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+        assert_eq!(end(child, "exec").code, 137, "{place}");
+        lab.world.expect(&lab.before);
+    }
+}
+
+/// A shell's line that runs where the bridges are, and has said `ready`.
+fn started(lab: &Lab, line: &str) -> std::process::Child {
+    let mut child = lab.start("exec", &["--bridges", "sh", "-c", line]);
+    until_ready(&mut child);
+    child
+}
+
+/// Reads a program's output up to the line `ready`; answers it.
+fn until_ready(child: &mut std::process::Child) -> String {
+    let mut said = String::new();
+    let mut byte = [0];
+    while !said.trim_end().ends_with("ready") || !said.ends_with('\n') {
+        child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        said.push(char::from(byte[0]));
+    }
+    said
+}
+
+#[test]
+fn commands_at_the_bridges_end_with_the_lab() {
+    let Some(lab) = Lab::new("exec --bridges, and the end", TWO) else { return };
+    for end_it in ["down", "kill"] {
+        lab.up(&[]);
+        let inside =
+            started(&lab, "setsid sleep 985 >/dev/null 2>&1 </dev/null & echo ready; exec sleep 984");
+        match end_it {
+            "down" => drop(lab.done("down", &[])),
+            _ => lab.signal("KILL", lab.keeper().unwrap()),
+        }
+        assert_eq!(end(inside, "exec --bridges").code, 137, "{end_it}");
+        if end_it == "kill" {
+            lab.until_dead();
+            lab.done("down", &[]);
+        }
+        // No process and no network namespace is left.
+        lab.world.expect(&lab.before);
+    }
 }
 
 #[test]

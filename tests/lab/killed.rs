@@ -310,3 +310,19 @@ services:
     assert_eq!(names(&lab), before);
     assert!(lab.world.sh("ip -br addr show foreign").contains("10.7.0.1/24"));
 }
+
+#[test]
+fn a_lab_with_a_tunnel_comes_up_right_after_its_keeper_was_killed() {
+    let compose = r#"
+services:
+  a: {x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}], tunnels: [{type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}]}}
+"#;
+    let Some(mut lab) = Lab::new("a tunnel and a killed keeper", compose) else { return };
+    lab.world.sh("ip link set lo up && ip addr add 192.0.2.2/24 dev lo");
+    lab.before = lab.world.machine();
+    for round in 0..TIMES / 2 {
+        let run = lab.run("up", &[]);
+        assert!(run.code == 0 && run.stderr.is_empty(), "round {round}: {run:?}\n{}", lab.keepers_log());
+        kill(&lab, lab.keeper());
+    }
+}

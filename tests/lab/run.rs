@@ -135,3 +135,41 @@ fn a_killed_runner_takes_the_lab_with_it() {
     drop(end(child, "lab run"));
     lab.world.expect(&lab.before);
 }
+
+#[test]
+fn a_signal_while_the_lab_ends_kills_it() {
+    let compose = r#"
+services:
+  slow:
+    command: [sh, -c, "trap : TERM; echo ready; while :; do sleep 0.02; done"]
+    stop_grace_period: 10m
+    x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}
+"#;
+    let Some(lab) = Lab::new("lab run and a further signal", compose) else { return };
+    let ends = |child: Child, further: Signal, code: i32| {
+        lab.until_node("slow", "stopping");
+        signal(&child, further);
+        assert_eq!(end(child, "lab run").code, code, "{further}");
+        assert!(!lab.folder().exists(), "{further}");
+        lab.world.expect(&lab.before);
+    };
+    // The node is up when the command runs, and says `ready` once it heeds SIGTERM.
+    let heeds = "until $CONLINK lab logs slow | grep -q ready; do sleep 0.02; done; echo ready";
+    for (further, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let child = started(&lab, &format!("{heeds}; exec sleep 1000"));
+        signal(&child, Signal::SIGINT);
+        ends(child, further, code);
+    }
+    // While the command lives, every signal is the command's.
+    let line = format!("trap 'echo told' INT; {heeds}; until test -e stop; do sleep 0.02; done; rm stop");
+    let mut child = started(&lab, &line);
+    for _ in 0..3 {
+        signal(&child, Signal::SIGINT);
+        let mut told = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"told\n");
+    }
+    assert_eq!(lab.process("slow")["state"], "running");
+    lab.write("stop", "");
+    ends(child, Signal::SIGINT, 130);
+}

@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::api::{Accepted, Health, Status};
 use crate::daemon::LAB_ENDS;
-use crate::process::Foreground;
-use crate::process::node::wait_for_end;
+use crate::process::node::{self, wait_for_end};
+use crate::process::{Foreground, Signals};
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
 use crate::tools::conlink::lab::dir::LabDir;
@@ -36,18 +37,61 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     // Held here; the keeper ends the lab when it is closed, be it by our end.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
     let mut tie = Some(theirs);
-    let code = match start(&dir, &ask, &mut tie) {
-        Ok(0) => in_front(&dir, command),
-        other => other,
-    };
+    let started = start(&dir, &ask, &mut tie);
     if tie.is_some() {
         // The lab is another's.
-        return code;
+        return started;
     }
-    let ended = down::down(&dir).map(|_| ());
+    // Not before: the keeper would have them held back too. An error closes `ours`, which ends the lab.
+    let signals = Signals::hold().context("hold back signals")?;
+    let code = match started {
+        Ok(0) => in_front(&dir, command, &signals),
+        other => other,
+    };
+    let ended = end(&dir, &signals);
     drop(ours);
     let code = code?;
-    ended.map(|()| code)
+    Ok(ended?.unwrap_or(code))
+}
+
+/// Ends the lab; a signal that comes meanwhile kills it, so that its nodes are not waited for. Answers the exit code that
+/// such a signal makes.
+fn end(dir: &LabDir, signals: &Signals) -> anyhow::Result<Option<u8>> {
+    // Opened now: a keeper that comes later is another lab's.
+    let Some(keeper) = dir.keeper() else { return down::down(dir).map(|_| None) };
+    let (over, ending) = std::io::pipe().context("make a pipe")?;
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let signal = signal_before(signals, &over)?;
+            if signal.is_some() {
+                node::signal(keeper.as_fd(), libc::SIGKILL);
+            }
+            anyhow::Ok(signal)
+        });
+        let ended = down::down(dir);
+        drop(ending);
+        let signal = watcher.join().unwrap_or_else(|_| Err(anyhow::anyhow!("watch for signals: panicked")));
+        ended?;
+        // As shells count.
+        Ok(signal?.map(|it| 128 + it))
+    })
+}
+
+/// The number of the next signal that would end us; None when the pipe's other end is closed before.
+fn signal_before(signals: &Signals, over: &PipeReader) -> anyhow::Result<Option<u8>> {
+    loop {
+        let mut files = [signals.as_fd(), over.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
+        match poll(&mut files, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error).context("wait for signals"),
+        }
+        if let Some(signal) = signals.next(&[]).context("read signals")?.ending {
+            return Ok(Some(signal));
+        }
+        if files.last().and_then(PollFd::any).unwrap_or_default() {
+            return Ok(None);
+        }
+    }
 }
 
 /// Reads the files and tells what is wrong with them: then nothing is started.
@@ -135,11 +179,11 @@ fn tell(dir: &LabDir, status: &Status) -> anyhow::Result<u8> {
 }
 
 /// Runs the command with our terminal, and answers its exit code.
-fn in_front(dir: &LabDir, command: &[String]) -> anyhow::Result<u8> {
+fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Result<u8> {
     let own = std::env::current_exe().unwrap_or_default();
     let vars = [("CONLINK_LAB", dir.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
     let shown = command.join(" ");
-    let mut child = match Foreground::start(command, &vars) {
+    let mut child = match Foreground::start(command, &vars, signals) {
         Ok(it) => it,
         Err(error) => {
             err(&format!("error: run `{shown}`: {error}\n"));
