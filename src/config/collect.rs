@@ -20,7 +20,7 @@ pub enum Input {
 
 /// Where a description stands: `!override` and `!reset` are about earlier ones of the same place, as compose has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Section {
     /// `x-network` of a compose file.
     Top,
     /// `x-network` of that service.
@@ -30,7 +30,7 @@ enum Place {
 }
 
 struct Part {
-    place: Place,
+    section: Section,
     node: Node,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn collect(
                 diagnostics.push(second.help("put both together, or into two files"));
             }
             for document in documents.into_iter().take(1) {
-                add(&mut parts, Part { place: Place::Network, node: document }, diagnostics);
+                add(&mut parts, Part { section: Section::Network, node: document }, diagnostics);
             }
         }
     }
@@ -165,22 +165,22 @@ fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diag
         }
     }
     if let Some(node) = own {
-        add(parts, Part { place: Place::Top, node }, diagnostics);
+        add(parts, Part { section: Section::Top, node }, diagnostics);
     }
     let Some(services) = services else { return };
     if replaces(&services) {
-        parts.retain(|it| !matches!(it.place, Place::Service(_)));
+        parts.retain(|it| !matches!(it.section, Section::Service(_)));
     }
     let Value::Map(entries) = services.value else { return };
     for (name, service) in entries {
-        let place = Place::Service(name.text.clone());
+        let section = Section::Service(name.text.clone());
         if replaces(&service) {
-            parts.retain(|it| it.place != place);
+            parts.retain(|it| it.section != section);
         }
         let Value::Map(entries) = service.value else { continue };
         if let Some((_, mut node)) = entries.into_iter().find(|(key, _)| key.text == "x-network") {
             belongs_to(&mut node, &name);
-            add(parts, Part { place, node }, diagnostics);
+            add(parts, Part { section, node }, diagnostics);
         }
     }
 }
@@ -188,7 +188,7 @@ fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diag
 /// Adds a description, after what its tags do to earlier ones.
 fn add(parts: &mut Vec<Part>, mut part: Part, diagnostics: &mut Vec<Diagnostic>) {
     check_tags(&part.node, diagnostics);
-    let is_about = |it: &Part| part.place == Place::Network || it.place == part.place;
+    let is_about = |it: &Part| part.section == Section::Network || it.section == part.section;
     if replaces(&part.node) {
         parts.retain(|it| !is_about(it));
     }

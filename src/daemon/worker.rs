@@ -86,7 +86,7 @@ impl Worker {
         sender: mpsc::UnboundedSender<Message>,
     ) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let mut hand = Hand { kernel, mode, print, sender, switch_is_followed: false };
+        let mut thread_state = WorkerThread { kernel, mode, print, sender, switch_is_followed: false };
         let queue = shared.clone();
         let (started, starts) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -95,7 +95,7 @@ impl Worker {
                 drop::<std::sync::mpsc::Sender<()>>(started);
                 while let Some(work) = queue.next() {
                     let busy = queue.busy();
-                    hand.work(work);
+                    thread_state.work(work);
                     drop(busy);
                 }
             })
@@ -162,7 +162,7 @@ impl Shared {
 }
 
 /// What the thread has at hand.
-struct Hand {
+struct WorkerThread {
     kernel: Kernel,
     mode: Mode,
     print: Print,
@@ -170,7 +170,7 @@ struct Hand {
     switch_is_followed: bool,
 }
 
-impl Hand {
+impl WorkerThread {
     fn work(&mut self, work: Work) {
         match work {
             Work::Attach(it) => {

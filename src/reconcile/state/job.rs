@@ -13,7 +13,7 @@ use crate::reconcile::state::{Leftovers, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
 
 /// Forwarded ports, and those that cannot be.
-struct Granted {
+struct GrantedForwards {
     granted: Vec<ForwardSpec>,
     refused: Vec<Failure>,
 }
@@ -172,7 +172,7 @@ impl Reconciler {
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
-            let Granted { mut granted, refused: conflicts } = self.forwards();
+            let GrantedForwards { mut granted, refused: conflicts } = self.forwards();
             let ids: BTreeSet<&LinkId> = desired.links.iter().map(|(_, it)| &it.id).collect();
             let mine = |it: &Failure| matches!(&it.subject, Subject::Link(id) if ids.contains(id));
             refused.extend(conflicts.into_iter().filter(mine));
@@ -265,14 +265,14 @@ impl Reconciler {
     }
 
     /// Every forwarded port, of those who were there first; and why others cannot have theirs.
-    fn forwards(&self) -> Granted {
+    fn forwards(&self) -> GrantedForwards {
         let mut all: Vec<(bool, &Link)> = Vec::new();
         for it in self.containers.values() {
             let links = it.instance.links.iter().filter(|it| !it.forwards.is_empty());
             all.extend(links.map(|link| (!it.standing.connected, link)));
         }
         all.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        let mut forwards = Granted { granted: Vec::new(), refused: Vec::new() };
+        let mut forwards = GrantedForwards { granted: Vec::new(), refused: Vec::new() };
         let mut ports: BTreeMap<(Protocol, u16), &LinkId> = BTreeMap::new();
         let mut addrs: BTreeMap<IpAddr, (&IfName, &LinkId)> = BTreeMap::new();
         for (_, link) in all {

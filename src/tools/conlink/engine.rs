@@ -96,9 +96,9 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         (true, _) => Mode::Once,
         _ => Mode::Run,
     };
-    let place = Place::of(in_container, options.netns, &project);
-    context.bridges_apart = matches!(place, Place::Named(_));
-    context.on_host = !matches!(place, Place::Own);
+    let place = BridgesIn::of(in_container, options.netns, &project);
+    context.bridges_apart = matches!(place, BridgesIn::Named(_));
+    context.on_host = !matches!(place, BridgesIn::Own);
     context.repair = options.repair;
     context.without_netem = options.without_netem;
     if options.without_netem {
@@ -117,8 +117,8 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     // An engine in a container does not see the lock of an engine on the host, whose namespace this may be.
     if mode != Mode::DryRun && !in_container {
         let elsewhere = match place {
-            Place::Host => Place::of(false, NetnsPlace::Own, &project),
-            Place::Own | Place::Named(_) => Place::Host,
+            BridgesIn::Host => BridgesIn::of(false, NetnsPlace::Own, &project),
+            BridgesIn::Own | BridgesIn::Named(_) => BridgesIn::Host,
         };
         if let Err(error) = elsewhere.clear(&project) {
             log::warn!("what an engine with another --netns had may be left: {error:#}");
@@ -160,7 +160,7 @@ async fn own_container(
 }
 
 /// Where bridges and outer ends live.
-enum Place {
+enum BridgesIn {
     /// The engine's own namespace, as the reference tool has it.
     Own,
     Host,
@@ -168,7 +168,7 @@ enum Place {
     Named(String),
 }
 
-impl Place {
+impl BridgesIn {
     fn of(in_container: bool, option: NetnsPlace, project: &str) -> Self {
         match option {
             NetnsPlace::Host => Self::Host,
@@ -270,7 +270,7 @@ impl Place {
         }
     }
 
-    /// Removes the name that [`Place::open`] made.
+    /// Removes the name that [`BridgesIn::open`] made.
     fn remove(&self) {
         if let Self::Named(name) = self
             && let Err(error) = netns::delete_named(name)

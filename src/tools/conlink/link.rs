@@ -19,7 +19,7 @@ pub(super) enum Link {
     /// Pull the cable: both ends lose their carrier
     Down {
         #[command(flatten)]
-        which: Which,
+        which: LinkArgs,
         /// Plug the cable in again after this time, such as 30s, 500ms or 5m
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         time: Option<Duration>,
@@ -27,12 +27,12 @@ pub(super) enum Link {
     /// Plug the cable in again
     Up {
         #[command(flatten)]
-        which: Which,
+        which: LinkArgs,
     },
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Which {
+pub(super) struct LinkArgs {
     /// Compose project or lab [default: COMPOSE_PROJECT_NAME, else the only one running]
     #[arg(short, long)]
     name: Option<String>,

@@ -17,7 +17,7 @@ use crate::{err, out};
 
 pub(super) use errors::{StatusError, errors};
 pub(super) use table::count;
-use table::{Look, table};
+use table::{Style, table};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -70,14 +70,14 @@ fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
 
 /// One status as it is printed.
 fn text(args: &Form, status: &Status) -> String {
-    if args.json { String::from_utf8_lossy(&frame(status)).into_owned() } else { table(status, &look()) }
+    if args.json { String::from_utf8_lossy(&frame(status)).into_owned() } else { table(status, &style()) }
 }
 
-fn look() -> Look {
+fn style() -> Style {
     let stdout = std::io::stdout();
     let width = terminal_size_of(&stdout).map(|(Width(it), _)| usize::from(it)).filter(|it| *it > 0);
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    Look { width, color }
+    Style { width, color }
 }
 
 /// Follows all of them to the end of the last, which is no good end.

@@ -54,7 +54,7 @@ pub(super) enum Done {
 
 /// Where a file goes.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Target<'a> {
     folder: Option<BorrowedFd<'a>>,
     name: &'a OsStr,
     shown: &'a Path,
@@ -73,7 +73,7 @@ impl Run<'_> {
         linked: bool,
     ) -> io::Result<Done> {
         let (from, to) = self.shown(entry);
-        let place = Place { folder, name, shown: &to };
+        let place = Target { folder, name, shown: &to };
         if self.is_verbatim(entry) && self.is_copied_already(entry, src, place)? {
             return Ok(Done::Unchanged);
         }
@@ -107,7 +107,7 @@ impl Run<'_> {
         entry: &Entry,
         source: &File,
         stat: &FileStat,
-        place: Place<'_>,
+        place: Target<'_>,
         buffers: &mut Buffers,
         from: &Path,
     ) -> io::Result<Done> {
@@ -194,7 +194,7 @@ impl Run<'_> {
     ///
     /// Times alone do not tell: archives and images often have the same whole second on everything. So there must be a
     /// fraction, and the last change of any kind to the file of SRC must be older than the one of DST.
-    fn is_copied_already(&self, entry: &Entry, src: &OwnedFd, place: Place<'_>) -> io::Result<bool> {
+    fn is_copied_already(&self, entry: &Entry, src: &OwnedFd, place: Target<'_>) -> io::Result<bool> {
         // What attributes it has does not show.
         let (Some(folder), true, false) = (place.folder, entry.there, self.options.xattrs) else {
             return Ok(false);
@@ -220,7 +220,7 @@ impl Run<'_> {
         file: Option<&File>,
         stat: &FileStat,
         there: &FileStat,
-        place: Place<'_>,
+        place: Target<'_>,
         from: &Path,
     ) -> io::Result<Done> {
         let mode_is_right = (stat.st_mode ^ there.st_mode) & 0o7777 == 0;

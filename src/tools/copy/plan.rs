@@ -159,7 +159,7 @@ impl Planner<'_> {
                 continue;
             }
             let included = included || self.options.include.matches(&path);
-            let to = Place { folder: idx, dst: &dst_path, there: there.get(&name).copied() };
+            let to = Slot { folder: idx, dst: &dst_path, there: there.get(&name).copied() };
             let done = match kind {
                 Kind::Folder => self.subfolder(&open, &to, name, path, included),
                 _ if !included => Ok(()),
@@ -193,7 +193,7 @@ impl Planner<'_> {
     fn subfolder(
         &mut self,
         open: &OwnedFd,
-        to: &Place<'_>,
+        to: &Slot<'_>,
         name: OsString,
         path: PathBuf,
         included: bool,
@@ -239,7 +239,7 @@ impl Planner<'_> {
             .map_err(|error| (self.dst.shown(&folder.join(name)), error.to_string()))
     }
 
-    fn file(&mut self, open: &OwnedFd, to: &Place<'_>, name: OsString, path: &Path) -> Result<(), Mistake> {
+    fn file(&mut self, open: &OwnedFd, to: &Slot<'_>, name: OsString, path: &Path) -> Result<(), Mistake> {
         let target = to.dst.join(&name);
         let shown = self.dst.shown(&target);
         let (there, at) = match to.there {
@@ -307,7 +307,7 @@ impl Planner<'_> {
         Ok((rendered.as_bytes() != bytes).then(|| rendered.into_bytes()))
     }
 
-    fn link(&mut self, open: &OwnedFd, to: &Place<'_>, name: OsString) -> Result<(), Mistake> {
+    fn link(&mut self, open: &OwnedFd, to: &Slot<'_>, name: OsString) -> Result<(), Mistake> {
         let shown = self.dst.shown(&to.dst.join(&name));
         let there = match to.there {
             None => false,
@@ -356,7 +356,7 @@ impl Planner<'_> {
 }
 
 /// Where something of SRC goes.
-struct Place<'a> {
+struct Slot<'a> {
     /// The folder of the plan that it is in.
     folder: usize,
     dst: &'a Path,

@@ -62,7 +62,7 @@ struct Folder {
 
 /// What a look at a path found.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct FileState {
     /// Why it is not as wanted.
     pub(super) missing: Option<String>,
     /// Changes may go unheard: it has to be looked at again from time to time.
@@ -90,7 +90,7 @@ impl Files {
     }
 
     /// Listens to what could bring the path about, then looks at it.
-    pub(super) fn look(&mut self, path: &Path, want: FileWant) -> Look {
+    pub(super) fn look(&mut self, path: &Path, want: FileWant) -> FileState {
         let deaf = self.listen(path, want == FileWant::NonEmpty);
         let missing = match (want, fs::metadata(path)) {
             (FileWant::Exists, Ok(_)) => None,
@@ -107,7 +107,7 @@ impl Files {
                 Err(error) => Some(error.to_string()),
             },
         };
-        Look { missing, deaf }
+        FileState { missing, deaf }
     }
 
     /// Listens to every folder on the way, as far as it is there: each before what is in it is looked at, so that

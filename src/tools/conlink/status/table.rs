@@ -13,7 +13,7 @@ use crate::words::printable;
 
 /// How it is to look.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct Style {
     /// Columns of the terminal; None where lines may be as long as they are.
     pub(super) width: Option<usize>,
     pub(super) color: bool,
@@ -33,20 +33,20 @@ struct Row {
 const GAP: &str = "  ";
 
 /// What there is, what it is joined to, how far it is; then all that is wrong.
-pub(super) fn table(status: &Status, look: &Look) -> String {
-    let mut text = head(status, look);
-    text += &wrapped("bridges: ", &bridges(status), look);
-    text += &wrapped("tunnels: ", &status.tunnels.iter().map(tunnel).collect::<Vec<_>>(), look);
+pub(super) fn table(status: &Status, style: &Style) -> String {
+    let mut text = head(status, style);
+    text += &wrapped("bridges: ", &bridges(status), style);
+    text += &wrapped("tunnels: ", &status.tunnels.iter().map(tunnel).collect::<Vec<_>>(), style);
     let rows = rows(status);
     if !rows.is_empty() {
-        let fits = |lines: &[String]| match look.width {
+        let fits = |lines: &[String]| match style.width {
             Some(width) => lines.iter().all(|it| it.width() <= width),
             None => true,
         };
-        let plain = Look { color: false, ..*look };
+        let plain = Style { color: false, ..*style };
         let lines = match [false, true].into_iter().find(|tall| fits(&columns(&rows, *tall, &plain))) {
-            Some(tall) => columns(&rows, tall, look),
-            None => stacked(&rows, look),
+            Some(tall) => columns(&rows, tall, style),
+            None => stacked(&rows, style),
         };
         lines.iter().for_each(|it| text += &format!("{it}\n"));
     }
@@ -56,14 +56,14 @@ pub(super) fn table(status: &Status, look: &Look) -> String {
         text += "\n";
     }
     for it in errors {
-        text += &format!("{} {}\n", paint("error:", "failed", look), it.text);
+        text += &format!("{} {}\n", paint("error:", "failed", style), it.text);
         text += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
     }
     text + &notes
 }
 
 /// `project p: failing, 4 nodes, 6 links, 1 failed`
-fn head(status: &Status, look: &Look) -> String {
+fn head(status: &Status, style: &Style) -> String {
     let name = match (status.served, status.project.as_deref()) {
         (Served::Lab, name) => format!("lab {}", printable(name.unwrap_or_default())),
         (Served::Engine, Some(name)) => format!("project {}", printable(name)),
@@ -71,7 +71,7 @@ fn head(status: &Status, look: &Look) -> String {
     };
     let state = status.state.to_string();
     let mut parts =
-        vec![paint(&state, &state, look), count(status.nodes.len(), "node"), count(status.links(), "link")];
+        vec![paint(&state, &state, style), count(status.nodes.len(), "node"), count(status.links(), "link")];
     for state in [LinkState::Failed, LinkState::Drifted, LinkState::Pending] {
         let links = status.nodes.iter().flat_map(|it| &it.links);
         match links.filter(|it| it.state == state).count() {
@@ -200,7 +200,7 @@ fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<Strin
 }
 
 /// A line a link; with `tall` addresses stand below each other.
-fn columns(rows: &[Row], tall: bool, look: &Look) -> Vec<String> {
+fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     let has_process = rows.iter().any(|it| !it.process.is_empty());
     let cells = |node: &str, process: &str, link: &str, joined: &str, address: &str| {
         let mut cells = vec![node.to_owned(), link.to_owned(), joined.to_owned(), address.to_owned()];
@@ -228,14 +228,14 @@ fn columns(rows: &[Row], tall: bool, look: &Look) -> Vec<String> {
             let gap = width.saturating_sub(it.width());
             format!("{it}{:gap$}{GAP}", "")
         });
-        let state = if at == 0 { state.to_owned() } else { paint(state, state, look) };
+        let state = if at == 0 { state.to_owned() } else { paint(state, state, style) };
         (padded.collect::<String>() + &state).trim_end().to_owned()
     };
     lines.into_iter().enumerate().map(line).collect()
 }
 
 /// A line a node and, below it, one a link and one an address.
-fn stacked(rows: &[Row], look: &Look) -> Vec<String> {
+fn stacked(rows: &[Row], style: &Style) -> Vec<String> {
     let mut lines = Vec::new();
     let mut last = None;
     for it in rows {
@@ -243,19 +243,19 @@ fn stacked(rows: &[Row], look: &Look) -> Vec<String> {
             lines.push([it.node.as_str(), it.process.as_str()].join(GAP).trim_end().to_owned());
         }
         last = Some(&it.node);
-        lines.push(format!("{GAP}{}{GAP}{}{GAP}{}", it.link, paint(&it.state, &it.state, look), it.joined));
+        lines.push(format!("{GAP}{}{GAP}{}{GAP}{}", it.link, paint(&it.state, &it.state, style), it.joined));
         lines.extend(it.addresses.iter().map(|it| format!("{GAP}{GAP}{it}")));
     }
     lines
 }
 
 /// Items with commas between them, on as many lines as they need.
-fn wrapped(begin: &str, items: &[String], look: &Look) -> String {
+fn wrapped(begin: &str, items: &[String], style: &Style) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (at, item) in items.iter().enumerate() {
         let item = if at + 1 < items.len() { format!("{item},") } else { item.clone() };
         match lines.last_mut() {
-            Some(line) if look.width.is_none_or(|it| line.width() + 1 + item.width() <= it) => {
+            Some(line) if style.width.is_none_or(|it| line.width() + 1 + item.width() <= it) => {
                 *line += &format!(" {item}");
             }
             Some(_) => lines.push(format!("{:indent$}{item}", "", indent = begin.len())),
@@ -298,9 +298,9 @@ fn notes(status: &Status) -> String {
 }
 
 /// Text in the colour of a state.
-fn paint(text: &str, state: &str, look: &Look) -> String {
+fn paint(text: &str, state: &str, style: &Style) -> String {
     let code = match state {
-        _ if !look.color || text.is_empty() => return text.to_owned(),
+        _ if !style.color || text.is_empty() => return text.to_owned(),
         "up" | "connected" => 32,
         "failed" | "failing" | "unreachable" => 31,
         _ => 33,

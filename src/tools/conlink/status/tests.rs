@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::table::{Look, table};
+use super::table::{Style, table};
 use crate::api::Status;
 
 /// A link as a server tells it.
@@ -64,14 +64,14 @@ fn read(status: &Value) -> Status {
 
 /// With a frame around it, so that spaces at the end would be seen.
 #[track_caller]
-fn check(status: &Value, look: Look, expected: &Expect) {
-    let text = table(&read(status), &look);
+fn check(status: &Value, style: Style, expected: &Expect) {
+    let text = table(&read(status), &style);
     assert!(text.ends_with('\n'));
     assert!(text.lines().all(|it| !it.ends_with(' ')), "spaces at an end: {text:?}");
     expected.assert_eq(&text);
 }
 
-const PLAIN: Look = Look { width: None, color: false };
+const PLAIN: Style = Style { width: None, color: false };
 
 #[test]
 fn a_network_that_is_connected() {
@@ -148,7 +148,7 @@ fn a_narrow_terminal_has_addresses_below_each_other_and_then_all() {
     "#]],
         ),
     ] {
-        check(&router(), Look { width: Some(width), color: false }, &expected);
+        check(&router(), Style { width: Some(width), color: false }, &expected);
     }
 }
 
@@ -337,7 +337,7 @@ fn a_lab_tells_what_its_nodes_run() {
     );
     check(
         &status,
-        Look { width: Some(40), color: false },
+        Style { width: Some(40), color: false },
         &expect![[r#"
             lab demo: connected, 4 nodes, 5 links
             bridges: s1 (linux, 2 ports),
@@ -396,7 +396,7 @@ fn wide_letters_take_two_columns_and_nothing_steers_the_terminal() {
     );
     check(
         &status,
-        Look { width: Some(20), color: false },
+        Style { width: Some(20), color: false },
         &expect![[r#"
         project 網路\u{1b}[2J: connected, 2 nodes, 2 links, 1 failed
         bridges: s1 (linux, 0 ports),
@@ -418,8 +418,8 @@ fn states_have_colours_that_take_no_room() {
     status["nodes"][0]["links"][0]["state"] = json!("failed");
     status["nodes"][1]["links"][1]["state"] = json!("pending");
     let status = read(&status);
-    let plain = table(&status, &Look { width: Some(70), color: false });
-    let painted = table(&status, &Look { width: Some(70), color: true });
+    let plain = table(&status, &Style { width: Some(70), color: false });
+    let painted = table(&status, &Style { width: Some(70), color: true });
     assert!(painted.contains("  \x1b[31mfailed\x1b[0m\n") && painted.contains("  \x1b[33mpending\x1b[0m\n"));
     assert!(painted.starts_with("project router: \x1b[32mconnected\x1b[0m, 4 nodes"));
     let stripped =
