@@ -29,7 +29,7 @@ use crate::addr::IfName;
 use crate::kernel::netlink::Error;
 use crate::process::SYSTEM_PATH;
 
-pub use bridge::{OvsBridge, OvsPort};
+pub use bridge::{BridgeRecord, OvsPort};
 pub use daemon::Programs;
 pub use datapath::Datapath;
 pub use port::Join;
@@ -37,7 +37,7 @@ pub use tables::Changes;
 
 use daemon::{Activity, Daemons, KILL_LIMIT, Process, SERVER, SWITCH};
 use db::{Answers, DATABASE, insert, is, map_of, mutate, number, select, set_of, text, value};
-use rpc::{Failure, Rpc};
+use rpc::{Rpc, SwitchError};
 use tables::Tables;
 
 /// Where the daemons of a system, or of an image, have their sockets.
@@ -168,7 +168,7 @@ impl Ovs {
         if !ovs.daemons.serve(netns) {
             return Ok(None);
         }
-        Ok(matches!(ovs.connect(), Ok(()) | Err(Failure::Late)).then_some(ovs))
+        Ok(matches!(ovs.connect(), Ok(()) | Err(SwitchError::Late)).then_some(ovs))
     }
 
     /// Has an engine that was killed left a database there, and so perhaps bridges? Then [`Ovs::dump`] shows them and
@@ -286,7 +286,7 @@ impl Ovs {
         }
         let mut opened = self.open();
         // One that has been killed may look alive until we wait for it.
-        if let Ok(Err(Failure::Broken(error))) = &opened {
+        if let Ok(Err(SwitchError::Broken(error))) = &opened {
             log::debug!("ask Open vSwitch: {error}: once more");
             opened = self.open();
         }
@@ -301,7 +301,7 @@ impl Ovs {
     }
 
     /// Answers how it went when the switch was asked to take up what the database holds.
-    fn open(&mut self) -> Result<Result<(), Failure>, Error> {
+    fn open(&mut self) -> Result<Result<(), SwitchError>, Error> {
         self.rpc = None;
         let limit = if self.in_trouble { SHORT_PATIENCE } else { START_PATIENCE };
         if self.own && self.may_start && !self.daemons.left_something() {
@@ -325,7 +325,7 @@ impl Ovs {
         Ok(if self.may_start { self.commit_after(Vec::new(), 1, None).map(drop) } else { Ok(()) })
     }
 
-    fn connect(&mut self) -> Result<(), Failure> {
+    fn connect(&mut self) -> Result<(), SwitchError> {
         let limit = self.patience();
         match connect(&self.daemons.socket(), limit) {
             Ok((rpc, tables)) => {
@@ -335,7 +335,7 @@ impl Ovs {
                 Ok(())
             }
             Err(failure) => {
-                if matches!(failure, Failure::Late) {
+                if matches!(failure, SwitchError::Late) {
                     self.fall_silent(SERVER, 0);
                 }
                 Err(failure)
@@ -373,7 +373,7 @@ impl Ovs {
             (self.silence, self.rpc) = (None, None);
             return Ok(());
         }
-        Err(self.error("ask Open vSwitch".to_owned(), Failure::Late))
+        Err(self.error("ask Open vSwitch".to_owned(), SwitchError::Late))
     }
 
     fn has_answered(&mut self) -> bool {
@@ -401,7 +401,7 @@ impl Ovs {
                 has_answered
             }
             // The server is the silent one now.
-            Err(Failure::Late) => false,
+            Err(SwitchError::Late) => false,
             Err(_) => {
                 self.rpc = None;
                 true
@@ -413,34 +413,34 @@ impl Ovs {
     fn attempt<T>(
         &mut self,
         what: impl Fn() -> String,
-        act: impl Fn(&mut Self) -> Result<T, Failure>,
+        act: impl Fn(&mut Self) -> Result<T, SwitchError>,
     ) -> Result<T, Error> {
         self.ready()?;
         let mut result = act(self);
-        if let Err(Failure::Broken(error)) = &result {
+        if let Err(SwitchError::Broken(error)) = &result {
             log::debug!("{}: {error}: once more", what());
             self.rpc = None;
             self.ready()?;
             result = act(self);
         }
-        if matches!(result, Err(Failure::Broken(_))) {
+        if matches!(result, Err(SwitchError::Broken(_))) {
             self.rpc = None;
         }
         result.map_err(|it| self.error(what(), it))
     }
 
-    fn transact(&mut self, operations: Vec<Value>) -> Result<Answers, Failure> {
+    fn transact(&mut self, operations: Vec<Value>) -> Result<Answers, SwitchError> {
         self.transact_within(operations, self.patience())
     }
 
-    fn transact_within(&mut self, operations: Vec<Value>, limit: Duration) -> Result<Answers, Failure> {
+    fn transact_within(&mut self, operations: Vec<Value>, limit: Duration) -> Result<Answers, SwitchError> {
         self.call(|rpc| transact(rpc, operations, limit))
     }
 
-    fn call<T>(&mut self, act: impl FnOnce(&mut Rpc) -> Result<T, Failure>) -> Result<T, Failure> {
-        let rpc = self.rpc.as_mut().ok_or_else(|| Failure::Broken(io::ErrorKind::NotConnected.into()))?;
+    fn call<T>(&mut self, act: impl FnOnce(&mut Rpc) -> Result<T, SwitchError>) -> Result<T, SwitchError> {
+        let rpc = self.rpc.as_mut().ok_or_else(|| SwitchError::Broken(io::ErrorKind::NotConnected.into()))?;
         let result = act(rpc);
-        if matches!(result, Err(Failure::Late)) {
+        if matches!(result, Err(SwitchError::Late)) {
             // Half of a call may have been sent.
             self.rpc = None;
             self.fall_silent(SERVER, 0);
@@ -449,7 +449,7 @@ impl Ovs {
     }
 
     /// Has the copy of the database be what the server holds now: it tells of changes before it answers.
-    fn catch_up(&mut self) -> Result<(), Failure> {
+    fn catch_up(&mut self) -> Result<(), SwitchError> {
         let limit = self.patience();
         self.call(|rpc| rpc.call("echo", &json!([]), limit))?;
         self.take_updates();
@@ -457,7 +457,7 @@ impl Ovs {
     }
 
     /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
-    fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, Failure> {
+    fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, SwitchError> {
         let asleep = self.activity().filter(|it| !it.is_at_work);
         self.commit_after(operations, ports, asleep)
     }
@@ -472,7 +472,7 @@ impl Ovs {
         mut operations: Vec<Value>,
         ports: usize,
         asleep: Option<Activity>,
-    ) -> Result<Answers, Failure> {
+    ) -> Result<Answers, SwitchError> {
         let last = operations.len() + 1;
         operations.push(mutate(DATABASE, json!([]), json!([["next_cfg", "+=", 1]])));
         operations.push(select(DATABASE, json!([]), &["next_cfg", "cur_cfg"]));
@@ -487,10 +487,10 @@ impl Ovs {
             let sleeps_on = || asleep.is_some() && self.activity() == asleep;
             if left.is_zero() || begin.elapsed() >= WAKE_PATIENCE && sleeps_on() {
                 self.fall_silent(SWITCH, wanted);
-                return Err(Failure::Late);
+                return Err(SwitchError::Late);
             }
             if self.daemons.pid(SWITCH).is_none() {
-                return Err(Failure::Broken(io::Error::other(format!("{SWITCH} has ended"))));
+                return Err(SwitchError::Broken(io::Error::other(format!("{SWITCH} has ended"))));
             }
             let slice = SLICE.min(left);
             let wait = json!({
@@ -502,7 +502,7 @@ impl Ovs {
                 Ok(found) => {
                     current = found.column(1, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
                 }
-                Err(Failure::Refused(reason)) if reason.starts_with("timed out") => {}
+                Err(SwitchError::Refused(reason)) if reason.starts_with("timed out") => {}
                 Err(other) => return Err(other),
             }
         }
@@ -510,12 +510,12 @@ impl Ovs {
         Ok(answers)
     }
 
-    fn device_error(&mut self, name: &str) -> Result<Option<String>, Failure> {
+    fn device_error(&mut self, name: &str) -> Result<Option<String>, SwitchError> {
         Ok(self.device_errors(&[name])?.into_iter().flatten().next())
     }
 
     /// Why the switch does not use these interfaces; None for one that it does.
-    fn device_errors(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, Failure> {
+    fn device_errors(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, SwitchError> {
         let look =
             names.iter().map(|it| select("Interface", is("name", *it), &["error", "ofport"])).collect();
         let found = self.transact(look)?;
@@ -532,24 +532,24 @@ impl Ovs {
         Ok(names.iter().enumerate().map(error).collect())
     }
 
-    fn error(&self, request: String, failure: Failure) -> Error {
+    fn error(&self, request: String, failure: SwitchError) -> Error {
         let reason = match failure {
             // As the kernel has it: what a request is about may well be gone by now.
-            Failure::Missing(told) => return Error::new(request, nix::Error::ENODEV).with_message(told),
-            Failure::Device(told) if told.starts_with(NOT_MADE) => {
+            SwitchError::Missing(told) => return Error::new(request, nix::Error::ENODEV).with_message(told),
+            SwitchError::Device(told) if told.starts_with(NOT_MADE) => {
                 let hint = if self.datapath == Datapath::Kernel { NO_MODULE } else { NO_TUN };
                 return Error::new(request, io::Error::other(told)).with_hint(hint);
             }
-            Failure::Device(told) => {
+            SwitchError::Device(told) => {
                 const NO_DEVICE: &str = " (No such device)";
                 if let Some(told) = told.strip_suffix(NO_DEVICE) {
                     return Error::new(request, nix::Error::ENODEV).with_message(told);
                 }
                 told
             }
-            Failure::Refused(told) => told,
-            Failure::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
-            Failure::Late => {
+            SwitchError::Refused(told) => told,
+            SwitchError::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
+            SwitchError::Late => {
                 let daemon = self.silence.as_ref().map_or(SERVER, |it| it.daemon);
                 let (log, hint) = match self.own {
                     true => (format!(" (log: {})", self.daemons.log(daemon).display()), OURS_IS_SILENT),
@@ -572,7 +572,7 @@ fn choose(rundir: PathBuf, system: PathBuf, netns: &File) -> (Daemons, bool) {
 
 /// Connects to the database, which has its one row then, and has a copy of it that is kept up to date. Each stage may take
 /// as long as `limit`.
-fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), Failure> {
+fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), SwitchError> {
     let mut rpc = Rpc::connect(socket, limit)?;
     let found = transact(&mut rpc, vec![select(DATABASE, json!([]), &["_uuid"])], limit)?;
     if found.rows(0).is_empty() {
@@ -585,13 +585,13 @@ fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), Failure> {
 }
 
 /// Asks a server for a sign of life, and waits for nothing.
-fn probe_server(socket: &Path) -> Result<Rpc, Failure> {
+fn probe_server(socket: &Path) -> Result<Rpc, SwitchError> {
     let mut rpc = Rpc::connect(socket, Duration::ZERO)?;
     rpc.begin("echo", &json!([]), Instant::now() + SHORT_PATIENCE)?;
     Ok(rpc)
 }
 
-fn transact(rpc: &mut Rpc, operations: Vec<Value>, limit: Duration) -> Result<Answers, Failure> {
+fn transact(rpc: &mut Rpc, operations: Vec<Value>, limit: Duration) -> Result<Answers, SwitchError> {
     let mut params = vec![Value::from(DATABASE)];
     params.extend(operations);
     Answers::new(rpc.call("transact", &Value::Array(params), limit)?)
@@ -608,8 +608,8 @@ fn set_mark(table: &str, name: &str, mark: &str) -> Vec<Value> {
     vec![mutate(table, is("name", name), json!([delete, insert]))]
 }
 
-fn no_bridge(name: &IfName) -> Failure {
-    Failure::Missing(format!("there is no bridge {name}"))
+fn no_bridge(name: &IfName) -> SwitchError {
+    SwitchError::Missing(format!("there is no bridge {name}"))
 }
 
 #[cfg(test)]

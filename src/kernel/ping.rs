@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::addr::IfName;
 
-pub use all::{Failure, Pair, all};
+pub use all::{Pair, PingError, all};
 pub use message::Reason;
 
 use socket::{Received, Socket};

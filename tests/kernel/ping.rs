@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use conlink::kernel::netns;
-use conlink::kernel::ping::{self, Answer, Failure, Options, Pair, Ping, Reason};
+use conlink::kernel::ping::{self, Answer, Options, Pair, Ping, PingError, Reason};
 
 use crate::kernel::name;
 use crate::support::{inside, ip, may_unshare};
@@ -476,7 +476,7 @@ fn each_of_many_pairs_has_its_own_outcome() {
     let took = start.elapsed();
     assert!(took >= Duration::from_secs(1) && took < SOON, "{took:?}");
     let text =
-        |it: &Result<Duration, Failure>| it.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned());
+        |it: &Result<Duration, PingError>| it.as_ref().map_or_else(ToString::to_string, |_| "ok".to_owned());
     let expected = [
         "ok",
         "no answer",
@@ -490,7 +490,7 @@ fn each_of_many_pairs_has_its_own_outcome() {
     ];
     assert_eq!(results.iter().map(text).collect::<Vec<_>>(), expected);
     let reason = Reason { v6: false, kind: 3, code: 1, mtu: 0 };
-    assert!(matches!(results[3], Err(Failure::Unreachable { reason: it, .. }) if it == reason));
+    assert!(matches!(results[3], Err(PingError::Unreachable { reason: it, .. }) if it == reason));
     assert!(ping::all(&[], 0, Duration::ZERO).is_empty());
 }
 

@@ -8,7 +8,7 @@ use super::db::{
     DATABASE, insert, is, map_of, members, mutate, new_row, number, row, select, set_of, text, update, uuid,
     value,
 };
-use super::rpc::Failure;
+use super::rpc::SwitchError;
 use super::tables::{BRIDGE, INTERFACE, PORT, Tables};
 use super::{Datapath, INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
@@ -17,7 +17,7 @@ use crate::kernel::netlink::Error;
 
 /// A bridge as the database has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OvsBridge {
+pub struct BridgeRecord {
     /// Whose it is; None where somebody else made it.
     pub mark: Option<String>,
     /// None for one that is neither of those we know.
@@ -40,7 +40,7 @@ pub struct OvsPort {
 
 impl Ovs {
     /// All bridges and ports, ours and others'.
-    pub fn dump(&mut self) -> Result<BTreeMap<String, OvsBridge>, Error> {
+    pub fn dump(&mut self) -> Result<BTreeMap<String, BridgeRecord>, Error> {
         self.attempt(
             || "dump bridges of Open vSwitch".to_owned(),
             |it| {
@@ -63,13 +63,13 @@ impl Ovs {
         self.attempt(|| format!("add Open vSwitch bridge {name}"), |it| it.try_add_bridge(name, mark))
     }
 
-    fn try_add_bridge(&mut self, name: &IfName, mark: &str) -> Result<(), Failure> {
+    fn try_add_bridge(&mut self, name: &IfName, mark: &str) -> Result<(), SwitchError> {
         let name = name.as_str();
         let found = self.transact(vec![select("Bridge", is("name", name), &["_uuid", "external_ids"])])?;
         let (added, bridge) = match found.rows(0).first() {
             Some(bridge) => {
                 if mark_of(bridge).is_none() {
-                    return Err(Failure::Refused("there is one that is not conlink's".to_owned()));
+                    return Err(SwitchError::Refused("there is one that is not conlink's".to_owned()));
                 }
                 let changed = set_mark("Bridge", name, mark);
                 (false, self.commit(changed, 1).map(|_| None)?)
@@ -97,7 +97,7 @@ impl Ovs {
         if added && let Some(bridge) = bridge {
             self.commit(vec![forget_bridge(&bridge)], 1)?;
         }
-        Err(Failure::Device(error))
+        Err(SwitchError::Device(error))
     }
 
     /// `ovs-vsctl set bridge NAME …`: the options that are given, the others stay.
@@ -175,13 +175,13 @@ fn set_options(name: &str, options: &BridgeOptions) -> Vec<Value> {
 }
 
 /// The bridges in a copy of the database.
-fn decode(tables: &Tables) -> BTreeMap<String, OvsBridge> {
+fn decode(tables: &Tables) -> BTreeMap<String, BridgeRecord> {
     let get = |table: &str, reference: &Value| tables.row(table, uuid(reference)?);
     let mut bridges = BTreeMap::new();
     for (_, bridge) in tables.rows(BRIDGE) {
         let Some(name) = bridge["name"].as_str() else { continue };
         let other = |key| value(&bridge["other_config"], key);
-        let mut found = OvsBridge {
+        let mut found = BridgeRecord {
             mark: mark_of(bridge).map(str::to_owned),
             datapath: bridge["datapath_type"].as_str().and_then(Datapath::named),
             options: BridgeOptions {

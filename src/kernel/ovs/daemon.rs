@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::rpc::{Failure, Rpc};
+use super::rpc::{Rpc, SwitchError};
 use super::{Datapath, PATIENCE};
 use crate::kernel::netlink::Error;
 use crate::kernel::netns;
@@ -375,7 +375,7 @@ impl Daemons {
         let told = daemon == SWITCH
             && Rpc::connect(&self.control(daemon), PATIENCE).is_ok_and(|mut it| {
                 let answer = it.call("exit", &json!(["--cleanup"]), limit);
-                !matches!(answer, Err(Failure::Late | Failure::Refused(_)))
+                !matches!(answer, Err(SwitchError::Late | SwitchError::Refused(_)))
             });
         if !told {
             process.signal(Signal::SIGTERM);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::rpc::{Failure, words};
+use super::rpc::{SwitchError, words};
 
 /// The name of the database, and of its table with the one row.
 pub(super) const DATABASE: &str = "Open_vSwitch";
@@ -82,12 +82,12 @@ pub(super) struct Answers(Vec<Value>);
 
 impl Answers {
     /// The first operation that failed is the transaction's failure: nothing of it was done.
-    pub(super) fn new(result: Value) -> Result<Self, Failure> {
+    pub(super) fn new(result: Value) -> Result<Self, SwitchError> {
         let Value::Array(answers) = result else {
-            return Err(Failure::Refused(format!("the database answers {result}")));
+            return Err(SwitchError::Refused(format!("the database answers {result}")));
         };
         match answers.iter().find(|it| it.get("error").is_some_and(|it| !it.is_null())) {
-            Some(failed) => Err(Failure::Refused(words(failed))),
+            Some(failed) => Err(SwitchError::Refused(words(failed))),
             None => Ok(Self(answers)),
         }
     }

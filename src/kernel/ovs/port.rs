@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::db::{includes, insert, is, map_of, mutate, new_row, select, set_of};
-use super::rpc::Failure;
+use super::rpc::SwitchError;
 use super::{INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::kernel::netlink::Error;
@@ -46,12 +46,12 @@ impl Ovs {
         };
         let failed = self.attempt(whole, |it| match it.try_add_ports(ports) {
             // One that the database refuses takes all others with it.
-            Err(Failure::Refused(_)) if ports.len() > 1 => {
+            Err(SwitchError::Refused(_)) if ports.len() > 1 => {
                 let mut failed = Vec::new();
                 for (at, one) in ports.iter().enumerate() {
                     match it.try_add_ports(std::slice::from_ref(one)) {
                         Ok(more) => failed.extend(more.into_iter().map(|(_, failure)| (at, failure))),
-                        Err(refused @ Failure::Refused(_)) => failed.push((at, refused)),
+                        Err(refused @ SwitchError::Refused(_)) => failed.push((at, refused)),
                         Err(other) => return Err(other),
                     }
                 }
@@ -67,7 +67,7 @@ impl Ovs {
     }
 
     /// Answers the failed ones by their places in the list.
-    fn try_add_ports(&mut self, ports: &[Join<'_>]) -> Result<Vec<(usize, Failure)>, Failure> {
+    fn try_add_ports(&mut self, ports: &[Join<'_>]) -> Result<Vec<(usize, SwitchError)>, SwitchError> {
         let bridges: BTreeSet<&IfName> = ports.iter().map(|it| it.bridge).collect();
         let mut look: Vec<Value> = Vec::new();
         look.extend(bridges.iter().map(|it| select("Bridge", is("name", it.as_str()), &["_uuid"])));
@@ -100,7 +100,7 @@ impl Ovs {
                     }
                     Rejoin::Refuse => {
                         let message = "the port is on another bridge, and not conlink's";
-                        failed.push((at, Failure::Refused(message.to_owned())));
+                        failed.push((at, SwitchError::Refused(message.to_owned())));
                         continue;
                     }
                 }
@@ -137,7 +137,7 @@ impl Ovs {
         let mut leaves = Vec::new();
         for ((at, _), error) in asked.iter().zip(self.device_errors(&names)?) {
             let Some(error) = error else { continue };
-            failed.push((*at, Failure::Device(error)));
+            failed.push((*at, SwitchError::Device(error)));
             if let Some(port) = inserts.get(at).and_then(|it| done.inserted(*it)) {
                 leaves.push(leave_all(port));
             }
@@ -149,7 +149,7 @@ impl Ovs {
     }
 
     /// What is to be done with a port that exists, so that it is on this bridge.
-    fn rejoin(&mut self, bridge: &Value, port: &Value) -> Result<Rejoin, Failure> {
+    fn rejoin(&mut self, bridge: &Value, port: &Value) -> Result<Rejoin, SwitchError> {
         let found = self.transact(vec![select("Bridge", includes("ports", &port["_uuid"]), &["_uuid"])])?;
         Ok(match found.column(0, "_uuid") {
             Some(on) if on == bridge => Rejoin::Stay,

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 /// Why a call has no result.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum SwitchError {
     /// The connection is of no use any more, and nobody knows whether the call was heard.
     Broken(io::Error),
     /// The server's own words.
@@ -30,7 +30,7 @@ pub(super) enum Failure {
     Late,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for SwitchError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Late,
@@ -72,7 +72,12 @@ impl Rpc {
 
     /// Calls a method and waits for what it answers. What the server asks meanwhile is answered, and what it tells of
     /// changes is kept for [`Rpc::take_updates`].
-    pub(super) fn call(&mut self, method: &str, params: &Value, limit: Duration) -> Result<Value, Failure> {
+    pub(super) fn call(
+        &mut self,
+        method: &str,
+        params: &Value,
+        limit: Duration,
+    ) -> Result<Value, SwitchError> {
         let end = Instant::now() + limit;
         let id = self.begin(method, params, end)?;
         loop {
@@ -81,37 +86,37 @@ impl Rpc {
             if message.get("id").and_then(Value::as_u64) == Some(id) {
                 return match message.get("error") {
                     None | Some(Value::Null) => Ok(message["result"].take()),
-                    Some(error) => Err(Failure::Refused(words(error))),
+                    Some(error) => Err(SwitchError::Refused(words(error))),
                 };
             }
         }
     }
 
     /// Sends a call and does not wait for the answer, which [`Rpc::hear`] notices.
-    pub(super) fn begin(&mut self, method: &str, params: &Value, end: Instant) -> Result<u64, Failure> {
+    pub(super) fn begin(&mut self, method: &str, params: &Value, end: Instant) -> Result<u64, SwitchError> {
         self.calls += 1;
         self.send(&json!({"id": self.calls, "method": method, "params": params}), end)?;
         Ok(self.calls)
     }
 
     /// Takes in what has arrived, and waits for nothing. Answers whether the last call was answered.
-    pub(super) fn hear(&mut self) -> Result<bool, Failure> {
+    pub(super) fn hear(&mut self) -> Result<bool, SwitchError> {
         let mut part = vec![0; PART];
         let mut answered = false;
         loop {
             while let Some(message) = self.received.next() {
-                let message = message.map_err(|it| Failure::Broken(it.into()))?;
+                let message = message.map_err(|it| SwitchError::Broken(it.into()))?;
                 let answer = self.sort(message, Instant::now() + ECHO_LIMIT)?;
                 answered |= answer.is_some_and(|it| it.get("id").and_then(Value::as_u64) == Some(self.calls));
             }
             match recv(self.stream.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT) {
                 // The next call finds that it is the end.
                 Ok(0) if answered => return Ok(true),
-                Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(SwitchError::Broken(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.received.push(part.get(..count).unwrap_or_default()),
                 Err(nix::Error::EAGAIN) => return Ok(answered),
                 Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(Failure::Broken(error.into())),
+                Err(error) => return Err(SwitchError::Broken(error.into())),
             }
         }
     }
@@ -123,7 +128,7 @@ impl Rpc {
 
     /// Takes in what the server asks or tells by itself. Answers any other message. A server that hears nothing for a while
     /// asks for an echo, and hangs up on who does not answer.
-    fn sort(&mut self, mut message: Value, end: Instant) -> Result<Option<Value>, Failure> {
+    fn sort(&mut self, mut message: Value, end: Instant) -> Result<Option<Value>, SwitchError> {
         match message.get("method").and_then(Value::as_str) {
             None => return Ok(Some(message)),
             Some("echo") => {
@@ -137,7 +142,7 @@ impl Rpc {
         Ok(None)
     }
 
-    fn send(&mut self, message: &Value, end: Instant) -> Result<(), Failure> {
+    fn send(&mut self, message: &Value, end: Instant) -> Result<(), SwitchError> {
         let bytes = message.to_string().into_bytes();
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
@@ -151,17 +156,17 @@ impl Rpc {
         Ok(())
     }
 
-    fn receive(&mut self, end: Instant) -> Result<Value, Failure> {
+    fn receive(&mut self, end: Instant) -> Result<Value, SwitchError> {
         let mut part = vec![0; PART];
         loop {
             match self.received.next() {
                 Some(Ok(message)) => return Ok(message),
-                Some(Err(error)) => return Err(Failure::Broken(error.into())),
+                Some(Err(error)) => return Err(SwitchError::Broken(error.into())),
                 None => {}
             }
             self.stream.set_read_timeout(Some(left(end)?))?;
             match self.stream.read(&mut part) {
-                Ok(0) => return Err(Failure::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(SwitchError::Broken(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.received.push(part.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -170,9 +175,9 @@ impl Rpc {
     }
 }
 
-fn left(end: Instant) -> Result<Duration, Failure> {
+fn left(end: Instant) -> Result<Duration, SwitchError> {
     let left = end.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(Failure::Late) } else { Ok(left) }
+    if left.is_zero() { Err(SwitchError::Late) } else { Ok(left) }
 }
 
 /// An error of a server, which is a text or, from OVSDB, an object (RFC 7047 section 3.1).
@@ -323,7 +328,7 @@ mod tests {
         })
     }
 
-    fn call(say: &[&str], limit: Duration) -> (Result<Value, Failure>, String) {
+    fn call(say: &[&str], limit: Duration) -> (Result<Value, SwitchError>, String) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let server = serve(&socket, say.iter().map(|it| (*it).to_owned()).collect());
@@ -354,14 +359,14 @@ mod tests {
     #[test]
     fn a_call_fails_with_the_reason() {
         let (result, _) = call(&[r#"{"id":1,"result":null,"error":{"error":"unknown database"}}"#], SECONDS);
-        assert!(matches!(result, Err(Failure::Refused(it)) if it == "unknown database"));
+        assert!(matches!(result, Err(SwitchError::Refused(it)) if it == "unknown database"));
         let (result, _) =
             call(&[r#"{"id":1,"result":null,"error":"\"frob\" is not a valid command\n"}"#], SECONDS);
-        assert!(matches!(result, Err(Failure::Refused(it)) if it == "\"frob\" is not a valid command"));
+        assert!(matches!(result, Err(SwitchError::Refused(it)) if it == "\"frob\" is not a valid command"));
         let (result, _) = call(&[r#"{"id":1,"resu"#], SECONDS);
-        assert!(matches!(result, Err(Failure::Broken(_))));
+        assert!(matches!(result, Err(SwitchError::Broken(_))));
         let (result, _) = call(&["{\"id\":1,]}"], SECONDS);
-        assert!(matches!(result, Err(Failure::Broken(_))));
+        assert!(matches!(result, Err(SwitchError::Broken(_))));
     }
 
     #[test]
@@ -372,7 +377,7 @@ mod tests {
         let begun = Instant::now();
         let mut rpc = Rpc::connect(&socket, SECONDS).unwrap();
         let result = rpc.call("echo", &json!([]), Duration::from_millis(50));
-        assert!(matches!(result, Err(Failure::Late)));
+        assert!(matches!(result, Err(SwitchError::Late)));
         assert!(!rpc.hear().unwrap());
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
@@ -393,7 +398,7 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(Failure::from(error), Failure::Late), "{} connections", connected.len());
+        assert!(matches!(SwitchError::from(error), SwitchError::Late), "{} connections", connected.len());
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
 

@@ -189,11 +189,11 @@ impl Lab {
 }
 
 /// A bridge as conlink makes it, with these ports.
-fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> OvsBridge {
+fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> BridgeRecord {
     let port = |(port, mark): &(&str, Option<&str>)| {
         (name(port), OvsPort { mark: mark.map(str::to_owned), error: None })
     };
-    OvsBridge {
+    BridgeRecord {
         mark: mark.map(str::to_owned),
         datapath: Some(lab.datapath),
         options: BridgeOptions { stp: Some(false), mcast_snooping: Some(false), ..BridgeOptions::default() },

@@ -33,7 +33,7 @@ pub struct Pair<'a> {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum PingError {
     /// Nothing came back in time.
     Silent,
     /// Somebody on the way could not pass the request on.
@@ -42,7 +42,7 @@ pub enum Failure {
     Failed(io::Error),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for PingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("no answer"),
@@ -52,7 +52,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for PingError {}
 
 /// Sends echo requests for all pairs, as fast as they are passed on, and answers for each how long it took.
 ///
@@ -60,7 +60,7 @@ impl std::error::Error for Failure {}
 /// Where the pairs are so many that the kernel's table of neighbours would run over, what it learns of them is removed
 /// from it as they are done. Both directions of two nodes behind one another take half the time of other orders: the
 /// request of the one has told the other its address.
-pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Duration, Failure>> {
+pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Duration, PingError>> {
     let mut run = Run::new(pairs, tries.max(1), timeout);
     while run.open > 0 {
         run.send_again();
@@ -70,7 +70,7 @@ pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Dura
         }
         run.forget_neighbours();
     }
-    run.states.into_iter().map(|it| it.result.unwrap_or(Err(Failure::Silent))).collect()
+    run.states.into_iter().map(|it| it.result.unwrap_or(Err(PingError::Silent))).collect()
 }
 
 /// The socket of one namespace and family.
@@ -95,7 +95,7 @@ struct State {
     /// Requests that were sent.
     tries: u32,
     since: Option<Instant>,
-    result: Option<Result<Duration, Failure>>,
+    result: Option<Result<Duration, PingError>>,
 }
 
 struct Run {
@@ -155,7 +155,7 @@ impl Run {
             });
             let (station, result) = match station {
                 Ok(station) => (station, None),
-                Err(cause) => (usize::MAX, Some(Err(Failure::Failed(cause.into())))),
+                Err(cause) => (usize::MAX, Some(Err(PingError::Failed(cause.into())))),
             };
             if result.is_none() {
                 run.fresh.push_back(index);
@@ -178,7 +178,7 @@ impl Run {
             self.timers.pop_first();
             match self.states.get(pair) {
                 Some(state) if state.result.is_some() => {}
-                Some(state) if state.tries >= self.tries => self.finish(pair, Err(Failure::Silent)),
+                Some(state) if state.tries >= self.tries => self.finish(pair, Err(PingError::Silent)),
                 _ => self.send(pair),
             }
         }
@@ -212,11 +212,11 @@ impl Run {
             Err(error) if is_passing(&error) && now - since < self.timeout * self.tries => {
                 self.timers.insert((now + PAUSE, pair));
             }
-            Err(error) => self.finish(pair, Err(Failure::Failed(error))),
+            Err(error) => self.finish(pair, Err(PingError::Failed(error))),
         }
     }
 
-    fn finish(&mut self, pair: usize, result: Result<Duration, Failure>) {
+    fn finish(&mut self, pair: usize, result: Result<Duration, PingError>) {
         if let Some(state) = self.states.get_mut(pair)
             && state.result.is_none()
         {
@@ -255,7 +255,7 @@ impl Run {
                     let request = station.sent.get(&seq).copied();
                     let of = |it: &Request| self.states.get(it.pair).is_some_and(|it| it.to.ip() == to);
                     if let Some(request) = request.filter(of) {
-                        results.push((request.pair, Err(Failure::Unreachable { from, reason })));
+                        results.push((request.pair, Err(PingError::Unreachable { from, reason })));
                     }
                 }
                 _ => {}

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::api::{FoundNode, Nodes, Request};
-use crate::kernel::ping::{Answer, Failure, Options, Pair, Ping, all};
+use crate::kernel::ping::{Answer, Options, Pair, Ping, PingError, all};
 use crate::process::node::enter_user;
 use crate::process::raise_file_limit;
 use crate::tools::conlink::client::PATIENCE;
@@ -168,7 +168,7 @@ fn every(dir: &LabDir, args: &PingArgs, from: Option<&str>, hosts: &[FoundNode])
 fn show(
     between: &[(&str, &str)],
     pairs: &[Pair<'_>],
-    results: &[Result<Duration, Failure>],
+    results: &[Result<Duration, PingError>],
 ) -> anyhow::Result<usize> {
     let width = between.iter().map(|(it, _)| it.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
