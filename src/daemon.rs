@@ -249,15 +249,15 @@ struct Daemon {
 /// A client that waits for the effect of an override.
 struct Overriding {
     links: BTreeSet<LinkId>,
-    /// The jobs that bring it about.
+    /// The jobs that wire the links.
     jobs: BTreeSet<u64>,
     connection: Connection,
 }
 
-/// The longest that something can be set for.
+/// Longest duration of an override.
 const LONGEST_OVERRIDE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The moment after that time from now.
+/// The deadline of an override that lasts this long.
 fn deadline(after: Duration) -> Deadline {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Deadline { at: Instant::now() + after, unix: (since + after).as_secs() }
@@ -336,7 +336,7 @@ impl Daemon {
         }
     }
 
-    /// Sets something over the configuration, and answers when it has been tried.
+    /// Sets overrides. The client is answered when the links have been wired.
     fn set_over(&mut self, asked: &api::Override, connection: Connection) {
         let until = match asked.seconds.map(Duration::try_from_secs_f64) {
             None => None,
@@ -364,7 +364,7 @@ impl Daemon {
         }
     }
 
-    /// Answers those whose jobs have ended.
+    /// Answers the clients whose overrides have been wired.
     fn answer_overriding(&mut self) {
         let reconciler = &self.reconciler;
         let is_ready = |it: &mut Overriding| it.jobs.iter().all(|it| reconciler.is_done(*it));

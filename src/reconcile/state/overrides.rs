@@ -7,7 +7,7 @@ use crate::api;
 use crate::netem::Netem;
 use crate::network::{Deadline, Link, LinkId, Override, Setting};
 use crate::plan::Subject;
-use crate::reconcile::state::Reconciler;
+use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Effect, Notice};
 
 /// Longest name of an author, in characters: the status shows it on a line.
@@ -32,6 +32,9 @@ impl Reconciler {
         until: Option<Deadline>,
         now: Instant,
     ) -> Result<(BTreeSet<LinkId>, Vec<Effect>), String> {
+        if self.stopping {
+            return Err("the engine is stopping".to_owned());
+        }
         let Wanted { set, plug } = self.read_override(asked)?;
         let mut meant = BTreeSet::new();
         for word in &asked.links {
@@ -60,8 +63,11 @@ impl Reconciler {
         self.overrides = overrides;
         let mut effects = Vec::new();
         self.changed_overrides(&changed, Some(&asked.author), &mut effects);
-        // Links that need no change are checked all the same: the answer is about the kernel.
-        self.wire_links(&meant, &mut effects);
+        let now_wired = self.wire_links(&changed, &mut effects);
+        // Links without a change are checked too, because the answer is about the kernel. Failed ones keep their back-off.
+        for netns in self.namespaces_of(&meant).difference(&now_wired) {
+            self.look_inside(*netns, now, &mut effects);
+        }
         self.settle(now, &mut effects);
         Ok((meant, effects))
     }
@@ -137,7 +143,7 @@ impl Reconciler {
         self.containers.values().flat_map(|it| &it.instance.links).find(|it| it.id == *id)
     }
 
-    /// Reports the new overrides of links. Their present state is not what they are to be any more.
+    /// Reports the new overrides of links, and forgets what was known of the links before.
     fn changed_overrides(
         &mut self,
         links: &BTreeSet<LinkId>,
@@ -161,14 +167,19 @@ impl Reconciler {
         }
     }
 
-    /// Wires the containers that have these links.
-    fn wire_links(&mut self, links: &BTreeSet<LinkId>, effects: &mut Vec<Effect>) {
-        let has_one = |it: &&super::Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
-        let namespaces: BTreeSet<u64> =
-            self.containers.values().filter(has_one).filter_map(|it| it.netns).collect();
-        for netns in namespaces {
-            self.wire(netns, effects);
+    /// The network namespaces of the containers that have these links.
+    fn namespaces_of(&self, links: &BTreeSet<LinkId>) -> BTreeSet<u64> {
+        let has_one = |it: &&Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
+        self.containers.values().filter(has_one).filter_map(|it| it.netns).collect()
+    }
+
+    /// Wires the containers that have these links. Returns their network namespaces.
+    fn wire_links(&mut self, links: &BTreeSet<LinkId>, effects: &mut Vec<Effect>) -> BTreeSet<u64> {
+        let namespaces = self.namespaces_of(links);
+        for netns in &namespaces {
+            self.wire(*netns, effects);
         }
+        namespaces
     }
 
     /// Removes expired overrides and wires their links.
