@@ -56,20 +56,24 @@ impl World for Kernel {
 /// # Errors
 /// What could not be looked at.
 pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Box<Failure>> {
-    let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
-    Ok(plan(desired, &observed))
+    look(world, desired).map(|(plan, _)| plan)
 }
 
-/// How the world differs from what is desired: what of [`Desired::settled`] somebody else changed, and the plan that
+/// How the world differs from what is desired: what others changed of [`Desired::settled`], and the rest of the plan that
 /// [`converge`] would begin with.
 ///
 /// # Errors
 /// What could not be looked at.
 pub fn diff(world: &mut impl World, desired: &Desired) -> Result<(Drift, Plan), Box<Failure>> {
-    let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
-    let mut plan = plan(desired, &observed);
+    let (mut plan, observed) = look(world, desired)?;
     let drift = plan.take_drift(&desired.settled, &observed);
     Ok((drift, plan))
+}
+
+/// The plan for what is there now.
+fn look(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observed), Box<Failure>> {
+    let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
+    Ok((plan(desired, &observed), observed))
 }
 
 /// Makes the world hold what is desired.
@@ -81,14 +85,13 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
     let mut run = Run::default();
     let mut desired = desired.clone();
     for _ in 0..ROUNDS {
-        let observed = match world.observe(&desired.looks()) {
+        let (mut plan, observed) = match look(world, &desired) {
             Ok(it) => it,
-            Err(error) => {
-                run.outcome.failures.push(failure(whole(&desired), &error));
+            Err(failure) => {
+                run.outcome.failures.push(*failure);
                 return run.outcome;
             }
         };
-        let mut plan = plan(&desired, &observed);
         run.outcome.drift = plan.take_drift(&desired.settled, &observed);
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {

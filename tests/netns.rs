@@ -5,6 +5,7 @@ mod engine;
 mod own;
 mod properties;
 mod settings;
+mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -185,7 +185,7 @@ impl Reconciler {
                 self.inspected(engine, id, ticket, found, now, &mut effects);
             }
             Event::Unreachable(it) => self.unreachable(it, now, &mut effects),
-            Event::Done { job, outcome } => self.done(job, &outcome, now, &mut effects),
+            Event::Done { job, outcome } => self.done(job, outcome, now, &mut effects),
             Event::CommandsDone { id } => {
                 self.running_commands.remove(&id);
             }
@@ -490,11 +490,12 @@ impl Reconciler {
         self.gone.insert(it.container.name, left);
     }
 
-    fn done(&mut self, number: u64, outcome: &Outcome, now: Instant, effects: &mut Vec<Effect>) {
+    fn done(&mut self, number: u64, mut outcome: Outcome, now: Instant, effects: &mut Vec<Effect>) {
         let Some(about) = self.jobs.remove(&number) else { return };
         self.unannounced |= outcome.changed;
-        let failures = outcome.failures.iter().map(|it| self.with_origin(it)).collect();
-        let outcome = &Outcome { failures, ..outcome.clone() };
+        outcome.failures =
+            std::mem::take(&mut outcome.failures).into_iter().map(|it| self.with_origin(it)).collect();
+        let outcome = &outcome;
         match &about {
             About::Base | About::Sweep if number <= self.base_before => {}
             About::Base | About::Sweep => {
@@ -538,7 +539,7 @@ impl Reconciler {
     }
 
     /// A failure of a link, a bridge or a tunnel with the place of its entry, unless it has one of its own.
-    fn with_origin(&self, failure: &Failure) -> Failure {
+    fn with_origin(&self, mut failure: Failure) -> Failure {
         let origin = || match &failure.subject {
             Subject::Link(id) => {
                 let links = self.containers.values().flat_map(|it| &it.instance.links);
@@ -550,7 +551,10 @@ impl Reconciler {
             }
             Subject::Leftover(_) | Subject::Leftovers | Subject::Container(_) | Subject::Everything => None,
         };
-        Failure { origin: failure.origin.clone().or_else(origin), ..failure.clone() }
+        if failure.origin.is_none() {
+            failure.origin = origin();
+        }
+        failure
     }
 
     /// Takes in what a look found of those subjects: what is as described is settled, what somebody changed is told.
