@@ -15,6 +15,18 @@ use crate::service::Restart;
 /// A program that ran for longer than this had begun well: the next restart comes at once again.
 const WELL: Duration = Duration::from_secs(10);
 
+/// The time between two looks at a process that is to end, and their number.
+const LOOK_AFTER: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 10;
+
+/// When to look again whether a process would notice that it is asked to end.
+#[derive(Clone, Copy, Debug)]
+struct Unclear {
+    look_at: Instant,
+    /// How many looks are left.
+    looks: u32,
+}
+
 /// The longest wait between two starts.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -35,6 +47,8 @@ pub(super) struct Member {
     why: Option<String>,
     /// It is to end, at the latest by then.
     end_by: Option<Instant>,
+    /// It is to end, and it is not clear yet whether it would notice that it is asked to.
+    unclear: Option<Unclear>,
     checks: Checks,
     /// The node whose network it shares.
     pub(super) shares: Option<String>,
@@ -114,6 +128,7 @@ impl Member {
             notes,
             why: None,
             end_by: None,
+            unclear: None,
             checks: Checks::default(),
             shares: None,
         }
@@ -212,12 +227,37 @@ impl Member {
             return;
         };
         // What has not become its program yet, or would not notice, need not be waited for.
-        if matches!(self.phase, Phase::Running { .. }) && process.heeds(signal) {
+        let heeds = if let Phase::Running { .. } = self.phase { process.heeds(signal) } else { Some(false) };
+        if heeds == Some(true) {
             process.signal(signal);
-            self.end_by = Some(now + service.stop_grace);
-        } else {
+        }
+        self.end_by = Some(now + service.stop_grace);
+        match heeds {
+            Some(true) => {}
+            Some(false) => self.kill(now),
+            None => self.unclear = Some(Unclear { look_at: now + LOOK_AFTER, looks: LOOKS }),
+        }
+    }
+
+    fn kill(&mut self, now: Instant) {
+        if let Some(process) = self.process() {
             process.signal(libc::SIGKILL);
             self.end_by = Some(now + LONGEST);
+        }
+    }
+
+    /// Asks it to end once it is clear that it would notice, or after so many looks that do not tell.
+    fn look_again(&mut self, now: Instant) {
+        let Some(Unclear { look_at, looks }) = self.unclear.filter(|it| it.look_at <= now) else { return };
+        self.unclear = None;
+        let signal = self.wanted.node.service.stop_signal;
+        let Some(process) = self.process() else { return };
+        match process.heeds(signal) {
+            Some(false) => self.kill(now),
+            None if looks > 1 => {
+                self.unclear = Some(Unclear { look_at: look_at + LOOK_AFTER, looks: looks - 1 })
+            }
+            Some(true) | None => process.signal(signal),
         }
     }
 
@@ -229,11 +269,9 @@ impl Member {
 
     /// Kills what had its time to end.
     pub(super) fn end_if_due(&mut self, now: Instant) {
-        if self.end_by.is_some_and(|it| it <= now)
-            && let Some(process) = self.process()
-        {
-            process.signal(libc::SIGKILL);
-            self.end_by = Some(now + LONGEST);
+        self.look_again(now);
+        if self.end_by.is_some_and(|it| it <= now) {
+            self.kill(now);
         }
         if let Some(pid) = self.checks.late(now) {
             node::kill_group(pid);
@@ -357,6 +395,7 @@ impl Member {
             return;
         }
         let asked = self.end_by.take().is_some();
+        self.unclear = None;
         let how = match self.why.take() {
             Some(why) => How::Failed(why),
             None if !began && !asked => How::Failed(format!("it was ended before it began: {ended}")),
@@ -409,7 +448,12 @@ impl Member {
             Phase::Ended { again_at, .. } => *again_at,
             _ => None,
         };
-        again.into_iter().chain(self.end_by).chain(self.checks.wake_at()).min()
+        again
+            .into_iter()
+            .chain(self.end_by)
+            .chain(self.unclear.map(|it| it.look_at))
+            .chain(self.checks.wake_at())
+            .min()
     }
 
     /// Starts a look at the node's health; answers the process id.

@@ -221,23 +221,32 @@ impl Node {
     }
 
     /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).
+    /// None where one look cannot tell: a program may wait for signals without a handler, and every program blocks them
+    /// for a moment while it starts another.
     ///
     /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
-    pub fn heeds(&self, signal: i32) -> bool {
+    pub fn heeds(&self, signal: i32) -> Option<bool> {
         let read = |what: &str| {
             std::fs::read_to_string(format!("/proc/{}/{what}", self.host_pid().unwrap_or_default())).ok()
         };
-        // Who cannot be asked is given the time to answer.
-        let (Some(status), Some(call)) = (read("status"), read("syscall")) else { return true };
-        // Those that it blocks it takes in by a signalfd(2).
-        let masks = status.lines().filter_map(|line| {
-            let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        });
-        // A process that waits for a signal (sigtimedwait(2)) does not block it meanwhile, nor has it a handler.
-        let call = call.split_whitespace().next().unwrap_or_default();
-        let may_wait = call == "running" || call == libc::SYS_rt_sigtimedwait.to_string();
-        may_wait || masks.fold(0, |all, it| all | it) >> (signal - 1) & 1 == 1
+        // A process that cannot be read is given the time to answer.
+        let (Some(before), Some(status), Some(after)) = (read("syscall"), read("status"), read("syscall"))
+        else {
+            return Some(true);
+        };
+        let has = |field: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(field));
+            let mask = mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
+            mask.unwrap_or_default() >> (signal - 1) & 1 == 1
+        };
+        // A process that waits for a signal (sigtimedwait(2)) does not block it meanwhile.
+        let waits =
+            |call: &str| call.split_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string());
+        if has("SigCgt:") {
+            return Some(true);
+        }
+        let is_unclear = has("SigBlk:") || waits(&before) || before != after || before.starts_with("running");
+        (!is_unclear).then_some(false)
     }
 }
 
