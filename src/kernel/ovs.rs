@@ -53,8 +53,9 @@ const INDEX: &str = "conlink-ifindex";
 /// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the switch may take to wake up for a change. One that has not even done that is silent.
-const WAKE_PATIENCE: Duration = Duration::from_millis(300);
+/// How many slices the switch may sleep on after a change. One that has not even woken up for it is silent. They are counted
+/// by answers of the server, not by the clock: where the machine itself stood still, nothing was late.
+const WAKE_SLICES: u32 = 2;
 
 /// How much longer the switch may take for each port.
 const PORT_PATIENCE: Duration = Duration::from_millis(50);
@@ -480,12 +481,12 @@ impl Ovs {
         let wanted = answers.column(last, "next_cfg").and_then(Value::as_i64).unwrap_or_default();
         let mut current = answers.column(last, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
         let more = PORT_PATIENCE * u32::try_from(ports.saturating_sub(1)).unwrap_or(u32::MAX);
-        let begin = Instant::now();
-        let end = begin + self.patience() + more;
+        let end = Instant::now() + self.patience() + more;
+        let mut slices = 0;
         while current < wanted {
             let left = end.saturating_duration_since(Instant::now());
             let sleeps_on = || asleep.is_some() && self.activity() == asleep;
-            if left.is_zero() || begin.elapsed() >= WAKE_PATIENCE && sleeps_on() {
+            if left.is_zero() || slices >= WAKE_SLICES && sleeps_on() {
                 self.fall_silent(SWITCH, wanted);
                 return Err(SwitchError::Late);
             }
@@ -502,7 +503,7 @@ impl Ovs {
                 Ok(found) => {
                     current = found.column(1, "cur_cfg").and_then(Value::as_i64).unwrap_or_default();
                 }
-                Err(SwitchError::Refused(reason)) if reason.starts_with("timed out") => {}
+                Err(SwitchError::Refused(reason)) if reason.starts_with("timed out") => slices += 1,
                 Err(other) => return Err(other),
             }
         }
