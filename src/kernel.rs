@@ -406,12 +406,18 @@ impl Kernel {
                     it.addrs.push(addr);
                 }
             }
+            let known = open.routes.take(&names).filter(|_| look.addresses == When::WithInterfaces);
             let protocols = (!look.routes_of_others).then_some(&look.protocols);
-            space.routes = route::dump(&mut open.netlink, &names, protocols)?;
+            space.routes = match known {
+                Some(it) => it,
+                None => route::dump(&mut open.netlink, &names, protocols)?,
+            };
             if let Some(monitor) = &mut open.monitor {
                 monitor.set_routes(space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst));
             }
         }
+        let is_bare = !any_ours && look.interfaces == Which::All;
+        open.routes = if is_bare { route::Known::Bare } else { route::Known::Unknown };
         open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
         if is_due(look.nat) {
             space.nat = open.nft.dump()?;
@@ -460,6 +466,7 @@ impl Kernel {
             },
             _ => self.open(step.ns())?,
         };
+        open.routes.note(step);
         match step {
             Step::AddBridge { name, group, mark, options, .. } => {
                 open.forget(name);
@@ -545,7 +552,8 @@ impl Kernel {
             }
             Step::SetRoute { route, replace, .. } => {
                 let indices = indices(open, route)?;
-                route::set(&mut open.netlink, route, *replace, |it| index_of(&indices, it), what)
+                let Open { netlink, routes, .. } = open;
+                route::set(netlink, routes, route, *replace, |it| index_of(&indices, it), what)
             }
             Step::DelRoute { route, .. } => {
                 // With its interface the route is gone as well.
@@ -674,6 +682,7 @@ impl Kernel {
             open => open?,
         };
         let what = || format!("del {} interfaces", names.len());
+        open.routes = route::Known::Unknown;
         // A number that no other project's interfaces have: only what is given it here is deleted by it.
         let group = 0x6400_0000 | own_number();
         let mut one_by_one = Vec::new();

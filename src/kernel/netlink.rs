@@ -145,6 +145,24 @@ impl Netlink {
         Ok(())
     }
 
+    /// As [`Netlink::request`], and answers the last object that the kernel reports in return, if it does: what is behind
+    /// its header.
+    pub(super) fn echo<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<T>, Error> {
+        let mut answer = None;
+        let asked = self.exchange_raw(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO | flags, |it| {
+            answer = decode(it);
+            Ok(())
+        });
+        asked.map_err(|it| it.named(what()))?;
+        Ok(answer)
+    }
+
     /// Asks for one object.
     pub(super) fn get(
         &mut self,
@@ -205,15 +223,9 @@ impl Netlink {
         decode: impl Fn(&[u8]) -> Option<T>,
         what: impl FnOnce() -> String,
     ) -> Result<Option<T>, Error> {
-        let mut answer = None;
         // Before Linux 6.8 the answer to RTM_GETQDISC was a notice, which the one who asks gets as an echo alone
         // (`qdisc_notify()` in net/sched/sch_api.c).
-        let asked = self.exchange_raw(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO, |it| {
-            answer = decode(it);
-            Ok(())
-        });
-        asked.map_err(|it| it.named(what()))?;
-        Ok(answer)
+        self.echo(message, 0, decode, what)
     }
 
     /// Sends a request and reads its answers to the end.

@@ -12,7 +12,7 @@ use crate::kernel::ethtool::{Ioctl, Strings};
 use crate::kernel::monitor::{Monitor, Pending};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::nft::Nft;
-use crate::kernel::{link, netns, tc};
+use crate::kernel::{link, netns, route, tc};
 use crate::plan::{Interface, Kind, Look, Names, Space, Which};
 
 /// A namespace that is open, with the sockets inside it.
@@ -25,6 +25,8 @@ pub(super) struct Open {
     /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
     /// next look puts it right.
     pub(super) indices: BTreeMap<IfName, u32>,
+    /// What is known of its routes.
+    pub(super) routes: route::Known,
     /// Where somebody wants to know what others change.
     pub(super) monitor: Option<Monitor>,
 }
@@ -39,7 +41,15 @@ impl Open {
         });
         let (netlink, ioctl, nft, monitor) =
             opened.map_err(|it| Error::new("open sockets in a network namespace", it))?;
-        let open = Self { netns, netlink, ioctl, nft, indices: BTreeMap::new(), monitor };
+        let open = Self {
+            netns,
+            netlink,
+            ioctl,
+            nft,
+            indices: BTreeMap::new(),
+            routes: route::Known::default(),
+            monitor,
+        };
         if let (Some(listener), Some(monitor)) = (listener, &open.monitor) {
             let inode = netns::inode(&open.netns).map_err(|it| Error::new("tell a namespace", it))?;
             listen(listener, inode, monitor.sockets())?;

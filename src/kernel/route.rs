@@ -16,7 +16,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::addr::{Cidr, IfName};
 use crate::kernel::link::gone_is_fine;
 use crate::kernel::netlink::{Error, Netlink};
-use crate::plan::{ObservedRoute, PROTOCOL};
+use crate::plan::{ObservedRoute, PROTOCOL, Step};
 use crate::route::{Metric, MetricValue, Nexthop, Route, RouteKind};
 
 const LOCAL: u32 = 255;
@@ -24,9 +24,54 @@ const LOCAL: u32 = 255;
 /// Where the protocol is in `struct rtmsg`.
 const RTM_PROTOCOL: usize = 5;
 
+/// What is known of the routes in a namespace without a dump, in which the kernel walks through every route of others.
+///
+/// A container that is wired for the first time has the routes that the kernel itself says it has just added, and no
+/// others of ours. A router may have hundreds of thousands of its own.
+#[derive(Debug, Default)]
+pub(super) enum Known {
+    /// Only a dump tells.
+    #[default]
+    Unknown,
+    /// The last look found no interface of ours.
+    Bare,
+    /// The first interface of ours was added after that look, then these routes, and nothing else happened since the first
+    /// of them.
+    Added(Vec<RouteMessage>),
+}
+
+impl Known {
+    /// Takes note of a step before it is applied to the namespace.
+    pub(super) fn note(&mut self, step: &Step) {
+        *self = match (std::mem::take(self), step) {
+            (Self::Bare, it) if it.is_creation() => Self::Added(Vec::new()),
+            (Self::Added(routes), Step::SetRoute { replace: false, .. }) => Self::Added(routes),
+            // What is done to an interface may take routes with it.
+            (_, Step::SetRoute { .. }) => Self::Unknown,
+            (Self::Added(routes), _) if routes.is_empty() => Self::Added(routes),
+            _ => Self::Unknown,
+        };
+    }
+
+    /// Takes note of a route that was added, as the kernel reports it. None if it did not report it.
+    fn add(&mut self, route: Option<RouteMessage>) {
+        match (self, route) {
+            (Self::Added(routes), Some(route)) => routes.push(route),
+            (this, _) => *this = Self::Unknown,
+        }
+    }
+
+    /// The routes of ours and of wanted protocols, if they are known. They are known for one look.
+    pub(super) fn take(&mut self, names: &BTreeMap<u32, IfName>) -> Option<Vec<ObservedRoute>> {
+        let Self::Added(routes) = std::mem::take(self) else { return None };
+        routes.iter().map(|it| decode(it, names)).collect()
+    }
+}
+
 /// `ip route replace …`, or `ip route add …`. `index` answers the number of an interface.
 pub(super) fn set(
     netlink: &mut Netlink,
+    known: &mut Known,
     route: &Route,
     replace: bool,
     index: impl FnMut(&IfName) -> Result<u32, Error>,
@@ -34,7 +79,9 @@ pub(super) fn set(
 ) -> Result<(), Error> {
     let message = encode(route, index)?;
     let flags = NLM_F_CREATE | if replace { NLM_F_REPLACE } else { NLM_F_EXCL };
-    netlink.request(RouteNetlinkMessage::NewRoute(message), flags, what)
+    let parse = |bytes: &[u8]| RouteMessage::parse(bytes).ok();
+    known.add(netlink.echo(RouteNetlinkMessage::NewRoute(message), flags, parse, what)?);
+    Ok(())
 }
 
 /// `ip route del …`. That it is gone already is success.
@@ -262,5 +309,78 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(it) => Some(IpAddr::V4(*it)),
         RouteAddress::Inet6(it) => Some(IpAddr::V6(*it)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::ContainerId;
+    use crate::plan::{Change, Ns};
+
+    fn ns() -> Ns {
+        Ns::Container(ContainerId::new("c"))
+    }
+
+    fn eth0() -> IfName {
+        "eth0".parse().unwrap()
+    }
+
+    fn creation() -> Step {
+        Step::AddDummy { ns: ns(), name: eth0(), group: 1, mac: None, mtu: None }
+    }
+
+    fn route(replace: bool) -> Step {
+        let route = Route::parse("10.9.0.0/16 via 10.0.0.2").unwrap();
+        Step::SetRoute { ns: ns(), route, replace }
+    }
+
+    fn change() -> Step {
+        Step::SetInterface { ns: ns(), name: eth0(), change: Change { up: Some(true), ..Change::default() } }
+    }
+
+    /// What is known after a look that found nothing of ours, and these steps.
+    fn after(steps: &[Step]) -> Option<usize> {
+        let mut known = Known::Bare;
+        for step in steps {
+            known.note(step);
+            if matches!(step, Step::SetRoute { .. }) {
+                let mut reported = RouteMessage::default();
+                reported.header.kind = RouteType::Unicast;
+                known.add(Some(reported));
+            }
+        }
+        known.take(&BTreeMap::new()).map(|it| it.len())
+    }
+
+    #[test]
+    fn routes_are_known_after_a_first_wiring() {
+        assert_eq!(after(&[creation(), change()]), Some(0));
+        assert_eq!(after(&[creation(), change(), creation(), change(), route(false), route(false)]), Some(2));
+    }
+
+    #[test]
+    fn routes_are_unknown_after_anything_else() {
+        assert_eq!(after(&[]), None, "interfaces that somebody else made since");
+        assert_eq!(after(&[route(false)]), None);
+        assert_eq!(after(&[creation(), route(true)]), None, "a replaced route");
+        assert_eq!(
+            after(&[creation(), route(false), change()]),
+            None,
+            "a change that may take routes with it"
+        );
+        assert_eq!(after(&[creation(), route(false), creation()]), None);
+        let mut known = Known::Bare;
+        known.note(&creation());
+        known.note(&route(false));
+        known.add(None);
+        assert!(known.take(&BTreeMap::new()).is_none(), "a kernel that reports no route that was added");
+    }
+
+    #[test]
+    fn routes_are_known_for_one_look() {
+        let mut known = Known::Added(Vec::new());
+        assert!(known.take(&BTreeMap::new()).is_some());
+        assert!(known.take(&BTreeMap::new()).is_none());
     }
 }
