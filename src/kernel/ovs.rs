@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many slices the switch may sleep on after a change. One that has not even woken up for it is silent. They are counted
 /// by answers of the server, not by the clock: where the machine itself stood still, nothing was late.
-const WAKE_SLICES: u32 = 2;
+const WAKE_SLICES: u32 = 6;
 
 /// How much longer the switch may take for each port.
 const PORT_PATIENCE: Duration = Duration::from_millis(50);
@@ -71,7 +71,7 @@ const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
-const SLICE: Duration = Duration::from_millis(150);
+const SLICE: Duration = Duration::from_millis(50);
 
 const NO_TUN: &str = "give the engine's container the device /dev/net/tun and the capability NET_ADMIN";
 const NO_MODULE: &str = "the kernel's module openvswitch makes no datapath here";
@@ -485,8 +485,11 @@ impl Ovs {
         let mut slices = 0;
         while current < wanted {
             let left = end.saturating_duration_since(Instant::now());
-            let sleeps_on = || asleep.is_some() && self.activity() == asleep;
-            if left.is_zero() || slices >= WAKE_SLICES && sleeps_on() {
+            let activity = self.activity();
+            // One that a signal has stopped is not waited for.
+            let is_stopped = activity.is_some_and(|it| it.is_stopped);
+            let sleeps_on = asleep.is_some() && activity == asleep;
+            if left.is_zero() || is_stopped || slices >= WAKE_SLICES && sleeps_on {
                 self.fall_silent(SWITCH, wanted);
                 return Err(SwitchError::Late);
             }

@@ -109,9 +109,11 @@ impl Process {
         };
         let count = |key: &str| value(key)?.parse::<u64>().ok();
         // Runs or waits for a processor, or is amid something in the kernel.
-        let is_at_work = value("State")?.starts_with(['R', 'D']);
+        let state = value("State")?;
+        let is_at_work = state.starts_with(['R', 'D']);
+        let is_stopped = state.starts_with(['T', 't']);
         let switches = count("voluntary_ctxt_switches")? + count("nonvoluntary_ctxt_switches")?;
-        Some(Activity { is_at_work, switches })
+        Some(Activity { is_at_work, is_stopped, switches })
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -124,6 +126,8 @@ impl Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Activity {
     pub(super) is_at_work: bool,
+    /// Stopped by a signal or a debugger: it answers nobody until it is continued.
+    pub(super) is_stopped: bool,
     /// How often it has gone to sleep, or was made to make room for another.
     pub(super) switches: u64,
 }
