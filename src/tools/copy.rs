@@ -5,9 +5,9 @@
 
 mod apply;
 mod args;
-mod content;
+pub(in crate::tools) mod content;
 mod file;
-mod folder;
+pub(in crate::tools) mod folder;
 mod jinja;
 mod owner;
 mod plan;

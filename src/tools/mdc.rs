@@ -1,5 +1,6 @@
 //! `mdc`: assembles one compose project from modes, then becomes compose.
 
+mod commit;
 mod files;
 mod graph;
 mod project;

@@ -220,3 +220,156 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_done() {
     assert!(told.stderr.contains("x: Permission denied"), "{}", told.stderr);
     assert_eq!(project.snapshot(), before);
 }
+
+#[test]
+fn folders_that_are_swapped_for_links_meanwhile_lead_nowhere() {
+    let project = Project::new(&[
+        ("modes/a/s/files/dir/file", "a"),
+        ("modes/a/s/files/dir/only-a", "a"),
+        ("modes/b/s/files/dir/file", "b"),
+        ("modes/b/s/files/dir/only-b", "b"),
+        ("outside/file", "precious"),
+        ("outside/only-a", "precious"),
+        ("outside/only-b", "precious"),
+    ]);
+    project.done(&["a"]);
+    let (dir, aside, link) = (project.path(".files/s/dir"), project.path("aside"), project.path("link"));
+    symlink(project.path("outside"), &link).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // What a container that mounts the folder may do all the time.
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = fs::rename(&dir, &aside).and_then(|()| fs::rename(&link, &dir));
+                let _ = fs::rename(&dir, &link).and_then(|()| fs::rename(&aside, &dir));
+            }
+        });
+        for modes in ["b", "a"].iter().cycle().take(60) {
+            project.mdc(&[modes]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for name in ["file", "only-a", "only-b"] {
+        assert_eq!(project.read(&format!("outside/{name}")), "precious", "{name}");
+    }
+    assert_eq!(fs::read_dir(project.path("outside")).unwrap().count(), 3);
+}
+
+#[test]
+fn what_is_mounted_below_the_folder_of_files_is_never_removed() {
+    let project = Project::new(&[
+        ("modes/a/s/files/dir/sub/file", "a"),
+        ("modes/b/s/files/dir", "a file now"),
+        ("modes/c/env", "C=1\n"),
+        ("outside/file", "precious"),
+    ]);
+    project.done(&["a"]);
+    // A bind mount from the same file system, which has the same device number.
+    let mounted = |modes: &str| {
+        let script = format!("mount --bind outside .files/s/dir/sub && exec \"$0\" {modes}");
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_conlink")]);
+        command.current_dir(project.path(""));
+        run(command)
+    };
+    if mounted("--version").code != 0 {
+        return crate::support::skip("mounts below the folder of files", "nothing can be mounted here");
+    }
+    let before = project.snapshot();
+    for modes in ["a", "b", "c"] {
+        let told = mounted(&format!("mdc {modes}"));
+        assert_eq!(told.code, 1, "{told:?}");
+        let message = "./.files/s/dir/sub: something is mounted here: unmount it first";
+        assert!(told.stderr.contains(message), "{}", told.stderr);
+        assert_eq!(project.snapshot(), before);
+    }
+}
+
+#[test]
+fn a_folder_without_write_permission_is_replaced_by_its_owner() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::skip(
+            "a folder without write permission",
+            "only root can become another user",
+        );
+    }
+    let project = Project::new(&[
+        ("modes/a/s/files/dir/one", "1"),
+        ("modes/b/s/files/dir/two", "2"),
+        ("modes/c/env", "C=1\n"),
+    ]);
+    let chown = |path: &str| std::os::unix::fs::chown(project.path(path), Some(65534), Some(65534)).unwrap();
+    chown("");
+    for mode in ["a", "b"] {
+        fs::set_permissions(
+            project.path(&format!("modes/{mode}/s/files/dir")),
+            Permissions::from_mode(0o555),
+        )
+        .unwrap();
+    }
+    for (modes, names) in [("a", "one"), ("a,b", "one two"), ("b", "two"), ("c", "")] {
+        let mut command = project.command(&[modes], &[]);
+        command.uid(65534).gid(65534);
+        let done = run(command);
+        assert_eq!(done.code, 0, "{modes}: {done:?}");
+        let dir = project.path(".files/s/dir");
+        let mut found: Vec<String> = fs::read_dir(&dir)
+            .map(|all| all.map(|it| it.unwrap().file_name().into_string().unwrap()).collect())
+            .unwrap_or_default();
+        found.sort();
+        assert_eq!(found.join(" "), names, "{modes}");
+        assert!(names.is_empty() || dir.metadata().unwrap().mode() & 0o777 == 0o555, "{modes}");
+    }
+}
+
+#[test]
+fn an_env_file_that_is_a_device_or_a_pipe_is_neither_read_nor_replaced() {
+    let project = project();
+    let mut pipe = std::process::Command::new("mkfifo");
+    pipe.arg(project.path("pipe"));
+    assert_eq!(run(pipe).code, 0);
+    symlink("/dev/null", project.path("null")).unwrap();
+    for name in ["pipe", "null"] {
+        let message = format!("{name}: expected a regular file, found a device, a pipe or a socket");
+        let told = project.mdc_with(&["a"], &[("ENV_FILE", name)]);
+        assert_eq!(told.code, 1, "{told:?}");
+        assert!(told.stderr.contains(&message), "{}", told.stderr);
+    }
+    assert!(project.path("null").symlink_metadata().unwrap().is_symlink());
+}
+
+#[test]
+fn variables_that_grow_without_bound_are_refused_with_their_line() {
+    let project = project();
+    let doubled = format!("A=0123456789\n{}", "A=${A}${A}\n".repeat(34));
+    project.write("modes/d/env", doubled.as_bytes());
+    project.refused(&["d"], &[], "modes/d/env:15: the value of `A` is longer than 131072 bytes");
+    // Each of them is short enough.
+    let many: String = (0..200).map(|it| format!("B{it}=${{A}}\n")).collect();
+    project.write("modes/d/env", format!("A={}\n{many}", "x".repeat(100_000)).as_bytes());
+    project.refused(&["d"], &[], "the variables up to here have more than 6291456 bytes");
+}
+
+#[test]
+fn a_comment_is_no_mode() {
+    project().refused(&["#h"], &[], "MODES `#h` names no mode");
+}
+
+#[test]
+fn a_folder_of_a_service_that_cannot_be_read_is_an_error() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::skip("an unreadable service folder", "only root can become another user");
+    }
+    let project = project();
+    fs::set_permissions(project.path("modes/a/s"), Permissions::from_mode(0o700)).unwrap();
+    for path in ["", ".files", ".files/s", ".env"] {
+        std::os::unix::fs::chown(project.path(path), Some(65534), Some(65534)).unwrap();
+    }
+    let before = project.snapshot();
+    let mut command = project.command(&["a"], &[]);
+    command.uid(65534).gid(65534);
+    let told = run(command);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stderr.contains("modes/a/s/files: Permission denied"), "{}", told.stderr);
+    assert_eq!(project.snapshot(), before);
+}

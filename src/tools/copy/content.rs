@@ -19,7 +19,7 @@ const BUFFER: usize = 256 * 1024;
 const BLOCK: i64 = 512;
 
 #[derive(Debug)]
-pub(super) enum Content<'a> {
+pub(in crate::tools) enum Content<'a> {
     Bytes(&'a [u8]),
     /// A file as it is, and its size.
     Whole(&'a File, u64),
@@ -28,14 +28,14 @@ pub(super) enum Content<'a> {
 
 /// Whether there are holes to keep; what is written over has others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holes {
+pub(in crate::tools) enum Holes {
     Keep,
     Fill,
 }
 
 impl Content<'_> {
     /// Is this what the file at hand has? `stop` is asked now and then.
-    pub(super) fn is_in(
+    pub(in crate::tools) fn is_in(
         &self,
         mut there: &File,
         size: u64,
@@ -55,7 +55,7 @@ impl Content<'_> {
     }
 
     /// All of it at hand.
-    pub(super) fn bytes(&self) -> io::Result<Vec<u8>> {
+    pub(in crate::tools) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self {
             Self::Bytes(it) => bytes.extend_from_slice(it),
@@ -68,7 +68,7 @@ impl Content<'_> {
     }
 
     /// Writes all of it, from the beginning; answers how many bytes, and what was replaced. `stop` is asked now and then.
-    pub(super) fn write(
+    pub(in crate::tools) fn write(
         &self,
         mut to: &File,
         holes: Holes,

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::dir::{Dir, Type};
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// As many links as the kernel follows (MAXSYMLINKS).
 const LINKS: usize = 40;
@@ -26,7 +27,7 @@ static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 
 /// The folder that a tree is in. Paths below it are relative and hold neither links nor `..`.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(in crate::tools) struct Root {
     folder: File,
     /// As given.
     path: PathBuf,
@@ -34,7 +35,7 @@ pub(super) struct Root {
 
 /// What has a name in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::tools) enum Kind {
     Folder,
     File,
     Link,
@@ -43,7 +44,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(stat: &FileStat) -> Self {
+    pub(in crate::tools) fn of(stat: &FileStat) -> Self {
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFDIR => Self::Folder,
             SFlag::S_IFREG => Self::File,
@@ -55,7 +56,7 @@ impl Kind {
 
 /// Where a link in a tree leads, by the tree's own rules: its top is `/`, as for a process with that root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LinkEnd {
+pub(in crate::tools) enum LinkEnd {
     Folder(PathBuf),
     /// A file or a special one, by its folder and name.
     File(PathBuf, OsString),
@@ -68,38 +69,53 @@ pub(super) enum LinkEnd {
 
 /// What tells a file from every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Identity {
+pub(in crate::tools) struct Identity {
     dev: u64,
     ino: u64,
 }
 
 impl Identity {
-    pub(super) fn of(stat: &FileStat) -> Self {
+    pub(in crate::tools) fn of(stat: &FileStat) -> Self {
         Self { dev: stat.st_dev, ino: stat.st_ino }
     }
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let folder = nix::fcntl::open(path, FOLDER.difference(OFlag::O_NOFOLLOW), Mode::empty())?;
+    /// Opens a folder, or the one that a link leads to.
+    pub(in crate::tools) fn open(path: &Path) -> io::Result<Self> {
+        Self::open_with(path, FOLDER.difference(OFlag::O_NOFOLLOW))
+    }
+
+    /// Opens a folder; ELOOP or ENOTDIR for a link to one.
+    pub(in crate::tools) fn open_itself(path: &Path) -> io::Result<Self> {
+        Self::open_with(path, FOLDER)
+    }
+
+    /// The same folder, however it is named by now.
+    pub(in crate::tools) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { folder: self.folder.try_clone()?, path: self.path.clone() })
+    }
+
+    fn open_with(path: &Path, flags: OFlag) -> io::Result<Self> {
+        let folder = nix::fcntl::open(path, flags, Mode::empty())?;
         Ok(Self { folder: File::from(folder), path: path.to_owned() })
     }
 
-    pub(super) fn identity(&self) -> io::Result<Identity> {
+    pub(in crate::tools) fn identity(&self) -> io::Result<Identity> {
         Ok(Identity::of(&fstat(&self.folder)?))
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(in crate::tools) fn file(&self) -> &File {
         &self.folder
     }
 
     /// A path below, as messages show it.
-    pub(super) fn shown(&self, below: &Path) -> PathBuf {
+    pub(in crate::tools) fn shown(&self, below: &Path) -> PathBuf {
         if below.as_os_str().is_empty() { self.path.clone() } else { self.path.join(below) }
     }
 
     /// Opens a folder below.
-    pub(super) fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
+    pub(in crate::tools) fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
         let mut rest = below.as_os_str().as_bytes();
         let mut at: Option<OwnedFd> = None;
         while rest.len() > PATH {
@@ -114,7 +130,7 @@ impl Root {
     }
 
     /// Follows a link that is in the folder `from`, inside the tree.
-    pub(super) fn follow(&self, from: &Path, target: &Path) -> io::Result<LinkEnd> {
+    pub(in crate::tools) fn follow(&self, from: &Path, target: &Path) -> io::Result<LinkEnd> {
         let mut at: Vec<OsString> = from.components().map(|it| it.as_os_str().to_owned()).collect();
         let mut rest = Vec::new();
         push_parts(&mut at, &mut rest, target);
@@ -171,11 +187,66 @@ fn open_folder(from: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
         }
         NO_OPENAT2.store(true, Ordering::Relaxed);
     }
-    Ok(openat(from, path, FOLDER, Mode::empty())?)
+    // The flag against links is about the last name alone, so the path is walked name by name.
+    let mut at = openat(from, ".", FOLDER, Mode::empty())?;
+    for name in path.components().filter(|it| matches!(it, Component::Normal(_))) {
+        at = openat(&at, name.as_os_str(), FOLDER, Mode::empty())?;
+    }
+    Ok(at)
+}
+
+/// Opens a folder below a folder. Neither it nor one on the way may be a mount: the error is then EXDEV. Without openat2() a
+/// bind mount from the same file system goes unnoticed.
+pub(in crate::tools) fn open_unmounted(folder: impl AsFd, below: &Path) -> io::Result<OwnedFd> {
+    let below = if below == Path::new("") { Path::new(".") } else { below };
+    if !NO_OPENAT2.load(Ordering::Relaxed) {
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        match openat2(&folder, below, OpenHow::new().flags(FOLDER).resolve(resolve)) {
+            Err(nix::Error::ENOSYS | nix::Error::EPERM) => NO_OPENAT2.store(true, Ordering::Relaxed),
+            result => return Ok(result?),
+        }
+    }
+    let opened = open_folder(folder.as_fd(), below)?;
+    if fstat(&opened)?.st_dev != fstat(&folder)?.st_dev {
+        return Err(nix::Error::EXDEV.into());
+    }
+    Ok(opened)
+}
+
+/// Removes what has this name, if anything has, and all that is in it. Nothing is removed from a mount: the error is then
+/// EXDEV or EBUSY.
+pub(in crate::tools) fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+    let is_folder = match look(&folder, name)? {
+        None => return Ok(()),
+        Some(stat) => Kind::of(&stat) == Kind::Folder,
+    };
+    if is_folder {
+        let opened = open_unmounted(&folder, Path::new(name))?;
+        make_writable(&opened)?;
+        for (name, _) in list(opened.try_clone()?)? {
+            remove(&opened, &name)?;
+        }
+    }
+    let flag = if is_folder { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+    match unlinkat(folder, name, flag) {
+        Err(nix::Error::ENOENT) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Gives the owner of a folder, if that is us, the right to change what is in it.
+pub(in crate::tools) fn make_writable(folder: &OwnedFd) -> io::Result<()> {
+    let stat = fstat(folder)?;
+    let is_own = stat.st_uid == geteuid().as_raw() && !geteuid().is_root();
+    if is_own && stat.st_mode & 0o300 != 0o300 {
+        fchmod(folder, Mode::from_bits_truncate(stat.st_mode & 0o7777) | Mode::S_IRWXU)?;
+    }
+    Ok(())
 }
 
 /// What is in a folder, in the order of names.
-pub(super) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)>> {
+pub(in crate::tools) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)>> {
     let mut dir = Dir::from_fd(folder)?;
     let mut found = Vec::new();
     for entry in dir.iter() {
@@ -207,7 +278,7 @@ pub(super) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)>> {
 }
 
 /// What a name in a folder stands for, a link for itself. None where there is nothing of that name.
-pub(super) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
+pub(in crate::tools) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
     match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(it) => Ok(Some(it)),
         Err(nix::Error::ENOENT) => Ok(None),
@@ -216,7 +287,7 @@ pub(super) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileSta
 }
 
 /// Opens a file for reading: never a link, and without waiting where it has become a pipe.
-pub(super) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<File> {
+pub(in crate::tools) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     Ok(File::from(openat(folder, name, flags, Mode::empty())?))
 }

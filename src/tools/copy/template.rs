@@ -23,7 +23,7 @@ pub(super) enum Undefined {
 
 /// The variables that may be named, and what becomes of other names.
 #[derive(Debug)]
-pub(super) struct Variables {
+pub(in crate::tools) struct Variables {
     values: HashMap<Vec<u8>, Vec<u8>>,
     undefined: Undefined,
     /// Bytes of the longest name that counts.
@@ -32,7 +32,7 @@ pub(super) struct Variables {
 
 /// What a text's placeholders were.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Found {
+pub(in crate::tools) struct Found {
     /// Names that were replaced.
     pub(super) names: BTreeSet<Vec<u8>>,
     /// Names that are not set, the first time each, with the line.

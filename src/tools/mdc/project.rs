@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Diagnostic, FileId, Severity, Sources, documents};
@@ -52,6 +53,10 @@ pub(super) struct Resolved {
 /// Resolves MODES. Names that no folder has are errors where they are needed, and no alternatives.
 pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wrong> {
     let mut request = parse_request(&[modes.to_owned()], "MODES")?;
+    // Separators alone stand for no mode, as with the reference tool; a comment is a mistake.
+    if request.is_empty() && modes.contains('#') {
+        return Err(vec![format!("MODES `{modes}` names no mode")]);
+    }
     let nodes = Nodes::read(&places(&settings.modes_dir))
         .map_err(|wrong| wrong.into_iter().map(|it| it.replace("Node ", "Mode ")).collect::<Wrong>())?;
     let mut reach = nodes.reach(&request)?;
@@ -238,7 +243,9 @@ impl Mode {
                     match files.metadata() {
                         Ok(it) if it.is_dir() => self.files.push((name, files)),
                         Ok(_) => warnings.push(format!("{} is no folder, and so not copied", shown(&files))),
-                        Err(_) => {}
+                        // A service without files, or a link to a file.
+                        Err(it) if matches!(it.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                        Err(error) => wrong.push(format!("{}: {error}", shown(&files))),
                     }
                 }
             }

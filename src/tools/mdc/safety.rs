@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::env_file::is_written_by_mdc;
+use crate::tools::copy::folder::Root;
 use crate::tools::mdc::files::{MARKER, STAGE};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::{Settings, Wrong};
@@ -15,7 +16,8 @@ use crate::tools::nodes::places;
 #[derive(Debug)]
 pub(super) struct FilesDir {
     pub(super) path: PathBuf,
-    pub(super) exists: bool,
+    /// The folder, open: whatever happens to its name later, this one was checked. None where there is none yet.
+    pub(super) root: Option<Root>,
     /// It has the mark that says so.
     pub(super) is_marked: bool,
 }
@@ -28,11 +30,13 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
     if !matches!(path.components().next_back(), Some(Component::Normal(_))) || text.ends_with("/.") {
         return wrong("must not be '.' or '/', nor contain the working directory");
     }
-    let exists = match path.symlink_metadata() {
-        Ok(it) if it.is_dir() => true,
+    let root = match path.symlink_metadata() {
+        Ok(it) if it.is_dir() => {
+            Some(Root::open_itself(&path).map_err(|error| vec![format!("{text}: {error}")])?)
+        }
         Ok(it) if it.is_symlink() => return wrong("must be a folder itself, not a link to one"),
         Ok(_) => return wrong("must be a folder, and is another kind of file"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(vec![format!("{text}: {error}")]),
     };
     let failed = |what: &str| {
@@ -60,8 +64,8 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
         return wrong("must not contain the env file");
     }
     let is_marked = path.join(MARKER).symlink_metadata().is_ok_and(|it| it.is_file());
-    let dir = FilesDir { path, exists, is_marked };
-    if !exists || is_marked || settings.force {
+    let dir = FilesDir { path, root, is_marked };
+    if dir.root.is_none() || is_marked || settings.force {
         return Ok(dir);
     }
     match strangers(&dir.path, settings) {

@@ -12,6 +12,7 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::env_file::is_written_by_mdc;
 use crate::err;
+use crate::tools::mdc::commit::Staged;
 use crate::tools::mdc::files::merged;
 use crate::tools::mdc::project::{Project, shown};
 use crate::tools::mdc::safety::files_dir;
@@ -105,6 +106,13 @@ impl Prepared {
         let mut notes = Vec::new();
         let env_path = Path::new(&settings.env_file);
         let empty = TextFile::new(Path::new(EMPTY), EMPTY_TEXT.to_vec(), &mut wrong);
+        // A device or a pipe is neither read nor replaced.
+        if env_path.metadata().is_ok_and(|it| !it.is_file() && !it.is_dir()) {
+            return Err(vec![format!(
+                "{}: expected a regular file, found a device, a pipe or a socket",
+                shown(env_path)
+            )]);
+        }
         let env = TextFile::new(env_path, project.written.bytes.clone(), &mut wrong);
         let backup = match backup(env_path) {
             Ok(it) => it,
@@ -146,16 +154,14 @@ impl Prepared {
     pub(super) fn carry_out(&self) -> Result<(), Wrong> {
         let failed = |error: io::Error| vec![error.to_string()];
         let prepared = self.texts.iter().try_for_each(TextFile::stage).and_then(|()| {
-            self.files
-                .stage()
+            Staged::new(&self.files)
                 .map_err(|it| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.shown_files))))
         });
-        if let Err(error) = prepared {
+        let staged = prepared.map_err(|error| {
             self.texts.iter().for_each(|it| drop(fs::remove_file(it.staged())));
-            self.files.unstage();
-            return Err(failed(error));
-        }
-        self.files.commit().map_err(failed)?;
+            failed(error)
+        })?;
+        staged.commit(&self.files).map_err(failed)?;
         if let Some(it) = &self.backup {
             it.make().map_err(|error| vec![format!("back up {}: {error}", shown(&it.from))])?;
             err(&format!(

@@ -1,32 +1,29 @@
-//! Brings the folder of files up to date in place, so that running containers that mount parts of it see the new
-//! files: everything is copied beside first, then moved in file by file.
+//! What has to be done to the folder of files, so that it has what the modes bring.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{
-    DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink,
-};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use nix::sys::stat::{Mode as Bits, SFlag, UtimensatFlags, mknod, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{AccessFlags, Whence, access, geteuid, lseek, mkfifo};
+use nix::fcntl::{AtFlags, readlinkat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::unistd::{AccessFlags, access, faccessat, geteuid};
 
+use crate::tools::copy::content::Content;
+use crate::tools::copy::folder::{self, Identity, Root, list, look, open_file, open_unmounted};
 use crate::tools::mdc::Wrong;
 use crate::tools::mdc::files::{Entry, Kind, MARKER, STAGE, Source, Tree};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::safety::FilesDir;
 
-/// What the mark says to those who look.
-const MARKER_TEXT: &str = "This folder is made by mdc, which replaces and removes what is in it.\n";
-
 /// What has to be done to the folder of files.
 #[derive(Debug)]
 pub(super) struct Sync {
-    dir: FilesDir,
-    tree: Tree,
+    pub(super) dir: FilesDir,
+    pub(super) tree: Tree,
     pub(super) steps: Vec<Step>,
 }
 
@@ -56,15 +53,17 @@ impl Sync {
         let mut fresh: BTreeSet<&Path> = BTreeSet::new();
         let mut steps = Vec::new();
         let mut changed: BTreeSet<&Path> = BTreeSet::new();
+        let mut open = Opened::new(sync.dir.root.as_ref());
         for (path, entry) in &sync.tree {
             let in_fresh = path.parent().is_some_and(|it| fresh.contains(it));
-            let there = if in_fresh { None } else { sync.dir.path.join(path).symlink_metadata().ok() };
-            let does = match &there {
+            let does = match if in_fresh { None } else { open.look(path) } {
                 None => Some(Does::Add),
-                Some(meta) => sync.compare(path, entry, meta, &changed).unwrap_or_else(|error| {
-                    wrong.push(error);
-                    None
-                }),
+                Some((folder, there)) => {
+                    sync.compare(path, entry, folder, &there, &changed).unwrap_or_else(|error| {
+                        wrong.push(error);
+                        None
+                    })
+                }
             };
             if matches!(does, Some(Does::Add | Does::Replace)) {
                 changed.insert(path);
@@ -74,8 +73,8 @@ impl Sync {
             }
             steps.extend(does.map(|does| Step { path: path.clone(), does }));
         }
-        if sync.dir.exists
-            && let Err(error) = sync.find_strangers(Path::new(""), &mut steps)
+        if let Some(root) = &sync.dir.root
+            && let Err(error) = sync.find_strangers(root, Path::new(""), &mut steps)
         {
             wrong.push(format!("{}: {error}", shown(&sync.dir.path)));
         }
@@ -84,37 +83,39 @@ impl Sync {
         if wrong.is_empty() { Ok(sync) } else { Err(wrong) }
     }
 
-    /// Is what is there what is to be?
+    /// Compares one path of the folder, which is in `folder` and is `there`, with what is to be.
     fn compare(
         &self,
         path: &Path,
         entry: &Entry,
-        there: &Metadata,
+        folder: &OwnedFd,
+        there: &FileStat,
         changed: &BTreeSet<&Path>,
     ) -> Result<Option<Does>, String> {
-        let target = self.dir.path.join(path);
-        let failed = |path: &Path, error: io::Error| format!("{}: {error}", shown(path));
-        let kind = there.file_type();
+        let kind = SFlag::from_bits_truncate(there.st_mode & SFlag::S_IFMT.bits());
+        let is_folder = kind == SFlag::S_IFDIR;
         let Some(source) = &entry.source else {
-            return Ok((!kind.is_dir()).then_some(Does::Replace));
+            return Ok((!is_folder).then_some(Does::Replace));
         };
+        let name = path.file_name().unwrap_or_default();
         let same = match &entry.kind {
-            Kind::Folder => kind.is_dir(),
+            Kind::Folder => is_folder,
             Kind::File => {
-                kind.is_file()
-                    && there.len() == source.meta.len()
-                    && same_content(&source.path, &target).map_err(|it| failed(&source.path, it))?
+                kind == SFlag::S_IFREG
+                    && there.st_size.unsigned_abs() == source.meta.len()
+                    && same_content(&source.path, folder, name)
+                        .map_err(|error| format!("{}: {error}", shown(&source.path)))?
             }
             Kind::LinkTo(first) => {
-                let first_there = self.dir.path.join(first).symlink_metadata();
-                !changed.contains(first.as_path()) && first_there.is_ok_and(|it| ids(&it) == ids(there))
+                let mut open = Opened::new(self.dir.root.as_ref());
+                let first_there = open.look(first).map(|(_, it)| Identity::of(&it));
+                !changed.contains(first.as_path()) && first_there == Some(Identity::of(there))
             }
-            Kind::Symlink(to) => kind.is_symlink() && fs::read_link(&target).is_ok_and(|it| it == *to),
-            Kind::Fifo => kind.is_fifo(),
+            Kind::Symlink(to) => kind == SFlag::S_IFLNK && readlinkat(folder, name).is_ok_and(|it| it == *to),
+            Kind::Fifo => kind == SFlag::S_IFIFO,
             Kind::Device => {
-                (kind.is_char_device() || kind.is_block_device())
-                    && there.rdev() == source.meta.rdev()
-                    && kind == source.meta.file_type()
+                there.st_rdev == source.meta.rdev()
+                    && kind.bits() == source.meta.mode() & SFlag::S_IFMT.bits()
             }
         };
         if !same {
@@ -126,19 +127,17 @@ impl Sync {
         Ok((!attributes_agree(&entry.kind, source, there)).then_some(does))
     }
 
-    /// What is there and is not to be.
-    fn find_strangers(&self, folder: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
-        for name in names(&self.dir.path.join(folder))? {
+    /// Finds what is there and is not to be.
+    fn find_strangers(&self, root: &Root, folder: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
+        for (name, kind) in list(root.folder(folder)?)? {
             let path = folder.join(&name);
             if path == Path::new(MARKER) || path == Path::new(STAGE) {
                 continue;
             }
             match self.tree.get(&path) {
                 None => steps.push(Step { path, does: Does::Remove }),
-                Some(entry) if entry.kind == Kind::Folder => {
-                    if self.dir.path.join(&path).symlink_metadata()?.is_dir() {
-                        self.find_strangers(&path, steps)?;
-                    }
+                Some(entry) if entry.kind == Kind::Folder && kind == folder::Kind::Folder => {
+                    self.find_strangers(root, &path, steps)?;
                 }
                 Some(_) => {}
             }
@@ -146,280 +145,132 @@ impl Sync {
         Ok(())
     }
 
-    /// Each folder that gets or loses something must allow it: better known before than amid.
+    /// Each folder that gets or loses something must allow it, and none that goes may be a mount: better known before than
+    /// amid.
     fn check_writable(&self, wrong: &mut Wrong) {
-        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
-        if self.dir.exists {
-            if !self.steps.is_empty() || !self.dir.is_marked {
-                folders.insert(self.dir.path.clone());
+        let not_writable = |folder: &Path, error: io::Error| {
+            if error.raw_os_error() == Some(libc::EXDEV) {
+                return format!("{}: something is mounted here: unmount it first", shown(folder));
             }
-            let parents = self.steps.iter().filter_map(|it| it.path.parent());
-            folders.extend(parents.map(|it| self.dir.path.join(it)).filter(|it| it.is_dir()));
-            // A folder goes with all that is in it.
-            let gone = self.steps.iter().filter(|it| matches!(it.does, Does::Remove | Does::Replace));
-            gone.for_each(|it| filled_folders(&self.dir.path.join(&it.path), &mut folders));
-        } else if let Some(parent) =
-            self.dir.path.ancestors().skip(1).find(|it| it.is_dir() || *it == Path::new(""))
-        {
-            folders.insert(parent.to_owned());
-        }
-        for it in folders {
-            let folder = if it == Path::new("") { Path::new(".") } else { &it };
-            if let Err(error) = access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
-                wrong.push(format!(
-                    "{}: the folder cannot be written to: {}",
-                    shown(folder),
-                    io::Error::from(error)
-                ));
+            format!("{}: the folder cannot be written to: {error}", shown(folder))
+        };
+        let Some(root) = &self.dir.root else {
+            let above = self.dir.path.ancestors().skip(1).find(|it| it.is_dir() || *it == Path::new(""));
+            let above = above.filter(|it| *it != Path::new("")).unwrap_or(Path::new("."));
+            if let Err(error) = access(above, AccessFlags::W_OK | AccessFlags::X_OK) {
+                wrong.push(not_writable(above, error.into()));
             }
+            return;
+        };
+        let mut folders: Vec<(PathBuf, io::Result<OwnedFd>)> = Vec::new();
+        if !self.steps.is_empty() || !self.dir.is_marked {
+            folders.push((PathBuf::new(), root.folder(Path::new(""))));
         }
-    }
-
-    /// Copies what is new beside, without touching what is there.
-    pub(super) fn stage(&self) -> io::Result<()> {
-        if !self.dir.exists {
-            fs::create_dir_all(&self.dir.path)?;
-        }
-        self.clear_stage()?;
-        if self.steps.is_empty() {
-            return Ok(());
-        }
-        fs::DirBuilder::new().mode(0o700).create(self.staged(None))?;
-        for (number, step) in self.steps.iter().enumerate() {
-            if matches!(step.does, Does::Add | Does::Replace)
-                && let Some(Entry { kind, source: Some(source) }) = self.tree.get(&step.path)
-            {
-                let context =
-                    |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&source.path)));
-                copy(kind, source, &self.staged(Some(number))).map_err(context)?;
+        let parents: BTreeSet<&Path> = self.steps.iter().filter_map(|it| it.path.parent()).collect();
+        for parent in parents.into_iter().filter(|it| *it != Path::new("")) {
+            match open_unmounted(root.file(), parent) {
+                // It is not there, or no folder: an earlier step makes it.
+                Err(error) if error.raw_os_error() != Some(libc::EXDEV) => {}
+                opened => folders.push((parent.to_owned(), opened)),
             }
         }
-        Ok(())
-    }
-
-    /// Moves what is new to its place, one by one, and removes what is not wanted.
-    pub(super) fn commit(&self) -> io::Result<()> {
-        if !self.dir.is_marked {
-            let marker = self.dir.path.join(MARKER);
-            // It may be anything in a folder that is taken over.
-            remove(&marker)?;
-            fs::write(marker, MARKER_TEXT)?;
+        // A folder goes with all that is in it.
+        for step in self.steps.iter().filter(|it| matches!(it.does, Does::Remove | Does::Replace)) {
+            if let Ok(parent) = root.folder(step.path.parent().unwrap_or(Path::new(""))) {
+                filled_folders(&parent, &step.path, &mut folders);
+            }
         }
-        for (number, step) in self.steps.iter().enumerate() {
-            let target = self.dir.path.join(&step.path);
-            let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&target)));
-            self.carry_out(number, step, &target).map_err(context)?;
-        }
-        self.finish_folders()?;
-        self.clear_stage()
-    }
-
-    fn carry_out(&self, number: usize, step: &Step, target: &Path) -> io::Result<()> {
-        let staged = self.staged(Some(number));
-        let entry = self.tree.get(&step.path);
-        match (step.does, entry) {
-            (Does::Remove, _) | (_, None) => remove(target),
-            // Folders have their turn at the end.
-            (Does::Adjust, Some(Entry { kind: Kind::Folder, .. })) => Ok(()),
-            (Does::Adjust, Some(entry)) => adjust(entry, target),
-            (Does::Add | Does::Replace, Some(entry)) => {
-                match &entry.kind {
-                    Kind::Folder => {
-                        let bits = entry.source.as_ref().map_or(0o777, |it| it.meta.mode() & 0o777 | 0o700);
-                        fs::DirBuilder::new().mode(bits).create(&staged)?;
-                    }
-                    Kind::LinkTo(first) => fs::hard_link(self.dir.path.join(first), &staged)?,
-                    Kind::File | Kind::Symlink(_) | Kind::Fifo | Kind::Device => {}
+        for (path, folder) in folders {
+            let is_owned = |it: &OwnedFd| {
+                // The modes' own are given back the permissions that they are to have.
+                path != Path::new("") && fstat(it).is_ok_and(|it| it.st_uid == geteuid().as_raw())
+            };
+            let checked = folder.and_then(|it| {
+                match faccessat(&it, ".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+                    Err(nix::Error::EACCES) if is_owned(&it) => Ok(()),
+                    result => Ok(result?),
                 }
-                move_in(&staged, target, entry.kind == Kind::Folder)
+            });
+            if let Err(error) = checked {
+                wrong.push(not_writable(&self.dir.path.join(&path), error));
             }
         }
-    }
-
-    /// What happens in a folder changes its time: folders get their attributes last, the innermost first.
-    fn finish_folders(&self) -> io::Result<()> {
-        for (path, entry) in self.tree.iter().rev() {
-            if let (Kind::Folder, Some(source)) = (&entry.kind, &entry.source) {
-                let target = self.dir.path.join(path);
-                let there = target.symlink_metadata()?;
-                let agree =
-                    attributes_agree(&entry.kind, source, &there) && times(&there) == times(&source.meta);
-                if !agree && may_change(&there) {
-                    adjust(entry, &target)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where a step's file waits, or the folder of them all.
-    fn staged(&self, number: Option<usize>) -> PathBuf {
-        let stage = self.dir.path.join(STAGE);
-        number.map_or(stage.clone(), |it| stage.join(it.to_string()))
-    }
-
-    /// Takes back what `stage` did.
-    pub(super) fn unstage(&self) {
-        // The error that led here is the one to tell.
-        let _ = self.clear_stage();
-        if !self.dir.exists {
-            let _ = fs::remove_dir(&self.dir.path);
-        }
-    }
-
-    /// Removes what waits there, of a run that was killed too.
-    fn clear_stage(&self) -> io::Result<()> {
-        remove(&self.staged(None))
     }
 }
 
-/// A folder that is not empty, and those in it.
-fn filled_folders(path: &Path, found: &mut BTreeSet<PathBuf>) {
-    if !path.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+/// The folder that was looked into last, open.
+struct Opened<'a> {
+    root: Option<&'a Root>,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'a> Opened<'a> {
+    fn new(root: Option<&'a Root>) -> Self {
+        Self { root, last: None }
+    }
+
+    /// What has this path, if anything, and the folder that it is in.
+    fn look(&mut self, path: &Path) -> Option<(&OwnedFd, FileStat)> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if self.last.as_ref().is_none_or(|(it, _)| it != parent) {
+            self.last = Some((parent.to_owned(), self.root?.folder(parent).ok()?));
+        }
+        let (_, folder) = self.last.as_ref()?;
+        let stat = look(folder, path.file_name()?).ok()??;
+        Some((folder, stat))
+    }
+}
+
+/// Finds the folders in a folder from which something must be removed before it can go.
+fn filled_folders(parent: &OwnedFd, path: &Path, found: &mut Vec<(PathBuf, io::Result<OwnedFd>)>) {
+    let Some(name) = path.file_name() else { return };
+    if !matches!(look(parent, name), Ok(Some(stat)) if folder::Kind::of(&stat) == folder::Kind::Folder) {
         return;
     }
-    // One that cannot be read cannot be emptied either.
-    let names = names(path).unwrap_or_else(|_| vec!["?".into()]);
-    if !names.is_empty() {
-        found.insert(path.to_owned());
+    let opened = match open_unmounted(parent, Path::new(name)) {
+        Ok(it) => it,
+        Err(error) => return found.push((path.to_owned(), Err(error))),
+    };
+    match opened.try_clone().and_then(list) {
+        Ok(names) if names.is_empty() => {}
+        Ok(names) => {
+            names.iter().for_each(|(name, _)| filled_folders(&opened, &path.join(name), found));
+            found.push((path.to_owned(), Ok(opened)));
+        }
+        // One that cannot be read cannot be emptied either.
+        Err(error) => found.push((path.to_owned(), Err(error))),
     }
-    names.iter().for_each(|it| filled_folders(&path.join(it), found));
 }
 
 /// May this process change owner, permissions and time of what is there?
-fn may_change(there: &Metadata) -> bool {
-    geteuid().is_root() || there.uid() == geteuid().as_raw()
-}
-
-fn ids(meta: &Metadata) -> (u64, u64) {
-    (meta.dev(), meta.ino())
-}
-
-fn times(meta: &Metadata) -> (i64, i64) {
-    (meta.mtime(), meta.mtime_nsec())
-}
-
-fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let mut names =
-        fs::read_dir(folder)?.map(|it| it.map(|it| it.file_name())).collect::<io::Result<Vec<_>>>()?;
-    names.sort();
-    Ok(names)
+pub(super) fn may_change(there: &FileStat) -> bool {
+    geteuid().is_root() || there.st_uid == geteuid().as_raw()
 }
 
 /// The permission bits that a copy gets: without an owner's rights where it cannot be the owner's.
-fn bits(source: &Source) -> u32 {
+pub(super) fn bits(source: &Source) -> u32 {
     let bits = source.meta.mode() & 0o7777;
-    if may_change(&source.meta) { bits } else { bits & 0o777 }
+    if geteuid().is_root() || source.meta.uid() == geteuid().as_raw() { bits } else { bits & 0o777 }
 }
 
 /// Are owner, permissions and time of what is there those that a copy has? Times of folders are looked at at the end.
-fn attributes_agree(kind: &Kind, source: &Source, there: &Metadata) -> bool {
-    let owners = !geteuid().is_root() || (there.uid(), there.gid()) == (source.meta.uid(), source.meta.gid());
-    let permissions = matches!(kind, Kind::Symlink(_)) || there.mode() & 0o7777 == bits(source);
-    owners && permissions && (*kind == Kind::Folder || times(there) == times(&source.meta))
+pub(super) fn attributes_agree(kind: &Kind, source: &Source, there: &FileStat) -> bool {
+    let meta = &source.meta;
+    let owners = !geteuid().is_root() || (there.st_uid, there.st_gid) == (meta.uid(), meta.gid());
+    let permissions = matches!(kind, Kind::Symlink(_)) || there.st_mode & 0o7777 == bits(source);
+    owners && permissions && (*kind == Kind::Folder || times_agree(source, there))
 }
 
-fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    let (mut a, mut b) = (File::open(a)?, File::open(b)?);
-    let mut buffers = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let read = a.read(&mut buffers.0)?;
-        let Some(other) = buffers.1.get_mut(..read) else { return Ok(false) };
-        if read == 0 {
-            return Ok(true);
-        }
-        // A file that has become shorter meanwhile is another one.
-        if b.read_exact(other).is_err() || buffers.0.get(..read) != Some(other) {
-            return Ok(false);
-        }
-    }
+pub(super) fn times_agree(source: &Source, there: &FileStat) -> bool {
+    (there.st_mtime, there.st_mtime_nsec) == (source.meta.mtime(), source.meta.mtime_nsec())
 }
 
-/// Makes a copy with all attributes at a place that is free.
-fn copy(kind: &Kind, source: &Source, to: &Path) -> io::Result<()> {
-    match kind {
-        // These are made when their turn comes.
-        Kind::Folder | Kind::LinkTo(_) => return Ok(()),
-        Kind::File => {
-            let from = File::open(&source.path)?;
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-            copy_content(from, &file, &source.meta)?;
-        }
-        Kind::Symlink(target) => symlink(target, to)?,
-        Kind::Fifo => mkfifo(to, Bits::S_IRUSR | Bits::S_IWUSR)?,
-        Kind::Device => {
-            let kind = SFlag::from_bits_truncate(source.meta.mode() & SFlag::S_IFMT.bits());
-            mknod(to, kind, Bits::S_IRUSR | Bits::S_IWUSR, source.meta.rdev())?;
-        }
-    }
-    set_attributes(kind, source, to)
-}
-
-/// Holes stay holes.
-fn copy_content(mut from: File, mut to: &File, meta: &Metadata) -> io::Result<()> {
-    let is_sparse = meta.blocks().saturating_mul(512) < meta.len();
-    if !is_sparse {
-        return io::copy(&mut from, &mut to).map(|_| ());
-    }
-    to.set_len(meta.len())?;
-    let mut end = 0;
-    while let Ok(start) = lseek(&from, end, Whence::SeekData) {
-        end = lseek(&from, start, Whence::SeekHole)?;
-        from.seek(SeekFrom::Start(start.cast_unsigned()))?;
-        to.seek(SeekFrom::Start(start.cast_unsigned()))?;
-        io::copy(&mut (&from).take((end - start).cast_unsigned()), &mut to)?;
-    }
-    Ok(())
-}
-
-/// Owner (where we may), permissions and time.
-fn set_attributes(kind: &Kind, source: &Source, to: &Path) -> io::Result<()> {
-    if geteuid().is_root() {
-        lchown(to, Some(source.meta.uid()), Some(source.meta.gid()))?;
-    }
-    let is_link = matches!(kind, Kind::Symlink(_));
-    if !is_link {
-        fs::set_permissions(to, Permissions::from_mode(bits(source)))?;
-    }
-    let modified = TimeSpec::new(source.meta.mtime(), source.meta.mtime_nsec());
-    let accessed = TimeSpec::new(source.meta.atime(), source.meta.atime_nsec());
-    Ok(utimensat(AT_FDCWD, to, &accessed, &modified, UtimensatFlags::NoFollowSymlink)?)
-}
-
-fn adjust(entry: &Entry, target: &Path) -> io::Result<()> {
-    entry.source.as_ref().map_or(Ok(()), |source| set_attributes(&entry.kind, source, target))
-}
-
-/// Moves a staged file to its place in one step, whatever is there.
-fn move_in(staged: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
-    let there = match target.symlink_metadata() {
-        Ok(it) => Some(it.is_dir()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    match there {
-        Some(is_dir) if is_dir || is_folder => {
-            let exchanged = renameat2(AT_FDCWD, staged, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE);
-            if exchanged.is_err() {
-                // A file system that cannot: then it is missing for a moment.
-                remove(target)?;
-                return fs::rename(staged, target);
-            }
-            remove(staged)
-        }
-        _ => fs::rename(staged, target),
-    }
-}
-
-/// Removes what is there, if anything is; links are not followed.
-fn remove(path: &Path) -> io::Result<()> {
-    let result = match path.symlink_metadata() {
-        Ok(it) if it.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+/// Does the file in the folder have the content of the source?
+fn same_content(source: &Path, folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let from = File::open(source)?;
+    let size = from.metadata()?.len();
+    // What cannot be read is not known to be the same.
+    let Ok(there) = open_file(folder, name) else { return Ok(false) };
+    let there_size = there.metadata()?.len();
+    Content::Whole(&from, size).is_in(&there, there_size, &mut Vec::new(), || Ok(()))
 }
