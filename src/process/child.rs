@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, killpg, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, execvp, getpid};
 
 /// Replaces this process by a program, which is looked for in PATH unless its name has a slash. Environment, working
@@ -201,16 +201,29 @@ fn reap(ours: &[u32]) {
     if getpid().as_raw() != 1 {
         return;
     }
-    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    while let Ok(status) = waitid(Id::All, look) {
-        // One of ours is taken by who waits for it, and is in the way of the others until then: the signal comes again.
-        let Some(pid) = status.pid().filter(|it| !ours.iter().any(|our| *our == it.as_raw() as u32)) else {
-            return;
-        };
-        if waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
+    // One of ours is taken by who waits for it, and is in the way of the others until then: the signal comes again.
+    while let Some(pid) = next_ended().filter(|it| !ours.contains(&it.as_raw().unsigned_abs())) {
+        // Its status is of no interest, and for a real-time signal nix has none.
+        if matches!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Err(nix::Error::ECHILD)) {
             return;
         }
     }
+}
+
+/// The next child that has ended, which stays as it is.
+#[expect(
+    unsafe_code,
+    reason = "nix fails for a child that a real-time signal ended, rustix does not tell which it is"
+)]
+fn next_ended() -> Option<Pid> {
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the kernel writes to where `info` is, which is all zeros before.
+    let info =
+        unsafe { (libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), look) == 0).then(|| info.assume_init()) };
+    // SAFETY: waitid() sets this field, or leaves it zero where no child has ended.
+    let pid = info.map_or(0, |it| unsafe { it.si_pid() });
+    (pid > 0).then(|| Pid::from_raw(pid))
 }
 
 fn default_action() -> SigAction {

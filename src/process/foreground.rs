@@ -6,8 +6,9 @@ use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, waitpid};
 
 use crate::process::Signals;
 use crate::process::child::spawn;
@@ -68,9 +69,9 @@ impl<'a> Foreground<'a> {
 
     /// How it ended; None while it runs.
     fn ended(&self) -> io::Result<Option<Ended>> {
-        match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
-            Ok(status) => Ok(Ended::of(status)),
-            Err(nix::Error::EINTR) => Ok(None),
+        match waitpid(rustix::process::Pid::from_raw(self.pid.as_raw()), WaitOptions::NOHANG) {
+            Ok(found) => Ok(found.and_then(|(_, status)| Ended::of(status))),
+            Err(Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

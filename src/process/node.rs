@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, fork};
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use crate::process::handed_on::close_files_but;
 use crate::process::rights;
@@ -117,11 +118,8 @@ pub enum Ended {
 impl Ended {
     /// None for a process that has not ended.
     pub(super) fn of(status: WaitStatus) -> Option<Self> {
-        match status {
-            WaitStatus::Exited(_, code) => Some(Self::Code(code)),
-            WaitStatus::Signaled(_, signal, _) => Some(Self::Signal(signal as i32)),
-            _ => None,
-        }
+        let signal = status.terminating_signal().map(Self::Signal);
+        status.exit_status().map(Self::Code).or(signal)
     }
 
     /// As shells count: 128 and the signal's number.
@@ -265,18 +263,18 @@ pub fn buried() -> Vec<(i32, Ended)> {
     found
 }
 
-/// The next child that has ended. The crate's `waitpid` fails where a real-time signal was the end, which nobody would
-/// hear of then.
-#[expect(unsafe_code, reason = "no crate offers it for every signal")]
+/// The next child that has ended.
 fn next_ended() -> Option<(i32, Ended)> {
-    let mut status = 0;
+    // Children of this thread alone; rustix has no name for it.
+    let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WNOTHREAD.cast_unsigned());
     loop {
-        // SAFETY: the kernel writes to where `status` is.
-        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WNOTHREAD) } {
-            -1 if nix::Error::last() == nix::Error::EINTR => {}
-            ..=0 => return None,
-            pid if libc::WIFSIGNALED(status) => return Some((pid, Ended::Signal(libc::WTERMSIG(status)))),
-            pid => return Some((pid, Ended::Code(libc::WEXITSTATUS(status)))),
+        match wait(options) {
+            Ok(Some((pid, status))) => match Ended::of(status) {
+                Some(ended) => return Some((pid.as_raw_nonzero().get(), ended)),
+                None => continue,
+            },
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
         }
     }
 }
@@ -470,4 +468,22 @@ fn say(talk: &OwnedFd, letter: u8, text: &str, file: Option<&File>) {
     let letter = [letter];
     let parts = [IoSlice::new(&letter), IoSlice::new(text.get(..cut).unwrap_or_default().as_bytes())];
     let _ = rights::send(talk, &parts, &files, true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test is about the end of a program")]
+    fn a_real_time_signal_ends_a_process_like_any_other() {
+        for (script, expected) in
+            [("kill -34 $$", Ended::Signal(34)), ("kill -9 $$", Ended::Signal(9)), ("exit 7", Ended::Code(7))]
+        {
+            let child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = rustix::process::Pid::from_child(&child);
+            let (_, status) = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap();
+            assert_eq!(Ended::of(status), Some(expected), "{script}");
+        }
+    }
 }

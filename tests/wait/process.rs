@@ -196,10 +196,10 @@ fn as_pid_1_it_obeys_signals_reaps_orphans_and_becomes_the_command() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), Signal::SIGTERM).unwrap();
     assert_eq!(waiter.end_within(Duration::from_secs(10)).code, 143);
 
-    // Each try leaves an orphan that ends at once; while it waits none of them is left.
+    // Each try leaves an orphan that a real-time signal ends at once; while it waits none of them is left.
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let orphan = format!("(sh -c 'sleep 0.05; echo x >> {}' &) ; false", log.display());
+    let orphan = format!("(sh -c 'sleep 0.05; echo x >> {}; kill -34 $$' &) ; false", log.display());
     let mut waiter = Waiter::start(as_init(binary, &["wait", "-s", "0.02", "-c", &orphan]));
     waiter.until("Waiting for");
     let init: i32 =

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, getpid, getppid, getsid, isatty, setpgid, tcgetpgrp, tcsetpgrp};
+use rustix::process::WaitOptions;
 
 use crate::process::node::Ended;
 use crate::process::{Foreground, Signals};
@@ -51,20 +51,21 @@ impl Terminal {
         let continued = SignalFd::with_flags(&continued, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let program = Foreground::of(child, signals);
         loop {
-            match waitpid(child, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
-                Ok(WaitStatus::Stopped(..)) if self.has_shell => {
+            let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+            match rustix::process::waitpid(rustix::process::Pid::from_raw(child.as_raw()), options) {
+                Ok(Some((_, status))) if status.stopped() && self.has_shell => {
                     let _ = tcsetpgrp(io::stdin(), self.leader);
                     let _ = kill(self.leader, Signal::SIGSTOP);
                 }
                 // Nobody would let it go on.
-                Ok(WaitStatus::Stopped(..)) => drop(killpg(child, Signal::SIGCONT)),
-                Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => {}
-                Ok(status) => {
+                Ok(Some((_, status))) if status.stopped() => drop(killpg(child, Signal::SIGCONT)),
+                Ok(Some((_, status))) => {
                     if let Some(ended) = Ended::of(status) {
                         let _ = tcsetpgrp(io::stdin(), self.leader);
                         return Ok(ended);
                     }
                 }
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let mut files = [signals.as_fd(), continued.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
