@@ -82,6 +82,14 @@ pub fn values(statements: &[Statement], env: &Env, earlier: &Env) -> (Vec<(Strin
     (values, bad)
 }
 
+/// The bytes that a variable may have, with its name: the kernel hands no longer one to a program (MAX_ARG_STRLEN in
+/// `include/uapi/linux/binfmts.h`).
+const MAX_VARIABLE: usize = 128 * 1024;
+
+/// The bytes that all variables of a file may have: no program can be given more (three quarters of the default limit of the
+/// stack, `execve(2)`).
+const MAX_VARIABLES: usize = 6 * 1024 * 1024;
+
 /// Hands each statement that gives something to `give`, with its value.
 fn each(
     statements: &[Statement],
@@ -92,6 +100,7 @@ fn each(
     let mut scope = earlier.clone();
     scope.extend(env.clone());
     let mut bad = Vec::new();
+    let mut total = 0;
     for it in statements {
         let value = match &it.value {
             Value::Inherited => match env.get(&it.name) {
@@ -112,12 +121,34 @@ fn each(
                 }
             },
         };
+        let size = it.name.len() + value.len();
+        total += size;
+        if let Some(message) = too_large(&it.name, size, total) {
+            bad.push(BadValue { line: it.line, message, help: None, unset: false });
+            // Each further one would be told of as well.
+            return bad;
+        }
         if !env.contains_key(&it.name) {
             scope.insert(it.name.clone(), value.clone());
         }
         give(it, value);
     }
     bad
+}
+
+/// What is wrong with a variable of so many bytes, or with so many bytes of all up to it.
+fn too_large(name: &str, size: usize, total: usize) -> Option<String> {
+    if size > MAX_VARIABLE {
+        Some(format!(
+            "the value of `{name}` is longer than {MAX_VARIABLE} bytes, the kernel's limit for a variable"
+        ))
+    } else if total > MAX_VARIABLES {
+        Some(format!(
+            "the variables up to here have more than {MAX_VARIABLES} bytes, the kernel's limit for all of them"
+        ))
+    } else {
+        None
+    }
 }
 
 /// A value that cannot be evaluated.

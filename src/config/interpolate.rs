@@ -69,6 +69,9 @@ pub fn expand(text: &str, env: &Env) -> Result<String, Unexpanded> {
 /// Defaults within defaults: more than anyone reads, and no danger to the stack.
 const MAX_DEPTH: usize = 20;
 
+/// A megabyte of replaced text: variables that hold other variables several times grow without bound.
+const MAX_LENGTH: usize = 1 << 20;
+
 /// Replaces the variables in one string, which is the default of `depth` others.
 fn expand_within(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
     let mut out = String::new();
@@ -78,6 +81,10 @@ fn expand_within(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
         let (value, end) = variable(text, dollar, env, depth)?;
         out.push_str(&value);
         rest = end;
+        if out.len() > MAX_LENGTH {
+            let message = format!("the text has more than {MAX_LENGTH} bytes with its variables replaced");
+            return Err(Bad { at: dollar..end, message, help: None, unset: false });
+        }
     }
     out.push_str(&text[rest..]);
     Ok(out)
@@ -178,22 +185,18 @@ fn name_at(text: &str) -> &str {
     if name.starts_with(|it: char| it.is_ascii_digit()) { "" } else { name }
 }
 
-/// The brace that closes a `${` before `begin`, over any that are opened in between.
+/// The brace that closes a `${` before `begin`, over any that are opened in between, with a `$` or without, as compose
+/// counts them.
 fn closing_brace(text: &str, begin: usize) -> Option<usize> {
     let mut depth = 1;
     let mut chars = text[begin..].char_indices().peekable();
     while let Some((at, it)) = chars.next() {
         match it {
-            '$' => match chars.peek() {
-                Some((_, '{')) => {
-                    chars.next();
-                    depth += 1;
-                }
-                Some((_, '$')) => {
-                    chars.next();
-                }
-                _ => {}
-            },
+            '$' if chars.next_if(|(_, it)| *it == '$').is_some() => {
+                // An escaped dollar sign, and with it the brace behind it.
+                chars.next_if(|(_, it)| *it == '{');
+            }
+            '{' => depth += 1,
             '}' => {
                 depth -= 1;
                 if depth == 0 {
@@ -227,6 +230,8 @@ mod tests {
             ("${A:+x}${EMPTY:+y}${EMPTY+z}${NONE+n}", "xz"),
             ("${NONE:-${NONE:-${A}}}", "a"),
             ("${NONE:-a}b}", "ab}"),
+            (r#"${A:-{"k":1}}"#, "a"),
+            (r#"${NONE:-{"k":{}}}"#, r#"{"k":{}}"#),
             ("${NONE:-$${}", "${"),
             ("${NONE:--1}", "-1"),
             ("é$A", "éa"),

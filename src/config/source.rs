@@ -14,6 +14,10 @@ pub struct Sources {
 struct Source {
     name: String,
     text: String,
+    /// Where each line starts, as offsets in `text`.
+    lines: Vec<usize>,
+    /// Every character is one byte, so that columns need no counting.
+    is_ascii: bool,
     /// Where the file is not UTF-8 first, as an offset in `text`, and the byte there.
     broken: Option<(usize, u8)>,
 }
@@ -66,7 +70,9 @@ impl Sources {
             text.drain(..mark);
             broken = broken.map(|(at, byte)| (at - mark, byte));
         }
-        self.files.push(Source { name: name.into(), text, broken });
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let is_ascii = text.is_ascii();
+        self.files.push(Source { name: name.into(), text, lines, is_ascii, broken });
         FileId(self.files.len() - 1)
     }
 
@@ -97,13 +103,15 @@ impl Sources {
     }
 
     pub fn line_col(&self, file: FileId, offset: usize) -> LineCol {
-        let text = self.text(file);
-        let before = text.get(..offset).unwrap_or(text);
-        let start = before.rfind('\n').map_or(0, |it| it + 1);
-        LineCol {
-            line: before.matches('\n').count() + 1,
-            col: before.get(start..).map_or(0, |it| it.chars().count()) + 1,
-        }
+        let Some(Source { text, lines, is_ascii, .. }) = self.files.get(file.0) else {
+            return LineCol { line: 1, col: 1 };
+        };
+        let offset = if text.is_char_boundary(offset) { offset } else { text.len() };
+        let line = lines.partition_point(|it| *it <= offset);
+        let start = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let before = text.get(start..offset).unwrap_or_default();
+        let chars = if *is_ascii { before.len() } else { before.chars().count() };
+        LineCol { line, col: chars + 1 }
     }
 
     /// `FILE:LINE:COL` of where a span starts.
