@@ -407,9 +407,13 @@ impl Kernel {
                 }
             }
             let protocols = (!look.routes_of_others).then_some(&look.protocols);
+            if let Some(monitor) = &mut open.monitor {
+                monitor.hear_routes_of_others(look.routes_of_others);
+            }
             space.routes = route::dump(&mut open.netlink, &names, protocols)?;
             if let Some(monitor) = &mut open.monitor {
-                monitor.set_routes(space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst));
+                let ours = space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst);
+                monitor.set_routes(ours.chain(look.destinations.iter().copied()));
             }
         }
         open.observe_qdiscs(&mut space, look, *ns == Ns::Bridges, any_ours || !is_container)?;
