@@ -283,9 +283,9 @@ impl Daemon {
         match message {
             Message::Event(event) | Message::Worked(Worked::Event(event)) => events.push_back(event),
             Message::Worked(Worked::Switch(_) | Worked::SwitchStopped(_)) => {}
-            Message::Worked(Worked::Diff(mut diff, connection)) => {
+            Message::Worked(Worked::Diff(mut diff, clients)) => {
                 diff.add_errors(self.status().problems().into_iter().cloned());
-                connection.reply(&diff);
+                clients.into_iter().for_each(|it| it.reply(&diff));
             }
             Message::Inspected { engine, id, ticket, found } => {
                 events.extend(self.attach(engine, id, ticket, found));
@@ -329,7 +329,7 @@ impl Daemon {
                 if !status.listening || status.state == Health::Working {
                     return connection.refuse("not everything has been checked yet");
                 }
-                self.worker.push(Work::Diff(self.reconciler.whole(), connection));
+                self.worker.push_diff(self.reconciler.whole(), connection);
             }
             Request::Override(it) => self.set_over(&it, connection),
             request => self.answer_for_lab(request, connection),

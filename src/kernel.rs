@@ -408,12 +408,16 @@ impl Kernel {
             }
             let known = open.routes.take(&names).filter(|_| look.addresses == When::WithInterfaces);
             let protocols = (!look.routes_of_others).then_some(&look.protocols);
+            if let Some(monitor) = &mut open.monitor {
+                monitor.hear_routes_of_others(look.routes_of_others);
+            }
             space.routes = match known {
                 Some(it) => it,
                 None => route::dump(&mut open.netlink, &names, protocols)?,
             };
             if let Some(monitor) = &mut open.monitor {
-                monitor.set_routes(space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst));
+                let ours = space.routes.iter().filter(|it| it.ours).map(|it| it.route.dst);
+                monitor.set_routes(ours.chain(look.destinations.iter().copied()));
             }
         }
         let is_bare = !any_ours && look.interfaces == Which::All;

@@ -74,6 +74,18 @@ pub enum NatAction {
 }
 
 impl NatAction {
+    /// Whether it is part of a forwarded port, or of a link's `nat`; of [`NatAction::Other`] that is not known.
+    pub fn is_forward(&self) -> Option<bool> {
+        match self {
+            Self::Forward { .. }
+            | Self::ForwardOwn { .. }
+            | Self::ForwardSource { .. }
+            | Self::Guard { .. } => Some(true),
+            Self::Dnat { .. } | Self::Snat { .. } => Some(false),
+            Self::Other { .. } => None,
+        }
+    }
+
     /// The chain that holds such a rule; of [`NatAction::Other`] that is not known.
     pub fn chain(&self) -> Option<NatChain> {
         match self {

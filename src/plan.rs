@@ -318,6 +318,7 @@ impl Desired {
             if self.contested.contains(container) {
                 (look.addresses, look.routes_of_others) = (When::Always, true);
             }
+            look.destinations.extend(link.routes.iter().map(|it| it.dst));
             look.protocols.extend(link.routes.iter().filter_map(|it| it.proto));
             if link.nat.is_some() {
                 look.nat = When::Always;

@@ -70,8 +70,19 @@ pub fn diff(world: &mut impl World, desired: &Desired) -> Result<(Drift, Plan), 
     Ok((drift, plan))
 }
 
-/// The plan for what is there now.
+/// The plan for what is there now. Where a route is missing that was there before, those of others are looked at too: one
+/// of them may do what is wanted.
 fn look(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observed), Box<Failure>> {
+    let (plan, observed) = look_once(world, desired)?;
+    let mut contested = desired.contested.clone();
+    contested.extend(plan.lacking_routes(&desired.settled).cloned());
+    if contested == desired.contested {
+        return Ok((plan, observed));
+    }
+    look_once(world, &Desired { contested, ..desired.clone() })
+}
+
+fn look_once(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observed), Box<Failure>> {
     let observed = world.observe(&desired.looks()).map_err(|it| Box::new(failure(whole(desired), &it)))?;
     Ok((plan(desired, &observed), observed))
 }
@@ -240,13 +251,14 @@ fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
 /// The single changes that a change consists of.
 fn parts(change: &Change) -> Vec<Change> {
     let none = Change::default;
-    let Change { mac, mtu, master, mark, up, no_link_local } = change;
+    let Change { mac, mtu, master, mark, up, arp, forwarding, unisolated, no_link_local } = change;
     let all = [
         Change { mark: mark.clone(), no_link_local: *no_link_local, ..none() },
         Change { mac: *mac, ..none() },
         Change { mtu: *mtu, ..none() },
         Change { master: master.clone(), ..none() },
-        Change { up: *up, ..none() },
+        Change { forwarding: *forwarding, unisolated: *unisolated, ..none() },
+        Change { up: *up, arp: *arp, ..none() },
     ];
     all.into_iter().filter(|it| *it != none()).collect()
 }

@@ -163,6 +163,14 @@ async fn read_line(stream: &UnixStream, files: &mut Vec<OwnedFd>) -> io::Result<
 }
 
 impl Connection {
+    /// One whose client has gone.
+    #[cfg(test)]
+    pub(super) fn to_nobody() -> Self {
+        let one = || Arc::new(Semaphore::new(1));
+        let permit = one().try_acquire_owned().unwrap();
+        Self { stream: UnixStream::pair().unwrap().0, watchers: one(), _permit: permit }
+    }
+
     /// Answers with one line.
     pub(super) fn reply(self, answer: &impl Serialize) {
         let line = frame(answer);

@@ -26,8 +26,8 @@ pub(super) enum Work {
     /// Let go of it.
     Detach(ContainerId),
     Converge(Box<Job>),
-    /// Look at how the kernel differs from all of these, for whoever asked.
-    Diff(Vec<Job>, Connection),
+    /// Look at how the kernel differs from all of these, for those who asked.
+    Diff(Vec<Job>, Vec<Connection>),
     /// Tell what others changed.
     Hear,
     /// Hand out what tells that Open vSwitch has ended.
@@ -51,7 +51,7 @@ pub(super) struct Attach {
 pub(super) enum Worked {
     Event(Event),
     /// What [`Work::Diff`] found.
-    Diff(Diff, Connection),
+    Diff(Diff, Vec<Connection>),
     /// Readable when a daemon of Open vSwitch ends.
     Switch(Vec<OwnedFd>),
     SwitchStopped(Result<(), kernel::Error>),
@@ -112,6 +112,13 @@ impl Worker {
         self.shared.filled.notify_one();
     }
 
+    /// Queues a look at how the kernel differs from these jobs. One that is queued already, and not begun, serves this
+    /// client too.
+    pub(super) fn push_diff(&self, jobs: Vec<Job>, client: Connection) {
+        self.shared.queue().add_diff(jobs, client);
+        self.shared.filled.notify_one();
+    }
+
     /// Forgets what is queued and not begun.
     pub(super) fn clear(&self) {
         self.shared.queue().work.clear();
@@ -133,6 +140,23 @@ impl Drop for Worker {
         self.shared.filled.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+impl Queue {
+    fn add_diff(&mut self, jobs: Vec<Job>, client: Connection) {
+        let queued = self.work.iter_mut().find_map(|it| match it {
+            Work::Diff(jobs, clients) => Some((jobs, clients)),
+            _ => None,
+        });
+        match queued {
+            Some((queued, clients)) => {
+                // Of the same moment as the last request.
+                *queued = jobs;
+                clients.push(client);
+            }
+            None => self.work.push_back(Work::Diff(jobs, vec![client])),
         }
     }
 }
@@ -185,9 +209,9 @@ impl WorkerThread {
                 // What was heard of others meanwhile and was not looked at.
                 self.hear();
             }
-            Work::Diff(jobs, connection) => {
+            Work::Diff(jobs, clients) => {
                 let diff = self.diff(&jobs);
-                self.tell(Worked::Diff(diff, connection));
+                self.tell(Worked::Diff(diff, clients));
             }
             Work::Hear => self.hear(),
             Work::FollowSwitch => {
@@ -303,5 +327,31 @@ fn add(all: &mut Diff, kind: DifferenceKind, subject: &Subject, what: String) {
     let difference = Difference { kind, subject: subject.to_string(), what };
     if !all.differences.contains(&difference) {
         all.differences.push(difference);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_serves_all_who_ask_before_it_begins() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut queue = Queue::default();
+            queue.work.push_back(Work::Hear);
+            for _ in 0..10 {
+                queue.add_diff(Vec::new(), Connection::to_nobody());
+            }
+            let (Some(Work::Hear), Some(Work::Diff(_, clients)), None) =
+                (queue.work.pop_front(), queue.work.pop_front(), queue.work.front())
+            else {
+                panic!("another order");
+            };
+            assert_eq!(clients.len(), 10);
+            // That one has begun, and what it saw may be older than the next request.
+            queue.add_diff(Vec::new(), Connection::to_nobody());
+            assert!(matches!(queue.work.front(), Some(Work::Diff(_, clients)) if clients.len() == 1));
+        });
     }
 }

@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoGeneve, InfoIpVlan,
-    InfoIpVtap, InfoKind, InfoMacVlan, InfoMacVtap, InfoVeth, InfoVlan, InfoVxlan, IpVlanMode, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
+    InfoData, InfoGeneve, InfoIpVlan, InfoIpVtap, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
+    InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, IpVlanMode, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use crate::addr::{IfName, Mac};
@@ -307,7 +308,7 @@ pub(super) fn set(
     master: Option<u32>,
     what: impl Fn() -> String,
 ) -> Result<(), Error> {
-    let Change { mac, mtu, master: _, mark, up, no_link_local } = change;
+    let Change { mac, mtu, master: _, mark, up, arp, forwarding, unisolated, no_link_local } = change;
     if *no_link_local {
         // Read after the flags of the same message (`do_setlink()` in net/core/rtnetlink.c), too late for an
         // interface that goes up: so in one of its own. Without IPv6 in the kernel there is nothing to prevent.
@@ -334,6 +335,18 @@ pub(super) fn set(
     if let Some(up) = up {
         message.header.change_mask = LinkFlags::Up;
         message.header.flags = if *up { LinkFlags::Up } else { LinkFlags::empty() };
+    }
+    if *arp {
+        message.header.change_mask |= LinkFlags::Noarp;
+    }
+    if *forwarding || *unisolated {
+        let mut port = Vec::new();
+        port.extend(forwarding.then_some(InfoBridgePort::State(BridgePortState::Forwarding)));
+        port.extend(unisolated.then_some(InfoBridgePort::Isolated(false)));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(port)),
+        ]));
     }
     match netlink.request(RouteNetlinkMessage::NewLink(message.clone()), 0, &what) {
         // Some drivers change their address or MTU only while they are down (`eth_prepare_mac_addr_change()`).
@@ -403,7 +416,9 @@ pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(IfName, Interface)>, Er
 fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
     let mut name = None;
     let mut interface = Interface::new(message.header.index, Kind::Other(String::new()));
-    interface.up = message.header.flags.contains(LinkFlags::Up);
+    let flags = message.header.flags;
+    interface.up = flags.contains(LinkFlags::Up);
+    interface.no_arp = flags.contains(LinkFlags::Noarp);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(it) => name = it.parse().ok(),
@@ -415,7 +430,19 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
             LinkAttribute::Address(it) => {
                 interface.mac = it.as_slice().try_into().ok().and_then(|it| Mac::new(it).ok());
             }
-            LinkAttribute::LinkInfo(info) => interface.kind = kind(info),
+            LinkAttribute::LinkInfo(info) => {
+                interface.kind = kind(info);
+                for it in port(info) {
+                    match it {
+                        InfoBridgePort::State(it) => {
+                            let runs = flags.contains(LinkFlags::Running);
+                            interface.blocked = runs && *it != BridgePortState::Forwarding;
+                        }
+                        InfoBridgePort::Isolated(it) => interface.isolated = *it,
+                        _ => {}
+                    }
+                }
+            }
             LinkAttribute::AfSpecUnspec(specs) => interface.v6_off = v6_off(specs),
             _ => {}
         }
@@ -431,6 +458,15 @@ fn v6_off(specs: &[AfSpecUnspec]) -> bool {
         _ => None,
     });
     inet6.flatten().any(|it| matches!(it, AfSpecInet6::DevConf(it) if it.disable_ipv6 != 0))
+}
+
+/// How a bridge treats its port; of any other interface nothing.
+fn port(info: &[LinkInfo]) -> &[InfoBridgePort] {
+    let data = info.iter().find_map(|it| match it {
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => Some(data.as_slice()),
+        _ => None,
+    });
+    data.unwrap_or_default()
 }
 
 fn kind(info: &[LinkInfo]) -> Kind {

@@ -65,6 +65,10 @@ pub(super) struct Monitor {
     rules: Option<Socket>,
     /// What was told last of each interface, by its number: most notices tell it again.
     known: BTreeMap<u32, Known>,
+    /// Ports of bridges that not every frame passes, by the numbers of their interfaces.
+    ports: BTreeMap<u32, PortState>,
+    /// Notices of all routes are heard, not only of ours and of those that replace another.
+    hears_routes: bool,
     /// Where routes of ours lead, as notices write it: the length of the prefix, and its bytes.
     routes: BTreeSet<(u8, Vec<u8>)>,
     pending: Pending,
@@ -76,6 +80,14 @@ struct Known {
     hash: u64,
     /// The notice told that offloads changed.
     features: bool,
+}
+
+/// What keeps frames from a port of a bridge, as its bridge tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PortState {
+    /// It does not forward, though its interface runs: that of one without a carrier is nobody's change.
+    blocked: bool,
+    isolated: bool,
 }
 
 /// What was heard and not looked at yet.
@@ -92,9 +104,7 @@ impl Monitor {
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let socket = listener(NETLINK_ROUTE)?;
         // Without it a busy router among the containers makes us look more often than needed.
-        if let Err(error) = only_what_matters(socket.as_fd()) {
-            log::debug!("filter notices: {error}");
-        }
+        filter(&socket, false);
         for group in GROUPS {
             socket.add_membership(group)?;
         }
@@ -103,6 +113,8 @@ impl Monitor {
             own,
             rules: None,
             known: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            hears_routes: false,
             routes: BTreeSet::new(),
             pending: Pending::default(),
         })
@@ -118,6 +130,13 @@ impl Monitor {
     /// Hears by that socket too.
     pub(super) fn add_rules(&mut self, socket: Socket) {
         self.rules = Some(socket);
+    }
+
+    /// Hears of all routes from now on, or only of ours and of those that replace another.
+    pub(super) fn hear_routes_of_others(&mut self, all: bool) {
+        if std::mem::replace(&mut self.hears_routes, all) != all {
+            filter(&self.socket, all);
+        }
     }
 
     /// Says where routes of ours lead: what becomes of others there is heard too.
@@ -141,10 +160,10 @@ impl Monitor {
 
     /// Takes in all notices that wait.
     pub(super) fn hear(&mut self) {
-        let Self { socket, own, rules, known, routes, pending } = self;
+        let Self { socket, own, rules, known, ports, routes, pending, .. } = self;
         let lost = each_message(socket, |message| {
             // What cannot be read counts as lost: something happened.
-            if read(message, *own, known, routes, pending).is_none() {
+            if read(message, *own, known, ports, routes, pending).is_none() {
                 pending.lost = true;
             }
         });
@@ -210,6 +229,12 @@ fn listener(protocol: isize) -> io::Result<Socket> {
     Ok(socket)
 }
 
+fn filter(socket: &Socket, all_routes: bool) {
+    if let Err(error) = only_what_matters(socket.as_fd(), all_routes) {
+        log::debug!("filter notices: {error}");
+    }
+}
+
 /// Hands over each message that waits. Answers whether some were lost (ENOBUFS).
 fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     let mut lost = false;
@@ -239,6 +264,7 @@ fn read(
     message: &[u8],
     own: u32,
     known: &mut BTreeMap<u32, Known>,
+    ports: &mut BTreeMap<u32, PortState>,
     routes: &BTreeSet<(u8, Vec<u8>)>,
     pending: &mut Pending,
 ) -> Option<()> {
@@ -247,12 +273,22 @@ fn read(
     let family = *message.get(HEADER)?;
     let is_own = number(12)? == own;
     match kind {
-        // A bridge tells of its ports in its own family: that one has left it is told in no other way.
-        NEWLINK if i32::from(family) == libc::AF_BRIDGE => {}
+        // A bridge tells of its ports in its own family: their state, and that one has left it, is told in no other way.
+        NEWLINK if i32::from(family) == libc::AF_BRIDGE => {
+            let (index, now) = (number(HEADER + 4)?, port(message)?);
+            let before = match now == PortState::default() {
+                true => ports.remove(&index),
+                false => ports.insert(index, now),
+            };
+            if now != before.unwrap_or_default() && !is_own {
+                pending.indices.insert(index);
+            }
+        }
         NEWLINK | DELLINK => {
             let index = number(HEADER + 4)?;
             let now = link(message)?;
             if kind == DELLINK {
+                ports.remove(&index);
                 if i32::from(family) != libc::AF_BRIDGE {
                     known.remove(&index);
                 }
@@ -328,7 +364,7 @@ fn link(message: &[u8]) -> Option<Known> {
     const FEATURES: u32 = 2;
     let flags = u32::from_ne_bytes(message.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
     let mut hasher = DefaultHasher::new();
-    (flags & libc::IFF_UP as u32).hash(&mut hasher);
+    (flags & (libc::IFF_UP | libc::IFF_NOARP) as u32).hash(&mut hasher);
     let (mut name, mut features) = (None, false);
     for attribute in NlasIterator::new(message.get(HEADER + INFO..)?).flatten() {
         let kind = attribute.kind();
@@ -344,6 +380,33 @@ fn link(message: &[u8]) -> Option<Known> {
         }
     }
     Some(Known { name: name?, hash: hasher.finish(), features })
+}
+
+/// How a bridge treats its port, by a notice of its own family.
+fn port(message: &[u8]) -> Option<PortState> {
+    /// `struct ifinfomsg`, IFLA_PROTINFO, IFLA_BRPORT_STATE, IFLA_BRPORT_ISOLATED, and BR_STATE_FORWARDING.
+    const INFO: usize = 16;
+    const PROTINFO: u16 = 12;
+    const STATE: u16 = 1;
+    const ISOLATED: u16 = 33;
+    const FORWARDING: u8 = 3;
+    let flags = u32::from_ne_bytes(message.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
+    let mut port = PortState::default();
+    for attribute in NlasIterator::new(message.get(HEADER + INFO..)?).flatten() {
+        if attribute.kind() & 0x3fff != PROTINFO {
+            continue;
+        }
+        for it in NlasIterator::new(attribute.value()).flatten() {
+            match (it.kind(), it.value().first()) {
+                (STATE, Some(state)) => {
+                    port.blocked = flags & libc::IFF_RUNNING as u32 != 0 && *state != FORWARDING;
+                }
+                (ISOLATED, Some(isolated)) => port.isolated = *isolated != 0,
+                _ => {}
+            }
+        }
+    }
+    Some(port)
 }
 
 /// The options of an interface that a configuration can set, by IFLA_LINKINFO.
@@ -370,27 +433,21 @@ fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
 }
 
 /// Has the kernel drop other notices before they take room: those of routes that others make, of which a router may
-/// have hundreds of thousands.
+/// have hundreds of thousands; with `all_routes` those pass.
 #[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
-fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
+fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
     /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
-    /// The first field of what is behind that, whatever it is.
-    const FAMILY: u32 = 16;
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     // Filters read numbers as the network writes them, the kernel wrote these in its own order.
     let number = |it: u16| u32::from(it.to_be());
-    let mut program = [
+    let mut program = vec![
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
-        op(equal, 4, 0, number(NEWROUTE)),
-        op(equal, 5, 0, number(DELROUTE)),
-        op(equal, 0, 7, number(NEWLINK)),
-        // A bridge tells of its ports in its own family: nothing that the ports themselves do not.
-        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FAMILY),
-        op(equal, 4, 5, libc::AF_BRIDGE as u32),
+        op(equal, 1, 0, number(NEWROUTE)),
+        op(equal, 2, 5, number(DELROUTE)),
         // A route of ours that somebody's takes the place of.
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
         op(any, 3, 0, number(REPLACE)),
@@ -399,6 +456,9 @@ fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
         op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ];
+    if all_routes {
+        program.drain(..program.len() - 1);
+    }
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program that `filter` tells the place and length of; both outlive the call.
     let result = unsafe {

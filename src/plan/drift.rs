@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::container::ContainerId;
 use crate::plan::{Change, Drift, Ns, Observed, Plan, Qdisc, Step, Subject};
 
 impl Plan {
@@ -37,6 +38,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Containers in which a route of one of `settled` is missing. Somebody else's may be there instead.
+    pub fn lacking_routes<'a>(
+        &'a self,
+        settled: &BTreeSet<Subject>,
+    ) -> impl Iterator<Item = &'a ContainerId> {
+        let groups = self.groups.iter().filter(|it| settled.contains(&it.subject));
+        groups.flat_map(|it| &it.steps).filter_map(|it| match it {
+            Step::SetRoute { ns: Ns::Container(id), .. } => Some(id),
+            _ => None,
+        })
+    }
+}
+
 impl Step {
     /// Does it make something that was not there?
     pub fn is_creation(&self) -> bool {
@@ -58,7 +73,15 @@ fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
     let says = |text: String| (None, vec![text]);
     match &step {
         Step::SetInterface { ns, name, change } => {
-            let done = Change { mac: None, mtu: None, up: None, ..change.clone() };
+            let done = Change {
+                mac: None,
+                mtu: None,
+                up: None,
+                arp: false,
+                forwarding: false,
+                unisolated: false,
+                ..change.clone()
+            };
             let whose = if inside { String::new() } else { format!("{name}: ") };
             let before = observed.interface(ns, name);
             let mut changed = Vec::new();
@@ -66,6 +89,13 @@ fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
                 Some(true) => changed.push(format!("{whose}down")),
                 Some(false) => changed.push(format!("{whose}up")),
                 None => {}
+            }
+            for (is_changed, what) in [
+                (change.arp, "arp off"),
+                (change.forwarding, "bridge port not forwarding"),
+                (change.unisolated, "bridge port isolated"),
+            ] {
+                changed.extend(is_changed.then(|| format!("{whose}{what}")));
             }
             if let (Some(mtu), Some(it)) = (change.mtu, before) {
                 changed.push(format!("{whose}mtu {} instead of {mtu}", it.mtu));
@@ -92,6 +122,8 @@ fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
         Step::DelNetem { .. } => says("netem added".to_owned()),
         Step::AddAddr { cidr, .. } if inside => says(format!("address {cidr} missing")),
         Step::DelAddr { cidr, .. } if inside => says(format!("address {cidr} added")),
+        // The route that is set aside is the one in the place of ours, which is told.
+        Step::SetRoute { route, .. } if inside && route.is_aside() => (None, Vec::new()),
         Step::SetRoute { route, .. } if inside => says(format!("route {route} missing")),
         Step::DelRoute { route, .. } if inside => says(format!("route {route} added")),
         Step::SetFeatures { features, .. } => {

@@ -70,7 +70,7 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     }
     let routes: BTreeSet<&Route> = space.routes.iter().map(|it| &it.route).collect();
     let mut rules: BTreeMap<(&str, bool), Vec<&NatRule>> = BTreeMap::new();
-    for rule in space.nat.iter().filter(|it| may_forward(it)) {
+    for rule in space.nat.iter().filter(|it| it.action.is_forward() != Some(false)) {
         rules.entry((&rule.mark, is_v6(rule))).or_default().push(rule);
     }
     // A link that is to be wired may have forwarded more before.
@@ -162,19 +162,13 @@ fn stale(
     let mark = |(id, v6): &(&LinkId, bool)| (desired.rule_mark(&id.container, &id.dev), *v6);
     let marks: BTreeSet<(String, bool)> = shares.keys().map(mark).collect();
     let gone = |it: &&NatRule| {
-        may_forward(it)
+        it.action.is_forward() != Some(false)
             && !is_needed(space, it)
             && !marks.contains(&(it.mark.clone(), is_v6(it)))
             && Mark::parse(&it.mark).is_some_and(|it| it.project == desired.project)
     };
     stale.extend(change(&ns, &[], space.nat.iter().filter(gone)));
     stale
-}
-
-/// Is it a rule of a forwarded port, or one of ours that somebody changed? In the same namespace may be those of a
-/// link's `nat`.
-fn may_forward(rule: &NatRule) -> bool {
-    !matches!(rule.action, NatAction::Dnat { .. } | NatAction::Snat { .. })
 }
 
 /// Is it about IPv6? What cannot be told is replaced with what is about IPv4.

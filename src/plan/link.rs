@@ -209,6 +209,8 @@ fn plan_inner(
         mtu: mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
         mark: kept.is_none_or(|it| it.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
         up: kept.is_none_or(|it| !it.up).then_some(true),
+        // Other kinds have none from birth, as dummies and some modes of ipvlan.
+        arp: kept.is_some_and(|it| it.no_arp && it.kind == Kind::Veth),
         ..Change::default()
     };
     if change != Change::default() {
@@ -236,8 +238,12 @@ fn plan_outer(
     let joining = joining(observed, &ns, outer, attach, kept, mark);
     steps.extend(joining.before);
     let unmarked = kept.is_none_or(|it| it.alias.as_deref() != Some(mark));
+    let port = kept.filter(|_| joining.master.is_none() && forwards(observed, &ns, attach));
     let change = Change {
         mtu: link.mtu.filter(|mtu| kept.is_some_and(|it| it.mtu != *mtu)),
+        forwarding: port.is_some_and(|it| it.blocked),
+        unisolated: port.is_some_and(|it| it.isolated),
+        arp: false,
         master: joining.master,
         mark: unmarked.then(|| mark.to_owned()),
         up: (kept.is_some_and(|it| it.up) != link.carrier).then_some(link.carrier),
@@ -248,6 +254,14 @@ fn plan_outer(
         steps.push(Step::SetInterface { ns, name: outer.clone(), change });
     }
     steps.extend(joining.after);
+}
+
+/// Is it a bridge of the kernel that forwards the frames of each port that runs? With the spanning tree protocol some wait
+/// or are blocked.
+fn forwards(observed: &Observed, ns: &Ns, attach: &Attach) -> bool {
+    let Attach::Bridge(name) = attach else { return false };
+    let is_plain = |it: &Interface| matches!(&it.kind, Kind::Bridge(options) if options.stp != Some(true));
+    observed.interface(ns, name).is_some_and(|it| it.up && is_plain(it))
 }
 
 /// The interface that a link is on, for a kind that has one.

@@ -31,18 +31,8 @@ pub(super) fn plan_nat(steps: &mut Vec<Step>, ns: &Ns, desired: &Desired, link: 
     let want = desired.nat_rules(link);
     let mark = desired.rule_mark(&link.id.container, &link.id.dev);
     // Where bridges live its forwarded ports have rules of the same mark.
-    let have = |it: &&NatRule| it.mark == mark && !is_forward(it);
+    let have = |it: &&NatRule| it.mark == mark && it.action.is_forward() != Some(true);
     steps.extend(change(ns, &want, space.nat.iter().filter(have)));
-}
-
-fn is_forward(rule: &NatRule) -> bool {
-    matches!(
-        rule.action,
-        NatAction::Forward { .. }
-            | NatAction::ForwardOwn { .. }
-            | NatAction::ForwardSource { .. }
-            | NatAction::Guard { .. }
-    )
 }
 
 /// The step from the rules that are there to those that are wanted; None when they are the same.

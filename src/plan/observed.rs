@@ -47,6 +47,8 @@ pub struct Look {
     pub protocols: BTreeSet<u8>,
     /// Routes of every protocol instead, the kernel's own included, with `addresses`.
     pub routes_of_others: bool,
+    /// Where wanted routes lead: what becomes of routes of others there is heard, while those are looked at.
+    pub destinations: BTreeSet<Cidr>,
     /// What shapes the interfaces' traffic.
     pub qdiscs: bool,
     /// Bridges of Open vSwitch, where it runs.
@@ -100,6 +102,7 @@ impl Look {
             addresses: When::WithInterfaces,
             protocols: BTreeSet::new(),
             routes_of_others: false,
+            destinations: BTreeSet::new(),
             qdiscs: true,
             ovs: false,
             v6_default: false,
@@ -192,6 +195,12 @@ pub struct Interface {
     pub mtu: u32,
     /// Administratively up (IFF_UP).
     pub up: bool,
+    /// It neither asks for nor answers with the addresses of neighbours (IFF_NOARP).
+    pub no_arp: bool,
+    /// It is a port of a bridge that does not forward its frames, though it runs (IFF_RUNNING, IFLA_BRPORT_STATE).
+    pub blocked: bool,
+    /// It is a port of a bridge that exchanges no frames with other isolated ones (IFLA_BRPORT_ISOLATED).
+    pub isolated: bool,
     /// The ifindex of the bridge that it is a port of (IFLA_MASTER).
     pub master: Option<u32>,
     /// IFLA_LINK: a veth's peer, or the parent of the stacked kinds; an index in that one's namespace.
@@ -224,6 +233,9 @@ impl Interface {
             mac: None,
             mtu: 1500,
             up: false,
+            no_arp: false,
+            blocked: false,
+            isolated: false,
             master: None,
             link: None,
             addrs: Vec::new(),

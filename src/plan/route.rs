@@ -51,7 +51,7 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
             steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
         }
         for route in &link.routes {
-            if stays(route) && present.at(route).any(|it| it.route == *route) {
+            if stays(route) && present.at(route).any(|it| it.serves(route)) {
                 continue;
             }
             if space.is_host && route.dst.prefix() == 0 {
@@ -112,6 +112,20 @@ pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Obse
             steps.extend(stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }));
         }
         plan.push(Subject::Container(container.short().to_owned()), steps);
+    }
+}
+
+impl ObservedRoute {
+    /// Does it lead where the wanted one does? By whose hand, and so by which protocol, matters for none of ours.
+    fn serves(&self, wanted: &Route) -> bool {
+        self.route == *wanted || !self.ours && Route { proto: wanted.proto, ..self.route.clone() } == *wanted
+    }
+}
+
+impl Route {
+    /// It was set aside for one of ours.
+    pub(super) fn is_aside(&self) -> bool {
+        self.metric.is_some_and(|it| it >> 24 == ASIDE)
     }
 }
 

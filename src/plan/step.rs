@@ -205,6 +205,12 @@ pub struct Change {
     /// Puts the mark and takes the interface out of the group of those being made.
     pub mark: Option<String>,
     pub up: Option<bool>,
+    /// `ip link set NAME arp on`.
+    pub arp: bool,
+    /// `bridge link set dev NAME state 3`: the bridge forwards its frames.
+    pub forwarding: bool,
+    /// `bridge link set dev NAME isolated off`.
+    pub unisolated: bool,
     /// Gives it no IPv6 link-local address of its own: an outer end is a plug, not a host.
     pub no_link_local: bool,
 }
@@ -353,8 +359,14 @@ impl fmt::Display for Options<'_> {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mac, mtu, master, mark, up, no_link_local } = self;
+        let Self { mac, mtu, master, mark, up, arp, forwarding, unisolated, no_link_local } = self;
         write!(f, "{}", MacMtu(*mac, *mtu))?;
+        for (word, _) in [(" arp on", arp), (" state forwarding", forwarding), (" isolated off", unisolated)]
+            .iter()
+            .filter(|(_, it)| **it)
+        {
+            f.write_str(word)?;
+        }
         match master {
             Some(Some(bridge)) => write!(f, " master {bridge}")?,
             Some(None) => f.write_str(" nomaster")?,

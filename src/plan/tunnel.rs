@@ -44,6 +44,7 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
         mark: unmarked.then_some(mark),
         up: kept.is_none_or(|it| !it.up).then_some(true),
         no_link_local: unmarked,
+        ..Change::default()
     };
     if change != Change::default() {
         steps.push(Step::SetInterface { ns, name: name.clone(), change });

@@ -111,6 +111,7 @@ fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -
         master: change.master.as_ref().map(|_| before.master.and_then(name_of)),
         mark: None,
         up: change.up.map(|_| before.up),
-        no_link_local: false,
+        // What keeps frames from passing is not put back.
+        ..Change::default()
     }
 }

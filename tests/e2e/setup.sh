@@ -3,7 +3,7 @@
 # Each function does nothing when its work is done already.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-BINARY=$ROOT/target/x86_64-unknown-linux-gnu/release/conlink
+BINARY=${BINARY:-$ROOT/target/x86_64-unknown-linux-gnu/release/conlink}
 SETUP_DIR=${TMPDIR:-/tmp}/conlink-setup
 DOCKERD_PID=
 
@@ -32,6 +32,19 @@ install_packages() {
     return "$code"
 }
 
+# Writes a sources file for another Debian suite to a folder, from the first source of this machine's own apt. Prints its name.
+package_source() {
+    local suite=$1 folder=$2 source
+    if source=$(grep -ls '^Types:' /etc/apt/sources.list.d/debian.sources); then
+        awk 'NF == 0 { exit } { print }' "$source" | sed "s/^Suites:.*/Suites: $suite/" >"$folder/$suite.sources"
+        echo "$folder/$suite.sources"
+    else
+        grep -m1 '^deb .* main' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+            sed -E "s/^[^:]*:(deb .*)$/\1/; s/^(deb( \[[^]]*\])? [^ ]+) [^ ]+ .*/\1 $suite main/" >"$folder/$suite.list"
+        echo "$folder/$suite.list"
+    fi
+}
+
 # Compose v2 is in the next Debian release. Its package index is read with folders of its own, so that the machine's
 # own apt stays as it is.
 install_compose() {
@@ -39,14 +52,7 @@ install_compose() {
     say "installing compose v2"
     local dir=$SETUP_DIR/compose plugins=${HOME:-/root}/.docker/cli-plugins source
     mkdir -p "$dir"/{lists/partial,cache/archives/partial,root} "$plugins"
-    if source=$(grep -ls '^Types:' /etc/apt/sources.list.d/debian.sources); then
-        awk 'NF == 0 { exit } { print }' "$source" | sed 's/^Suites:.*/Suites: trixie/' >"$dir/trixie.sources"
-        source=$dir/trixie.sources
-    else
-        grep -m1 '^deb .* main' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-            sed -E 's/^[^:]*:(deb .*)$/\1/; s/^(deb( \[[^]]*\])? [^ ]+) [^ ]+ .*/\1 trixie main/' >"$dir/trixie.list"
-        source=$dir/trixie.list
-    fi
+    source=$(package_source trixie "$dir")
     local options=(-o "Dir::Etc::sourcelist=$source" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$dir/lists"
         -o "Dir::Cache=$dir/cache")
     { apt-get "${options[@]}" update -qq && (cd "$dir" && apt-get "${options[@]}" download docker-compose docker-buildx); } \

@@ -90,6 +90,38 @@ fn routes_of_others_are_heard_where_ours_lead_alone() {
 }
 
 #[test]
+fn while_routes_of_others_are_looked_at_they_are_heard_where_wanted_ones_lead() {
+    let Some(mut lab) = Lab::new("notices of others", &[]) else { return };
+    drop(lab.kernel.listen().unwrap());
+    let netns = netns::anonymous().unwrap();
+    let inode = lab.kernel.attach_netns(&ContainerId::new("a"), netns.try_clone().unwrap()).unwrap();
+    lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
+    lab.apply(set(&container("a"), "eth0", Change { mark: Some(MARK.into()), ..up() }));
+    lab.apply(set(&Ns::Bridges, "x", up()));
+    lab.apply(Step::AddAddr { ns: container("a"), dev: name("eth0"), cidr: "10.0.0.1/24".parse().unwrap() });
+    let look = |lab: &mut Lab, routes_of_others: bool| {
+        let destinations = ["10.9.0.0/16".parse().unwrap()].into();
+        let look = Look { routes_of_others, destinations, ..Look::inside() };
+        lab.kernel.observe(&BTreeMap::from([(container("a"), look)])).unwrap();
+        let names = Look::names([name("x")]);
+        lab.kernel.observe(&BTreeMap::from([(Ns::Bridges, names)])).unwrap();
+    };
+    for (others, change, is_heard) in [
+        (false, "route add 10.9.0.0/16 via 10.0.0.2", false),
+        (false, "route del 10.9.0.0/16", false),
+        (true, "route add 10.8.0.0/16 via 10.0.0.2", false),
+        (true, "route add 10.9.0.0/16 via 10.0.0.2", true),
+        (true, "route del 10.9.0.0/16", true),
+        (false, "route add 10.9.0.0/16 via 10.0.0.2", false),
+    ] {
+        look(&mut lab, others);
+        assert_eq!(lab.kernel.news(), News::default());
+        ip(&netns, change);
+        assert_eq!(lab.kernel.news().inside.contains(&inode), is_heard, "{others}: {change}");
+    }
+}
+
+#[test]
 fn a_flood_of_notices_is_told_as_such() {
     let Some(mut lab) = Lab::new("flood", &[]) else { return };
     drop(lab.kernel.listen().unwrap());

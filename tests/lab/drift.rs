@@ -43,6 +43,32 @@ fn what_somebody_changes_is_left_alone_and_told() {
             "link test-b-1:eth0: b_1-eth0: down",
             "ip link set b_1-eth0 up",
         ),
+        ("a", "ip link set eth0 arp off", "link test-a-1:eth0: arp off", "ip link set eth0 arp on"),
+        (
+            "--bridges",
+            "bridge link set dev a_1-eth0 state 0",
+            "link test-a-1:eth0: a_1-eth0: bridge port not forwarding",
+            "bridge link set dev a_1-eth0 state 3",
+        ),
+        (
+            "--bridges",
+            "bridge link set dev a_1-eth0 isolated on",
+            "link test-a-1:eth0: a_1-eth0: bridge port isolated",
+            "bridge link set dev a_1-eth0 isolated off",
+        ),
+        // The same route by another hand is as good as ours.
+        (
+            "a",
+            "ip route del 10.9.0.0/16",
+            "link test-a-1:eth0: route 10.9.0.0/16 via 10.0.0.2 dev eth0 missing",
+            "ip route add 10.9.0.0/16 via 10.0.0.2",
+        ),
+        (
+            "a",
+            "ip route replace 10.9.0.0/16 via 10.0.0.3",
+            "link test-a-1:eth0: route 10.9.0.0/16 via 10.0.0.2 dev eth0 missing",
+            "ip route replace 10.9.0.0/16 via 10.0.0.2",
+        ),
     ];
     for (node, change, told, back) in changes {
         let command = |line: &str| lab.exec(node, &line.split(' ').collect::<Vec<_>>());

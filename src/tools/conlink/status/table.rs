@@ -29,6 +29,9 @@ struct Row {
     state: String,
 }
 
+/// How many errors are printed; the rest is counted.
+const ERRORS: usize = 20;
+
 /// Spaces between two columns.
 const GAP: &str = "  ";
 
@@ -55,9 +58,13 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
     if !errors.is_empty() || !notes.is_empty() {
         text += "\n";
     }
-    for it in errors {
+    let more = errors.len().saturating_sub(ERRORS);
+    for it in errors.into_iter().take(ERRORS) {
         text += &format!("{} {}\n", paint("error:", "failed", style), it.text);
         text += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
+    }
+    if more > 0 {
+        text += &format!("and {}: --json prints all of them\n", count(more, "more error"));
     }
     text + &notes
 }

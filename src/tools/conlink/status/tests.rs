@@ -364,6 +364,27 @@ fn a_lab_tells_what_its_nodes_run() {
 }
 
 #[test]
+fn errors_beyond_twenty_are_counted() {
+    let mut status = router();
+    let errors = |count: usize| -> Value {
+        (1..=count).map(|it| error(&format!("leftover x{it}"), "del: Busy", Some("wait"), None)).collect()
+    };
+    let printed = |status: &Value| {
+        let status: Status = serde_json::from_value(status.clone()).unwrap();
+        table(&status, &PLAIN)
+    };
+    status["errors"] = errors(20);
+    assert!(printed(&status).ends_with("\nerror: leftover x20: del: Busy\nhint: wait\n"));
+    status["errors"] = errors(21);
+    assert!(printed(&status).ends_with(
+        "\nerror: leftover x20: del: Busy\nhint: wait\nand 1 more error: --json prints all of them\n"
+    ));
+    status["errors"] = errors(1000);
+    assert!(printed(&status).ends_with("\nand 980 more errors: --json prints all of them\n"));
+    assert_eq!(printed(&status).lines().filter(|it| it.starts_with("error:")).count(), 20);
+}
+
+#[test]
 fn wide_letters_take_two_columns_and_nothing_steers_the_terminal() {
     let mut status = router();
     status["project"] = json!("網路\u{1b}[2J");
