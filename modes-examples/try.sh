@@ -41,13 +41,14 @@ in_containers() {
         stop_dockerd
         exit "$code"
     }
-    install_packages docker.io busybox-static python3-minimal
+    install_packages docker.io busybox-static bird2 python3-minimal
     install_compose
     trap finish EXIT
     start_dockerd
     say "building conlink"
     build_binary
     make_node_image
+    make_bird_image
     make_image
     cd "$example"
     say "starting example $example"

@@ -17,6 +17,7 @@ mod mdc;
 mod model;
 mod net2dot;
 mod netns;
+mod pages;
 mod plan;
 mod resolve_deps;
 mod schema;

@@ -47,13 +47,14 @@ tier() {
     failed=$((failed + tier_failed))
 }
 
-install_packages iproute2 busybox-static ethtool nftables iptables openvswitch-switch graphviz librsvg2-bin chromium python3 || exit 1
+install_packages iproute2 busybox-static bird2 ethtool nftables iptables openvswitch-switch graphviz librsvg2-bin chromium python3 || exit 1
 gate "formatted" cargo fmt --check
 gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
 tier "unit, golden, black box and namespace tests" cargo test --quiet
 tier "end to end" tests/e2e/run.sh
 tier "a drawn network in a browser" tests/e2e/net2dot.sh
 tier "a drawn network read by Mermaid" tests/e2e/mermaid.sh
+tier "the schema in an editor" tests/e2e/editor.sh
 tier "namespace tests on the full kernel, in a virtual machine" tests/vm/run.sh
 rm -f "$LOG"
 echo

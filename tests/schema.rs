@@ -89,6 +89,39 @@ fn examples_in_descriptions_are_valid() {
     assert!(count > 10);
 }
 
+/// A language server shows these in place of the regular expression, and in the list of properties.
+#[test]
+fn every_property_has_a_description_and_every_pattern_a_message() {
+    fn described(schema: &Value, root: &Value) -> bool {
+        schema["description"].is_string()
+            || schema["$ref"].as_str().is_some_and(|it| described(root.pointer(&it[1..]).unwrap(), root))
+    }
+    fn each(schema: &Value, root: &Value, count: &mut usize) {
+        if schema["pattern"].is_string() {
+            assert!(
+                schema["patternErrorMessage"].as_str().is_some_and(|it| it.starts_with("expected ")),
+                "{schema}"
+            );
+            *count += 1;
+        }
+        if let Some(properties) = schema["properties"].as_object().filter(|_| schema["type"].is_string()) {
+            for (name, property) in properties {
+                assert!(described(property, root), "{name}");
+                *count += 1;
+            }
+        }
+        match schema {
+            Value::Object(it) => it.values().for_each(|it| each(it, root, count)),
+            Value::Array(it) => it.iter().for_each(|it| each(it, root, count)),
+            _ => {}
+        }
+    }
+    let root = schema(false);
+    let mut count = 0;
+    each(&root, &root, &mut count);
+    assert!(count > 40, "{count}");
+}
+
 #[test]
 fn links_of_every_type_are_valid() {
     let [network, _] = validators();

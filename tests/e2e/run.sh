@@ -540,11 +540,12 @@ run_scenario() {
 }
 
 trap cleanup EXIT
-install_packages docker.io busybox-static iproute2 python3-minimal podman docker-compose || exit 1
+install_packages docker.io busybox-static bird2 iproute2 python3-minimal podman docker-compose || exit 1
 install_compose && start_dockerd || exit 1
 if [ -z "${SKIP_BUILD:-}" ]; then build_binary || exit 1; fi
 make_node_image && make_image || exit 1
 [ -d "$SETUP_DIR/node/bin" ] || { docker image rm -f conlink-node >/dev/null; make_node_image; }
+make_bird_image || exit 1
 
 for scenario in \
     every_path_of_the_image_leads_to_its_tool \

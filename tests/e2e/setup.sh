@@ -110,6 +110,19 @@ make_node_image() {
     tar -C "$dir" -c . | docker import --change 'ENV PATH=/bin' --change 'CMD ["sleep", "1000000"]' - conlink-node >/dev/null
 }
 
+# The same with BIRD, for the example `ospf`.
+make_bird_image() {
+    docker image inspect conlink-bird >/dev/null 2>&1 && return 0
+    local dir=$SETUP_DIR/bird it
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    for it in /usr/sbin/bird /usr/sbin/birdc $(ldd /usr/sbin/bird /usr/sbin/birdc | grep -o '/lib[^ ]*' | sort -u); do
+        install -D "$it" "$dir$it"
+    done
+    printf 'FROM conlink-node\nCOPY . /\nENV PATH=/bin:/usr/sbin\n' >"$dir.Dockerfile"
+    DOCKER_BUILDKIT=0 docker build --quiet --tag conlink-bird --file "$dir.Dockerfile" "$dir" >/dev/null
+}
+
 build_binary() {
     (cd "$ROOT" && cargo build --release --quiet)
 }

@@ -11,7 +11,7 @@ fn example(name: &str, args: &[&str]) -> Option<Lab> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("modes-examples").join(name);
     for entry in std::fs::read_dir(&folder).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_name().to_str().unwrap().ends_with(".yaml") {
+        if entry.file_type().unwrap().is_file() {
             std::fs::copy(entry.path(), lab.world.path(entry.file_name().to_str().unwrap())).unwrap();
         }
     }
@@ -73,6 +73,32 @@ fn a_patch_passes_frames_as_they_were_sent() {
         let said = lab.world.sh(&line);
         assert_eq!(said.matches("arrived as sent").count(), 3, "{said}");
     }
+}
+
+#[test]
+fn ospf_finds_another_way_when_a_cable_is_pulled() {
+    if !Path::new("/usr/sbin/bird").exists() {
+        return skip("OSPF with BIRD", "the package bird2 is not installed");
+    }
+    let Some(lab) = example("ospf", &[]) else { return };
+    let neighbors = lab.exec("r1", &["birdc", "show", "ospf", "neighbors"]);
+    assert_eq!(neighbors.matches("Full/PtP").count(), 2, "{neighbors}");
+    assert!(lab.exec("r1", &["ip", "route"]).contains("10.3.0.0/24 via 10.0.13.2 dev eth2"));
+    all_answer(&lab, 20);
+    let pulled = lab.world.run(lab.world.conlink(&["link", "down", "-n", &lab.name, "r1:eth2"]));
+    assert_eq!(pulled.code, 0, "{pulled:?}");
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let there = lab.exec("r1", &["ip", "route"]).contains("10.3.0.0/24 via 10.0.12.2 dev eth1");
+        let back = lab.exec("r3", &["ip", "route"]).contains("10.1.0.0/24 via 10.0.23.1 dev eth1");
+        if there && back {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "the routes of r1 and r3 lead through r2");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    // Three hops: each router takes one from the 64 that the other end sends.
+    assert!(lab.done("ping", &["-c", "1", "h1", "h3"]).contains("ttl=61"));
 }
 
 #[test]
