@@ -62,7 +62,7 @@ project() {
     }
 }
 
-down() { compose -p "$1" down -t 1 --remove-orphans >/dev/null 2>&1; }
+down() { compose -p "$1" down -t 1 --remove-orphans --volumes >/dev/null 2>&1; }
 
 NODE='image: conlink-node, network_mode: none, stop_grace_period: 0s'
 
@@ -280,16 +280,16 @@ PYTHON
 }
 
 bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch() {
-    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$ROOT/target/image-ovs" && "$ROOT/modes-examples/stage-ovs.sh" "$ROOT/target/image-ovs" &&
-        DOCKER_BUILDKIT=0 docker build --quiet --build-arg STAGE=target/image-ovs --tag conlink:ovs "$ROOT" || return 1
     project switch <<YAML || return 1
 services:
-$(engine_service | sed 's/image: conlink/image: conlink:ovs/')
+$(engine_service)
     devices: [/dev/net/tun]
   a: {$NODE, scale: 2, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
 x-network: {bridges: [{bridge: lan, mode: ovs}]}
 YAML
     within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
+    # Its tools find the daemons where they look by themselves.
+    compose -p switch exec -T network ovs-vsctl show | grep -q 'Bridge lan' || return 1
     local pid
     pid=$(pgrep -f 'ovs-vswitchd .*ovs-switch') && kill -9 "$pid" || return 1
     within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
@@ -487,20 +487,74 @@ YAML
     return $code
 }
 
-every_path_of_the_image_leads_to_its_tool() {
-    local path said
-    for path in /app/build/conlink.js /app/conlink conlink; do
-        said=$(docker run --rm --network none conlink "$path" --version) && [[ $said == conlink\ * ]] || return 1
+every_path_of_the_images_leads_to_its_tool() {
+    local image path said size
+    for image in conlink conlink:slim; do
+        for path in /app/build/conlink.js /app/conlink conlink; do
+            said=$(docker run --rm --network none "$image" "$path" --version) && [[ $said == conlink\ * ]] || return 1
+        done
+        for path in /utils/wait /utils/copy /utils/wait.sh /utils/copy.sh mdc net2dot wait copy resolve-deps; do
+            # Whatever a tool answers, it must be that tool that answers.
+            docker run --rm --network none "$image" "$path" --help >"$WORK/said" 2>&1
+            grep -qi "$(basename "$path" .sh)" "$WORK/said" || { cat "$WORK/said"; return 1; }
+        done
+        [ "$(docker run --rm --network none "$image" /utils/echo two words)" = 'two words' ] || return 1
+        size=$(docker image inspect -f '{{.Size}}' "$image")
+        say "  image $image: $((size / 1024)) KiB"
     done
-    for path in /utils/wait /utils/copy /utils/wait.sh /utils/copy.sh mdc net2dot wait copy resolve-deps; do
-        # Whatever a tool answers, it must be that tool that answers.
-        docker run --rm --network none conlink "$path" --help >"$WORK/said" 2>&1
-        grep -qi "$(basename "$path" .sh)" "$WORK/said" || { cat "$WORK/said"; return 1; }
+    # The last one has the binary once, whatever its names.
+    [ "$size" -le $(($(stat -c %s "$BINARY") + 1000000)) ]
+}
+
+# As the suites of existing projects do.
+programs_of_the_image_show_what_the_engine_made() {
+    project shows <<YAML || return 1
+services:
+$(engine_service)
+  node1: {$NODE, x-network: {links: [{bridge: cable, ip: 10.0.1.1/24}, {bridge: lan, dev: eth1, ip: 10.0.2.1/24}]}}
+  node2: {$NODE, x-network: {links: [{bridge: cable, ip: 10.0.1.2/24}, {bridge: lan, dev: eth1, ip: 10.0.2.2/24}]}}
+x-network: {bridges: [{bridge: cable, mode: patch}]}
+YAML
+    within 10 pings shows-node1-1 10.0.1.2 && within 10 pings shows-node1-1 10.0.2.2 || return 1
+    local network=(compose -p shows exec -T network)
+    "${network[@]}" tc filter show dev node1_1-eth0 parent ffff: | grep 'action order 1: mirred' &&
+        "${network[@]}" sh -c 'tc filter show dev node2_1-eth0 parent ffff: | grep "action order 1: mirred"' &&
+        "${network[@]}" sh -c 'ip -br link show master lan | grep node1_1-eth1' &&
+        "${network[@]}" bash -c 'bridge link | grep -c "master lan"' &&
+        "${network[@]}" ethtool -k node1_1-eth0 | grep tx-checksumming &&
+        "${network[@]}" nft list ruleset || return 1
+    "${network[@]}" timeout 10 tcpdump -c 1 -n -i node1_1-eth1 icmp >"$WORK/dump" 2>&1 &
+    local dump=$!
+    until ! kill -0 "$dump" 2>/dev/null; do pings shows-node1-1 10.0.2.2 >/dev/null; done
+    grep '10.0.2.1 > 10.0.2.2: ICMP echo request' "$WORK/dump" || { cat "$WORK/dump"; return 1; }
+}
+
+tools_are_copied_out_of_the_image() {
+    project tools <<YAML || return 1
+services:
+  extract:
+    image: conlink
+    network_mode: none
+    volumes: ["tools:/conlink_utils"]
+    command: cp /utils/wait /utils/wait.sh /utils/copy /utils/copy.sh /utils/echo /conlink_utils/
+  user:
+    $(sed 's/, /\n    /g' <<<"$NODE")
+    depends_on: {extract: {condition: service_completed_successfully}}
+    volumes: ["tools:/utils"]
+    command: [/utils/wait, -f, /utils/echo, "--", /utils/echo, wait finished]
+volumes: {tools: {}}
+YAML
+    [ "$(docker wait tools-user-1)" = 0 ] && docker logs tools-user-1 2>&1 | grep -qx 'wait finished' || return 1
+    local image id
+    for image in conlink conlink:slim; do
+        id=$(docker create "$image") && docker cp "$id:/utils/wait" . && docker rm "$id" >/dev/null || return 1
+        [ -f wait ] && [ ! -L wait ] && ./wait -f wait -- true || return 1
+        rm wait
+        printf 'FROM scratch\nCOPY --from=%s /utils/ /utils/\nCOPY --from=%s /utils/wait /one\n' "$image" "$image" >Dockerfile
+        DOCKER_BUILDKIT=0 docker build --quiet --tag tools-copied . >/dev/null || return 1
+        [ "$(docker run --rm --network none tools-copied /utils/wait -f /one -- /utils/echo copied)" = copied ] || return 1
+        docker image rm -f tools-copied >/dev/null
     done
-    local size
-    size=$(docker image inspect -f '{{.Size}}' conlink)
-    say "  image: $((size / 1024)) KiB"
-    [ "$size" -le 15000000 ]
 }
 
 # ---- the runner
@@ -543,11 +597,13 @@ trap cleanup EXIT
 install_packages docker.io busybox-static iproute2 python3-minimal podman docker-compose || exit 1
 install_compose && start_dockerd || exit 1
 if [ -z "${SKIP_BUILD:-}" ]; then build_binary || exit 1; fi
-make_node_image && make_image || exit 1
+make_node_image && make_images || exit 1
 [ -d "$SETUP_DIR/node/bin" ] || { docker image rm -f conlink-node >/dev/null; make_node_image; }
 
 for scenario in \
-    every_path_of_the_image_leads_to_its_tool \
+    every_path_of_the_images_leads_to_its_tool \
+    programs_of_the_image_show_what_the_engine_made \
+    tools_are_copied_out_of_the_image \
     each_example_comes_up_and_pings \
     two_replicas_become_five_and_then_one \
     a_restarted_and_a_killed_container_are_wired_again \

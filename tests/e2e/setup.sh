@@ -3,7 +3,7 @@
 # Each function does nothing when its work is done already.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-BINARY=$ROOT/target/x86_64-unknown-linux-gnu/release/conlink
+BINARY=${BINARY:-$ROOT/target/$(rustc --print host-tuple)/release/conlink}
 SETUP_DIR=${TMPDIR:-/tmp}/conlink-setup
 DOCKERD_PID=
 
@@ -105,14 +105,12 @@ make_node_image() {
 }
 
 build_binary() {
-    (cd "$ROOT" && cargo build --release --quiet)
+    (cd "$ROOT" && cargo build --release --bin conlink)
 }
 
-# The image of the engine: the binary and names for it.
-make_image() {
-    local stage=$ROOT/target/image
-    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$stage"
-    DOCKER_BUILDKIT=0 docker build --quiet --tag conlink "$ROOT" >"$SETUP_DIR/build.log" 2>&1 || {
+# The images of the engine.
+make_images() {
+    BINARY=$BINARY DOCKER_BUILDKIT=0 "$ROOT/modes-examples/image.sh" >"$SETUP_DIR/build.log" 2>&1 || {
         cat "$SETUP_DIR/build.log" >&2
         return 1
     }
