@@ -185,8 +185,8 @@ impl<'a> Tries<'a> {
         progress
     }
 
-    /// The pause after a failed try. Those who began to wait at one moment do not go on in step: a server that accepts
-    /// a single connection would have all of them in its queue. Where an interval is given, only the first pause differs.
+    /// The pause after a failed try. It is random, so that waiters that start at the same moment do not try in step: a server
+    /// that accepts a single connection would have all of them in its queue. A given interval is kept after the first pause.
     fn next_pause(&mut self) -> Duration {
         let longest = self.pause;
         self.pause = self.interval.unwrap_or((longest * 2).min(LAST_PAUSE));
@@ -351,7 +351,7 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Is the connection reset? The end of it, or data, is as good as its going on.
+    /// Is the connection reset? Data, or its regular end, shows that the server accepted it.
     fn settled(&mut self, stream: TcpStream) -> Next {
         match stream.peek(&mut [0]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Stage::Settle { stream }),
