@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The end-to-end tier: the real engine, real compose, the examples and what happens to running projects.
-# usage: tests/e2e/run.sh [PATTERN]      only the scenarios whose name has PATTERN in it
+# The end-to-end tests: a real engine, real compose, the examples, and failures of running projects.
+# usage: tests/e2e/run.sh [PATTERN]      only the scenarios whose name contains PATTERN
+# environment: SKIP_BUILD=1 does not build; BINARY=FILE tests that binary
 # shellcheck disable=SC2317  # scenarios are called by name
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -11,16 +12,16 @@ WORK=$(mktemp -d)
 PASSED=0 FAILED=0 SKIPPED=0
 ENGINE_PID=
 
-# ---- what scenarios are made of
+# ---- helpers
 
-# Repeats a command until it succeeds, for at most so many seconds.
+# Repeats a command until it succeeds, for the given number of seconds at most.
 within() {
     local seconds=$1 end
     shift
     end=$((SECONDS + seconds))
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$end" ] || {
-            say "not within $seconds s: $*"
+            say "no success within $seconds s: $*"
             return 1
         }
         sleep 0.05
@@ -36,7 +37,7 @@ start_engine() {
     ENGINE_PID=$!
 }
 
-# Ends the engine by a signal and waits for its end.
+# Sends a signal to the engine and waits until it has exited.
 end_engine() {
     [ -n "$ENGINE_PID" ] || return 0
     kill "-$1" "$ENGINE_PID" 2>/dev/null
@@ -51,7 +52,7 @@ has_link() { timeout 20 docker exec "$1" ip link show "${2:-eth0}"; }
 has_no_link() { ! timeout 20 docker exec "$1" ip link show "${2:-eth0}"; }
 pings() { timeout 20 docker exec "$1" ping -c 1 -W 1 "$2"; }
 
-# A project in a folder of its own, its services' links from standard input.
+# Starts a project in its own folder. The compose file is read from standard input.
 project() {
     mkdir -p "$WORK/$1"
     cd "$WORK/$1" || return 1
@@ -66,7 +67,7 @@ down() { compose -p "$1" down -t 1 --remove-orphans --volumes >/dev/null 2>&1; }
 
 NODE='image: conlink-node, network_mode: none, stop_grace_period: 0s'
 
-# ---- scenarios: each in a subshell, its name a sentence
+# ---- scenarios: each runs in a subshell
 
 each_example_comes_up_and_pings() {
     local example
@@ -97,7 +98,7 @@ YAML
         within 10 outer_ends conlink-scale 1
 }
 
-# Are there exactly so many outer ends in a namespace?
+# Does the namespace have exactly this number of outer ends?
 outer_ends() { [ "$(ip -n "$1" -o link show type veth | wc -l)" = "$2" ]; }
 
 a_restarted_and_a_killed_container_are_wired_again() {
@@ -148,12 +149,12 @@ YAML
     has_no_link twice-a-1 >/dev/null 2>&1 || return 1
     "$BINARY" --compose-file compose.yaml --compose-project twice --once >/dev/null 2>&1 || return 1
     plan=$("$BINARY" --compose-file compose.yaml --compose-project twice --dry-run 2>&1) || return 1
-    [ -z "$plan" ] || { say "planned: $plan"; return 1; }
+    [ -z "$plan" ] || { say "unexpected plan: $plan"; return 1; }
     # --once leaves its links; the next engine's end takes them away.
     pings twice-a-1 10.0.0.2 && start_engine twice && within 10 connected && end_engine TERM && within 5 has_no_link twice-a-1
 }
 
-# The engine as a service of the project, as users have it.
+# The engine as a service of the project, as in users' compose files.
 engine_service() {
     cat <<YAML
   network:
@@ -222,7 +223,7 @@ TABLE
     [ "$code" = 0 ] && within 10 docker exec "$network" conlink healthcheck
 }
 
-# Is the container unhealthy, and does its last check say so in these words?
+# Is the container unhealthy, and does a check's output match this text?
 sick() {
     [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = unhealthy ] &&
         docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' "$1" | grep -q "$2"
@@ -239,7 +240,7 @@ YAML
     [ "$(docker inspect -f '{{.State.ExitCode}}' stops-network-1)" = 0 ] && within 5 has_no_link stops-a-1
 }
 
-# A program of this machine's inside a container's network.
+# Runs a program of this machine in the network namespace of a container.
 inside_network_of() {
     local pid
     pid=$(docker inspect -f '{{.State.Pid}}' "$1")
@@ -587,7 +588,7 @@ run_scenario() {
     [ -f "$WORK/dockerd.pid" ] && DOCKERD_PID=$(<"$WORK/dockerd.pid")
     case $code in
         0) PASSED=$((PASSED + 1)) && echo "ok $name ($((SECONDS - started)) s)" ;;
-        77) SKIPPED=$((SKIPPED + 1)) && echo "SKIP $name: $(tail -1 "$WORK/scenario.log" | grep . || echo "what it needs is not here")" ;;
+        77) SKIPPED=$((SKIPPED + 1)) && echo "SKIP $name: $(tail -1 "$WORK/scenario.log" | grep . || echo "a required program is missing")" ;;
         *) FAILED=$((FAILED + 1)) && echo "FAIL $name" && sed 's/^/    /' "$WORK/scenario.log" ;;
     esac
     rm -f "$WORK/engine.log"
