@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -z "$BINARY" ]; then
     echo "building conlink" >&2
     cargo build --release --bin conlink
-    BINARY=target/$(rustc --print host-tuple)/release/conlink
+    BINARY=${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/release/conlink
 fi
 echo "collecting the files of the images" >&2
 modes-examples/stage-image.sh "$BINARY" target/image-slim

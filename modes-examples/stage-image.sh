@@ -2,6 +2,7 @@
 # Fills a folder with the files of the image: the binary, and its names where projects expect them.
 # usage: stage-image.sh BINARY FOLDER
 set -euo pipefail
+umask 022
 binary=$1 stage=$2
 rm -rf "$stage"
 mkdir -p "$stage"/{bin,app/build,utils,run,tmp,var}

@@ -4,6 +4,7 @@
 # unpacked and not installed.
 # usage: stage-tools.sh FOLDER     on Debian; the packages are kept in FOLDER.packages for the next time
 set -euo pipefail
+umask 022
 shopt -s nullglob
 mkdir -p "$1"
 stage=$(cd "$1" && pwd)

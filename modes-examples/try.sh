@@ -17,10 +17,10 @@ in_lab() {
     # Without the link-time optimization of the release profile, which takes longer than everything else.
     cargo build --profile quick --bin conlink
     local binary
-    binary=target/$(rustc --print host-tuple)/quick/conlink
+    binary=$(realpath "${CARGO_TARGET_DIR:-../target}")/$(rustc --print host-tuple)/quick/conlink
     cd "$example"
     # shellcheck disable=SC2016 # the command's own variables
-    exec "../../$binary" lab run -- sh -euc '
+    exec "$binary" lab run -- sh -euc '
         echo
         "$CONLINK" lab status
         echo
@@ -31,7 +31,7 @@ in_lab() {
         fi
         echo
         echo "example $1 works; its description: modes-examples/$1/compose.yaml"
-        echo "to keep it running: cd modes-examples/$1 && ../../$2 lab up"
+        echo "to keep it running: cd modes-examples/$1 && $2 lab up"
     ' try "$example" "$binary"
 }
 

@@ -3,7 +3,7 @@
 # Each function does nothing if its work is already done.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-BINARY=${BINARY:-$ROOT/target/$(rustc --print host-tuple)/release/conlink}
+BINARY=${BINARY:-${CARGO_TARGET_DIR:-$ROOT/target}/$(rustc --print host-tuple)/release/conlink}
 SETUP_DIR=${TMPDIR:-/tmp}/conlink-setup
 DOCKERD_PID=
 
