@@ -13,8 +13,8 @@ example=${1:-router}
 }
 
 in_lab() {
-    echo "building conlink: two to three minutes the first time" >&2
-    # Without the link-time optimization of the release profile, which takes longer than everything else.
+    echo "building conlink: up to three minutes the first time" >&2
+    # The release profile optimizes for several minutes.
     cargo build --profile quick --bin conlink
     local binary
     binary=$(realpath "${CARGO_TARGET_DIR:-../target}")/$(rustc --print host-tuple)/quick/conlink
