@@ -1,13 +1,10 @@
-# The link engine and the tools beside it: one static binary under several names.
-# `modes-examples/stage-image.sh` fills target/image after `cargo build --release`.
-#
-# With Open vSwitch, for bridges of mode ovs:
-#   modes-examples/stage-image.sh BINARY target/image-ovs && modes-examples/stage-ovs.sh target/image-ovs
-#   docker build --build-arg STAGE=target/image-ovs --tag conlink:ovs .
+# The link engine and its tools. `modes-examples/image.sh` fills target/image and target/image-slim and builds both images;
+# once it has run, `build:` in a compose file works too.
 FROM scratch
 ARG STAGE=target/image
 COPY ${STAGE}/ /
 ENV PATH=/bin
-# Healthy: every running container's links are up. Gates what has `depends_on: {network: {condition: service_healthy}}`.
+# Healthy when the links of all running containers are up. A service with
+# `depends_on: {network: {condition: service_healthy}}` starts only then.
 HEALTHCHECK --interval=5s --start-period=30s CMD ["/bin/conlink", "healthcheck"]
 CMD ["/app/build/conlink.js"]

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --release --quiet
-BINARY=$PWD/target/x86_64-unknown-linux-gnu/release/conlink
+BINARY=$PWD/target/$(rustc --print host-tuple)/release/conlink
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK"

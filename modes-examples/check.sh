@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the examples' checks share. Sourced in an example's folder, its project up.
+# Shared by the checks of the examples. Source it in the folder of an example whose project is running.
 
-# Runs a command again until it succeeds: links come after the container's start.
+# Repeats a command until it succeeds, for up to 20 s: links are made after the container has started.
 eventually() {
     local end=$((SECONDS + 20)) output
     until output=$(timeout 20 "$@" 2>&1); do
@@ -14,8 +14,8 @@ eventually() {
     printf '%s\n' "$output"
 }
 
-# Eventually runs a command in the container of a service (its replica INDEX, 1 if not set).
+# Repeats a command in the container of a service until it succeeds. INDEX selects the replica [default: 1].
 node() { eventually docker compose exec -T --index "${INDEX:-1}" "$@"; }
 
-# The first process of a service's container.
+# Prints the process ID of a service's container.
 node_pid() { docker inspect --format '{{.State.Pid}}' "$(docker compose ps -q "$1")"; }

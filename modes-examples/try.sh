@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
-# Shows an example on this machine, from nothing: builds, starts, checks, takes down.
-# usage: try.sh [EXAMPLE]             in a lab: cargo is all it needs, and no privilege
-#        try.sh --docker [EXAMPLE]    in containers: as root on Debian; installs Docker and compose if they are not there
+# Runs an example on this machine from a fresh clone: builds conlink, starts the example, checks it and removes it.
+# usage: try.sh [EXAMPLE]             in a lab: needs cargo and no privilege
+#        try.sh --docker [EXAMPLE]    in containers: as root on Debian; installs Docker and compose if they are missing
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 docker=
 [ "${1-}" != --docker ] || { docker=1 && shift; }
 example=${1:-router}
 [ -f "$example/compose.yaml" ] || {
-    echo "there is no example $example; there are:" */compose.yaml >&2
+    echo "unknown example $example; examples:" */compose.yaml >&2
     exit 2
 }
 
 in_lab() {
-    echo "building conlink" >&2
-    (cd .. && cargo build --quiet --release)
+    echo "building conlink: up to three minutes the first time" >&2
+    # The release profile optimizes for several minutes.
+    cargo build --profile quick --bin conlink
+    local binary
+    binary=$(realpath "${CARGO_TARGET_DIR:-../target}")/$(rustc --print host-tuple)/quick/conlink
     cd "$example"
     # shellcheck disable=SC2016 # the command's own variables
-    exec ../../target/x86_64-unknown-linux-gnu/release/conlink lab run -- sh -euc '
+    exec "$binary" lab run -- sh -euc '
         echo
         "$CONLINK" lab status
         echo
@@ -28,8 +31,8 @@ in_lab() {
         fi
         echo
         echo "example $1 works; its description: modes-examples/$1/compose.yaml"
-        echo "to keep it: cd modes-examples/$1 && ../../target/x86_64-unknown-linux-gnu/release/conlink lab up"
-    ' try "$example"
+        echo "to keep it running: cd modes-examples/$1 && $2 lab up"
+    ' try "$example" "$binary"
 }
 
 in_containers() {
@@ -49,7 +52,7 @@ in_containers() {
     build_binary
     make_node_image
     make_bird_image
-    make_image
+    make_images
     cd "$example"
     say "starting example $example"
     docker compose up -d >"$SETUP_DIR/up.log" 2>&1 || {

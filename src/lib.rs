@@ -71,6 +71,7 @@ const TOOLS: &[Tool] = &[
         about: "overlays a templated file tree, then runs a command",
         main: tools::copy::main,
     },
+    Tool { name: ECHO, aliases: &[], about: "prints its arguments", main: tools::echo::main },
     Tool {
         name: "mdc",
         aliases: &[],
@@ -91,6 +92,9 @@ const TOOLS: &[Tool] = &[
         main: tools::wait::main,
     },
 ];
+
+/// The tool that exists for images without any other program.
+const ECHO: &str = "echo";
 
 /// Usage errors: an unknown tool or option.
 pub(crate) const USAGE: u8 = 2;
@@ -169,8 +173,13 @@ struct OutputClosed;
 
 /// Writes data for the next program in the pipe.
 pub(crate) fn out(text: &str) -> anyhow::Result<()> {
+    out_bytes(text.as_bytes())
+}
+
+/// The same for data that may not be text.
+pub(crate) fn out_bytes(data: &[u8]) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
-    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    written(stdout.write_all(data).and_then(|()| stdout.flush()))
 }
 
 /// Prints the help or the usage error that clap has for the command line. Returns the exit code.
@@ -216,6 +225,7 @@ mod tests {
             (vec!["conlink", "conlink", "--once"], r#"conlink ["conlink", "--once"]"#),
             (vec!["conlink"], r#"conlink ["conlink"]"#),
             (vec!["conlink", "check", "f"], r#"conlink ["conlink", "check", "f"]"#),
+            (vec!["/utils/echo", "-n"], r#"echo ["/utils/echo", "-n"]"#),
             (vec!["conlink", "--list"], "list"),
             (vec!["conlink", "install", "d"], r#"install ["install", "d"]"#),
             (vec!["conlink", "frob"], r#"unknown "frob""#),

@@ -2,6 +2,7 @@
 
 pub(crate) mod conlink;
 pub(crate) mod copy;
+pub(crate) mod echo;
 mod exec;
 pub(crate) mod install;
 mod logger;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use expect_test::{Expect, expect};
@@ -584,6 +583,7 @@ fn an_unknown_tool_gets_the_list() {
             error: no tool is named `frob`; there are:
             conlink       wires containers as their compose file describes
             copy          overlays a templated file tree, then runs a command
+            echo          prints its arguments
             mdc           assembles a compose project from modes
             net2dot       draws the network
             resolve-deps  resolves the dependencies between modes
@@ -617,7 +617,7 @@ fn version_list_completions_and_manual_go_to_standard_output() {
 }
 
 #[test]
-fn install_puts_the_binary_and_a_link_for_each_tool() {
+fn install_creates_a_file_for_each_tool() {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("utils");
     let name = target.to_str().unwrap();
@@ -633,11 +633,24 @@ fn install_puts_the_binary_and_a_link_for_each_tool() {
         names.join(" "),
         "conlink conlink.js copy copy.sh mdc net2dot resolve-deps resolve-deps.py wait wait.sh"
     );
-    assert_eq!(fs::metadata(target.join("conlink")).unwrap().permissions().mode() & 0o777, 0o755);
-    assert_eq!(fs::read_link(target.join("wait.sh")).unwrap(), Path::new("conlink"));
+    assert_eq!(fs::metadata(target.join("conlink")).unwrap().mode() & 0o777, 0o755);
+    // Files that can be copied one by one, and take no more room than one.
+    for name in &names {
+        let it = fs::symlink_metadata(target.join(name)).unwrap();
+        assert!(it.is_file(), "{name}");
+        assert_eq!(it.nlink(), names.len() as u64, "{name}");
+    }
     let mut called = Command::new(target.join("wait.sh"));
     called.args(["-i", "a/b"]);
     assert_eq!(run(called).stderr, "error: --intf: `a/b`: an interface name cannot hold '/'\n");
+    let run = conlink(dir.path(), &["install", name, "echo", "wait", "wait"], &BTreeMap::new());
+    assert_eq!(run, Run { code: 0, stdout: String::new(), stderr: String::new() });
+    assert_eq!(fs::read_dir(&target).unwrap().count(), names.len() + 1);
+    for (args, said) in [(&["a", "b  c"][..], "a b  c\n"), (&["-n", "a", "-n"], "a -n"), (&[], "\n")] {
+        let mut called = Command::new(target.join("echo"));
+        called.args(args);
+        assert_eq!(crate::support::run(called).stdout, said);
+    }
     let run = conlink(dir.path(), &["install", name, "frob"], &BTreeMap::new());
     assert_eq!(run.code, 1);
     assert!(run.stderr.starts_with("error: no tool is named `frob`; there are: conlink"), "{}", run.stderr);

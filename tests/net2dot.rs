@@ -99,6 +99,16 @@ fn every_example_and_case_is_drawn_as_expected() {
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
+/// Suites of existing projects count such lines.
+#[test]
+fn a_link_on_a_bridge_is_in_four_lines_of_dot() {
+    let router = examples().into_iter().find(|it| it.name == "router").unwrap();
+    let drawn = router.draw(&[]);
+    for link in ["r:eth0", "r:eth1", "r:eth2"] {
+        assert_eq!(drawn.lines().filter(|it| it.contains(link)).count(), 4, "{link}: {drawn}");
+    }
+}
+
 #[test]
 fn every_example_is_written_as_mermaid_d2_and_json() {
     let mut failed = Vec::new();

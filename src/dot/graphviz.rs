@@ -191,6 +191,8 @@ impl Printer {
         if link.is_tunnel {
             attributes.push("style=dashed, color=\"#7c3aed\"".to_owned());
         }
+        // For those who search the text.
+        self.line(&format!("// link {}", printable(&link.id)));
         self.line(&format!("{from} -> {to} [{}];", attributes.join(", ")));
     }
 }

@@ -19,10 +19,11 @@ use crate::kernel::netlink::{Error, Netlink};
 use crate::netem::Netem;
 use crate::plan::{PROTOCOL, Qdisc};
 
-/// TC_H_CLSACT: the queueing discipline that only holds filters.
-const CLSACT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
-/// TC_H_MIN_INGRESS of it.
-const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: 0xfff2 };
+/// TC_H_INGRESS, which is also TC_H_CLSACT: where a queueing discipline that only holds filters is attached.
+const FILTERED: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
+/// TC_H_MIN_INGRESS, the arriving frames. A discipline of kind `ingress` has its filters under any parent `ffff:X`, one
+/// of kind `clsact` only under this one.
+const ARRIVING: TcHandle = TcHandle { major: 0xffff, minor: 0xfff2 };
 /// ETH_P_ALL.
 const ALL_PROTOCOLS: u16 = 3;
 
@@ -34,9 +35,11 @@ pub(super) enum Classifier {
     U32,
 }
 
-/// `tc qdisc add dev FROM clsact`, then
+/// `tc qdisc add dev FROM ingress`, then
 /// `tc filter add dev FROM ingress protocol all prio 1 matchall action mirred egress redirect dev TO`, or the same with
 /// u32 where the kernel has no matchall: that it answers once, since each try has it look for a module.
+///
+/// The discipline is not `clsact`, under which `tc filter show dev FROM parent ffff:` finds no filter.
 pub(super) fn add_redirect(
     netlink: &mut Netlink,
     classifier: &mut Classifier,
@@ -44,11 +47,11 @@ pub(super) fn add_redirect(
     to: u32,
     what: impl Fn() -> String,
 ) -> Result<(), Error> {
-    let mut qdisc = message(from, CLSACT);
+    let mut qdisc = message(from, FILTERED);
     qdisc.header.handle = TcHandle { major: 0xffff, minor: 0 };
-    qdisc.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+    qdisc.attributes.push(TcAttribute::Kind("ingress".to_owned()));
     match netlink.request(RouteNetlinkMessage::NewQueueDiscipline(qdisc), NLM_F_CREATE | NLM_F_EXCL, &what) {
-        // A kill between this and the filter leaves it without one.
+        // A kill between this and the filter leaves a discipline without one: this kind, or clsact.
         Err(error) if error.errno() == Some(libc::EEXIST) && get_redirect(netlink, from)?.is_none() => {}
         result => result?,
     }
@@ -98,20 +101,20 @@ fn add_filter(
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     const PRIORITY: u32 = 1;
-    let mut filter = message(index, INGRESS);
+    let mut filter = message(index, ARRIVING);
     filter.header.info = PRIORITY << 16 | u32::from(ALL_PROTOCOLS.to_be());
     filter.attributes = vec![TcAttribute::Kind(kind.to_owned()), TcAttribute::Options(options)];
     netlink.request(RouteNetlinkMessage::NewTrafficFilter(filter), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// `tc qdisc del dev INDEX clsact`: its filters go with it. That it is gone already is success.
+/// `tc qdisc del dev INDEX ingress`, or `clsact`: its filters go with it. That it is gone already is success.
 pub(super) fn del_redirect(
     netlink: &mut Netlink,
     index: u32,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
-    let mut qdisc = message(index, CLSACT);
-    qdisc.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+    // Without a kind, which would have to be the kind that is there.
+    let qdisc = message(index, FILTERED);
     match gone_is_fine(netlink.request(RouteNetlinkMessage::DelQueueDiscipline(qdisc), 0, what)) {
         // What the kernel answers when the interface has no such discipline.
         Err(error) if error.errno() == Some(libc::EINVAL) => Ok(()),
@@ -224,8 +227,8 @@ enum Decoded {
 fn decode_qdisc(bytes: &[u8]) -> Option<Decoded> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let (index, handle, parent) = (word(4)?, word(8)?, word(12)?);
-    // TC_H_INGRESS and TC_H_CLSACT are one number, which no other discipline has as its parent.
-    if parent == u32::from(CLSACT.major) << 16 | u32::from(CLSACT.minor) {
+    // No other discipline has this parent.
+    if parent == u32::from(FILTERED.major) << 16 | u32::from(FILTERED.minor) {
         return Some(Decoded::Filtered(index));
     }
     // The kernel's default has no handle.
@@ -250,7 +253,7 @@ fn decode_qdisc(bytes: &[u8]) -> Option<Decoded> {
 
 /// Where the ingress filter of the interface sends frames: None without a filter, 0 when the target is gone.
 pub(super) fn get_redirect(netlink: &mut Netlink, index: u32) -> Result<Option<u32>, Error> {
-    let filters = netlink.dump(RouteNetlinkMessage::GetTrafficFilter(message(index, INGRESS)), || {
+    let filters = netlink.dump(RouteNetlinkMessage::GetTrafficFilter(message(index, ARRIVING)), || {
         format!("dump filters of interface {index}")
     });
     let filters = match filters {

@@ -1,22 +1,22 @@
-//! `conlink install DIR [NAME…]`: the binary once, and a link for each tool.
+//! `conlink install DIR [NAME…]`: the binary, and a hard link to it for each tool.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use crate::{TOOLS, print_clap};
+use crate::{ECHO, TOOLS, print_clap};
 
-/// Puts the binary into DIR as `conlink`, and each tool beside it as a link to it.
+/// Install the binary as DIR/conlink and a hard link to it for each tool
 #[derive(Debug, Parser)]
 #[command(name = "conlink install")]
 struct Args {
-    /// The folder, made when it is not there.
+    /// Folder, created if missing
     dir: PathBuf,
-    /// Tools or their aliases [default: all of them, under each name]
+    /// Tools or their aliases [default: all of them except `echo`, under each name]
     names: Vec<OsString>,
 }
 
@@ -30,7 +30,8 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let known: Vec<&str> =
         TOOLS.iter().flat_map(|it| [it.name].into_iter().chain(it.aliases.iter().copied())).collect();
     let names: Vec<&OsStr> = if args.names.is_empty() {
-        known.iter().map(OsStr::new).collect()
+        // A folder in PATH keeps the `echo` that it has.
+        known.iter().filter(|it| **it != ECHO).map(OsStr::new).collect()
     } else {
         args.names.iter().map(OsString::as_os_str).collect()
     };
@@ -47,7 +48,11 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Ok(fs::set_permissions(beside, fs::Permissions::from_mode(0o755))?)
     })?;
     for name in names.into_iter().filter(|it| *it != "conlink") {
-        put(&args.dir.join(name), |beside| Ok(symlink("conlink", beside)?))?;
+        put(&args.dir.join(name), |beside| match fs::hard_link(&target, beside) {
+            // File systems without hard links.
+            Err(_) => Ok(fs::copy(&target, beside).map(drop)?),
+            Ok(()) => Ok(()),
+        })?;
     }
     Ok(0)
 }
@@ -59,6 +64,8 @@ fn put(target: &Path, make: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Res
     let beside = PathBuf::from(beside);
     make(&beside)
         .and_then(|()| Ok(fs::rename(&beside, target)?))
+        // Renaming one link to a file over another does nothing: `install DIR wait wait`.
+        .inspect(|()| drop(fs::remove_file(&beside)))
         .inspect_err(|_| drop(fs::remove_file(&beside)))
         .with_context(|| format!("put {}", target.display()))
 }

@@ -5,6 +5,7 @@ Started by run.sh, in namespaces of its own.
 
 import argparse
 import os
+import platform
 import random
 import shutil
 import sys
@@ -20,7 +21,7 @@ import world as worlds
 from world import Failed, World
 
 ROOT = Path(__file__).resolve().parents[2]
-BINARY = ROOT / "target/x86_64-unknown-linux-gnu/debug/conlink"
+BINARY = ROOT / f"target/{platform.machine()}-unknown-linux-gnu/debug/conlink"
 
 
 def arguments():

@@ -110,7 +110,7 @@ DRIFTS = [
     _("tunnel-deleted", REPAIRED, ["bridges: ip link del vxlan-7"], None, "vxlan"),
     _("tunnel-off-its-bridge", REPAIRED, ["bridges: ip link set vxlan-7 nomaster"], None, "vxlan"),
     _("patch-filter-deleted", REPAIRED, ["bridges: tc filter del dev p_1-eth0 ingress"], None, "patch"),
-    _("patch-qdisc-deleted", REPAIRED, ["bridges: tc qdisc del dev q_1-eth0 clsact"], None, "patch"),
+    _("patch-qdisc-deleted", REPAIRED, ["bridges: tc qdisc del dev q_1-eth0 ingress"], None, "patch"),
     # ---- what is nobody's but its owner's
     _("foreign-address", UNTOUCHED, ["h: ip addr add 10.77.0.1/24 dev eth0"], ["h: ip addr del 10.77.0.1/24 dev eth0"]),
     _("foreign-route", UNTOUCHED, ["h: ip route add 10.78.0.0/16 dev dk0"], ["h: ip route del 10.78.0.0/16 dev dk0"]),

@@ -50,9 +50,9 @@ def features():
         "vxlan": "ip link add probe2 type vxlan id 5 remote 192.0.2.1 dstport 4789",
         "nft": "nft 'add table inet probe; add chain inet probe c { type nat hook prerouting priority 0; }'",
         "ethtool": "ethtool -K probe0 tx off",
-        "redirect": "tc qdisc add dev probe1 clsact && tc filter add dev probe1 ingress protocol all matchall"
+        "redirect": "tc qdisc add dev probe1 ingress && tc filter add dev probe1 ingress protocol all matchall"
                     " action mirred egress redirect dev probe0",
-        "redirect-by-u32": "tc qdisc replace dev probe1 clsact && tc filter add dev probe1 ingress protocol all"
+        "redirect-by-u32": "tc qdisc replace dev probe1 ingress && tc filter add dev probe1 ingress protocol all"
                            " u32 match u32 0 0 action mirred egress redirect dev probe0",
     }
     script = "ip link add probe0 type veth peer name probe1 && ip link set probe0 up\n"
@@ -92,7 +92,7 @@ def look(netns):
         name = it.get("dev")
         if name in interfaces and it["kind"] not in ("noqueue", "pfifo_fast", "fq_codel", "pfifo", "mq"):
             interfaces[name]["qdiscs"].append({"kind": it["kind"], "options": it.get("options")})
-            if it["kind"] == "clsact":
+            if it["kind"] == "ingress":
                 filters = run(f"tc filter show dev {name} ingress", netns, check=False)
                 interfaces[name]["filters"] = filters.count("redirect")
     return {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The end-to-end tier: the real engine, real compose, the examples and what happens to running projects.
-# usage: tests/e2e/run.sh [PATTERN]      only the scenarios whose name has PATTERN in it
+# The end-to-end tests: a real engine, real compose, the examples, and failures of running projects.
+# usage: tests/e2e/run.sh [PATTERN]      only the scenarios whose name contains PATTERN
+# environment: SKIP_BUILD=1 does not build; BINARY=FILE tests that binary
 # shellcheck disable=SC2317  # scenarios are called by name
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -11,16 +12,16 @@ WORK=$(mktemp -d)
 PASSED=0 FAILED=0 SKIPPED=0
 ENGINE_PID=
 
-# ---- what scenarios are made of
+# ---- helpers
 
-# Repeats a command until it succeeds, for at most so many seconds.
+# Repeats a command until it succeeds, for the given number of seconds at most.
 within() {
     local seconds=$1 end
     shift
     end=$((SECONDS + seconds))
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$end" ] || {
-            say "not within $seconds s: $*"
+            say "no success within $seconds s: $*"
             return 1
         }
         sleep 0.05
@@ -36,7 +37,7 @@ start_engine() {
     ENGINE_PID=$!
 }
 
-# Ends the engine by a signal and waits for its end.
+# Sends a signal to the engine and waits until it has exited.
 end_engine() {
     [ -n "$ENGINE_PID" ] || return 0
     kill "-$1" "$ENGINE_PID" 2>/dev/null
@@ -51,7 +52,7 @@ has_link() { timeout 20 docker exec "$1" ip link show "${2:-eth0}"; }
 has_no_link() { ! timeout 20 docker exec "$1" ip link show "${2:-eth0}"; }
 pings() { timeout 20 docker exec "$1" ping -c 1 -W 1 "$2"; }
 
-# A project in a folder of its own, its services' links from standard input.
+# Starts a project in its own folder. The compose file is read from standard input.
 project() {
     mkdir -p "$WORK/$1"
     cd "$WORK/$1" || return 1
@@ -62,11 +63,11 @@ project() {
     }
 }
 
-down() { compose -p "$1" down -t 1 --remove-orphans >/dev/null 2>&1; }
+down() { compose -p "$1" down -t 1 --remove-orphans --volumes >/dev/null 2>&1; }
 
 NODE='image: conlink-node, network_mode: none, stop_grace_period: 0s'
 
-# ---- scenarios: each in a subshell, its name a sentence
+# ---- scenarios: each runs in a subshell
 
 each_example_comes_up_and_pings() {
     local example
@@ -97,7 +98,7 @@ YAML
         within 10 outer_ends conlink-scale 1
 }
 
-# Are there exactly so many outer ends in a namespace?
+# Does the namespace have exactly this number of outer ends?
 outer_ends() { [ "$(ip -n "$1" -o link show type veth | wc -l)" = "$2" ]; }
 
 a_restarted_and_a_killed_container_are_wired_again() {
@@ -148,12 +149,12 @@ YAML
     has_no_link twice-a-1 >/dev/null 2>&1 || return 1
     "$BINARY" --compose-file compose.yaml --compose-project twice --once >/dev/null 2>&1 || return 1
     plan=$("$BINARY" --compose-file compose.yaml --compose-project twice --dry-run 2>&1) || return 1
-    [ -z "$plan" ] || { say "planned: $plan"; return 1; }
+    [ -z "$plan" ] || { say "unexpected plan: $plan"; return 1; }
     # --once leaves its links; the next engine's end takes them away.
     pings twice-a-1 10.0.0.2 && start_engine twice && within 10 connected && end_engine TERM && within 5 has_no_link twice-a-1
 }
 
-# The engine as a service of the project, as users have it.
+# The engine as a service of the project, as in users' compose files.
 engine_service() {
     cat <<YAML
   network:
@@ -222,7 +223,7 @@ TABLE
     [ "$code" = 0 ] && within 10 docker exec "$network" conlink healthcheck
 }
 
-# Is the container unhealthy, and does its last check say so in these words?
+# Is the container unhealthy, and does a check's output match this text?
 sick() {
     [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = unhealthy ] &&
         docker inspect -f '{{range .State.Health.Log}}{{.Output}}{{end}}' "$1" | grep -q "$2"
@@ -239,7 +240,7 @@ YAML
     [ "$(docker inspect -f '{{.State.ExitCode}}' stops-network-1)" = 0 ] && within 5 has_no_link stops-a-1
 }
 
-# A program of this machine's inside a container's network.
+# Runs a program of this machine in the network namespace of a container.
 inside_network_of() {
     local pid
     pid=$(docker inspect -f '{{.State.Pid}}' "$1")
@@ -280,16 +281,16 @@ PYTHON
 }
 
 bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch() {
-    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$ROOT/target/image-ovs" && "$ROOT/modes-examples/stage-ovs.sh" "$ROOT/target/image-ovs" &&
-        DOCKER_BUILDKIT=0 docker build --quiet --build-arg STAGE=target/image-ovs --tag conlink:ovs "$ROOT" || return 1
     project switch <<YAML || return 1
 services:
-$(engine_service | sed 's/image: conlink/image: conlink:ovs/')
+$(engine_service)
     devices: [/dev/net/tun]
   a: {$NODE, scale: 2, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
 x-network: {bridges: [{bridge: lan, mode: ovs}]}
 YAML
     within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
+    # Its tools find the daemons where they look by themselves.
+    compose -p switch exec -T network ovs-vsctl show | grep -q 'Bridge lan' || return 1
     local pid
     pid=$(pgrep -f 'ovs-vswitchd .*ovs-switch') && kill -9 "$pid" || return 1
     within 20 pings switch-a-1 10.0.0.2 || { docker logs switch-network-1; return 1; }
@@ -487,20 +488,74 @@ YAML
     return $code
 }
 
-every_path_of_the_image_leads_to_its_tool() {
-    local path said
-    for path in /app/build/conlink.js /app/conlink conlink; do
-        said=$(docker run --rm --network none conlink "$path" --version) && [[ $said == conlink\ * ]] || return 1
+every_path_of_the_images_leads_to_its_tool() {
+    local image path said size
+    for image in conlink conlink:slim; do
+        for path in /app/build/conlink.js /app/conlink conlink; do
+            said=$(docker run --rm --network none "$image" "$path" --version) && [[ $said == conlink\ * ]] || return 1
+        done
+        for path in /utils/wait /utils/copy /utils/wait.sh /utils/copy.sh mdc net2dot wait copy resolve-deps; do
+            # Whatever a tool answers, it must be that tool that answers.
+            docker run --rm --network none "$image" "$path" --help >"$WORK/said" 2>&1
+            grep -qi "$(basename "$path" .sh)" "$WORK/said" || { cat "$WORK/said"; return 1; }
+        done
+        [ "$(docker run --rm --network none "$image" /utils/echo two words)" = 'two words' ] || return 1
+        size=$(docker image inspect -f '{{.Size}}' "$image")
+        say "  image $image: $((size / 1024)) KiB"
     done
-    for path in /utils/wait /utils/copy /utils/wait.sh /utils/copy.sh mdc net2dot wait copy resolve-deps; do
-        # Whatever a tool answers, it must be that tool that answers.
-        docker run --rm --network none conlink "$path" --help >"$WORK/said" 2>&1
-        grep -qi "$(basename "$path" .sh)" "$WORK/said" || { cat "$WORK/said"; return 1; }
+    # The last one has the binary once, whatever its names.
+    [ "$size" -le $(($(stat -c %s "$BINARY") + 1000000)) ]
+}
+
+# As the suites of existing projects do.
+programs_of_the_image_show_what_the_engine_made() {
+    project shows <<YAML || return 1
+services:
+$(engine_service)
+  node1: {$NODE, x-network: {links: [{bridge: cable, ip: 10.0.1.1/24}, {bridge: lan, dev: eth1, ip: 10.0.2.1/24}]}}
+  node2: {$NODE, x-network: {links: [{bridge: cable, ip: 10.0.1.2/24}, {bridge: lan, dev: eth1, ip: 10.0.2.2/24}]}}
+x-network: {bridges: [{bridge: cable, mode: patch}]}
+YAML
+    within 10 pings shows-node1-1 10.0.1.2 && within 10 pings shows-node1-1 10.0.2.2 || return 1
+    local network=(compose -p shows exec -T network)
+    "${network[@]}" tc filter show dev node1_1-eth0 parent ffff: | grep 'action order 1: mirred' &&
+        "${network[@]}" sh -c 'tc filter show dev node2_1-eth0 parent ffff: | grep "action order 1: mirred"' &&
+        "${network[@]}" sh -c 'ip -br link show master lan | grep node1_1-eth1' &&
+        "${network[@]}" bash -c 'bridge link | grep -c "master lan"' &&
+        "${network[@]}" ethtool -k node1_1-eth0 | grep tx-checksumming &&
+        "${network[@]}" nft list ruleset || return 1
+    "${network[@]}" timeout 10 tcpdump -c 1 -n -i node1_1-eth1 icmp >"$WORK/dump" 2>&1 &
+    local dump=$!
+    until ! kill -0 "$dump" 2>/dev/null; do pings shows-node1-1 10.0.2.2 >/dev/null; done
+    grep '10.0.2.1 > 10.0.2.2: ICMP echo request' "$WORK/dump" || { cat "$WORK/dump"; return 1; }
+}
+
+tools_are_copied_out_of_the_image() {
+    project tools <<YAML || return 1
+services:
+  extract:
+    image: conlink
+    network_mode: none
+    volumes: ["tools:/conlink_utils"]
+    command: cp /utils/wait /utils/wait.sh /utils/copy /utils/copy.sh /utils/echo /conlink_utils/
+  user:
+    $(sed 's/, /\n    /g' <<<"$NODE")
+    depends_on: {extract: {condition: service_completed_successfully}}
+    volumes: ["tools:/utils"]
+    command: [/utils/wait, -f, /utils/echo, "--", /utils/echo, wait finished]
+volumes: {tools: {}}
+YAML
+    [ "$(docker wait tools-user-1)" = 0 ] && docker logs tools-user-1 2>&1 | grep -qx 'wait finished' || return 1
+    local image id
+    for image in conlink conlink:slim; do
+        id=$(docker create "$image") && docker cp "$id:/utils/wait" . && docker rm "$id" >/dev/null || return 1
+        [ -f wait ] && [ ! -L wait ] && ./wait -f wait -- true || return 1
+        rm wait
+        printf 'FROM scratch\nCOPY --from=%s /utils/ /utils/\nCOPY --from=%s /utils/wait /one\n' "$image" "$image" >Dockerfile
+        DOCKER_BUILDKIT=0 docker build --quiet --tag tools-copied . >/dev/null || return 1
+        [ "$(docker run --rm --network none tools-copied /utils/wait -f /one -- /utils/echo copied)" = copied ] || return 1
+        docker image rm -f tools-copied >/dev/null
     done
-    local size
-    size=$(docker image inspect -f '{{.Size}}' conlink)
-    say "  image: $((size / 1024)) KiB"
-    [ "$size" -le 15000000 ]
 }
 
 # ---- the runner
@@ -533,7 +588,7 @@ run_scenario() {
     [ -f "$WORK/dockerd.pid" ] && DOCKERD_PID=$(<"$WORK/dockerd.pid")
     case $code in
         0) PASSED=$((PASSED + 1)) && echo "ok $name ($((SECONDS - started)) s)" ;;
-        77) SKIPPED=$((SKIPPED + 1)) && echo "SKIP $name: $(tail -1 "$WORK/scenario.log" | grep . || echo "what it needs is not here")" ;;
+        77) SKIPPED=$((SKIPPED + 1)) && echo "SKIP $name: $(tail -1 "$WORK/scenario.log" | grep . || echo "a required program is missing")" ;;
         *) FAILED=$((FAILED + 1)) && echo "FAIL $name" && sed 's/^/    /' "$WORK/scenario.log" ;;
     esac
     rm -f "$WORK/engine.log"
@@ -543,12 +598,14 @@ trap cleanup EXIT
 install_packages docker.io busybox-static bird2 iproute2 python3-minimal podman docker-compose || exit 1
 install_compose && start_dockerd || exit 1
 if [ -z "${SKIP_BUILD:-}" ]; then build_binary || exit 1; fi
-make_node_image && make_image || exit 1
+make_node_image && make_images || exit 1
 [ -d "$SETUP_DIR/node/bin" ] || { docker image rm -f conlink-node >/dev/null; make_node_image; }
 make_bird_image || exit 1
 
 for scenario in \
-    every_path_of_the_image_leads_to_its_tool \
+    every_path_of_the_images_leads_to_its_tool \
+    programs_of_the_image_show_what_the_engine_made \
+    tools_are_copied_out_of_the_image \
     each_example_comes_up_and_pings \
     two_replicas_become_five_and_then_one \
     a_restarted_and_a_killed_container_are_wired_again \

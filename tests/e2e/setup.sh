@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# What the end-to-end tier and the examples need: packages, a Docker engine, compose v2, two images. Sourced.
-# Each function does nothing when its work is done already.
+# Sets up what the end-to-end tests and the examples need: packages, a Docker engine, compose v2, images. Source it.
+# Each function does nothing if its work is already done.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-BINARY=${BINARY:-$ROOT/target/x86_64-unknown-linux-gnu/release/conlink}
+BINARY=${BINARY:-${CARGO_TARGET_DIR:-$ROOT/target}/$(rustc --print host-tuple)/release/conlink}
 SETUP_DIR=${TMPDIR:-/tmp}/conlink-setup
 DOCKERD_PID=
 
 say() { printf '%s\n' "$*" >&2; }
 
-# The packages among the arguments that are not installed yet.
+# Prints those of the given packages that are not installed.
 missing_packages() {
     local it
     for it in "$@"; do
@@ -22,7 +22,7 @@ install_packages() {
     mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -eq 0 ] && return 0
     say "installing ${missing[*]}"
-    # Daemons are started by hand, where tests want them: a package's service must not come first.
+    # The tests start daemons themselves, so the services of the packages must not start.
     local policy=/usr/sbin/policy-rc.d code=0
     if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; fi
     export DEBIAN_FRONTEND=noninteractive
@@ -45,8 +45,7 @@ package_source() {
     fi
 }
 
-# Compose v2 is in the next Debian release. Its package index is read with folders of its own, so that the machine's
-# own apt stays as it is.
+# Compose v2 is in the next Debian release. Separate folders for that release leave the machine's apt as it is.
 install_compose() {
     docker compose version >/dev/null 2>&1 && return 0
     say "installing compose v2"
@@ -78,26 +77,26 @@ start_dockerd() {
         sleep 0.1
     done
     tail -20 "$SETUP_DIR/dockerd.log" >&2
-    say "dockerd does not answer (after $try tries)"
+    say "dockerd did not answer within 30 s"
     return 1
 }
 
-# Ends the engine if it is ours.
+# Stops the engine if this script started it.
 stop_dockerd() {
     [ -n "$DOCKERD_PID" ] || return 0
     kill "$DOCKERD_PID" 2>/dev/null || true
-    # It may have been started by a subshell, and then it is no child to wait for.
+    # A dockerd that a subshell started is not a child, and `wait` does not wait for it.
     local try
     for try in $(seq 1 200); do
         wait "$DOCKERD_PID" 2>/dev/null || true
         kill -0 "$DOCKERD_PID" 2>/dev/null || break
         sleep 0.1
     done
-    [ "$try" -lt 200 ] || say "dockerd $DOCKERD_PID does not end"
+    [ "$try" -lt 200 ] || say "dockerd $DOCKERD_PID is still running"
     DOCKERD_PID=
 }
 
-# A container to wire: busybox and nothing else. No image can be counted on to be pulled.
+# The image of the containers to wire: busybox and nothing else. There may be no registry to pull one from.
 make_node_image() {
     docker image inspect conlink-node >/dev/null 2>&1 && return 0
     local dir=$SETUP_DIR/node it
@@ -124,14 +123,12 @@ make_bird_image() {
 }
 
 build_binary() {
-    (cd "$ROOT" && cargo build --release --quiet)
+    (cd "$ROOT" && cargo build --release --bin conlink)
 }
 
-# The image of the engine: the binary and names for it.
-make_image() {
-    local stage=$ROOT/target/image
-    "$ROOT/modes-examples/stage-image.sh" "$BINARY" "$stage"
-    DOCKER_BUILDKIT=0 docker build --quiet --tag conlink "$ROOT" >"$SETUP_DIR/build.log" 2>&1 || {
+# The images of the engine.
+make_images() {
+    BINARY=$BINARY DOCKER_BUILDKIT=0 "$ROOT/modes-examples/image.sh" >"$SETUP_DIR/build.log" 2>&1 || {
         cat "$SETUP_DIR/build.log" >&2
         return 1
     }

@@ -30,11 +30,20 @@ fn redirect_is_read_replaced_and_finished() {
             assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, None);
         }
     }
-    // A kill between the queueing discipline and the filter: the next start puts the filter.
-    tc(&lab, "qdisc add dev a0 clsact");
-    assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, None);
-    lab.apply(add());
-    assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, Some(target));
+    // A kill between the queueing discipline and the filter: the next start puts the filter. Earlier versions used clsact.
+    for kind in ["clsact", "ingress"] {
+        tc(&lab, &format!("qdisc add dev a0 {kind}"));
+        assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, None);
+        lab.apply(add());
+        assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, Some(target));
+        if kind == "clsact" {
+            lab.apply(del_redirect());
+            assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, None);
+        }
+    }
+    // Where scripts look.
+    let shown = inside(&lab.bridges, "tc", &["filter", "show", "dev", "a0", "parent", "ffff:"]);
+    assert!(shown.contains("action order 1: mirred (Egress Redirect to device b0)"), "{shown}");
     // The target goes and comes again.
     lab.apply(del(&Ns::Bridges, "b0"));
     assert_eq!(lab.interface(&Ns::Bridges, "a0").redirect, Some(0));

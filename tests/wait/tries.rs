@@ -223,3 +223,69 @@ fn signals_reach_a_command_that_is_tried() {
     let ended = run(wait(&["-T", "2", "-c", line]));
     assert_eq!(ended.code, 0, "{ended:?}");
 }
+
+/// A server that accepts one connection and no other, as `nc -l` does. True when there was one within ten seconds.
+fn serve_once(listener: TcpListener) -> bool {
+    listener.set_nonblocking(true).unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        if let Ok((mut stream, _)) = listener.accept() {
+            drop(listener);
+            stream.set_nonblocking(false).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let _ = stream.read(&mut [0]);
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    false
+}
+
+/// A port that a listener can have again at once.
+fn listen(port: u16) -> TcpListener {
+    loop {
+        if let Ok(it) = TcpListener::bind(("127.0.0.1", port)) {
+            return it;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn waiters_released_at_once_each_find_a_server_that_accepts_one_connection() {
+    // In half of the rounds the first server listens already when they are released.
+    for round in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("go");
+        let port = free_port();
+        let start =
+            || waiting(&["-f", file.to_str().unwrap(), "-t", &format!("127.0.0.1:{port}"), "--", "true"]);
+        let waiters = [start(), start()];
+        let is_there = round % 2 == 0;
+        let first = is_there.then(|| listen(port));
+        fs::write(&file, "").unwrap();
+        if !is_there {
+            std::thread::sleep(Duration::from_millis(120));
+        }
+        assert!(serve_once(first.unwrap_or_else(|| listen(port))), "round {round}: nobody comes");
+        assert!(serve_once(listen(port)), "round {round}: the second server was never used");
+        for it in waiters {
+            assert_eq!(it.end_within(Duration::from_secs(5)).code, 0);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_resets_every_connection_counts_as_there() {
+    let port = free_port();
+    let waiter = waiting(&["-t", &format!("127.0.0.1:{port}"), "--", "true"]);
+    let listener = listen(port);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            nix::sys::socket::setsockopt(&stream.unwrap(), nix::sys::socket::sockopt::Linger, &linger)
+                .unwrap();
+        }
+    });
+    assert_eq!(waiter.end_within(Duration::from_secs(5)).code, 0);
+}

@@ -131,7 +131,11 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     if mode == Mode::DryRun {
         kernel.look_only();
     }
-    kernel.set_ovs_folder(place.ovs_folder(&project));
+    let ovs = place.ovs_folder(&project);
+    if matches!(place, BridgesIn::Own) && mode != Mode::DryRun {
+        show_ovs(&ovs);
+    }
+    kernel.set_ovs_folder(ovs);
     let socket = Some(client::engine_socket(&project));
     let code =
         daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
@@ -140,6 +144,12 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         place.remove();
     }
     Ok(code)
+}
+
+/// Makes Open vSwitch's own programs find its daemons in our container: `docker compose exec network ovs-vsctl show`.
+/// Where the path exists, the system's are mounted there; where it cannot be made, `ovs-vsctl --db` takes another one.
+fn show_ovs(folder: &Path) {
+    let _ = std::os::unix::fs::symlink(folder, "/run/openvswitch");
 }
 
 /// The container that we run in, from the engine that runs it. An engine that cannot tell is an error unless another one

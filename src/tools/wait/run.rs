@@ -37,6 +37,7 @@ pub(super) fn wait(plan: &Plan, say: &Say, signals: &Signals) -> anyhow::Result<
         signals,
         net: None,
         files: None,
+        slept: false,
         deadline: plan.timeout.and_then(|it| say.started.checked_add(it)),
     };
     for (idx, step) in plan.steps.iter().enumerate() {
@@ -78,6 +79,8 @@ struct Waiter<'a> {
     /// Opened when the first condition asks for it.
     net: Option<Watch>,
     files: Option<Files>,
+    /// Something had to be waited for.
+    slept: bool,
     deadline: Option<Instant>,
 }
 
@@ -92,7 +95,8 @@ impl Waiter<'_> {
     /// Waits until one of these holds. None when it does.
     fn items(&mut self, items: &[Item]) -> anyhow::Result<Option<End>> {
         let now = Instant::now();
-        let mut probes: Vec<Probe> = items.iter().map(|it| Probe::new(it, self.plan, now)).collect();
+        let mut probes: Vec<Probe> =
+            items.iter().map(|it| Probe::new(it, self.plan, self.slept, now)).collect();
         let end = self.probes(&mut probes);
         // What the next condition does not ask about need not wake us.
         (self.net, self.files) = (None, None);
@@ -213,6 +217,7 @@ impl Waiter<'_> {
         probes: &[Probe<'_>],
         until: Option<Instant>,
     ) -> anyhow::Result<Result<Changed, End>> {
+        self.slept = true;
         let mounted = {
             let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![(self.signals.as_fd(), PollFlags::POLLIN)];
             let mounts = self.files.as_ref().and_then(Files::mounts);
@@ -259,12 +264,12 @@ struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    fn new(item: &'a Item, plan: &Plan, now: Instant) -> Self {
+    fn new(item: &'a Item, plan: &Plan, is_crowded: bool, now: Instant) -> Self {
         let tries = match item.condition {
             Condition::Net(_) | Condition::File(..) => None,
             _ => {
                 let stdout = if plan.stdout { ChildOutput::Inherit } else { ChildOutput::Error };
-                Some(Tries::new(&item.condition, plan.try_timeout, item.interval, stdout, now))
+                Some(Tries::new(&item.condition, plan.try_timeout, item.interval, stdout, is_crowded, now))
             }
         };
         let reason = "the first try is not over".to_owned();

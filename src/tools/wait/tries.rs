@@ -1,6 +1,7 @@
 //! What can only be tried: connections, answers, names, commands. A try never blocks: it goes on when poll says so.
 
 use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,7 +20,7 @@ use crate::tools::wait::http::{self, Answer, Url};
 use crate::tools::wait::lookup::{self, Lookup};
 use crate::tools::wait::shell::plain_words;
 
-/// The first pause between tries, and what doubling leads to.
+/// The longest that the first pause between tries may be, and what doubling leads to.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -28,6 +29,13 @@ const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a command that takes too long has left between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long a new connection has to last where others may have connected at the same moment. A server that takes a single
+/// connection resets the others when it stops listening, just after it has accepted one.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// After so many connections that were reset at once, the server is one that does so with all of them.
+const MOST_RESETS: u32 = 3;
 
 /// Of so many addresses that a name has all are tried at once.
 const MOST_ADDRS: usize = 16;
@@ -39,7 +47,14 @@ pub(super) struct Tries<'a> {
     limit: Duration,
     /// The pause between tries, where it does not grow.
     interval: Option<Duration>,
+    /// The longest that the next pause may be.
     pause: Duration,
+    /// No pause has been made yet.
+    is_first: bool,
+    /// Others may try at the same moment: what they wait for has just happened.
+    is_crowded: bool,
+    /// Connections that were reset at once.
+    resets: u32,
     stdout: ChildOutput,
     /// Outlives the try that began it: a second question would not be answered any sooner.
     lookup: Option<Lookup>,
@@ -56,6 +71,10 @@ enum Stage {
     Connect {
         sockets: Vec<(SocketAddr, OwnedFd)>,
         failed: String,
+    },
+    /// Connected: does it last?
+    Settle {
+        stream: TcpStream,
     },
     Send {
         stream: TcpStream,
@@ -89,11 +108,24 @@ impl<'a> Tries<'a> {
         limit: Duration,
         interval: Option<Duration>,
         stdout: ChildOutput,
+        is_crowded: bool,
         now: Instant,
     ) -> Self {
         let interval = interval.map(|it| it.max(LEAST_PAUSE));
         let pause = interval.unwrap_or(FIRST_PAUSE);
-        Self { condition, limit, interval, pause, stdout, lookup: None, stage: Stage::Pause, until: now }
+        Self {
+            condition,
+            limit,
+            interval,
+            pause,
+            is_first: true,
+            is_crowded,
+            resets: 0,
+            stdout,
+            lookup: None,
+            stage: Stage::Pause,
+            until: now,
+        }
     }
 
     /// When time alone will change something.
@@ -118,6 +150,7 @@ impl<'a> Tries<'a> {
             Stage::Connect { sockets, .. } => {
                 sockets.iter().map(|(_, it)| (it.as_fd(), PollFlags::POLLOUT)).collect()
             }
+            Stage::Settle { stream } => vec![(stream.as_fd(), PollFlags::POLLIN)],
             Stage::Send { stream, .. } => vec![(stream.as_fd(), PollFlags::POLLOUT)],
             Stage::Receive { stream, .. } => vec![(stream.as_fd(), PollFlags::POLLIN)],
         }
@@ -145,11 +178,20 @@ impl<'a> Tries<'a> {
             Progress::Pending => {}
             Progress::Held => self.until = now + self.interval.unwrap_or(FIRST_PAUSE),
             Progress::Failed(_) => {
-                self.until = now + self.pause;
-                self.pause = self.interval.unwrap_or((self.pause * 2).min(LAST_PAUSE));
+                self.until = now + self.next_pause();
+                self.is_crowded = true;
             }
         }
         progress
+    }
+
+    /// The pause after a failed try. It is random, so that waiters that start at the same moment do not try in step: a server
+    /// that accepts a single connection would have all of them in its queue. A given interval is kept after the first pause.
+    fn next_pause(&mut self) -> Duration {
+        let longest = self.pause;
+        self.pause = self.interval.unwrap_or((longest * 2).min(LAST_PAUSE));
+        let is_first = std::mem::replace(&mut self.is_first, false);
+        if self.interval.is_some() && !is_first { longest } else { part_of(longest).max(LEAST_PAUSE) }
     }
 
     fn go_on(&mut self, now: Instant) -> Progress {
@@ -192,6 +234,7 @@ impl<'a> Tries<'a> {
             Stage::Send { .. } | Stage::Receive { .. } => {
                 Progress::Failed(format!("connected, and no HTTP answer within {limit} s"))
             }
+            Stage::Settle { .. } => Progress::Held,
             Stage::Pause => Progress::Pending,
         }
     }
@@ -240,6 +283,7 @@ impl<'a> Tries<'a> {
             Stage::Pause => Ok(Stage::Pause),
             Stage::Lookup => self.looked_up(),
             Stage::Connect { sockets, failed } => self.connected(sockets, failed),
+            Stage::Settle { stream } => self.settled(stream),
             Stage::Send { stream, request } => send(stream, request),
             Stage::Receive { stream, answer } => self.receive(stream, answer),
             Stage::Run { mut child, told } => match child.ended() {
@@ -290,6 +334,10 @@ impl<'a> Tries<'a> {
                         Condition::Http(url) => {
                             Ok(Stage::Send { stream, request: url.request().into_bytes() })
                         }
+                        _ if self.is_crowded => {
+                            self.until = Instant::now() + SETTLED;
+                            Ok(Stage::Settle { stream })
+                        }
                         _ => Err(Progress::Held),
                     };
                 }
@@ -300,6 +348,18 @@ impl<'a> Tries<'a> {
             Err(Progress::Failed(failed))
         } else {
             Ok(Stage::Connect { sockets: pending, failed })
+        }
+    }
+
+    /// Is the connection reset? Data, or its regular end, shows that the server accepted it.
+    fn settled(&mut self, stream: TcpStream) -> Next {
+        match stream.peek(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Stage::Settle { stream }),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && self.resets + 1 < MOST_RESETS => {
+                self.resets += 1;
+                Err(Progress::Failed("connected, and the connection was reset at once".to_owned()))
+            }
+            _ => Err(Progress::Held),
         }
     }
 
@@ -391,6 +451,13 @@ fn send(mut stream: TcpStream, mut request: Vec<u8>) -> Next {
             Err(error) => return Err(Progress::Failed(error.to_string())),
         }
     }
+}
+
+/// A random part of a time.
+fn part_of(time: Duration) -> Duration {
+    // Hashers of the standard library start with random keys.
+    let random = RandomState::new().build_hasher().finish() as u32;
+    time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// What an error number means: `connection refused`.
