@@ -304,7 +304,7 @@ impl<'a> Play<'a> {
             Effect::Notify(notice) => {
                 writeln!(self.out, "{}: {notice}", notice.level().as_str().to_lowercase()).unwrap();
                 if let Some(help) = notice.help() {
-                    writeln!(self.out, "{}: hint: {help}", notice.level().as_str().to_lowercase()).unwrap();
+                    writeln!(self.out, "hint: {help}").unwrap();
                 }
             }
             Effect::Announce => writeln!(self.out, "All links connected").unwrap(),

@@ -473,7 +473,7 @@ fn a_bare_number_of_the_kernel_has_a_hint() {
     let netem = conlink::netem::Netem::parse("delay 1ms seed 7").unwrap();
     match lab.kernel.apply(&Step::AddNetem { ns: a.clone(), name: name("eth0"), netem }) {
         Ok(()) => {}
-        Err(error) => starts(error, "impairments need the kernel module sch_netem"),
+        Err(error) => starts(error, "the kernel module sch_netem is missing"),
     }
 }
 

@@ -611,8 +611,8 @@ fn stacked_interfaces_are_made_on_a_parent_elsewhere() {
     assert_eq!(
         messages,
         [
-            "mtu 1601 is above the mtu 1600 of its parent interface `par0`",
-            "its parent interface `nowhere` is not there (bridges)"
+            "mtu 1601 is greater than the mtu 1600 of the parent interface `par0`",
+            "parent interface `nowhere` does not exist (bridges)"
         ]
     );
     let desired = lab.desired("links: [{service: a, type: dummy, dev: d0, ip: 10.3.0.1/32}]");
@@ -666,7 +666,7 @@ fn a_container_that_dies_amid_the_work_is_no_error_of_others() {
     let outcome = lab.outcome(desired);
     let said: Vec<String> =
         outcome.failures.iter().map(|it| format!("{}: {}", it.subject, it.message)).collect();
-    assert_eq!(said, ["link b:eth0: its container has no network namespace any more"]);
+    assert_eq!(said, ["link b:eth0: the container's network namespace no longer exists"]);
     assert!(ip(lab.host("a"), "-br addr").contains("10.0.0.1/24"));
 }
 

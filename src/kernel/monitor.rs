@@ -1,7 +1,7 @@
-//! The kernel's notices about one namespace: what changes there, whoever changes it.
+//! Kernel notifications about changes in one namespace.
 //!
-//! A notice is a hint where to look. What came before a look is no news after it: so our own changes, which are looked
-//! at when they are done, are never taken for somebody else's.
+//! A notification is a hint where to look. A look drops all notifications that arrived before it. So our own changes,
+//! which are checked after they are made, are not taken for changes by other programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +18,7 @@ use crate::addr::Cidr;
 use crate::kernel::netlink::{ANSWER, BUFFER};
 use crate::plan::{Names, PROTOCOL};
 
-// Types of notices, as in `rtnetlink(7)` and the kernel's `include/uapi/linux/rtnetlink.h`.
+// Types of notifications, as in `rtnetlink(7)` and the kernel's `include/uapi/linux/rtnetlink.h`.
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const NEWADDR: u16 = 20;
@@ -31,7 +31,7 @@ const NEWTFILTER: u16 = 44;
 const DELTFILTER: u16 = 45;
 const NEWNETCONF: u16 = 80;
 
-/// Groups of notices: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF,
+/// Multicast groups: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF,
 /// _IPV6_NETCONF.
 const GROUPS: [u32; 8] = [1, 4, 5, 7, 9, 11, 24, 25];
 
@@ -41,31 +41,31 @@ const NFTABLES: u32 = 7;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// Where `rtm_dst_len` and `rtm_protocol` are, in the `struct rtmsg` behind that.
+/// The offsets of `rtm_dst_len` and `rtm_protocol`, in the `struct rtmsg` after the header.
 const ROUTE_LENGTH: usize = HEADER + 1;
 const ROUTE_PROTOCOL: usize = HEADER + 5;
 
-/// NLM_F_REPLACE: one route takes the place of another.
+/// NLM_F_REPLACE: a route replaces another.
 const REPLACE: u16 = 0x100;
 
-/// RT_SCOPE_LINK: addresses that interfaces give themselves.
+/// RT_SCOPE_LINK: link-local addresses.
 const SCOPE_LINK: u8 = 253;
 
-/// Bytes of notices that may wait, before the kernel's own overhead: those of some thousand deletions.
+/// Receive buffer in bytes, without the kernel's overhead: enough for some thousand deletions.
 const WAITING: usize = 4 << 20;
 
-/// Hears what changes in one namespace.
+/// Receives the notifications of one namespace.
 #[derive(Debug)]
 pub(super) struct Monitor {
     socket: Socket,
-    /// The address of the socket by which we ask in this namespace: notices that carry it are about our own requests, be
-    /// they questions alone (before Linux 6.8 RTM_GETQDISC was answered by a notice to everybody).
+    /// The address of our request socket in this namespace. Notifications with this address come from our own requests,
+    /// including reads (before Linux 6.8 RTM_GETQDISC was answered by a notification to everyone).
     own: u32,
-    /// Of the rules of nf_tables, where some are ours.
+    /// A socket for nf_tables, if some rules are ours.
     rules: Option<Socket>,
-    /// What was told last of each interface, by its number: most notices tell it again.
+    /// The last reported state of each interface by index, because most notifications repeat it.
     known: BTreeMap<u32, Known>,
-    /// Where routes of ours lead, as notices write it: the length of the prefix, and its bytes.
+    /// The destinations of our routes as in notifications: the length of the prefix, and its bytes.
     routes: BTreeSet<(u8, Vec<u8>)>,
     pending: Pending,
 }
@@ -74,26 +74,26 @@ pub(super) struct Monitor {
 struct Known {
     name: String,
     hash: u64,
-    /// The notice told that offloads changed.
+    /// The notification reports a change of offloads.
     features: bool,
 }
 
-/// What was heard and not looked at yet.
+/// Changes that have been reported and not been looked at yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) names: Names,
-    /// Interfaces by number, of which an address or a queueing discipline changed.
+    /// The indices of interfaces with a changed address or queueing discipline.
     pub(super) indices: BTreeSet<u32>,
     pub(super) lost: bool,
 }
 
 impl Monitor {
-    /// Listens in the namespace that the calling thread is in. `own` is the address of the socket by which we ask there.
+    /// Listens in the namespace of the calling thread. `own` is the address of our request socket there.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let socket = listener(NETLINK_ROUTE)?;
-        // Without it a busy router among the containers makes us look more often than needed.
+        // Without the filter a busy router in a container causes unnecessary looks.
         if let Err(error) = only_what_matters(socket.as_fd()) {
-            log::debug!("filter notices: {error}");
+            log::debug!("filter notifications: {error}");
         }
         for group in GROUPS {
             socket.add_membership(group)?;
@@ -108,19 +108,19 @@ impl Monitor {
         })
     }
 
-    /// A socket of the same namespace that hears of nf_tables.
+    /// A socket for nf_tables in the namespace of the calling thread.
     pub(super) fn rules() -> io::Result<Socket> {
         let socket = listener(NETLINK_NETFILTER)?;
         socket.add_membership(NFTABLES)?;
         Ok(socket)
     }
 
-    /// Hears by that socket too.
+    /// Receives from this socket too.
     pub(super) fn add_rules(&mut self, socket: Socket) {
         self.rules = Some(socket);
     }
 
-    /// Says where routes of ours lead: what becomes of others there is heard too.
+    /// Sets the destinations of our routes. Changes of other routes to these destinations are reported too.
     pub(super) fn set_routes(&mut self, routes: impl Iterator<Item = Cidr>) {
         let bytes = |it: Cidr| match it.addr() {
             _ if it.prefix() == 0 => Vec::new(),
@@ -134,16 +134,16 @@ impl Monitor {
         self.rules.is_some()
     }
 
-    /// What becomes readable when there is something to hear.
+    /// The sockets, readable when there are notifications.
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [Some(&self.socket), self.rules.as_ref()].into_iter().flatten().map(AsFd::as_fd)
     }
 
-    /// Takes in all notices that wait.
-    pub(super) fn hear(&mut self) {
+    /// Receives all waiting notifications.
+    pub(super) fn receive(&mut self) {
         let Self { socket, own, rules, known, routes, pending } = self;
         let lost = each_message(socket, |message| {
-            // What cannot be read counts as lost: something happened.
+            // An unreadable notification counts as lost.
             if read(message, *own, known, routes, pending).is_none() {
                 pending.lost = true;
             }
@@ -155,25 +155,25 @@ impl Monitor {
         }
     }
 
-    /// Everything is about to be looked at: what was heard is no news any more.
+    /// Drops all reported changes: everything is about to be read.
     pub(super) fn forget_all(&mut self) {
-        self.hear();
+        self.receive();
         self.pending = Pending::default();
     }
 
-    /// Every interface is about to be looked at, and the rules or not.
+    /// Drops all reported changes: every interface is about to be read, and the rules if `rules`.
     pub(super) fn forget_everything_but_rules(&mut self, rules: bool) {
         let rules = !rules && {
-            self.hear();
+            self.receive();
             self.pending.names.rules
         };
         self.forget_all();
         self.pending.names.rules = rules;
     }
 
-    /// These interfaces are about to be looked at.
+    /// Drops the reported changes of these interfaces, which are about to be read.
     pub(super) fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, rules: bool) {
-        self.hear();
+        self.receive();
         let Self { known, pending, .. } = self;
         let names: BTreeSet<&str> = names.collect();
         pending.names.changed.retain(|it| !names.contains(it.as_str()));
@@ -185,9 +185,9 @@ impl Monitor {
         }
     }
 
-    /// What was heard since it was asked for last.
+    /// The changes since the last call.
     pub(super) fn news(&mut self) -> Pending {
-        self.hear();
+        self.receive();
         let mut news = std::mem::take(&mut self.pending);
         for index in std::mem::take(&mut news.indices) {
             match self.known.get(&index) {
@@ -203,14 +203,14 @@ fn listener(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.set_non_blocking(true)?;
-    // Without the privilege for it notices are lost earlier, and everything is looked at again then.
+    // Without the privilege for it, notifications are lost earlier, and then everything is read again.
     if let Err(error) = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &WAITING) {
-        log::debug!("make room for notices: {error}");
+        log::debug!("enlarge the receive buffer: {error}");
     }
     Ok(socket)
 }
 
-/// Hands over each message that waits. Answers whether some were lost (ENOBUFS).
+/// Passes each waiting message to `take`. Returns whether some were lost (ENOBUFS).
 fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     let mut lost = false;
     BUFFER.with_borrow_mut(|buffer| {
@@ -224,7 +224,7 @@ fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
                 Err(error) => {
-                    log::warn!("listen to the kernel's notices: {error}");
+                    log::warn!("listen for kernel notifications: {error}");
                     lost = true;
                     return;
                 }
@@ -234,7 +234,7 @@ fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     lost
 }
 
-/// Takes in one notice. None where it cannot be read.
+/// Reads one notification. None if it cannot be parsed.
 fn read(
     message: &[u8],
     own: u32,
@@ -247,7 +247,7 @@ fn read(
     let family = *message.get(HEADER)?;
     let is_own = number(12)? == own;
     match kind {
-        // A bridge tells of its ports in its own family: that one has left it is told in no other way.
+        // A bridge reports its ports in its own family. Only there it reports that a port has left.
         NEWLINK if i32::from(family) == libc::AF_BRIDGE => {}
         NEWLINK | DELLINK => {
             let index = number(HEADER + 4)?;
@@ -278,12 +278,12 @@ fn read(
                 pending.indices.insert(number(HEADER + 4)?);
             }
         }
-        // Where nothing of ours leads a router may change what it likes.
+        // Routes to destinations without a route of ours do not matter.
         NEWROUTE | DELROUTE => {
             let is_ours = *message.get(ROUTE_PROTOCOL)? == PROTOCOL;
             pending.names.rules |= is_ours || routes.contains(&destination(message)?);
         }
-        // Packets of the whole namespace are forwarded, or not any more: rules depend on it.
+        // Forwarding was switched on or off for the whole namespace, and our rules depend on it.
         NEWNETCONF => pending.names.rules |= is_about_all(message),
         NEWQDISC | DELQDISC | NEWTFILTER | DELTFILTER => {
             pending.indices.insert(number(HEADER + 4)?);
@@ -293,7 +293,7 @@ fn read(
     Some(())
 }
 
-/// Where a route leads: without bytes it is a default route.
+/// The destination of a route; a default route has no bytes.
 fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
     /// `struct rtmsg`, and RTA_DST.
     const ROUTE: usize = 12;
@@ -303,7 +303,7 @@ fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
     Some((*message.get(ROUTE_LENGTH)?, bytes.unwrap_or_default()))
 }
 
-/// Is a notice of settings about the namespace as a whole, and not about one interface?
+/// Is the notification about the settings of the whole namespace, and not of one interface?
 fn is_about_all(message: &[u8]) -> bool {
     /// `struct netconfmsg` with its padding, NETCONFA_IFINDEX, and NETCONFA_IFINDEX_ALL.
     const CONF: usize = 4;
@@ -313,7 +313,7 @@ fn is_about_all(message: &[u8]) -> bool {
     attributes.flatten().any(|it| it.kind() == INDEX && it.value() == ALL.to_ne_bytes())
 }
 
-/// What of an interface can matter: its flags, name and addresses; not its counters and state of carrier.
+/// The properties of an interface that can matter: flags, name and addresses, but not counters and carrier.
 fn link(message: &[u8]) -> Option<Known> {
     /// `struct ifinfomsg`.
     const INFO: usize = 16;
@@ -323,7 +323,7 @@ fn link(message: &[u8]) -> Option<Known> {
     const MASTER: u16 = libc::IFLA_MASTER;
     const ALIAS: u16 = libc::IFLA_IFALIAS;
     const LINKINFO: u16 = libc::IFLA_LINKINFO;
-    /// With IFLA_EVENT_FEATURES: what `ethtool -K` sets is in no attribute.
+    /// IFLA_EVENT, with IFLA_EVENT_FEATURES after `ethtool -K`, whose settings are in no attribute.
     const EVENT: u16 = 44;
     const FEATURES: u32 = 2;
     let flags = u32::from_ne_bytes(message.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
@@ -346,7 +346,7 @@ fn link(message: &[u8]) -> Option<Known> {
     Some(Known { name: name?, hash: hasher.finish(), features })
 }
 
-/// The options of an interface that a configuration can set, by IFLA_LINKINFO.
+/// The configurable options of an interface, from IFLA_LINKINFO.
 fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
     const KIND: u16 = 1;
     const DATA: u16 = 2;
@@ -362,36 +362,35 @@ fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let data = attribute(DATA);
     let all = NlasIterator::new(data.as_slice()).flatten().map(|it| (it.kind(), it.value().to_vec()));
     match kind.as_str() {
-        // Its timers change all the time.
+        // The timers of a bridge change all the time.
         "bridge" => all.filter(|(it, _)| OF_BRIDGES.contains(it)).collect(),
         kind if OF_OTHERS.contains(&kind) => all.collect(),
         _ => Vec::new(),
     }
 }
 
-/// Has the kernel drop other notices before they take room: those of routes that others make, of which a router may
-/// have hundreds of thousands.
+/// Makes the kernel drop notifications about routes of other programs, because a router may have hundreds of thousands.
 #[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
 fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
-    /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`.
+    /// The offsets of `nlmsg_type` and `nlmsg_flags` in `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
-    /// The first field of what is behind that, whatever it is.
+    /// The first field after the header.
     const FAMILY: u32 = 16;
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
-    // Filters read numbers as the network writes them, the kernel wrote these in its own order.
+    // Filters read numbers in network byte order, while these are in the byte order of the machine.
     let number = |it: u16| u32::from(it.to_be());
     let mut program = [
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
         op(equal, 4, 0, number(NEWROUTE)),
         op(equal, 5, 0, number(DELROUTE)),
         op(equal, 0, 7, number(NEWLINK)),
-        // A bridge tells of its ports in its own family: nothing that the ports themselves do not.
+        // A bridge reports its ports in its own family, which repeats the reports of the ports themselves.
         op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FAMILY),
         op(equal, 4, 5, libc::AF_BRIDGE as u32),
-        // A route of ours that somebody's takes the place of.
+        // A route of another program may replace one of ours.
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
         op(any, 3, 0, number(REPLACE)),
         op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, ROUTE_PROTOCOL as u32),
@@ -400,7 +399,7 @@ fn only_what_matters(socket: BorrowedFd) -> io::Result<()> {
         op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
     ];
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the program that `filter` tells the place and length of; both outlive the call.
+    // SAFETY: the kernel copies the program that `filter` points to; both outlive the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

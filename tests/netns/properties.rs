@@ -394,9 +394,9 @@ fn an_engine_on_the_host_forwards_nothing_and_says_so() {
     assert_eq!(
         start.errors,
         [
-            "link web-1:eth0: ports are forwarded from the engine's own container, and the engine runs in none \
+            "link web-1:eth0: `forward` needs an engine that runs in a container, because it forwards from the engine's container \
              (test.yaml:2:55)",
-            "hint: run the engine as a service of the project, with `ports:` for what is to be published"
+            "hint: run conlink as a service of the project, and publish the ports with `ports:`"
         ]
     );
     assert!(!start.announced);
@@ -454,8 +454,8 @@ fn a_port_that_two_links_want_is_told_with_both_names() {
     assert_eq!(
         start.errors,
         [
-            "link web-2:eth0: port 8081/tcp is forwarded to api-1:eth0 already (test.yaml:2:55)",
-            "hint: each replica takes the next port: leave room between those of two services"
+            "link web-2:eth0: port 8081/tcp is already forwarded to api-1:eth0 (test.yaml:2:55)",
+            "hint: each replica uses the next port: leave enough ports between two services"
         ]
     );
     assert!(!start.announced);
@@ -589,7 +589,7 @@ fn links_on_one_parent_reach_each_other() {
         let start = engine.start(&yaml(", mtu: 1450"));
         let col = yaml(", mtu: 1450").lines().nth(1).and_then(|it| it.find("1450")).unwrap() + 1;
         let expected = format!(
-            "link a-1:eth0: mtu 1450 is above the mtu 1400 of its parent interface `p0` (test.yaml:2:{col})"
+            "link a-1:eth0: mtu 1450 is greater than the mtu 1400 of the parent interface `p0` (test.yaml:2:{col})"
         );
         assert!(start.errors.contains(&expected), "{kind}: {:?}", start.errors);
         engine.start("links: []");

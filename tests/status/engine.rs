@@ -247,11 +247,24 @@ impl World {
 
     /// The binary in namespaces of its own, for networks and for mounts: its `/run` is a folder of ours.
     fn apart(&self, args: &[&str]) -> Command {
+        self.apart_after("true", args)
+    }
+
+    /// The same, after a shell command there. The command may set `run` to a program that starts conlink.
+    fn apart_after(&self, command: &str, args: &[&str]) -> Command {
         let run = self.folder.path().join("run");
         fs::create_dir_all(&run).unwrap();
-        let script = "mount --bind \"$1\" /run && shift && exec \"$@\"";
+        let script = format!("mount --bind \"$1\" /run && shift && {command} && exec $run \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["-mn", "sh", "-c", script, "sh", run.to_str().unwrap(), env!("CARGO_BIN_EXE_conlink")]);
+        command.args([
+            "-mn",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+            run.to_str().unwrap(),
+            env!("CARGO_BIN_EXE_conlink"),
+        ]);
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.args(args).current_dir(self.folder.path()).env_clear().env("PATH", path);
         command
@@ -715,7 +728,7 @@ fn without_a_place_for_its_socket_an_engine_works_all_the_same() {
     world.spawn();
     world.within("it is connected", |it| it.log().contains("All links connected"));
     let said = world.log();
-    let expected = "warning: `conlink status` will find nobody to ask: /run/conlink/p.sock: ";
+    let expected = "warning: no status socket, so `conlink status` does not work: /run/conlink/p.sock: ";
     assert!(said.contains(expected), "{said}");
 }
 

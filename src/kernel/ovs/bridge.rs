@@ -102,8 +102,8 @@ impl Ovs {
 
     /// `ovs-vsctl set bridge NAME …`: the options that are given, the others stay.
     ///
-    /// Any `group_fwd_mask` but 0 has all link-local groups forwarded (`forward-bpdu`): Open vSwitch tells them not apart.
-    /// It always heeds VLAN tags, and so `vlan_filtering` says nothing to it.
+    /// Any `group_fwd_mask` but 0 has all link-local groups forwarded (`forward-bpdu`): Open vSwitch tells them not
+    /// apart. It always heeds VLAN tags, and so `vlan_filtering` says nothing to it.
     pub fn set_bridge(&mut self, name: &IfName, options: &BridgeOptions) -> Result<(), Error> {
         let what = || format!("set Open vSwitch bridge {name}");
         self.attempt(what, |it| {

@@ -31,14 +31,15 @@ const DATABASE: &str = "conf.db";
 
 /// How long a daemon may take to go to the background before it is killed: the switch takes up its ports first.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the switch may take to remove its interfaces: of the userspace datapath the kernel waits some 15 ms for each
-/// port.
+/// How long the switch may take to remove its interfaces: of the userspace datapath the kernel waits some 15 ms for
+/// each port.
 pub(super) const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
 /// How long a process may take to end after SIGKILL.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 
-const MISSING: &str = "install openvswitch-switch, or use the image conlink:ovs, or mode linux";
+const MISSING: &str =
+    "install the package openvswitch-switch, use the image conlink:ovs, or set `mode: linux` for the bridge";
 
 /// Where the programs of Open vSwitch are.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl Programs {
     pub fn find(path: &OsStr) -> Result<Self, Error> {
         let find = |name| {
             process::find(name, path).ok_or_else(|| {
-                let missing = io::Error::other("there is no such program");
+                let missing = io::Error::other("program not found");
                 Error::new(format!("find {name}"), missing).with_hint(MISSING)
             })
         };
@@ -75,8 +76,8 @@ impl Process {
         Ok(Self { pid, pidfd: node::pidfd(pid.as_raw())? })
     }
 
-    /// Waits for its end, with all that it holds, for as long as `limit`. False when it lives then. A process whose first
-    /// thread has ended is not gone before the last has.
+    /// Waits for its end, with all that it holds, for as long as `limit`. False when it lives then. A process whose
+    /// first thread has ended is not gone before the last has.
     pub(super) fn ends_within(&self, limit: Duration) -> bool {
         node::wait_for_end(self.pidfd.as_fd(), limit).unwrap_or(false)
     }
@@ -202,8 +203,8 @@ impl Daemons {
         self.process(SERVER).is_some() && switch()
     }
 
-    /// Makes the folder, and ends what lives elsewhere: a namespace of the same name may be another one by now. `limit` is
-    /// how long each of them is waited for.
+    /// Makes the folder, and ends what lives elsewhere: a namespace of the same name may be another one by now. `limit`
+    /// is how long each of them is waited for.
     pub(super) fn prepare(&self, netns: &File, limit: Duration) -> Result<(), Error> {
         let make = |it| Error::new(format!("make {}", self.rundir.display()), it);
         if let Some(parent) = self.rundir.parent() {
@@ -242,8 +243,8 @@ impl Daemons {
         if self.process(SERVER).is_some() { Ok(()) } else { self.make_server(netns, limit, &programs()?) }
     }
 
-    /// Starts the switch if it does not live, with the database's socket there. `limit` is how long each of its stages is
-    /// waited for.
+    /// Starts the switch if it does not live, with the database's socket there. `limit` is how long each of its stages
+    /// is waited for.
     pub(super) fn start_switch(
         &mut self,
         netns: &File,
@@ -263,8 +264,8 @@ impl Daemons {
         self.spawn(SWITCH, netns, &program, limit)?.done()
     }
 
-    /// A switch that was killed lets go of its pidfile at once, and of its ports one by one; before that the database lets
-    /// no other one work (`ovsdb_idl_set_lock()`).
+    /// A switch that was killed lets go of its pidfile at once, and of its ports one by one; before that the database
+    /// lets no other one work (`ovsdb_idl_set_lock()`).
     fn await_the_last(&self, daemon: &str, limit: Duration) -> Result<(), Error> {
         let pid = fs::read_to_string(self.pidfile(daemon)).ok().and_then(|it| it.trim().parse().ok());
         let Some(pid) = pid.filter(|it| *it > 0).map(Pid::from_raw) else {
@@ -470,8 +471,8 @@ fn start_error(error: process::Error) -> Error {
     Error::new("start Open vSwitch", io::Error::other(chain(&error)))
 }
 
-/// A container's `/dev` lacks the device that interfaces of the userspace datapath are made with, though the engine lets
-/// the container use it. Where that fails, the interface's own error tells.
+/// A container's `/dev` lacks the device that interfaces of the userspace datapath are made with, though the engine
+/// lets the container use it. Where that fails, the interface's own error tells.
 fn have_tun() {
     const TUN: &str = "/dev/net/tun";
     if fs::metadata(TUN).is_ok_and(|it| it.file_type().is_char_device()) {

@@ -21,8 +21,8 @@ pub struct Join<'a> {
 }
 
 impl Ovs {
-    /// `ovs-vsctl add-port BRIDGE PORT`. A port that is there already is success, and has this mark then; one of ours on
-    /// another bridge comes over. `index` is the number of its interface, for [`Ovs::indices`].
+    /// `ovs-vsctl add-port BRIDGE PORT`. A port that is there already is success, and has this mark then; one of ours
+    /// on another bridge comes over. `index` is the number of its interface, for [`Ovs::indices`].
     pub fn add_port(
         &mut self,
         bridge: &IfName,
@@ -33,8 +33,8 @@ impl Ovs {
         self.add_ports(&[Join { bridge, port, mark, index }])?.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// The same for many in one transaction, which takes hardly longer than one. Answers those that failed: they are not
-    /// there then, and keep no other from being.
+    /// The same for many in one transaction, which takes hardly longer than one. Answers those that failed: they are
+    /// not there then, and keep no other from being.
     pub fn add_ports(&mut self, ports: &[Join<'_>]) -> Result<BTreeMap<IfName, Error>, Error> {
         if ports.is_empty() {
             return Ok(BTreeMap::new());

@@ -63,8 +63,8 @@ impl AsFd for Rpc {
 }
 
 impl Rpc {
-    /// Connects, and waits no longer than `limit` for a server that does not accept connections: then the error is of the
-    /// kind WouldBlock.
+    /// Connects, and waits no longer than `limit` for a server that does not accept connections: then the error is of
+    /// the kind WouldBlock.
     pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<Self> {
         let stream = connect(socket, limit)?;
         Ok(Self { stream, received: Received::default(), calls: 0, updates: Vec::new() })
@@ -126,8 +126,8 @@ impl Rpc {
         std::mem::take(&mut self.updates)
     }
 
-    /// Takes in what the server asks or tells by itself. Answers any other message. A server that hears nothing for a while
-    /// asks for an echo, and hangs up on who does not answer.
+    /// Takes in what the server asks or tells by itself. Answers any other message. A server that hears nothing for a
+    /// while asks for an echo, and hangs up on who does not answer.
     fn sort(&mut self, mut message: Value, end: Instant) -> Result<Option<Value>, SwitchError> {
         match message.get("method").and_then(Value::as_str) {
             None => return Ok(Some(message)),

@@ -1,5 +1,5 @@
-//! A copy of the rows that we look at, kept up to date by what the server tells of changes (`monitor` and `update`, RFC 7047
-//! sections 4.1.5 and 4.1.6).
+//! A copy of the rows that we look at, kept up to date by what the server tells of changes (`monitor` and `update`, RFC
+//! 7047 sections 4.1.5 and 4.1.6).
 
 use std::collections::{BTreeMap, BTreeSet};
 
