@@ -1,4 +1,4 @@
-//! The engine's client against an engine on paper: a unix socket that speaks HTTP.
+//! The client of container engines, with a fake engine: a unix socket that speaks HTTP.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -77,7 +77,7 @@ const LIST: &str = r#"[{"Id":"aa","Names":["/p-h-2"],"State":"running","Labels":
 const INSPECT: &str = r#"{"Id":"aa","Name":"/p-h-2","State":{"Status":"running","Running":true,"Pid":4711},
     "Config":{"Labels":{"com.docker.compose.service":"h"}}}"#;
 
-/// Runs a test against an engine on paper.
+/// Runs a test with a fake engine.
 fn with_engine<F: Future<Output = ()>>(
     piece: usize,
     test: impl FnOnce(Engine, Arc<Mutex<Vec<String>>>) -> F,
@@ -95,7 +95,7 @@ fn with_engine<F: Future<Output = ()>>(
 }
 
 #[test]
-fn events_are_whole_wherever_the_stream_is_cut() {
+fn events_do_not_depend_on_how_the_stream_is_chunked() {
     for piece in [1, 2, 3, 7, 50, 51, 64, 4096] {
         with_engine(piece, async |engine, _| {
             let events: Vec<ContainerEvent> =
@@ -111,7 +111,7 @@ fn events_are_whole_wherever_the_stream_is_cut() {
 }
 
 #[test]
-fn events_are_asked_for_from_before_the_list() {
+fn events_are_requested_from_before_the_list() {
     with_engine(64, async |engine, requests| {
         // The stream is made, then the list is asked for, and only then the stream is read: as the daemon does.
         let events = engine.events().await.unwrap();
@@ -129,7 +129,7 @@ fn events_are_asked_for_from_before_the_list() {
 }
 
 #[test]
-fn containers_are_listed_with_what_compose_says_of_them() {
+fn containers_are_listed_with_their_compose_labels() {
     with_engine(64, async |engine, _| {
         let all = engine.list().await.unwrap();
         let shown: Vec<String> = all

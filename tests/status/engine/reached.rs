@@ -1,9 +1,9 @@
-//! Whose network namespace is opened, and whose never.
+//! Which network namespaces are opened, and errors at the start.
 
 use super::*;
 
 #[test]
-fn a_process_number_that_is_another_s_by_now_wires_no_other_namespace() {
+fn a_reused_process_number_wires_no_other_namespace() {
     let Some(mut world) = World::new("recycled number", NETWORK) else { return };
     // Part of the name of every process's cgroup.
     let short = "0";
@@ -25,7 +25,7 @@ fn a_process_number_that_is_another_s_by_now_wires_no_other_namespace() {
 }
 
 #[test]
-fn the_namespace_of_a_container_that_no_file_speaks_of_is_never_opened() {
+fn the_namespace_of_an_unconfigured_container_is_never_opened() {
     let Some(mut world) = World::new("nobody's container", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");
@@ -53,7 +53,7 @@ fn the_namespace_of_a_container_that_no_file_speaks_of_is_never_opened() {
 }
 
 #[test]
-fn only_a_container_in_the_host_s_network_is_wired_there() {
+fn only_a_container_with_host_networking_is_wired_in_the_hosts_namespace() {
     let Some(mut world) = World::new("the host's network", NETWORK) else { return };
     world.add(&id("q-x-1"), "q-x-1");
     let lie = |mode: String| move |_: usize, it: &mut Value| it["HostConfig"]["NetworkMode"] = json!(mode);
@@ -84,7 +84,7 @@ fn only_a_container_in_the_host_s_network_is_wired_there() {
 const NEEDS_PIDS: &str = "hint: if conlink runs in a container, its service needs `pid: host`\n";
 
 #[test]
-fn processes_that_only_the_container_engine_sees_are_an_error_with_a_hint() {
+fn process_numbers_that_are_not_in_proc_are_an_error_with_a_hint() {
     let Some(world) = World::new("processes unseen", NETWORK) else { return };
     for (name, pid) in [("p-h-1", 1), ("p-h-2", 4_000_000)] {
         world.add(&id(name), name);
@@ -175,7 +175,7 @@ fn a_bridge_of_mode_auto_without_open_vswitch_is_a_linux_bridge_with_a_warning()
 }
 
 #[test]
-fn an_engine_whose_container_has_processes_of_its_own_does_not_start() {
+fn an_engine_without_pid_host_does_not_start() {
     let Some(world) = World::new("an init of its own", NETWORK) else { return };
     let own = "ab".repeat(32);
     world.add(&own, "z-net-1");
@@ -194,7 +194,7 @@ fn an_engine_whose_container_has_processes_of_its_own_does_not_start() {
 }
 
 #[test]
-fn an_engine_that_cannot_learn_its_own_project_serves_no_other() {
+fn an_engine_that_does_not_know_its_project_does_not_start() {
     let Some(world) = World::new("an own container unknown", NETWORK) else { return };
     let own = "ab".repeat(32);
     world.add(&own, "p-net-1");

@@ -12,7 +12,7 @@ fn a_podman_socket_that_is_named_and_absent_is_an_error() {
 }
 
 #[test]
-fn a_container_engine_that_does_not_answer_is_told_of() {
+fn a_silent_container_engine_is_reported() {
     let Some(mut world) = World::new("mute engine", NETWORK) else { return };
     world.docker().is_mute = true;
     world.spawn();
@@ -38,7 +38,7 @@ fn a_silent_podman_socket_that_nobody_named_is_left_out() {
 }
 
 #[test]
-fn an_inspection_that_hangs_is_told_of_and_counts_in_health() {
+fn a_hanging_inspection_is_reported_and_counts_in_health() {
     let Some(mut world) = World::new("hanging inspection", NETWORK) else { return };
     world.docker().stuck.insert(id("p-h-1"));
     world.start();
