@@ -1,9 +1,7 @@
-//! Open vSwitch: bridges and ports by its database's protocol (OVSDB, RFC 7047; `ovs-vswitchd.conf.db(5)` for the
-//! columns).
+//! Open vSwitch: bridges and ports by its database's protocol (OVSDB, RFC 7047; `ovs-vswitchd.conf.db(5)` for the columns).
 //!
-//! The daemons make interfaces in the namespace that `ovs-vswitchd` runs in, so each project has a pair of its own,
-//! with database, sockets and logs in a folder of its own. They live on when we are killed, and are found again by that
-//! folder.
+//! The daemons make interfaces in the namespace that `ovs-vswitchd` runs in, so each project has a pair of its own, with
+//! database, sockets and logs in a folder of its own. They live on when we are killed, and are found again by that folder.
 //!
 //! Link-local frames (01:80:c2:00:00:0X: spanning tree, LLDP) are not forwarded, as Open vSwitch and real switches have
 //! it by themselves; a patch is for who wants a bare cable.
@@ -48,16 +46,15 @@ const SYSTEM_RUNDIR: &str = "/run/openvswitch";
 /// The key of our mark in `external_ids` of a bridge or port.
 const MARK: &str = "conlink";
 
-/// The key of the number of a port's interface there. The switch goes on with an interface that is gone though another
-/// one has its name by now, and the column `ifindex` has the number of the other one.
+/// The key of the number of a port's interface there. The switch goes on with an interface that is gone though another one
+/// has its name by now, and the column `ifindex` has the number of the other one.
 const INDEX: &str = "conlink-ifindex";
 
-/// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as
-/// silent.
+/// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many slices the switch may sleep on after a change. One that has not even woken up for it is silent. They are
-/// counted by answers of the server, not by the clock: where the machine itself stood still, nothing was late.
+/// How many slices the switch may sleep on after a change. One that has not even woken up for it is silent. They are counted
+/// by answers of the server, not by the clock: where the machine itself stood still, nothing was late.
 const WAKE_SLICES: u32 = 2;
 
 /// How much longer the switch may take for each port.
@@ -69,8 +66,8 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 /// In place of both, from when a daemon was silent until the switch has done what it was asked for.
 const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long a daemon of ours is silent before it is killed, and started again. The limit doubles each time that this
-/// does not help, up to 16 times as long.
+/// How long a daemon of ours is silent before it is killed, and started again. The limit doubles each time that this does
+/// not help, up to 16 times as long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the server waits for the switch before we see whether that lives.
@@ -110,9 +107,9 @@ const THEIRS_IS_SILENT: &str = "restart Open vSwitch on this machine";
 
 /// Open vSwitch in one namespace.
 ///
-/// Every call first sees that the daemons live, and starts those of ours that do not. None waits for long: a daemon
-/// that did not answer in time is *silent*, and until it answers, calls fail at once. A silent daemon of ours is killed
-/// after a while and started again.
+/// Every call first sees that the daemons live, and starts those of ours that do not. None waits for long: a daemon that
+/// did not answer in time is *silent*, and until it answers, calls fail at once. A silent daemon of ours is killed after a
+/// while and started again.
 #[derive(Debug)]
 pub struct Ovs {
     netns: File,
@@ -157,8 +154,8 @@ impl Ovs {
         Self::new_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
     }
 
-    /// Connects to the daemons of [`Ovs::new`], and starts them if need be. Answers when the switch has taken up what
-    /// the database holds.
+    /// Connects to the daemons of [`Ovs::new`], and starts them if need be. Answers when the switch has taken up what the
+    /// database holds.
     pub fn start(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         Self::start_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
     }
@@ -170,8 +167,8 @@ impl Ovs {
         Ok(ovs)
     }
 
-    /// Connects to the daemons that [`Ovs::start`] would find, and starts none: None when there are none. With
-    /// `look_only` none is ever started or killed.
+    /// Connects to the daemons that [`Ovs::start`] would find, and starts none: None when there are none. With `look_only`
+    /// none is ever started or killed.
     pub fn find(
         netns: &File,
         rundir: &Path,
@@ -370,8 +367,8 @@ impl Ovs {
         self.silence = Some(Silence { daemon, pid, since, wanted, probe: None });
     }
 
-    /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for
-    /// too long.
+    /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for too
+    /// long.
     fn end_silence(&mut self) -> Result<(), Error> {
         let Some(silence) = &self.silence else { return Ok(()) };
         if self.daemons.pid(silence.daemon) != silence.pid || self.has_answered() {
@@ -471,8 +468,7 @@ impl Ovs {
         Ok(())
     }
 
-    /// A transaction that has the switch look at the database, and waits until it has done what that says of so many
-    /// ports.
+    /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
     fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, SwitchError> {
         let asleep = self.activity().filter(|it| !it.is_at_work);
         self.commit_after(operations, ports, asleep)
@@ -586,8 +582,8 @@ fn choose(rundir: PathBuf, system: PathBuf, netns: &File) -> (Daemons, bool) {
     if !own.left_something() && system.serve(netns) { (system, false) } else { (own, true) }
 }
 
-/// Connects to the database, which has its one row then, and has a copy of it that is kept up to date. Each stage may
-/// take as long as `limit`.
+/// Connects to the database, which has its one row then, and has a copy of it that is kept up to date. Each stage may take
+/// as long as `limit`.
 fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), SwitchError> {
     let mut rpc = Rpc::connect(socket, limit)?;
     let found = transact(&mut rpc, vec![select(DATABASE, json!([]), &["_uuid"])], limit)?;
