@@ -52,7 +52,7 @@ enum Target {
 /// exceptions:
 ///
 /// * Times that are not a multiple of 64 ns, or longer than 274 s, are sent exactly too. `tc` rounds them down to
-/// ticks, or refuses them.
+///   ticks, or refuses them.
 /// * A correlation of duplicates is always sent. `tc` drops it unless another option has one.
 /// * Options without effect (`corrupt 0%`) are not sent.
 /// * The distribution tables are computed by conlink.
