@@ -1,7 +1,7 @@
-//! The loop: events in, effects performed.
+//! The event loop: it takes in events and performs the reconciler's effects.
 //!
-//! The loop waits for nothing but events: engine calls, signals, requests and the clock are tasks of tokio's on this
-//! thread, and the kernel's work is done by another one ([`worker`]), which tells what came of it.
+//! The loop waits for events only: engine calls, signals, requests and the clock are tokio tasks on this thread, and
+//! kernel work runs on another thread ([`worker`]), which reports the results.
 
 mod inspect;
 mod keeper;
@@ -23,7 +23,7 @@ use crate::api::{
     self, Accepted, Health, LinkStatus, NodeStatus, Overridden, OverriddenLink, Request, Status,
 };
 use crate::container::{Container, ContainerId};
-use crate::daemon::serve::{Asking, Connection};
+use crate::daemon::serve::{Connection, Incoming};
 use crate::docker::Engine;
 use crate::kernel::Kernel;
 use crate::network::{Command, Deadline, LinkId, Network};
@@ -35,39 +35,40 @@ pub use listen::within;
 use keeper::{Keeper, LabEvent, LabEvents};
 use worker::{Attach, Work, Worked, Worker};
 
-/// What users and their scripts look for in the log. Printed when it is true, and never otherwise.
+/// The log line that users and scripts wait for. It is printed only when it is true.
 pub const ALL_CONNECTED: &str = "All links connected";
 
-/// Inspections under way at once: enough to keep the engine busy, few enough to be answered in order.
+/// Most inspections at the same time: enough to keep the engine busy, few enough to be answered in order.
 const INSPECTIONS: usize = 8;
 
-/// How long an inspection counts as one of those. One that takes longer hangs.
-const HELD: Duration = Duration::from_secs(1);
+/// How long an inspection counts towards [`INSPECTIONS`]. A slower one hangs and must not delay the others.
+const SLOT_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often an engine is asked about a container that it has an error for.
+/// Number of tries if the engine answers an inspection with an error.
 const INSPECTION_TRIES: usize = 6;
 
-/// The shortest time between two lines to those who watch.
-const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+/// Shortest time between two status lines to watching clients.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a change waits for those that come with it: most containers that start are not ours, and are asked about.
-const PUBLISH_AFTER: Duration = Duration::from_millis(10);
+/// Delay before a changed status is published. Changes come in groups: each container that starts is inspected, and
+/// most of them need no wiring.
+const PUBLISH_DELAY: Duration = Duration::from_millis(10);
 
-/// How long notices of the kernel wait for those that come with them.
-const HEAR_AFTER: Duration = Duration::from_millis(10);
+/// Delay before kernel notifications are read, because they come in groups.
+const NOTICE_DELAY: Duration = Duration::from_millis(10);
 
-/// How far the loop goes.
+/// When the loop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Until it is told to stop.
+    /// When a signal or a request ends it.
     Run,
-    /// Until what runs now is wired.
+    /// When all running containers have been wired.
     Once,
-    /// Print what would be done, do nothing.
+    /// The same, but the steps are printed and not applied.
     DryRun,
 }
 
-/// What the loop runs with.
+/// The parts that the loop needs.
 #[derive(Debug)]
 pub struct Setup {
     pub network: Network,
@@ -75,36 +76,36 @@ pub struct Setup {
     pub engines: BTreeMap<EngineId, Engine>,
     pub kernel: Kernel,
     pub mode: Mode,
-    /// Where `--dry-run` writes the plan.
+    /// The output of `--dry-run`.
     pub print: Print,
-    /// Where requests are answered, with [`Mode::Run`].
+    /// Path of the socket for requests; used with [`Mode::Run`] only.
     pub socket: Option<PathBuf>,
-    /// A lab, whose nodes are the containers.
+    /// A lab whose nodes take the place of containers.
     pub lab: Option<LabSetup>,
 }
 
 /// Writes to standard output.
 pub type Print = fn(&str) -> anyhow::Result<()>;
 
-/// What reaches the loop from its tasks.
+/// A message to the loop from one of its tasks.
 #[derive(Debug)]
 enum Message {
     Event(Event),
     Lab(LabEvent),
     Worked(Worked),
-    /// An inspection's answer, before the namespace is taken hold of.
+    /// The answer to an inspection. The namespace is not attached yet.
     Inspected {
         engine: EngineId,
         id: ContainerId,
         ticket: u64,
         found: Option<(Container, File)>,
     },
-    /// Is anything to be done in a container that runs?
+    /// Does the configuration need this running container?
     IsWanted(Container, oneshot::Sender<bool>),
-    Request(Asking),
+    Request(Incoming),
 }
 
-/// Runs until told to stop, or, with [`Mode::Once`] and [`Mode::DryRun`], until all is looked at.
+/// Runs the loop until it ends as [`Mode`] says. Returns the exit code.
 pub async fn run(setup: Setup) -> anyhow::Result<u8> {
     let Setup { network, own, engines, mut kernel, mode, print, socket, mut lab } = setup;
     let ids: Vec<EngineId> = engines.keys().copied().chain(lab.as_ref().map(|_| EngineId::Lab)).collect();
@@ -126,7 +127,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         sender,
         inspections: Rc::new(Semaphore::new(INSPECTIONS)),
         wake_at: None,
-        hear_at: None,
+        notices_at: None,
         stopping: false,
         is_ending: false,
         exit: None,
@@ -140,23 +141,26 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         Some(socket) => serve::Server::start(&socket, daemon.sender.clone())
             .await
             .inspect_err(|error| {
-                log::warn!("`conlink status` will find nobody to ask: {}: {error}", socket.display());
+                log::warn!(
+                    "no status socket, so `conlink status` does not work: {}: {error}",
+                    socket.display()
+                );
             })
             .ok(),
         None => None,
     };
     if let Some(setup) = lab {
-        anyhow::ensure!(server.is_some(), "a lab that nobody can talk to is of no use");
+        anyhow::ensure!(server.is_some(), "the lab's socket could not be created");
         daemon.keeper = Some(Keeper::new(setup)?);
     }
     for (id, engine) in &daemon.engines {
         tokio::task::spawn_local(listen::engine(*id, engine.clone(), daemon.sender.clone()));
     }
     loop {
-        let (wake_at, publish_at, hear_at) = (daemon.wake_at, daemon.publish_at, daemon.hear_at);
+        let (wake_at, publish_at, notices_at) = (daemon.wake_at, daemon.publish_at, daemon.notices_at);
         let lab_wake_at = daemon.keeper.as_ref().and_then(|it| it.lab.wake_at());
         let message = tokio::select! {
-            // Signals first: under a flood of events they must still be heard, and those who watch be told.
+            // Signals first, so that a flood of events delays neither them nor the status of watching clients.
             biased;
             _ = terminate.recv() => match daemon.stop() {
                 Some(it) => it,
@@ -170,20 +174,20 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 daemon.publish();
                 continue;
             }
-            () = listen::sleep_until(hear_at) => {
-                daemon.hear_at = None;
-                daemon.worker.push(Work::Hear);
+            () = listen::sleep_until(notices_at) => {
+                daemon.notices_at = None;
+                daemon.worker.push(Work::ReadNotices);
                 continue;
             }
-            () = listen::Notices::next(&mut notices), if hear_at.is_none() => {
-                daemon.hear_at = Some(Instant::now() + HEAR_AFTER);
+            () = listen::Notices::next(&mut notices), if notices_at.is_none() => {
+                daemon.notices_at = Some(Instant::now() + NOTICE_DELAY);
                 continue;
             }
             () = switch.ended() => {
-                log::warn!("a daemon of Open vSwitch has ended: it is started again");
+                log::warn!("an Open vSwitch daemon has ended and is started again");
                 Message::Event(Event::SwitchEnded)
             }
-            // Before requests: a lab whose runner is gone takes no more of them.
+            // Before requests: a lab that is ending accepts no more of them.
             event = LabEvents::next(&mut lab_events) => Message::Lab(event),
             Some(it) = messages.recv() => it,
             () = listen::sleep_until(lab_wake_at) => Message::Lab(LabEvent::DeadlinePassed),
@@ -211,7 +215,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         if let Some(code) = daemon.exit
             && !daemon.is_ending
         {
-            // What is wired once stays wired.
+            // After `--once` the links stay.
             if mode != Mode::Run {
                 return Ok(code);
             }
@@ -229,17 +233,17 @@ struct Daemon {
     sender: mpsc::UnboundedSender<Message>,
     inspections: Rc<Semaphore>,
     wake_at: Option<Instant>,
-    /// When the worker is asked what others changed.
-    hear_at: Option<Instant>,
-    /// A signal to end was heard.
+    /// When the worker reads kernel notifications.
+    notices_at: Option<Instant>,
+    /// A signal to end has arrived.
     stopping: bool,
-    /// All is done but the end of Open vSwitch.
+    /// Only Open vSwitch still has to be stopped.
     is_ending: bool,
     exit: Option<u8>,
-    /// The status that those who watch were told last.
+    /// The last status sent to watching clients.
     published: watch::Sender<Rc<Option<Status>>>,
     published_at: Option<Instant>,
-    /// When they are told the next one, if it is another.
+    /// When the next status is published, if it has changed.
     publish_at: Option<Instant>,
     keeper: Option<Keeper>,
     /// Clients that wait for the effect of an override.
@@ -264,20 +268,19 @@ fn deadline(after: Duration) -> Deadline {
 }
 
 impl Daemon {
-    /// Begins to end, at the first signal. None at a second one: whoever signals twice does not want to wait for the
-    /// end of the work.
+    /// Starts the shutdown at the first signal. Returns None at the second one, which ends the process at once.
     fn stop(&mut self) -> Option<Message> {
         if std::mem::replace(&mut self.stopping, true) {
             return None;
         }
-        // A lab's nodes go before its network does.
+        // A lab's nodes end before its network is removed.
         Some(match self.keeper {
             Some(_) => Message::Lab(LabEvent::OwnerGone),
             None => Message::Event(Event::Stop),
         })
     }
 
-    /// Handles a message and all that follows from it at once.
+    /// Handles a message and everything that follows from it at once.
     fn take(&mut self, message: Message) {
         let mut events = VecDeque::new();
         match message {
@@ -302,7 +305,7 @@ impl Daemon {
         self.answer_overriding();
     }
 
-    /// Takes events in, and all that follow from them at once.
+    /// Handles events and all events that follow from them at once.
     fn handle(&mut self, events: &mut VecDeque<Event>) {
         while let Some(event) = events.pop_front() {
             for effect in self.reconciler.handle(event, Instant::now()) {
@@ -311,14 +314,14 @@ impl Daemon {
         }
     }
 
-    /// Answers what a client asks for.
-    fn answer(&mut self, asking: Asking) {
-        let Asking { request, connection, .. } = asking;
+    /// Answers a client's request.
+    fn answer(&mut self, incoming: Incoming) {
+        let Incoming { request, connection, .. } = incoming;
         match request {
             _ if self.exit.is_some() => connection.refuse(LAB_ENDS),
             Request::Status => connection.reply(&self.status()),
             Request::Watch => {
-                // Else what was told last is as new as those who watch can have it.
+                // With other watching clients the published status is current.
                 if self.published.receiver_count() == 0 {
                     self.publish();
                 }
@@ -329,7 +332,7 @@ impl Daemon {
                 if !status.listening || status.state == Health::Working {
                     return connection.refuse("not everything has been checked yet");
                 }
-                self.worker.push_diff(self.reconciler.whole(), connection);
+                self.worker.push_diff(self.reconciler.all_jobs(), connection);
             }
             Request::Override(it) => self.set_over(&it, connection),
             request => self.answer_for_lab(request, connection),
@@ -385,7 +388,7 @@ impl Daemon {
         }
     }
 
-    /// Tells those who watch how all is, unless they know.
+    /// Publishes the status to watching clients if it has changed.
     fn publish(&mut self) {
         self.publish_at = None;
         let status = Some(self.status());
@@ -395,15 +398,15 @@ impl Daemon {
         }
     }
 
-    /// Something may have changed.
+    /// Schedules [`publish`](Self::publish): the status may have changed.
     fn schedule_publishing(&mut self) {
         if self.publish_at.is_none() && self.published.receiver_count() > 0 {
-            let soon = Instant::now() + PUBLISH_AFTER;
-            self.publish_at = Some(self.published_at.map_or(soon, |it| soon.max(it + PUBLISH_EVERY)));
+            let soon = Instant::now() + PUBLISH_DELAY;
+            self.publish_at = Some(self.published_at.map_or(soon, |it| soon.max(it + PUBLISH_INTERVAL)));
         }
     }
 
-    /// Has a container's namespace taken hold of, if anything is to be done in it.
+    /// Attaches a container's namespace if the configuration needs the container.
     fn attach(
         &mut self,
         engine: EngineId,
@@ -411,7 +414,7 @@ impl Daemon {
         ticket: u64,
         found: Option<(Container, File)>,
     ) -> Option<Event> {
-        // An answer to an earlier question may be about a namespace that is gone.
+        // The answer to an earlier inspection may have a namespace that no longer exists.
         let is_current = self.reconciler.is_asked(&id, ticket);
         match found.filter(|(container, _)| self.reconciler.wants(container)) {
             _ if !is_current => None,
@@ -433,7 +436,7 @@ impl Daemon {
             Effect::Release(id) => self.worker.push(Work::Detach(id)),
             Effect::Converge(job) => {
                 if job.about == About::Teardown {
-                    // Nothing of what was still to be done is wanted any more.
+                    // All queued work is obsolete.
                     self.worker.clear();
                 }
                 self.worker.push(Work::Converge(job));
@@ -443,7 +446,7 @@ impl Daemon {
             }
             Effect::Exec { engine, id, name, commands } => self.exec(engine, id, name, commands),
             Effect::WakeAt(at) => self.wake_at = Some(at),
-            Effect::Notify(notice) => self.say(&notice),
+            Effect::Notify(notice) => self.log(&notice),
             Effect::Announce => match self.mode {
                 Mode::Run | Mode::Once => log::info!("{ALL_CONNECTED}"),
                 Mode::DryRun => {}
@@ -452,20 +455,22 @@ impl Daemon {
         }
     }
 
-    fn say(&self, notice: &Notice) {
-        // What a dry run has to say is its plan, and what is in the way.
+    fn log(&self, notice: &Notice) {
+        // A dry run prints its plan and errors only.
         if self.mode == Mode::DryRun && notice.level() == log::Level::Info {
             return;
         }
         log::log!(notice.level(), "{notice}");
         if let Some(help) = notice.help() {
-            log::log!(notice.level(), "hint: {help}");
+            // At level info, because the log adds no prefix such as `error: ` there.
+            log::info!("hint: {help}");
         }
     }
 
     fn inspect(&self, engine_id: EngineId, id: ContainerId, ticket: u64) {
         let Some(engine) = self.engines.get(&engine_id).cloned() else { return };
         let (sender, inspections) = (self.sender.clone(), self.inspections.clone());
+        let name = self.reconciler.container_name(&id).to_owned();
         tokio::task::spawn_local(async move {
             let wanted = async |container: &Container| {
                 let (reply, answer) = oneshot::channel();
@@ -474,15 +479,17 @@ impl Daemon {
             };
             let mut wait = Duration::from_millis(100);
             let mut tries = 0;
-            // A connection that is lost ends these tries too: when it is back everything is listed, and asked for, again.
+            // A lost connection ends these tries too: after the reconnect all containers are listed and inspected
+            // again.
             let failed = loop {
                 let answer = {
-                    // The semaphore is never closed, so there is a permit, sooner or later.
+                    // Never an error: the semaphore is never closed.
                     let permit = inspections.acquire().await;
-                    let mut answer = std::pin::pin!(inspect::container(engine_id, &engine, &id, wanted));
-                    match tokio::time::timeout(HELD, &mut answer).await {
+                    let mut answer =
+                        std::pin::pin!(inspect::container(engine_id, &engine, &id, &name, wanted));
+                    match tokio::time::timeout(SLOT_LIMIT, &mut answer).await {
                         Ok(it) => it,
-                        // One that hangs is waited for, and keeps no other from being asked for.
+                        // An inspection that hangs gives its slot to the others.
                         Err(_) => {
                             drop(permit);
                             answer.await
@@ -526,13 +533,13 @@ impl Daemon {
     }
 }
 
-/// Runs one command of the configuration and logs what it says with the container's name in front. Of the command itself
-/// only its place is told.
+/// Runs a command of the configuration and logs its output with the container's name as prefix. Errors show the place
+/// of the command and not its text, which may contain secrets.
 async fn run_command(engine: &Engine, id: &ContainerId, name: &str, command: &Command) {
     let Command { argv, origin } = command;
     match engine.exec(id, argv, |line| log::info!("{name}: {line}")).await {
         Ok(0) => {}
         Ok(code) => log::warn!("{name}: command failed with exit code {code} ({origin})"),
-        Err(error) => log::warn!("{name}: command could not be run: {error:#} ({origin})"),
+        Err(error) => log::warn!("{name}: running the command failed: {error:#} ({origin})"),
     }
 }

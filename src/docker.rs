@@ -1,4 +1,4 @@
-//! The engine API of Docker and Podman, as far as we need it: which containers run, what changes, run a command.
+//! The part of the engine API of Docker and Podman that conlink uses: containers, their events, commands in them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,18 +19,18 @@ use tokio::net::UnixStream;
 
 use crate::container::{Container, ContainerId};
 
-/// Seconds that an engine may take to answer. Events have no such limit: a quiet engine is no dead one.
+/// Longest time for an answer, in seconds. The event stream has no limit: an engine may have no events.
 const TIMEOUT: u64 = 60;
 
-/// Bytes that an event may have.
+/// Longest event, in bytes.
 const LONGEST_EVENT: usize = 1024 * 1024;
 
-/// `{"type":["container"],"event":["start","die","died","pause","unpause"]}`, as a part of an address. Podman of
-/// version 4 calls the death of a container `died`.
+/// `{"type":["container"],"event":["start","die","died","pause","unpause"]}`, URL-encoded. Podman 4 sends `died`
+/// for `die`.
 const EVENT_FILTERS: &str = "%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22start%22%2C%22die%22%2C%22died%22\
     %2C%22pause%22%2C%22unpause%22%5D%7D";
 
-/// How many containers may share a network namespace by way of each other.
+/// Longest chain of containers with `network_mode: container:…`.
 const LONGEST_CHAIN: usize = 16;
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -38,94 +38,143 @@ const WORKING_DIR: &str = "com.docker.compose.project.working_dir";
 const SERVICE: &str = "com.docker.compose.service";
 const NUMBER: &str = "com.docker.compose.container-number";
 
-/// An engine that answers.
+/// A connection to a container engine.
 #[derive(Debug)]
 pub struct Engine {
     api: Docker,
     socket: PathBuf,
 }
 
-/// A container that runs.
+/// A running container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     pub container: Container,
-    /// Its first process, in the numbers of the engine's process namespace.
+    /// Number of its first process in the engine's process namespace.
     pub pid: u32,
-    /// When it was started, as the engine writes it.
+    /// When it was started, in the engine's format.
     pub started_at: Option<String>,
     pub network: NetworkMode,
-    /// It has a process namespace of its own, and so sees no processes of other containers.
+    /// It has its own process namespace, so it cannot see the processes of other containers.
     pub has_own_pids: bool,
 }
 
-/// Whose network namespace a container is in.
+/// The network namespace of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkMode {
     /// Its own.
     Own,
     Host,
-    /// That of another container, by its id or name.
+    /// That of another container, given by id or name.
     Container(String),
 }
 
-/// What an engine tells of a container.
+/// A container event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerEvent {
-    /// It started or was continued.
+    /// Started or unpaused.
     Started(ContainerId),
-    /// It died or was paused.
+    /// Died or paused.
     Died(ContainerId),
-    /// Something changed, and the event has no shape that we know: list again.
+    /// An event of unknown form: the containers must be listed again.
     Unknown,
 }
 
-/// Why an engine cannot be had.
+/// Why a request to an engine failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("there is no socket {0}")]
+pub enum Error {
+    #[error("socket {0} does not exist")]
     NoSocket(String),
-    #[error("{socket} does not answer")]
-    NoAnswer {
-        socket: String,
-        #[source]
-        source: ApiError,
-    },
+    #[error("{socket}: {}", in_words(.source))]
+    Failed { socket: String, source: ApiError },
 }
 
+/// What went wrong, without the names of the HTTP library's layers.
+fn in_words(error: &ApiError) -> String {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(match error {
+        ApiError::RequestTimeoutError => return format!("no answer within {TIMEOUT} s"),
+        ApiError::DockerResponseServerError { status_code, message } => {
+            return format!("the engine answered with HTTP status {status_code}: {message}");
+        }
+        ApiError::JsonDataError { .. } | ApiError::JsonSerdeError { .. } => {
+            return format!("the engine's answer is not the expected JSON: {error}");
+        }
+        ApiError::HyperLegacyError { err } => err,
+        ApiError::HyperResponseError { err } => err,
+        ApiError::IOError { err } => err,
+        _ => return error.to_string(),
+    });
+    let mut last = error.to_string();
+    while let Some(it) = cause {
+        if let Some(error) = it.downcast_ref::<hyper::Error>() {
+            if error.is_parse() {
+                return "the answer is not HTTP: is this the socket of a container engine?".to_owned();
+            }
+            if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+                return CLOSED.to_owned();
+            }
+        }
+        if let Some(error) = it.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, UnexpectedEof};
+            match error.kind() {
+                BrokenPipe | ConnectionReset | UnexpectedEof => return CLOSED.to_owned(),
+                ConnectionRefused => {
+                    return "connection refused: no container engine listens there".to_owned();
+                }
+                _ => {}
+            }
+        }
+        last = it.to_string();
+        cause = it.source();
+    }
+    last
+}
+
+const CLOSED: &str = "the engine closed the connection before it answered";
+
 impl Engine {
-    /// Connects to the socket and sees whether an engine answers. Requests name no version of the API, so that each
-    /// engine answers in the one it knows best.
-    pub async fn connect(socket: &Path) -> Result<Self, ConnectError> {
+    /// Connects to the socket and pings the engine. Requests name no API version, so each engine uses its own.
+    pub async fn connect(socket: &Path) -> Result<Self, Error> {
         let name = socket.display().to_string();
         if !socket.exists() {
-            return Err(ConnectError::NoSocket(name));
+            return Err(Error::NoSocket(name));
         }
-        let no_answer = |source| ConnectError::NoAnswer { socket: name.clone(), source };
-        let api = Docker::connect_with_unix(&name, TIMEOUT, API_DEFAULT_VERSION).map_err(no_answer)?;
-        api.ping().await.map_err(no_answer)?;
+        let failed = |source| Error::Failed { socket: name.clone(), source };
+        let api = Docker::connect_with_unix(&name, TIMEOUT, API_DEFAULT_VERSION).map_err(failed)?;
+        api.ping().await.map_err(failed)?;
         Ok(Self { api, socket: socket.to_owned() })
     }
 
-    /// Every running container, those that are paused included.
-    pub async fn list(&self) -> Result<Vec<Container>, ApiError> {
+    fn failed(&self, source: ApiError) -> Error {
+        Error::Failed { socket: self.socket.display().to_string(), source }
+    }
+
+    /// All running containers, including paused ones.
+    pub async fn list(&self) -> Result<Vec<Container>, Error> {
         let running = HashMap::from([("status", vec!["running", "paused"])]);
         let options = ListContainersOptionsBuilder::new().filters(&running).build();
-        let all = in_time(self.api.list_containers(Some(options))).await?;
+        let all = in_time(self.api.list_containers(Some(options))).await.map_err(|it| self.failed(it))?;
         let containers = all.into_iter().map(|it| {
             let name = it.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-            // What has no id is refused when it is inspected, if it is anything to us.
+            // An empty id is refused when the container is inspected.
             container(it.id.unwrap_or_default(), &name, it.labels.unwrap_or_default())
         });
         Ok(containers.collect())
     }
 
-    /// A container as it runs now; None when it does not. An answer that leaves that open is an error.
-    pub async fn inspect_container(&self, id: &ContainerId) -> Result<Option<Running>, ApiError> {
+    /// A running container; None if it does not run.
+    ///
+    /// # Errors
+    /// The request failed, or the answer does not say whether the container runs.
+    pub async fn inspect_container(&self, id: &ContainerId) -> Result<Option<Running>, Error> {
+        self.running(id).await.map_err(|it| self.failed(it))
+    }
+
+    async fn running(&self, id: &ContainerId) -> Result<Option<Running>, ApiError> {
         let Some(answer) = self.inspect(id.as_str()).await? else { return Ok(None) };
         if answer.id.as_deref() != Some(id.as_str()) {
-            return Err(nonsense("is about another container"));
+            return Err(bad_answer("is about another container"));
         }
-        let state = answer.state.ok_or_else(|| nonsense("has no state"))?;
+        let state = answer.state.ok_or_else(|| bad_answer("has no state"))?;
         let Some(pid) = pid(&state)? else { return Ok(None) };
         let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
         let host_config = answer.host_config.unwrap_or_default();
@@ -134,20 +183,21 @@ impl Engine {
             pid,
             started_at: state.started_at.map(|it| it.to_string()),
             network: network_mode(host_config.network_mode.as_deref()),
-            // Docker says nothing of the usual, Podman says `private`.
+            // The default is an empty string in Docker, and `private` in Podman.
             has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
         }))
     }
 
-    /// Is a container in the host's network namespace, or in that of a container that is?
-    pub async fn is_on_host(&self, running: &Running) -> Result<bool, ApiError> {
+    /// Is a container in the host's network namespace, directly or through another container's?
+    pub async fn is_on_host(&self, running: &Running) -> Result<bool, Error> {
         let mut mode = running.network.clone();
         for _ in 0..LONGEST_CHAIN {
             match mode {
                 NetworkMode::Own => return Ok(false),
                 NetworkMode::Host => return Ok(true),
                 NetworkMode::Container(other) => {
-                    let Some(answer) = self.inspect(&other).await? else { return Ok(false) };
+                    let answer = self.inspect(&other).await.map_err(|it| self.failed(it))?;
+                    let Some(answer) = answer else { return Ok(false) };
                     mode = network_mode(answer.host_config.and_then(|it| it.network_mode).as_deref());
                 }
             }
@@ -155,13 +205,15 @@ impl Engine {
         Ok(false)
     }
 
-    /// None where there is no such container.
+    /// None if the container does not exist.
     async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ApiError> {
-        // It becomes a part of an address.
+        // It becomes a part of a URL.
         let is_usable = name.starts_with(|it: char| it.is_ascii_alphanumeric())
             && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it));
         if !is_usable {
-            return Err(ApiError::IOError { err: std::io::Error::other("the engine gave no usable id") });
+            return Err(ApiError::IOError {
+                err: std::io::Error::other(format!("invalid container id {name:?}")),
+            });
         }
         match in_time(self.api.inspect_container(name, None)).await {
             Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
@@ -169,16 +221,23 @@ impl Engine {
         }
     }
 
-    /// What starts and dies from the moment of this call on. The stream is there when the engine has begun to answer:
-    /// whatever is asked for after that is at least as new as the first event.
-    pub async fn events(
+    /// The events of containers since this call. Returns once the engine has begun to answer, so that later requests
+    /// see a state at least as new as the first event.
+    pub async fn events(&self) -> Result<impl Stream<Item = Result<ContainerEvent, Error>> + use<>, Error> {
+        let socket = self.socket.display().to_string();
+        let failed = move |source| Error::Failed { socket: socket.clone(), source };
+        let stream = self.event_stream().await.map_err(|it| self.failed(it))?;
+        Ok(stream.map(move |it| it.map_err(&failed)))
+    }
+
+    async fn event_stream(
         &self,
     ) -> Result<impl Stream<Item = Result<ContainerEvent, ApiError>> + use<>, ApiError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
         let stream = TokioIo::new(UnixStream::connect(&self.socket).await?);
         let (mut requests, connection) = hyper::client::conn::http1::handshake(stream).await?;
-        // It ends when nobody reads the answer any more.
+        // This task ends when the answer is dropped.
         tokio::spawn(connection);
         let request = hyper::Request::get(format!("/events?since={since}&filters={EVENT_FILTERS}"))
             .header(hyper::header::HOST, "localhost")
@@ -197,7 +256,7 @@ impl Engine {
         }))
     }
 
-    /// Runs a command in a container and hands over each line that it writes; answers its exit code.
+    /// Runs a command in a container. Calls `on_line` with each line of its output, and returns its exit code.
     pub async fn exec(
         &self,
         id: &ContainerId,
@@ -210,11 +269,13 @@ impl Engine {
             cmd: Some(argv.to_vec()),
             ..CreateExecOptions::default()
         };
-        let exec = in_time(self.api.create_exec(id.as_str(), options)).await?.id;
-        if let StartExecResults::Attached { mut output, .. } = self.api.start_exec(&exec, None).await? {
+        let failed = |it| self.failed(it);
+        let exec = in_time(self.api.create_exec(id.as_str(), options)).await.map_err(failed)?.id;
+        let started = self.api.start_exec(&exec, None).await.map_err(failed)?;
+        if let StartExecResults::Attached { mut output, .. } = started {
             let (mut out, mut err) = (Lines::default(), Lines::default());
             while let Some(chunk) = output.next().await {
-                match chunk? {
+                match chunk.map_err(failed)? {
                     LogOutput::StdErr { message } => err.push(&message, &mut on_line),
                     it => out.push(&it.into_bytes(), &mut on_line),
                 }
@@ -222,10 +283,8 @@ impl Engine {
             out.end(&mut on_line);
             err.end(&mut on_line);
         }
-        in_time(self.api.inspect_exec(&exec))
-            .await?
-            .exit_code
-            .context("the engine does not tell how it ended")
+        let ended = in_time(self.api.inspect_exec(&exec)).await.map_err(failed)?;
+        ended.exit_code.context("the engine does not report the exit code")
     }
 }
 
@@ -233,12 +292,12 @@ impl Engine {
 struct Reading {
     body: Incoming,
     rest: Vec<u8>,
-    /// So many bytes of it have no end of line.
+    /// Number of leading bytes that are known to contain no newline.
     searched: usize,
 }
 
 impl Reading {
-    /// The next line that is not blank. None at the end.
+    /// The next line that is not blank. None at the end of the stream.
     async fn line(&mut self) -> Result<Option<Vec<u8>>, ApiError> {
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.rest[self.searched..]) {
@@ -251,7 +310,7 @@ impl Reading {
             }
             self.searched = self.rest.len();
             if self.rest.len() > LONGEST_EVENT {
-                return Err(nonsense("is longer than an event can be"));
+                return Err(bad_answer("has an event of more than 1 MiB"));
             }
             let body = &mut self.body;
             let Some(frame) = std::future::poll_fn(|it| Pin::new(&mut *body).poll_frame(it)).await else {
@@ -264,13 +323,13 @@ impl Reading {
     }
 }
 
-/// The answer, or an error when it does not come, or not to its end.
+/// Waits for the complete answer, at most [`TIMEOUT`].
 async fn in_time<T>(answer: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     let limit = Duration::from_secs(TIMEOUT);
     tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::RequestTimeoutError))
 }
 
-fn nonsense(what: &str) -> ApiError {
+fn bad_answer(what: &str) -> ApiError {
     ApiError::IOError { err: std::io::Error::other(format!("the engine's answer {what}")) }
 }
 
@@ -281,12 +340,12 @@ fn pid(state: &ContainerState) -> Result<Option<u32>, ApiError> {
         || state.running == Some(false)
         || state.restarting == Some(true);
     match state.pid {
-        // What its engine says of one that has ended is past.
+        // The container has ended: the engine has no process number for it.
         None | Some(0) if ended => Ok(None),
-        // The kernel's numbers are of type int.
+        // The kernel's process numbers are of type int.
         Some(pid @ 1..=0x7fff_ffff) => Ok(u32::try_from(pid).ok()),
-        Some(pid) => Err(nonsense(&format!("has the process number {pid}"))),
-        None => Err(nonsense("has no process number")),
+        Some(pid) => Err(bad_answer(&format!("has the process number {pid}"))),
+        None => Err(bad_answer("has no process number")),
     }
 }
 
@@ -317,15 +376,15 @@ fn event(message: &EventMessage) -> ContainerEvent {
     match (message.action.as_deref(), id) {
         (Some("start" | "unpause"), Some(id)) => ContainerEvent::Started(id),
         (Some("die" | "died" | "pause"), Some(id)) => ContainerEvent::Died(id),
-        // An engine before API 1.22 has `status` and `id` instead, which the client library does not read.
+        // Before API 1.22 the keys are `status` and `id`, which the client library does not read.
         _ => ContainerEvent::Unknown,
     }
 }
 
-/// Bytes of a line that are handed over at once: a longer one comes in pieces.
+/// Longest line in bytes: a longer one is split.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// Output in chunks, cut anywhere, to lines.
+/// Splits output that arrives in chunks into lines.
 #[derive(Debug, Default)]
 struct Lines {
     rest: Vec<u8>,
@@ -358,10 +417,10 @@ impl Lines {
     }
 }
 
-/// The id of the container that we run in, from `/proc/self/mountinfo`; None on the host itself.
+/// The id of the container that this process runs in, from `/proc/self/mountinfo`; None on the host.
 ///
-/// Engines mount three files of the container's folder over those of its image. On the host that folder may be seen
-/// as well, in other containers' mounts, but not at these places.
+/// Engines mount three files of the container's folder over those of its image. The host's mountinfo may have the
+/// folders of other containers, but not at these mount points.
 pub fn own_container_id(mountinfo: &str) -> Option<ContainerId> {
     let of_line = |line: &str| {
         let mut fields = line.split(' ').skip(3);
@@ -380,7 +439,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_id_is_found_in_a_container_and_not_on_the_host() {
+    fn the_own_container_id_is_found_in_a_container_and_not_on_the_host() {
         let id = "9f2a".repeat(16);
         let docker = format!(
             "633 512 0:77 / / rw - overlay overlay rw\n\
@@ -401,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_each_shape() {
+    fn events_of_all_api_versions_are_read() {
         let read = |json: &str| event(&serde_json::from_str(json).unwrap());
         let new = r#"{"Type":"container","Action":"start","Actor":{"ID":"ab","Attributes":{"x":"y"}},"scope":"local","time":1}"#;
         assert_eq!(read(new), ContainerEvent::Started(ContainerId::new("ab")));
@@ -415,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_never_ends_comes_in_pieces() {
+    fn an_overlong_line_is_split() {
         let (mut it, mut pieces) = (Lines::default(), Vec::new());
         for _ in 0..1000 {
             it.push(&[b'x'; 1000], &mut |line| pieces.push(line.len()));
@@ -427,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_whole_wherever_they_are_cut() {
+    fn lines_do_not_depend_on_how_the_output_is_chunked() {
         let text = b"one\r\ntwo\n\nrest";
         for cut in 0..text.len() {
             let mut lines = Vec::new();

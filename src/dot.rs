@@ -1,6 +1,6 @@
-//! The network as a picture: a [`Diagram`] of what `--show-config` prints, and its forms.
+//! Diagrams of the network: a [`Diagram`] of the output of `--show-config`, and its output formats.
 //!
-//! [`read`] makes the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
+//! [`read`] parses the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
 //! draw it. Equal input gives equal bytes.
 
 mod d2;
@@ -23,47 +23,47 @@ pub use read::{Problem, read};
 pub use replica::Replicas;
 pub use svg::svg;
 
-/// What is drawn: nodes, the segments they are joined to, and the links between them.
+/// A diagram: nodes, segments, and the links between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagram {
     /// Bridges by name, then interfaces of the host by name.
     pub segments: Vec<Segment>,
-    /// Services, containers, remote hosts; each by name.
+    /// Services, containers and remote hosts, each sorted by name.
     pub nodes: Vec<Node>,
-    /// By node, in the order of the configuration.
+    /// Sorted by node, then in the order of the configuration.
     pub links: Vec<Link>,
 }
 
-/// What several links may join: a broadcast domain, or an interface that others are made on.
+/// A bridge, or a parent interface of several links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     pub kind: SegmentKind,
     pub name: String,
-    /// In the host's own network namespace, not in that of the engine.
+    /// It is in the host's network namespace, not in the engine's.
     pub on_host: bool,
     pub facts: Vec<Fact>,
 }
 
-/// What a segment is.
+/// The type of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SegmentKind {
     /// A bridge, with its mode: `linux`, `ovs`, `patch`.
     Bridge { mode: String },
-    /// A physical or other interface that is there already.
+    /// An existing interface, such as a physical one.
     Device,
 }
 
-/// What has interfaces.
+/// A service, container or remote host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub kind: NodeKind,
     pub name: String,
-    /// From 1, where the replicas of a service are drawn one by one.
+    /// The replica, from 1, if the replicas of the service are drawn separately.
     pub replica: Option<u32>,
     pub facts: Vec<Fact>,
 }
 
-/// What a node is.
+/// The type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeKind {
     Service,
@@ -73,7 +73,7 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
-    /// The word for it.
+    /// Its name in a diagram.
     pub fn word(self) -> &'static str {
         match self {
             Self::Service => "service",
@@ -114,37 +114,37 @@ impl Segment {
     }
 }
 
-/// An interface of a node, or a tunnel, and what it is joined to.
+/// An interface of a node, or a tunnel, with its segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Unlike every other link's, and the same for equal input: `web:eth0`.
+    /// A unique and stable id: `web:eth0`.
     pub id: String,
-    /// Which of the nodes has it.
+    /// The index of its node.
     pub node: usize,
-    /// Which of the segments it joins; a dummy joins none.
+    /// The index of its segment; None for a dummy.
     pub segment: Option<usize>,
-    /// The interface in the node; empty for a tunnel's other end, which we know nothing of.
+    /// The interface in the node; empty for the remote end of a tunnel.
     pub dev: String,
-    /// The interface at the segment; empty where the link has none of its own there.
+    /// The interface at the segment; empty if the link has none there.
     pub outer: String,
     /// `veth`, `vlan 5`, `macvlan bridge`, `vxlan 7`.
     pub kind: String,
     pub is_tunnel: bool,
-    /// CIDRs as they were written, or as the replica has them.
+    /// Addresses with prefix lengths, as in the configuration or for the replica.
     pub addrs: Vec<String>,
-    /// What a picture shows beside the line: impairments, forwards, translation.
+    /// Labels next to the line: impairments, forwards, translation.
     pub marks: Vec<String>,
     pub facts: Vec<Fact>,
 }
 
-/// A property and its values, for a closer look.
+/// A further property with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     pub name: String,
     pub values: Vec<String>,
 }
 
-/// `name: a, b`, one line a fact.
+/// `name: a, b`, one line per fact.
 fn lines(facts: &[Fact]) -> impl Iterator<Item = String> + '_ {
     facts.iter().map(|it| format!("{}: {}", it.name, it.values.join(", ")))
 }

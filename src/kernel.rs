@@ -1,6 +1,6 @@
-//! The kernel's side: look at what is there, apply one step.
+//! Access to the kernel: reads its state and applies steps.
 //!
-//! Architecture invariant: nothing is decided here. A step says all there is to say about what it does.
+//! Architecture invariant: this module makes no decisions. A step specifies everything that it does.
 
 mod addr;
 mod attribute;
@@ -52,21 +52,21 @@ use tc::Classifier;
 /// ETH_DATA_LEN: the MTU of a new bridge.
 const DEFAULT_MTU: u32 = 1500;
 
-/// Open vSwitch, which is not there until a bridge of its mode is.
+/// Open vSwitch. It is not started before there is a bridge of mode ovs.
 #[derive(Debug, Default)]
 struct Switch {
     folder: Option<PathBuf>,
     ovs: Option<Ovs>,
     look_only: bool,
-    /// The number of the connection that is listened to.
+    /// The number of the connection that the listener watches.
     heard: Option<u64>,
 }
 
-/// The number by which the listener tells of Open vSwitch: no namespace has it as its inode.
+/// The number of Open vSwitch in the listener. No namespace has this inode.
 const OVS_EVENT: u64 = u64::MAX;
 
 impl Switch {
-    /// Without the programs the start says what is missing, whichever it is.
+    /// Without the programs the result does not matter: the start reports the missing program.
     fn datapath(&self) -> Datapath {
         probe().unwrap_or(Datapath::Userspace)
     }
@@ -75,15 +75,15 @@ impl Switch {
 /// The host's network namespace.
 #[derive(Debug)]
 enum Host {
-    /// That of process 1, not opened yet.
+    /// The namespace of process 1, not opened yet.
     First,
     Given(File),
     Open(Box<Open>),
-    /// We may not use it.
+    /// It may not be used.
     None,
 }
 
-/// The namespaces that we act in.
+/// All namespaces of a network.
 #[derive(Debug)]
 pub struct Kernel {
     bridges: Open,
@@ -91,11 +91,11 @@ pub struct Kernel {
     /// By inode: two containers may share one.
     spaces: BTreeMap<u64, Open>,
     containers: BTreeMap<ContainerId, u64>,
-    /// What this kernel is known to have.
+    /// The best classifier that this kernel is known to support.
     classifier: Classifier,
     feature_names: Option<Strings>,
     switch: Switch,
-    /// Readable when others changed something in a namespace that we hold.
+    /// Readable when another program has changed something in one of the namespaces.
     listener: Option<Epoll>,
 }
 
@@ -114,10 +114,10 @@ impl Kernel {
         })
     }
 
-    /// Listens from now on to what others change in the namespaces that we hold. The answer can be read from when there
-    /// is something to be told by [`Kernel::news`].
+    /// Starts to listen for changes by other programs in all namespaces. The returned descriptor is readable when
+    /// [`Kernel::news`] has something to report.
     pub fn listen(&mut self) -> Result<OwnedFd, Error> {
-        let what = "listen to the kernel's notices";
+        let what = "listen for kernel notifications";
         let listener = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|it| Error::new(what, it))?;
         let netns = self.bridges.netns.try_clone().map_err(|it| Error::new(what, it))?;
         self.bridges = Open::new(netns, Some(&listener))?;
@@ -128,7 +128,8 @@ impl Kernel {
         Ok(readable)
     }
 
-    /// What others changed since the last look at it. Our own changes are looked at by whoever makes them.
+    /// Changes by other programs since the last look. Our own changes are not reported, because they are checked after
+    /// they are made.
     pub fn news(&mut self) -> News {
         let mut news = News::default();
         let (names, lost) = self.bridges.news();
@@ -144,12 +145,12 @@ impl Kernel {
             news.host = names;
             news.lost |= lost;
         }
-        // Of hundreds of containers a few have something to tell.
+        // Only a few of hundreds of containers have changes.
         let mut ready = [EpollEvent::empty(); 64];
         while let Some(listener) = &self.listener {
             let count = listener.wait(&mut ready, EpollTimeout::ZERO).unwrap_or(0);
             for event in ready.iter().take(count) {
-                // One that is gone is no longer listened to.
+                // The namespace has been detached.
                 let Some(open) = self.spaces.get_mut(&event.data()) else { continue };
                 let (names, lost) = open.news();
                 if lost || !names.is_empty() {
@@ -169,9 +170,10 @@ impl Kernel {
         link::up(&mut open.netlink, netns::LOOPBACK)
     }
 
-    /// Takes hold of a namespace as a container's.
+    /// Opens a container's namespace. Returns its inode.
     pub fn attach_netns(&mut self, id: &ContainerId, netns: File) -> Result<u64, Error> {
-        let inode = netns::inode(&netns).map_err(|it| Error::new("tell a namespace", it))?;
+        let inode =
+            netns::inode(&netns).map_err(|it| Error::new("read the inode of a network namespace", it))?;
         if self.containers.get(id) != Some(&inode) {
             self.detach(id);
         }
@@ -182,8 +184,7 @@ impl Kernel {
         Ok(inode)
     }
 
-    /// Lets go of a container's namespace. A handle that is kept would keep a dead namespace, and so its interfaces,
-    /// alive.
+    /// Closes a container's namespace. An open handle would keep the namespace of a dead container and its interfaces.
     pub fn detach(&mut self, id: &ContainerId) {
         if let Some(inode) = self.containers.remove(id)
             && !self.containers.values().any(|it| *it == inode)
@@ -232,10 +233,10 @@ impl Kernel {
         host.is_ok_and(|host| self.containers.get(id) == Some(&host))
     }
 
-    /// Looks at the parts of the namespaces that are asked for.
+    /// Reads the requested parts of the namespaces.
     pub fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
-        // First, since it may have to be started, and makes interfaces then.
+        // First, because its start makes interfaces.
         if looks.values().any(|it| it.ovs) {
             let names = match looks.get(&Ns::Bridges).map(|it| &it.interfaces) {
                 Some(Which::Names(names)) => Some(names),
@@ -252,7 +253,7 @@ impl Kernel {
         for (ns, look) in looks {
             match self.observe_space(ns, look) {
                 Ok(space) => drop(observed.spaces.insert(ns.clone(), space)),
-                // A container that died takes its namespace with it: that is what there is to see.
+                // The container has died, and its namespace no longer exists.
                 Err(error) if error.is_gone() && matches!(ns, Ns::Container(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -261,7 +262,7 @@ impl Kernel {
         Ok(observed)
     }
 
-    /// Adds ports whose interface was made anew to those that Open vSwitch does not use: it may go on with the earlier one.
+    /// Adds ports whose interface was made again to the unused ones: Open vSwitch may still use the earlier interface.
     fn find_unused(&self, observed: &mut Observed) {
         let Some(ovs) = self.switch.ovs.as_ref().filter(|_| !observed.ovs.is_empty()) else { return };
         let Some(space) = observed.spaces.get(&Ns::Bridges) else { return };
@@ -273,22 +274,22 @@ impl Kernel {
         }
     }
 
-    /// Takes this namespace for the host's, in place of that of process 1; without one, there is none to be used.
+    /// Uses this namespace as the host's, instead of that of process 1. None: the host's may not be used.
     pub fn set_host(&mut self, netns: Option<File>) {
         self.host = netns.map_or(Host::None, Host::Given);
     }
 
-    /// Where daemons of Open vSwitch that we start have their files. Without it there is no Open vSwitch.
+    /// Sets the folder for the files of Open vSwitch daemons. Without it Open vSwitch is not used.
     pub fn set_ovs_folder(&mut self, folder: PathBuf) {
         self.switch.folder = Some(folder);
     }
 
-    /// Starts nothing to look at it.
+    /// Does not start Open vSwitch only to read its state.
     pub fn look_only(&mut self) {
         self.switch.look_only = true;
     }
 
-    /// Bridges of Open vSwitch, if it runs. `names` are those that are compared with what is wanted; None stands for all.
+    /// The bridges of Open vSwitch, if it runs. `names` are those that the plan compares; None: all.
     fn observe_ovs(
         &mut self,
         names: Option<&BTreeSet<IfName>>,
@@ -296,7 +297,7 @@ impl Kernel {
         let Some(folder) = &self.switch.folder else { return Ok(BTreeMap::new()) };
         if self.switch.ovs.is_none() {
             let (datapath, look_only) = (self.switch.datapath(), self.switch.look_only);
-            // What a killed engine left is taken up again, and started if it has ended.
+            // The daemons of a killed engine are used again, and started if they have ended.
             self.switch.ovs = if !look_only && Ovs::is_left(folder) {
                 Some(Ovs::new(&self.bridges.netns, folder, datapath)?)
             } else {
@@ -321,7 +322,7 @@ impl Kernel {
         Ok(observed)
     }
 
-    /// Does something with Open vSwitch, which is started when it does not run.
+    /// Runs `act` with Open vSwitch, which is started first if it does not run.
     fn with_ovs(&mut self, act: impl FnOnce(&mut Ovs) -> Result<(), Error>) -> Result<(), Error> {
         let missing = || Error::new("start Open vSwitch", nix::Error::EOPNOTSUPP);
         if self.switch.ovs.is_none() {
@@ -334,28 +335,28 @@ impl Kernel {
         done
     }
 
-    /// Listens to what others change in the database of Open vSwitch.
+    /// Listens for changes by other programs in the Open vSwitch database.
     fn listen_to_ovs(&mut self) {
         let Some(listener) = &self.listener else { return };
         let Some((number, connection)) = self.switch.ovs.as_ref().and_then(Ovs::connection) else { return };
         if self.switch.heard == Some(number) {
             return;
         }
-        // With its connection an earlier one is gone from there.
+        // An earlier connection has been closed, which removed it from the listener.
         match listener.add(connection, EpollEvent::new(EpollFlags::EPOLLIN, OVS_EVENT)) {
             Ok(()) => self.switch.heard = Some(number),
             Err(error) => log::debug!("listen to Open vSwitch: {error}"),
         }
     }
 
-    /// Files that can be read from when a daemon of Open vSwitch has ended. None unless both daemons run.
+    /// Pidfds of the Open vSwitch daemons, readable when one ends. None unless both daemons run.
     pub fn watch_ovs(&self) -> Option<Vec<OwnedFd>> {
         let watch = self.switch.ovs.as_ref()?.watch();
-        // While one of the two is being started there is nothing to follow yet.
+        // One of the daemons is still starting.
         (watch.len() == 2).then_some(watch)
     }
 
-    /// Ends the daemons of Open vSwitch if they are ours.
+    /// Stops the Open vSwitch daemons if they are ours.
     pub fn stop_ovs(&mut self) -> Result<(), Error> {
         self.switch.heard = None;
         self.switch.ovs.take().map_or(Ok(()), Ovs::stop)
@@ -389,7 +390,7 @@ impl Kernel {
             }
         }
         open.indices.extend(space.interfaces.iter().map(|(name, it)| (name.clone(), it.index)));
-        // Addresses and routes of interfaces that nobody marked are no concern of ours.
+        // Addresses and routes matter only with interfaces that have a mark.
         let is_marked = |it: &Interface| it.alias.as_deref().is_some_and(|it| Mark::parse(it).is_some());
         let is_ours = |it: &Interface| is_marked(it) || is_making(it.group);
         let any_ours = space.interfaces.values().any(is_ours);
@@ -452,7 +453,7 @@ impl Kernel {
         Ok(space)
     }
 
-    /// Does what the step says.
+    /// Applies a step.
     pub fn apply(&mut self, step: &Step) -> Result<(), Error> {
         self.carry_out(step).map_err(|it| hint::explained(step, it))
     }
@@ -463,7 +464,7 @@ impl Kernel {
         let is_about_features = matches!(step, Step::SetFeatures { .. } | Step::ResetFeatures { .. });
         let strings = if is_about_features { self.feature_names.take() } else { None };
         let open = match step {
-            // Where the interface is not may be gone with its container, and it with both.
+            // The container may have died, and its interfaces with it.
             Step::DelInterface { ns, .. } => match self.open(ns) {
                 Err(error) if error.is_gone() => return Ok(()),
                 open => open?,
@@ -476,7 +477,8 @@ impl Kernel {
                 open.forget(name);
                 let message = link::message(name, *group, None, None);
                 link::add_bridge(&mut open.netlink, message, options, what)?;
-                // An MTU given at creation is forgotten when a port joins; one set later is kept (`br_change_mtu()`).
+                // The kernel forgets an MTU that is given at creation when a port joins, and keeps one that is set
+                // later (`br_change_mtu()`).
                 let change = Change {
                     mtu: options.mtu,
                     mark: Some(mark.clone()),
@@ -486,7 +488,7 @@ impl Kernel {
                 };
                 let index = open.index(name)?;
                 if options.mtu == Some(DEFAULT_MTU) {
-                    // That it has this one already would not count as setting it.
+                    // It must be set even if the bridge already has this MTU.
                     let other = Change { mtu: Some(DEFAULT_MTU - 1), ..Change::default() };
                     link::set(&mut open.netlink, index, &other, None, what)?;
                 }
@@ -511,12 +513,11 @@ impl Kernel {
                 let there = self.open(peer_ns)?;
                 there.forget(peer);
                 let fd = there.netns.as_raw_fd();
-                // The kernel looks for the new name in the socket's own namespace (before 6.2 even when the interface
-                // goes elsewhere): so the request is made where the more usual name of the two is to be.
+                // The kernel checks for a conflict of names in the socket's own namespace too (before 6.2 even if the
+                // interface goes elsewhere), so the request is made in the namespace of the more common name.
                 link::add_veth(&mut self.open(ns)?.netlink, inner, outer, *many_queues, &fd, what)
             }
-            // Where the parent is in another namespace the interface is made beside it, under a name that nobody else
-            // has, and moves from there.
+            // If the parent is in another namespace, the interface is made there under a unique name and then moved.
             Step::AddStacked { ns, name, group, parent_ns, parent, kind, mac, mtu } => {
                 let message = link::message(name, *group, *mac, *mtu);
                 open.forget(name);
@@ -560,7 +561,7 @@ impl Kernel {
                 route::set(netlink, routes, route, *replace, |it| index_of(&indices, it), what)
             }
             Step::DelRoute { route, .. } => {
-                // With its interface the route is gone as well.
+                // The route was deleted with its interface.
                 let indices = match indices(open, route) {
                     Err(error) if error.is_gone() => return Ok(()),
                     indices => indices?,
@@ -630,7 +631,7 @@ impl Kernel {
         }
     }
 
-    /// A tunnel, whose packets go by the routes of the namespace that it is made in, wherever it moves then.
+    /// Makes a tunnel. Its packets take the routes of the namespace in which it is made, even after it has moved.
     fn add_tunnel(
         &mut self,
         ns: &Ns,
@@ -648,7 +649,7 @@ impl Kernel {
         })
     }
 
-    /// Makes an interface in one namespace, under a name that nobody else has, and moves it to another with its own.
+    /// Makes an interface in one namespace under a unique name, and moves it to another with its final name.
     fn add_elsewhere(
         &mut self,
         ns: &Ns,
@@ -671,15 +672,15 @@ impl Kernel {
         beside.forget(&temporary);
         let moved = link::move_to(&mut beside.netlink, made, name, netns, &what);
         if moved.is_err() {
-            // It may have moved already when the kernel found that its name is taken.
+            // It may already have moved when the kernel found the name in use.
             let _ = link::del(&mut beside.netlink, &temporary, &what);
             let _ = link::del(&mut self.open(ns)?.netlink, &temporary, &what);
         }
         moved
     }
 
-    /// Deletes interfaces of one namespace in one go: the kernel then waits for its readers once, not once for each.
-    /// One that is gone already is deleted; one that cannot be keeps no other from it, and the first such is the error.
+    /// Deletes interfaces of one namespace in one batch, so that the kernel waits for its readers only once. Interfaces
+    /// that do not exist are no error. If some cannot be deleted, the others are, and the first error is returned.
     pub fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), Error> {
         let open = match self.open(ns) {
             Err(error) if error.is_gone() => return Ok(()),
@@ -693,8 +694,8 @@ impl Kernel {
         for name in names {
             open.forget(name);
             let Some((_, found)) = link::get(&mut open.netlink, name)? else { continue };
-            // What is not marked is known as ours by its group alone: were we killed with another one on it, nobody
-            // would ever remove it.
+            // An interface without a mark is identified by its group only. If the engine were killed after a change of
+            // the group, nothing would identify the interface as ours.
             if found.alias.is_none() || link::set_group(&mut open.netlink, found.index, group, what).is_err()
             {
                 one_by_one.push((*name, found.index));
@@ -704,7 +705,7 @@ impl Kernel {
         if one_by_one.len() < names.len()
             && let Err(error) = link::del_group(&mut open.netlink, group, what)
         {
-            log::debug!("{error}: one by one then");
+            log::debug!("{error}: deleting one by one");
             one_by_one.clear();
             for name in names {
                 if let Some((_, found)) = link::get(&mut open.netlink, name)? {
@@ -719,18 +720,18 @@ impl Kernel {
     }
 }
 
-/// Says so where the kernel ignores the seed of an impairment.
+/// Logs a warning if the kernel ignores the seed of an impairment.
 fn warn_of_ignored_seed(open: &mut Open, index: u32, netem: &Netem, step: &Step) {
     if netem.seed.is_some() {
         match tc::keeps_seed(&mut open.netlink, index) {
             Ok(true) => {}
-            Ok(false) => log::warn!("{step}: this kernel ignores `seed`, which needs Linux 6.6 or later"),
+            Ok(false) => log::warn!("{step}: the kernel ignores `seed`, which needs Linux 6.6 or later"),
             Err(error) => log::debug!("{error}"),
         }
     }
 }
 
-/// Whether bridges let addresses in 127.0.0.0/8 pass.
+/// Reads whether bridges route addresses in 127.0.0.0/8.
 fn observe_localnet(netns: &File, space: &mut Space) -> Result<(), Error> {
     let bridges =
         space.interfaces.iter().filter(|(_, it)| matches!(it.kind, Kind::Bridge(_) | Kind::Other(_)));
@@ -744,12 +745,12 @@ fn observe_localnet(netns: &File, space: &mut Space) -> Result<(), Error> {
     Ok(())
 }
 
-/// The names of features, asked for where they are not known yet.
+/// The names of features; read from the kernel if not known yet.
 fn feature_names(open: &Open, name: &IfName, known: Option<Strings>) -> std::io::Result<Strings> {
     known.map_or_else(|| open.ioctl.feature_names(name), Ok)
 }
 
-/// The numbers of the interfaces that a route names.
+/// The indices of a route's interfaces.
 fn indices(open: &mut Open, route: &crate::route::Route) -> Result<BTreeMap<IfName, u32>, Error> {
     let mut indices = BTreeMap::new();
     for dev in route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref())) {
@@ -769,10 +770,10 @@ fn temporary_name(netns: i32) -> Result<IfName, Error> {
     name.parse().map_err(|it| Error::new(format!("name an interface: {it}"), nix::Error::EINVAL))
 }
 
-/// A number of 24 bits that no other process has: keepers of labs are all process 1.
+/// A random number of 24 bits for this process. Process numbers are not unique: the keepers of labs are all process 1.
 fn own_number() -> u32 {
     static NUMBER: OnceLock<u32> = OnceLock::new();
-    // Hashers of the standard library start with random keys.
+    // Hashers of the standard library have random keys.
     *NUMBER.get_or_init(|| RandomState::new().build_hasher().finish() as u32 & 0x00ff_ffff)
 }
 
@@ -780,7 +781,7 @@ fn own_number() -> u32 {
 mod tests {
     use super::*;
 
-    /// Has this test print the number instead.
+    /// Makes this test print the number instead.
     const PRINT: &str = "CONLINK_TEST_PRINT_NUMBER";
 
     #[test]

@@ -119,6 +119,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Err(error) => {
             let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
             err(&format!("error: {}\n", chain.join(": ")));
+            if let Some(hint) = tools::hint(&error) {
+                err(&format!("hint: {hint}\n"));
+            }
             ExitCode::FAILURE
         }
     }

@@ -39,6 +39,8 @@ pub struct Network {
     defaults: Defaults,
     /// Is the mode of some bridge for the machine to decide: ovs where its kernel has it?
     pub asks_for_ovs: bool,
+    /// Does an entry of the configuration say `mode: auto`, so that it is not only the default?
+    pub names_auto: bool,
     /// Where entries with placeholders are read from anew for each replica.
     sources: Arc<Sources>,
 }

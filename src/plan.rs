@@ -1,13 +1,13 @@
-//! What has to change: the difference between desired and observed state.
+//! Plans: the steps from the observed to the desired state.
 //!
-//! The state has converged exactly when the plan is empty. That one definition serves start-up, events, `--once`,
-//! `--dry-run`, the check after each change and the adoption of what a killed engine left.
+//! The state has converged exactly when the plan is empty. This one definition serves start-up, events, `--once`,
+//! `--dry-run`, the check after each change, and the adoption of a killed engine's interfaces.
 //!
 //! Architecture invariant: this module does no I/O, reads no clock and draws no random numbers. Every choice is
 //! made here, so that applying a [`Step`] leaves nothing to decide.
 //!
-//! Architecture invariant: a plan changes or deletes only interfaces with a mark of this project, or in its group of
-//! those being made.
+//! Architecture invariant: a plan changes or deletes only interfaces with a mark of this project, or in the project's
+//! group of unfinished interfaces.
 
 mod bridge;
 mod drift;
@@ -48,47 +48,59 @@ pub use outcome::{Drift, Failure, Outcome};
 pub use step::{Change, Step};
 pub use undo::undo;
 
-/// IFA_PROTO and rtm_protocol of addresses and routes that are ours to remove.
+/// IFA_PROTO and rtm_protocol of our addresses and routes.
 pub const PROTOCOL: u8 = 0xc2;
 
-/// What is to be there, of all or of a part.
+/// The desired state of the network, or of a part of it.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// As marks name it ([`Mark::project`]). Empty when the engine serves every project.
+    /// The project as in marks ([`Mark::project`]). Empty if the engine serves every project.
     pub project: String,
     pub bridges: BTreeMap<(Place, IfName), BridgeSpec>,
-    /// With the container whose namespace each is in.
+    /// Links with the container in whose namespace they are.
     pub links: Vec<(ContainerId, Link)>,
-    /// Pairs to join, once both ends are there.
+    /// Patches: their ends are joined once both exist.
     pub patches: Vec<Patch>,
     pub tunnels: Vec<TunnelSpec>,
-    /// None: ports that are forwarded stay as they are.
+    /// Forwarded ports. None: the existing ones do not change.
     pub forwards: Option<Forwards>,
-    /// Containers whose namespaces are looked at, links or not.
+    /// Containers whose namespaces are read even if they have no links.
     pub inside: BTreeSet<ContainerId>,
     pub scope: Scope,
-    /// Containers whose namespaces are looked at for routes of others too: one of them is in the place of ours.
+    /// Containers whose routes of other programs are read too, because one of them is in the place of ours.
     pub contested: BTreeSet<ContainerId>,
-    /// What was as described before: what somebody changed of it since is left alone, and told.
+    /// Subjects that matched before. Later changes by other programs are left alone and reported as drift.
     pub settled: BTreeSet<Subject>,
+}
+
+impl Desired {
+    /// The name of a container; its short id if nothing here names it.
+    pub fn container_name<'a>(&'a self, id: &'a ContainerId) -> &'a str {
+        let link = self.links.iter().find(|(container, _)| container == id);
+        let only = || match &self.scope {
+            Scope::Containers { names, .. } if names.len() == 1 && self.inside.len() == 1 => names.first(),
+            Scope::Containers { .. } | Scope::Project { .. } => None,
+        };
+        link.map(|(_, link)| &link.id.container).or_else(only).map_or(id.short(), |it| it.as_str())
+    }
 }
 
 /// A bridge of mode linux or ovs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeSpec {
     pub options: BridgeOptions,
-    /// A bridge of the same name that somebody else made serves as it is.
+    /// An existing bridge of that name is used as it is.
     pub join_foreign: bool,
-    /// It is one of Open vSwitch.
+    /// It is an Open vSwitch bridge.
     pub ovs: bool,
 }
 
-/// An interface that carries frames to another host.
+/// A tunnel interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelSpec {
     pub name: IfName,
     pub attach: Attach,
-    /// The namespace that has the routes to the other host.
+    /// The namespace with the routes to the other host.
     pub underlay: Ns,
     pub options: TunnelOptions,
     pub mac: Mac,
@@ -96,15 +108,15 @@ pub struct TunnelSpec {
     pub netem: Option<Netem>,
 }
 
-/// Ports that are to be forwarded.
+/// Forwarded ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwards {
     pub specs: Vec<ForwardSpec>,
-    /// They are all there are of the project: what is there beside them is removed.
+    /// These are all forwarded ports of the project: others are removed.
     pub whole: bool,
 }
 
-/// A port of the bridges' namespace that leads to one of a container's.
+/// A port in the namespace of the bridges that is forwarded to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardSpec {
     pub link: LinkId,
@@ -114,34 +126,34 @@ pub struct ForwardSpec {
     pub to: IpAddr,
 }
 
-/// One or two outer ends that pass their frames to each other.
+/// One or two outer ends; two of them exchange their frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
     pub name: String,
     pub ends: Vec<IfName>,
 }
 
-/// What a plan removes when it carries a mark of the project and is not desired.
+/// What a plan may remove, if it has a mark of the project and is not desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything at these places but the outer ends in `keep`, which running containers want, and `inner` ends, which
-    /// are there where a container shares that namespace.
+    /// Everything at these places except outer ends in `keep`, which running containers need, and `inner` ends, which
+    /// are there if a container shares the namespace.
     Project { places: BTreeSet<Place>, keep: BTreeSet<(Place, IfName)>, inner: BTreeSet<LinkId> },
-    /// What belongs to these containers, by name; `outers` are the outer ends that they may have.
+    /// The links of these containers, by name; `outers` are their possible outer ends.
     Containers { names: BTreeSet<String>, outers: BTreeSet<(Place, IfName)> },
 }
 
 /// The steps that turn what is observed into what is desired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order to apply them; one that fails stops no other.
+    /// In the order in which they are applied. A failed group does not stop the others.
     pub groups: Vec<Group>,
-    /// What cannot be as desired.
+    /// Why some of the desired state is impossible.
     pub problems: Vec<Problem>,
 }
 
 impl Plan {
-    /// Nothing to do, and nothing in the way: converged.
+    /// Is there nothing to do, and no problem? Then the state has converged.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.problems.is_empty()
     }
@@ -157,27 +169,27 @@ impl Plan {
     }
 }
 
-/// Steps about one thing, in the order to apply them.
+/// The steps of one subject, in the order in which they are applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub subject: Subject,
     pub steps: Vec<Step>,
 }
 
-/// What a group of steps or a problem is about.
+/// The part of the network that steps, problems and failures belong to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     Bridge(String),
     Tunnel(IfName),
     Link(LinkId),
     Patch(String),
-    /// An interface of ours that nobody wants any more.
+    /// An interface of ours that is no longer configured.
     Leftover(IfName),
-    /// Everything of ours that nobody wants any more, where it cannot be listed.
+    /// All leftovers, if they cannot be listed.
     Leftovers,
-    /// A container as a whole, by name or id.
+    /// A whole container, by name or id.
     Container(String),
-    /// All that is outside of containers.
+    /// Everything outside of containers.
     Everything,
 }
 
@@ -196,7 +208,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Why something cannot be as desired.
+/// Why a subject cannot match the desired state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub subject: Subject,
@@ -207,7 +219,7 @@ pub struct Problem {
 }
 
 impl fmt::Display for Plan {
-    /// One line for each step, below the line of its group; what `--dry-run` prints.
+    /// One line per step, below the line of its subject, as printed by `--dry-run`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
             writeln!(f, "{}", printable(&group.subject.to_string()))?;
@@ -235,7 +247,7 @@ impl From<Place> for Ns {
 }
 
 impl Desired {
-    /// Nothing is to be there of what `scope` covers.
+    /// A state without anything that `scope` covers.
     pub fn nothing(project: String, scope: Scope) -> Self {
         Self {
             project: Mark::project(&project),
@@ -251,7 +263,7 @@ impl Desired {
         }
     }
 
-    /// Where to look before planning: no more than what the plan compares.
+    /// What to read before planning: only what the plan compares.
     pub fn looks(&self) -> BTreeMap<Ns, Look> {
         let mut looks: BTreeMap<Ns, Look> = BTreeMap::new();
         if let Scope::Project { places, .. } = &self.scope {
@@ -300,7 +312,7 @@ impl Desired {
         if ovs {
             looks.entry(Ns::Bridges).or_default().ovs = true;
         }
-        // Whether an outer end that is there has an impairment that it should not have, only a look tells.
+        // An existing outer end may have an impairment that is no longer configured.
         for look in looks.values_mut() {
             look.qdiscs = true;
         }
@@ -308,7 +320,7 @@ impl Desired {
         for container in &self.inside {
             let look = looks.entry(Ns::Container(container.clone())).or_insert_with(Look::inside);
             if !linked.contains(container) {
-                // What is left of links may be routes alone.
+                // Leftovers of links may be routes only.
                 (look.addresses, look.nat) = (When::Always, When::Always);
             }
         }
@@ -330,7 +342,7 @@ impl Desired {
         looks
     }
 
-    /// Is the interface this project's, and within what this plan may remove? `inner` is [`Desired::inner_ends`].
+    /// May this plan remove the interface? `inner` is [`Desired::inner_ends`].
     fn may_remove(
         &self,
         ns: &Ns,
@@ -359,7 +371,7 @@ impl Desired {
         }
     }
 
-    /// The links by the container whose namespace each is in.
+    /// The links by the container in whose namespace they are.
     fn links_by_container(&self) -> BTreeMap<&ContainerId, Vec<&Link>> {
         let mut links: BTreeMap<&ContainerId, Vec<&Link>> = BTreeMap::new();
         for (container, link) in &self.links {
@@ -368,19 +380,19 @@ impl Desired {
         links
     }
 
-    /// Of what all is wanted, or nothing.
+    /// The links with `required: true`.
     pub fn wholes(&self) -> BTreeSet<Subject> {
         let links = self.links.iter().map(|(_, it)| it).filter(|it| it.required);
         links.map(|it| Subject::Link(it.id.clone())).collect()
     }
 
-    /// The inner ends of links that running containers want: the container as marks name it, and the interface.
+    /// The inner ends of the links of running containers: the container as in marks, and the interface.
     fn inner_ends(&self) -> BTreeSet<(String, &IfName)> {
         let Scope::Project { inner, .. } = &self.scope else { return BTreeSet::new() };
         inner.iter().map(|it| (Mark::container(&it.container), &it.dev)).collect()
     }
 
-    /// Is what carries this mark within what this plan may remove?
+    /// Does the scope of this plan include this mark?
     fn covers(&self, mark: &Mark) -> bool {
         mark.project == self.project
             && match &self.scope {
@@ -391,7 +403,7 @@ impl Desired {
             }
     }
 
-    /// Is the interface the one that carries `mark`, or one that a killed engine had no time to mark?
+    /// Does the interface have this mark, or is it one that a killed engine had no time to mark?
     fn owns(&self, interface: &Interface, mark: &str) -> bool {
         match &interface.alias {
             Some(alias) => Mark::same_owner(alias, mark),
@@ -399,8 +411,8 @@ impl Desired {
         }
     }
 
-    /// Is it the end of a link that a container here had under an earlier name of its own? Nobody else of the project
-    /// has interfaces in this namespace.
+    /// Does the interface have the mark of a container in this namespace under the container's earlier name? No other
+    /// container of the project has interfaces there.
     fn was_renamed(&self, name: &IfName, interface: &Interface) -> bool {
         let mark = interface.alias.as_deref().and_then(Mark::parse);
         matches!(self.scope, Scope::Containers { .. })
@@ -427,7 +439,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let (bridges, others): (Vec<_>, Vec<_>) = leftovers(desired, observed)
         .into_iter()
         .partition(|(_, _, interface)| matches!(interface.kind, Kind::Bridge(_)));
-    // While there is still something to tell that they are ours by.
+    // Before the interfaces go, whose marks identify these routes.
     route::plan_leftovers(&mut plan, desired, observed);
     plan_leftovers(&mut plan, &others);
     nat::plan_leftovers(&mut plan, desired, observed);
@@ -441,18 +453,18 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     link::plan_links(&mut plan, desired, observed);
     patch::plan_patches(&mut plan, desired, observed);
     route::plan_routes(&mut plan, desired, observed);
-    // After the links, so that everything else of a link is made. Before the ports that are forwarded to one.
+    // After the links, so that everything else of a link is made; before the ports forwarded to it.
     if let Some(error) = &observed.ovs_error {
         bridge::plan_unknown(&mut plan, desired, error);
     }
     if let Some(forwards) = &desired.forwards {
         forward::plan_forwards(&mut plan, desired, observed, forwards);
     }
-    // Bridges go last: an end that moves from one to the next is never without.
+    // Bridges are removed last, so that an end that moves to another bridge always has one.
     let bridges = bridge::plan_shared(&mut plan, desired, observed, bridges);
     plan_leftovers(&mut plan, &bridges);
     bridge::plan_ovs_leftover_bridges(&mut plan, desired, observed);
-    // Of what cannot be had as a whole nothing is made.
+    // A link with `required: true` that cannot be made completely is not made at all.
     let wholes = desired.wholes();
     if !wholes.is_empty() {
         let refused = plan.refused();
@@ -461,7 +473,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
-/// What is ours to remove and not desired, by namespace and name.
+/// Interfaces of ours that are not desired, by namespace and name.
 fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
     let mut wanted: BTreeSet<(Ns, &IfName)> =
         desired.bridges.keys().map(|(place, name)| (Ns::from(*place), name)).collect();
@@ -469,7 +481,7 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
         wanted.insert((Ns::Container(container.clone()), &link.id.dev));
         if let LinkKind::Veth { place, outer, .. } = &link.kind {
             wanted.insert(((*place).into(), outer));
-            // The container may be the engine's own, in whose namespace outer ends are.
+            // The container may share the engine's namespace, where the outer ends are.
             wanted.insert((Ns::Container(container.clone()), outer));
         }
     }
@@ -504,15 +516,15 @@ impl Plan {
         steps.filter_map(outer).collect()
     }
 
-    /// What cannot be as desired.
+    /// The subjects with problems.
     fn refused(&self) -> BTreeSet<Subject> {
         self.problems.iter().map(|it| it.subject.clone()).collect()
     }
 }
 
-/// The answer to an interface in our way that is not ours.
+/// The error for an interface that has the name of one of ours but does not belong to it.
 fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> Problem {
-    let whose = match interface.alias.as_deref().and_then(Mark::parse) {
+    let owner = match interface.alias.as_deref().and_then(Mark::parse) {
         Some(mark) if mark.container.is_empty() => {
             format!("is bridge `{}` of project `{}`", mark.name, mark.project)
         }
@@ -521,12 +533,17 @@ fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> P
         }
         None => "was not made by conlink".to_owned(),
     };
-    Problem {
-        subject,
-        message: format!("interface `{name}` is there already ({ns}) and {whose}"),
-        help: Some("it is left as it is: remove or rename it, or give the link another name".to_owned()),
-        origin: None,
-    }
+    let (message, help) = match ns {
+        Ns::Container(_) => (
+            format!("the container already has an interface `{name}`, which {owner}"),
+            "set `network_mode: none` for the service, or use another `dev`",
+        ),
+        Ns::Bridges | Ns::Host => (
+            format!("interface `{name}` already exists ({ns}) and {owner}"),
+            "conlink does not change it: remove or rename it, or use another name",
+        ),
+    };
+    Problem { subject, message, help: Some(help.to_owned()), origin: None }
 }
 
 #[cfg(test)]
@@ -534,7 +551,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_in_words_steers_no_terminal() {
+    fn a_printed_plan_contains_no_control_characters() {
         let mut plan = Plan::default();
         let ends = |it: &str| it.parse().unwrap();
         let step = Step::AddRedirect { ns: Ns::Bridges, from: ends("a"), to: ends("b") };

@@ -1,5 +1,6 @@
-//! Starting programs: the only module that does.
+//! Starts programs. No other module does.
 
+mod capability;
 mod child;
 mod exec;
 mod foreground;
@@ -8,6 +9,7 @@ pub mod node;
 mod program;
 pub mod rights;
 
+pub use capability::{Capability, has_capability};
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;
 pub use foreground::Foreground;

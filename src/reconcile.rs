@@ -1,8 +1,8 @@
-//! What to do next: events in, effects out.
+//! Decides what to do next: events in, effects out.
 //!
-//! An event carries no truth, only where to look again: a container that started or died is inspected, whatever the
-//! order in which the two were told; what the kernel holds is observed before it is changed. Failures, retries and
-//! back-off are data here, so that any course of events can be written down and tested.
+//! An event is only a hint where to look: a container that started or died is inspected, whatever the order of the
+//! events, and the kernel's state is read before it is changed. Failures, retries and back-off are data here, so that
+//! any sequence of events can be written down as a test.
 //!
 //! Architecture invariant: this module does no I/O and reads no clock; `now` is an argument.
 
@@ -21,12 +21,12 @@ pub use crate::plan::{Failure, Names, News, Outcome};
 pub use notice::Notice;
 pub use state::Reconciler;
 
-/// A container engine that we listen to.
+/// A source of containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EngineId {
     Docker,
     Podman,
-    /// A lab, whose containers are processes in namespaces that it makes.
+    /// A lab. Its containers are processes in namespaces of their own.
     Lab,
 }
 
@@ -40,52 +40,52 @@ impl std::fmt::Display for EngineId {
     }
 }
 
-/// The compose context that the engine itself runs in.
+/// The environment that the engine runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// None: containers of every project are served.
+    /// The compose project to serve; None: every project.
     pub project: Option<String>,
-    /// What marks name as the project, where it is another name than the project's: a lab and an engine may serve
-    /// projects of one name at the same time.
+    /// The project name in marks, if it differs from the project's: a lab and an engine may serve projects of the same
+    /// name at the same time.
     pub marked_as: Option<String>,
     /// Label `com.docker.compose.project.working_dir` of the engine's own container.
     pub working_dir: Option<String>,
-    /// Bridges live in a namespace that nothing but us leads into: neither the engine's container's nor the host's.
+    /// Bridges are in a namespace that only conlink uses: neither the engine's container's nor the host's.
     pub bridges_apart: bool,
-    /// The engine runs in no container, which could have published ports.
+    /// The engine does not run in a container, so no ports are published to it.
     pub on_host: bool,
-    /// We may not act in the host's network namespace.
+    /// conlink has no permission to change the host's network namespace.
     pub no_host: bool,
-    /// The host's network namespace can be looked at for what an earlier engine left there.
+    /// Leftovers of an earlier engine are removed from the host's network namespace.
     pub sweeps_host: bool,
-    /// What somebody changes of a link is repaired, whether the link asks for it or not.
+    /// Drift is repaired for all links, whether or not they have `repair: true`.
     pub repair: bool,
-    /// Links are wired without the impairments that the configuration gives them.
+    /// Configured impairments are not applied.
     pub without_netem: bool,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Every running container of one engine: when it was connected to, and whenever an event was unclear.
+    /// All running containers of one engine. Sent after each connect, and after an event of unknown form.
     Listed { engine: EngineId, containers: Vec<Container> },
-    /// Something about a container changed: look again.
+    /// Something about a container changed: inspect it.
     Hint { engine: EngineId, id: ContainerId },
-    /// The answer to [`Effect::Inspect`] with the same ticket.
+    /// An answer to [`Effect::Inspect`] with the same ticket; `found` is None if the container does not run.
     Inspected { engine: EngineId, id: ContainerId, ticket: u64, found: Option<Found> },
-    /// The other answer to [`Effect::Inspect`].
+    /// An answer to [`Effect::Inspect`]: an error.
     Unreachable(Unreachable),
-    /// A job was done.
+    /// A job has ended.
     Done { job: u64, outcome: Outcome },
     /// The commands of a container have ended.
     CommandsDone { id: ContainerId },
-    /// Somebody else changed something in namespaces of ours.
+    /// Another program changed something in a namespace that conlink uses.
     Changed(News),
-    /// A daemon of Open vSwitch ended.
+    /// An Open vSwitch daemon ended.
     SwitchEnded,
-    /// The engine's event stream ended: what it knew may have changed meanwhile.
+    /// The engine's event stream ended: events may have been missed.
     Lost { engine: EngineId },
-    /// The time asked for with [`Effect::WakeAt`] has come.
+    /// The time of [`Effect::WakeAt`] has come.
     Wake,
     /// SIGTERM or SIGINT.
     Stop,
@@ -95,36 +95,36 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub container: Container,
-    /// The namespace's identity: its inode.
+    /// The inode of the namespace.
     pub netns: u64,
 }
 
-/// A running container whose namespace cannot be had, or about which the engine has no answer.
+/// A running container whose namespace cannot be opened, or that the engine cannot inspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreachable {
     pub engine: EngineId,
     pub id: ContainerId,
-    /// None when the engine had no answer.
+    /// None if the engine did not answer.
     pub container: Option<Container>,
     pub ticket: u64,
     pub message: String,
     pub help: Option<String>,
 }
 
-/// What is to be done.
+/// An action for the event loop.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Ask for one container's namespace, take hold of it, answer with [`Event::Inspected`].
+    /// Inspect a container and open its namespace. Answered by [`Event::Inspected`] or [`Event::Unreachable`].
     Inspect {
         engine: EngineId,
         id: ContainerId,
         ticket: u64,
     },
-    /// Let go of a container's namespace.
+    /// Close a container's namespace.
     Release(ContainerId),
-    /// Make the kernel hold what is desired: answered by [`Event::Done`].
+    /// Make the kernel match the job. Answered by [`Event::Done`].
     Converge(Box<Job>),
-    /// Run commands in a container, all at once: answered by [`Event::CommandsDone`].
+    /// Run commands in a container, all at the same time. Answered by [`Event::CommandsDone`].
     Exec {
         engine: EngineId,
         id: ContainerId,
@@ -132,65 +132,65 @@ pub enum Effect {
         commands: Vec<Command>,
     },
     WakeAt(Instant),
-    /// Say something.
+    /// Report something to the user.
     Notify(Notice),
-    /// Say that everything is as described.
+    /// Report that everything matches the configuration.
     Announce,
     Exit(u8),
 }
 
-/// Something to be made as desired.
+/// A part of the network that is to match the configuration.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Tells it from every other.
+    /// Unique number, counted up.
     pub number: u64,
     pub about: About,
     pub desired: Desired,
-    /// What is known to be impossible before the kernel is asked.
+    /// Failures that are known before the kernel is asked.
     pub refused: Vec<Failure>,
 }
 
-/// What a job is about.
+/// The part of the network that a job covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
     /// Bridges and tunnels.
     Base,
-    /// Those, and the removal of everything of ours that nobody wants any more.
+    /// Bridges, tunnels, and the removal of everything of ours that is no longer configured.
     Sweep,
     /// The containers of one namespace.
     Containers(BTreeSet<ContainerId>),
-    /// What a container that is gone may have left, by its name.
+    /// The leftovers of a container that no longer runs, by its name.
     Gone(String),
-    /// Everything is to be removed.
+    /// The removal of everything.
     Teardown,
 }
 
-/// How long until the next try after `tries` failures: 0.2 s, doubling, at most 5 s.
+/// Time until the next try after `tries` failures: 0.2 s, doubling up to 5 s.
 fn back_off(tries: u32) -> Duration {
     Duration::from_millis(200 << tries.min(5)).min(Duration::from_secs(5))
 }
 
-/// Whether something is as described, and when it is looked at next if not.
+/// Whether a part of the network matches the configuration, and when the next try is due if it does not.
 #[derive(Debug, Default)]
 struct Standing {
     connected: bool,
-    /// Has it been tried at all?
+    /// It has been tried at least once.
     tried: bool,
-    /// Tries that failed, since the last that did not.
+    /// Number of failed tries since the last success.
     tries: u32,
     retry_at: Option<Instant>,
-    /// Why the last try failed. Each was said once, and is not said again by a retry.
+    /// The failures of the last try. A retry does not report the same failure again.
     failures: Vec<Failure>,
 }
 
 impl Standing {
-    /// Takes in a job's failures and appends what there is to say about them, but for what was `heard` elsewhere.
+    /// Stores the failures of a try, and reports those that are new and not in `reported`.
     fn update(
         &mut self,
         failures: &[Failure],
         now: Instant,
         once: bool,
-        heard: &[Failure],
+        reported: &[Failure],
         effects: &mut Vec<Effect>,
     ) {
         self.tried = true;
@@ -202,7 +202,7 @@ impl Standing {
             return;
         }
         for failure in failures {
-            if !self.failures.contains(failure) && !heard.contains(failure) {
+            if !self.failures.contains(failure) && !reported.contains(failure) {
                 effects.push(Effect::Notify(Notice::Failed(failure.clone())));
             }
         }
@@ -232,5 +232,5 @@ impl From<BadInstance> for Failure {
     }
 }
 
-/// Containers by name, and what they may have left behind.
+/// Leftovers by the name of the container that no longer runs.
 type Gone = BTreeMap<String, state::Leftovers>;

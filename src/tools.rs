@@ -13,6 +13,12 @@ pub(crate) mod resolve_deps;
 pub(crate) mod wait;
 
 use crate::config::Env;
+use crate::kernel;
+
+/// The hint of an error that ends a tool.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|it| it.downcast_ref::<kernel::Error>()?.hint())
+}
 
 /// The environment. Variables whose name or value is no text can be in no file either.
 fn environment() -> Env {

@@ -1,6 +1,6 @@
-//! Makes the kernel hold what is desired: look, plan, apply, and look again until nothing is left to do.
+//! Makes the kernel match the desired state: observe, plan, apply, and repeat until the plan is empty.
 //!
-//! Whoever wires something calls [`converge`]; whoever only wants to know what is to be done calls [`preview`].
+//! [`converge`] wires; [`preview`] and [`diff`] only compare.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +12,28 @@ use crate::plan::{
     undo,
 };
 
-/// Plans until there is nothing left to do. One more than it should take: an address that goes may take others of its
-/// subnet with it, which the second plan puts back, and the third finds to be right.
+/// Most rounds of one run, one more than should be needed. A removed address may take others of its subnet with it,
+/// which the second plan restores and the third finds correct.
 const ROUNDS: usize = 5;
 
-/// What plans are made for and applied to: the kernel, or a model of it.
+/// The target of plans: the kernel, or a model of it in tests.
 pub trait World {
-    /// Looks at the parts of the namespaces that are asked for. A container's namespace that is gone is left out.
+    /// Reads the requested parts of namespaces. A container's namespace that no longer exists is left out.
     ///
     /// # Errors
-    /// What could not be looked at.
+    /// What could not be read.
     fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error>;
 
-    /// Does what the step says.
+    /// Applies a step.
     ///
     /// # Errors
-    /// What the kernel says against it; then nothing was changed.
+    /// The kernel refused it, and nothing was changed.
     fn apply(&mut self, step: &Step) -> Result<(), Error>;
 
-    /// Deletes interfaces of one namespace, all at once. One that is gone already is deleted.
+    /// Deletes interfaces of one namespace in one batch. An interface that does not exist is not an error.
     ///
     /// # Errors
-    /// The first that could not be deleted.
+    /// The error of the first interface that could not be deleted.
     fn del_interfaces(&mut self, ns: &Ns, names: &[&IfName]) -> Result<(), Error>;
 }
 
@@ -51,19 +51,19 @@ impl World for Kernel {
     }
 }
 
-/// The plan that [`converge`] would begin with.
+/// The first plan of [`converge`].
 ///
 /// # Errors
-/// What could not be looked at.
+/// What could not be read.
 pub fn preview(world: &mut impl World, desired: &Desired) -> Result<Plan, Box<Failure>> {
     look(world, desired).map(|(plan, _)| plan)
 }
 
-/// How the world differs from what is desired: what others changed of [`Desired::settled`], and the rest of the plan that
-/// [`converge`] would begin with.
+/// The differences from the desired state: changes by other programs to [`Desired::settled`], and the rest of the first
+/// plan of [`converge`].
 ///
 /// # Errors
-/// What could not be looked at.
+/// What could not be read.
 pub fn diff(world: &mut impl World, desired: &Desired) -> Result<(Drift, Plan), Box<Failure>> {
     let (mut plan, observed) = look(world, desired)?;
     let drift = plan.take_drift(&desired.settled, &observed);
@@ -87,11 +87,11 @@ fn look_once(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observe
     Ok((plan(desired, &observed), observed))
 }
 
-/// Makes the world hold what is desired.
+/// Makes the world match the desired state.
 ///
-/// A step that fails stops no other that can do without it, and is not tried again in the same run. What of
-/// [`Desired::settled`] somebody else changed is left alone and answered as drift. The answer is about what the last
-/// look found, not about what was done.
+/// A failed step stops only the steps that need it, and is not tried again in the same run. Changes by other programs
+/// to [`Desired::settled`] are left alone and returned as drift. The outcome describes what the last look found, not
+/// what was done.
 pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
     let mut run = Run::default();
     let mut desired = desired.clone();
@@ -113,16 +113,18 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
             return run.outcome;
         }
         run.apply(world, &plan, &desired, &observed);
-        // What is made anew is made as described, all of it, by however many plans.
+        // An interface that is made again gets all of its settings, even if that needs several plans.
         for group in plan.groups.iter().filter(|it| it.steps.iter().any(Step::is_creation)) {
             desired.settled.remove(&group.subject);
         }
-        // What is in the way is looked at, and the next plan makes room for ours.
+        // Another program's route is in the place of ours: it is read, and the next plan sets it aside.
         desired.contested.append(&mut run.contested);
     }
     run.outcome.failures.push(Failure {
         subject: whole(&desired),
-        message: format!("still not as described after {ROUNDS} tries: something else changes it too"),
+        message: format!(
+            "does not match the configuration after {ROUNDS} tries: another program may be changing it"
+        ),
         help: None,
         origin: None,
         is_final: false,
@@ -134,18 +136,18 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
 #[derive(Default)]
 struct Run {
     outcome: Outcome,
-    /// What a step failed for: left for the next run.
+    /// The subjects of failed steps: not tried again in this run.
     failed: BTreeSet<Subject>,
-    /// Containers in which somebody else has a route where one of ours is to be.
+    /// Containers with a route of another program in the place of one of ours.
     contested: BTreeSet<ContainerId>,
-    /// What takes back the steps that were applied, for each link of which all or nothing is wanted.
+    /// The steps that undo the applied ones, for each link with `required: true`.
     undo: BTreeMap<Subject, Vec<Step>>,
 }
 
 impl Run {
     /// Applies every group.
     fn apply(&mut self, world: &mut impl World, plan: &Plan, desired: &Desired, observed: &Observed) {
-        // What cannot be there at all is not given addresses and routes.
+        // A subject with a failed step gets no addresses and routes.
         let mut broken = BTreeSet::new();
         let wholes = desired.wholes();
         let mut groups = plan.groups.as_slice();
@@ -172,7 +174,7 @@ impl Run {
         }
     }
 
-    /// Answers whether what the group is about can be gone on with. With `is_whole` all of it is wanted, or nothing.
+    /// Returns whether the next groups of the subject can be applied. With `is_whole` the subject is all or nothing.
     fn apply_group(
         &mut self,
         world: &mut impl World,
@@ -216,7 +218,7 @@ impl Run {
         true
     }
 
-    /// Takes back what this run did for something of which all is wanted, or nothing.
+    /// Undoes what this run did for a subject that is all or nothing.
     fn take_back(&mut self, world: &mut impl World, subject: &Subject) {
         for undo in self.undo.remove(subject).unwrap_or_default().iter().rev() {
             log::debug!("{subject}: {}: undo: {undo}", undo.ns());
@@ -227,7 +229,7 @@ impl Run {
     }
 }
 
-/// Applies a step; one that consists of several is applied as far as it can be. Answers what failed, and why.
+/// Applies a step, or as many of its parts as possible. Returns the failed parts with their errors.
 fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
     let Err(error) = world.apply(step) else { return Vec::new() };
     let parts = match step {
@@ -235,7 +237,7 @@ fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
             let part = |change| Step::SetInterface { ns: ns.clone(), name: name.clone(), change };
             parts(change).into_iter().map(part).collect()
         }
-        // A rule that nobody wants goes, whatever is said against the new one.
+        // An obsolete rule is deleted even if the new one is refused.
         Step::SetNat { ns, del, add } if !del.is_empty() && !add.is_empty() => vec![
             Step::SetNat { ns: ns.clone(), del: del.clone(), add: Vec::new() },
             Step::SetNat { ns: ns.clone(), del: Vec::new(), add: add.clone() },
@@ -248,7 +250,7 @@ fn apply_step(world: &mut impl World, step: &Step) -> Vec<(Step, Error)> {
     parts.into_iter().filter_map(|it| world.apply(&it).err().map(|error| (it, error))).collect()
 }
 
-/// The single changes that a change consists of.
+/// The parts of a change.
 fn parts(change: &Change) -> Vec<Change> {
     let none = Change::default;
     let Change { mac, mtu, master, mark, up, arp, forwarding, unisolated, no_link_local } = change;
@@ -263,7 +265,7 @@ fn parts(change: &Change) -> Vec<Change> {
     all.into_iter().filter(|it| *it != none()).collect()
 }
 
-/// The run of deletions in one namespace that the groups begin with: the kernel does them all in one go.
+/// The deletions in one namespace at the beginning of the groups: the kernel performs them in one batch.
 fn deletions(groups: &[Group]) -> Option<(&Ns, Vec<&IfName>)> {
     let single = |it: &Group| matches!(it.steps.as_slice(), [Step::DelInterface { .. }]);
     let ns = groups.first().filter(|it| single(it))?.steps.first()?.ns();
@@ -275,12 +277,12 @@ fn deletions(groups: &[Group]) -> Option<(&Ns, Vec<&IfName>)> {
     Some((ns, names.collect()))
 }
 
-/// What a failure is about that no link can be blamed for.
+/// The subject of a failure that belongs to no single link.
 fn whole(desired: &Desired) -> Subject {
     match &desired.scope {
         Scope::Containers { .. } if !desired.inside.is_empty() => {
-            let ids: Vec<&str> = desired.inside.iter().map(|it| it.short()).collect();
-            Subject::Container(ids.join(", "))
+            let names: Vec<&str> = desired.inside.iter().map(|it| desired.container_name(it)).collect();
+            Subject::Container(names.join(", "))
         }
         Scope::Containers { .. } | Scope::Project { .. } => Subject::Everything,
     }

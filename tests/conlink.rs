@@ -182,7 +182,7 @@ fn an_engine_that_does_not_answer_is_named_with_the_reason() {
         1,
         &expect![""],
         &expect![[r#"
-            error: no container engine answers: docker: there is no socket no.sock; podman: there is no socket pod.sock
+            error: no container engine answers: docker: socket no.sock does not exist; podman: socket pod.sock does not exist
         "#]],
     );
 }

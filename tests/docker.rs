@@ -1,4 +1,4 @@
-//! The engine's client against an engine on paper: a unix socket that speaks HTTP.
+//! The client of container engines, with a fake engine: a unix socket that speaks HTTP.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -77,7 +77,7 @@ const LIST: &str = r#"[{"Id":"aa","Names":["/p-h-2"],"State":"running","Labels":
 const INSPECT: &str = r#"{"Id":"aa","Name":"/p-h-2","State":{"Status":"running","Running":true,"Pid":4711},
     "Config":{"Labels":{"com.docker.compose.service":"h"}}}"#;
 
-/// Runs a test against an engine on paper.
+/// Runs a test with a fake engine.
 fn with_engine<F: Future<Output = ()>>(
     piece: usize,
     test: impl FnOnce(Engine, Arc<Mutex<Vec<String>>>) -> F,
@@ -95,7 +95,7 @@ fn with_engine<F: Future<Output = ()>>(
 }
 
 #[test]
-fn events_are_whole_wherever_the_stream_is_cut() {
+fn events_do_not_depend_on_how_the_stream_is_chunked() {
     for piece in [1, 2, 3, 7, 50, 51, 64, 4096] {
         with_engine(piece, async |engine, _| {
             let events: Vec<ContainerEvent> =
@@ -111,7 +111,7 @@ fn events_are_whole_wherever_the_stream_is_cut() {
 }
 
 #[test]
-fn events_are_asked_for_from_before_the_list() {
+fn events_are_requested_from_before_the_list() {
     with_engine(64, async |engine, requests| {
         // The stream is made, then the list is asked for, and only then the stream is read: as the daemon does.
         let events = engine.events().await.unwrap();
@@ -129,7 +129,7 @@ fn events_are_asked_for_from_before_the_list() {
 }
 
 #[test]
-fn containers_are_listed_with_what_compose_says_of_them() {
+fn containers_are_listed_with_their_compose_labels() {
     with_engine(64, async |engine, _| {
         let all = engine.list().await.unwrap();
         let shown: Vec<String> = all
@@ -145,9 +145,54 @@ fn containers_are_listed_with_what_compose_says_of_them() {
     });
 }
 
+/// Connects to a socket whose listener answers each connection with these bytes and closes it.
+fn connect_to(answer: &'static [u8]) -> (String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|it| it.is_ok_and(|it| !it.is_empty())) {}
+            let _ = stream.write_all(answer);
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Engine::connect(&socket)).unwrap_err();
+    (socket.display().to_string(), error.to_string())
+}
+
 #[test]
-fn a_socket_that_is_not_there_is_named() {
+fn an_error_names_the_socket_and_says_what_its_listener_did() {
+    for (answer, expected) in [
+        (b"".as_slice(), "the engine closed the connection before it answered"),
+        (b"HTTP/1.1 200 OK\r\nConte", "the engine closed the connection before it answered"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not HTTP: is this the socket of a container engine?"),
+        (
+            b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{\"message\":\"broken\"}",
+            "the engine answered with HTTP status 500: broken",
+        ),
+    ] {
+        let (socket, error) = connect_to(answer);
+        assert_eq!(error, format!("{socket}: {expected}"), "{}", String::from_utf8_lossy(answer));
+    }
+}
+
+#[test]
+fn a_socket_without_a_listener_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Engine::connect(&socket)).unwrap_err();
+    let expected = "connection refused: no container engine listens there";
+    assert_eq!(error.to_string(), format!("{}: {expected}", socket.display()));
+}
+
+#[test]
+fn a_socket_that_does_not_exist_is_named() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(Engine::connect(Path::new("/nowhere/engine.sock"))).unwrap_err();
-    assert_eq!(error.to_string(), "there is no socket /nowhere/engine.sock");
+    assert_eq!(error.to_string(), "socket /nowhere/engine.sock does not exist");
 }

@@ -1,26 +1,26 @@
-//! Courses of events, played on a kernel on paper: `tests/data/events/CASE/script.txt` → `effects.txt`.
+//! Sequences of events on a model of the kernel: `tests/data/events/CASE/script.txt` → `effects.txt`.
 //!
-//! A script says what happens to the world, line by line; what the reconciler makes of it, and each plan, is printed.
+//! Each line of a script is an event. The effects of the reconciler and all plans are printed.
 //!
 //! ```text
 //! config FILE                  an engine starts with this network file (a running one was killed)
-//! replace FILE                 the same engine goes on with this network file, as a lab does
-//! run NAME NETNS [SERVICE N]   a container is there from now on, in the namespace of that number
-//! gone NAME                    it is not, and its namespace goes unless another container uses it
-//! list | start NAME | die NAME what the engine tells
+//! replace FILE                 the running engine changes to this network file, as a lab does
+//! run NAME NETNS [SERVICE N]   a container runs from now on, in the namespace of that number
+//! gone NAME                    it ends, and its namespace too unless another container uses it
+//! list | start NAME | die NAME the container engine reports this
 //! hold | answer                inspections wait | are answered, the last one first
 //! wait MS                      time passes
-//! unreachable NAME | reachable NAME    its namespace cannot be had | can
+//! unreachable NAME | reachable NAME    its namespace cannot be opened | can be opened
 //! override JSON                a user sets or removes overrides: the request without its name
-//! foreign NETNS NAME           somebody makes an interface
-//! del NETNS NAME               somebody deletes one
-//! set NETNS NAME KEY VALUE     somebody changes one: mtu, up, alias, group, addr
+//! foreign NETNS NAME           another program makes an interface
+//! del NETNS NAME               another program deletes an interface
+//! set NETNS NAME KEY VALUE     another program changes an interface: mtu, up, alias, group, addr
 //! ovs silent | ovs answers     Open vSwitch does not answer | does
 //! fail WORDS                   the next step with these words fails
 //! stop                         SIGTERM
 //! lost                         the engine's event stream ends
 //! show                         print the interfaces
-//! status | json                print what is known, in short | as JSON
+//! status | json                print the status, in short | as JSON
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,7 +43,7 @@ use crate::model::{BRIDGES, HOST, Model};
 use crate::support::{expect_file, for_each_case};
 
 #[test]
-fn courses_of_events_have_their_effects() {
+fn each_script_has_the_expected_effects() {
     for_each_case("events", |case| {
         let script = std::fs::read_to_string(case.join("script.txt")).unwrap();
         expect_file(&case.join("effects.txt"), &Play::new(case).run(&script))
@@ -304,7 +304,7 @@ impl<'a> Play<'a> {
             Effect::Notify(notice) => {
                 writeln!(self.out, "{}: {notice}", notice.level().as_str().to_lowercase()).unwrap();
                 if let Some(help) = notice.help() {
-                    writeln!(self.out, "{}: hint: {help}", notice.level().as_str().to_lowercase()).unwrap();
+                    writeln!(self.out, "hint: {help}").unwrap();
                 }
             }
             Effect::Announce => writeln!(self.out, "All links connected").unwrap(),

@@ -1,4 +1,4 @@
-//! The kernel's side alone, step by step, in real namespaces: what is applied is what is observed, and what `ip` shows.
+//! Steps in real namespaces: the applied state equals the observed one and the output of `ip`.
 
 mod namespace;
 mod notices;
@@ -144,7 +144,7 @@ fn del(ns: &Ns, dev: &str) -> Step {
 }
 
 #[test]
-fn veth_is_made_in_place_and_known_as_being_made_until_it_is_marked() {
+fn a_new_veth_is_in_the_group_of_unfinished_interfaces_until_it_is_marked() {
     let Some(mut lab) = Lab::new("veth", &["a"]) else { return };
     let a = container("a");
     // Both ends have the same name, and there are others of it: in our own namespace and in the one of bridges.
@@ -204,7 +204,7 @@ fn bridge_of(lab: &mut Lab, dev: &str) -> BridgeOptions {
 }
 
 #[test]
-fn ends_of_one_name_lie_in_two_containers() {
+fn interfaces_of_two_containers_may_have_the_same_name() {
     let Some(mut lab) = Lab::new("one name", &["a", "b"]) else { return };
     ip(&lab.bridges, "link add eth0 type bridge");
     lab.apply(add_veth(&container("a"), "eth0", &container("b"), "eth0"));
@@ -214,7 +214,7 @@ fn ends_of_one_name_lie_in_two_containers() {
 }
 
 #[test]
-fn interface_is_not_taken_for_another_by_its_second_name() {
+fn an_altname_does_not_identify_an_interface() {
     let Some(mut lab) = Lab::new("altname", &[]) else { return };
     ip(&lab.bridges, "link add ß@x. type bridge");
     ip(&lab.bridges, "link property add dev ß@x. altname lan");
@@ -274,7 +274,7 @@ fn bridge_options_are_set_and_read() {
 }
 
 #[test]
-fn stacked_interfaces_are_made_beside_their_parent_and_move() {
+fn stacked_interfaces_are_made_next_to_their_parent_and_moved() {
     let Some(mut lab) = Lab::new("stacked kinds", &["a", "b"]) else { return };
     let a = container("a");
     ip(&lab.bridges, "link add par0 mtu 1600 type veth peer name par1");
@@ -438,7 +438,7 @@ fn ipv6_is_enabled_on_an_interface_even_where_the_settings_are_read_only() {
 }
 
 #[test]
-fn a_bare_number_of_the_kernel_has_a_hint() {
+fn error_numbers_of_the_kernel_have_hints() {
     let Some(mut lab) = Lab::new("hints", &["a"]) else { return };
     let a = container("a");
     let starts = |error: Error, hint: &str| {
@@ -473,12 +473,12 @@ fn a_bare_number_of_the_kernel_has_a_hint() {
     let netem = conlink::netem::Netem::parse("delay 1ms seed 7").unwrap();
     match lab.kernel.apply(&Step::AddNetem { ns: a.clone(), name: name("eth0"), netem }) {
         Ok(()) => {}
-        Err(error) => starts(error, "impairments need the kernel module sch_netem"),
+        Err(error) => starts(error, "the kernel module sch_netem is missing"),
     }
 }
 
 #[test]
-fn routes_of_others_are_not_asked_for() {
+fn routes_of_other_programs_are_not_requested() {
     let Some(mut lab) = Lab::new("many routes", &["a"]) else { return };
     let a = container("a");
     lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
@@ -518,7 +518,7 @@ fn routes_of_others_are_not_asked_for() {
 }
 
 #[test]
-fn routes_read_back_as_they_were_given() {
+fn routes_are_read_as_they_were_set() {
     let Some(mut lab) = Lab::new("route forms", &["a"]) else { return };
     let a = container("a");
     lab.apply(add_veth(&a, "eth0", &Ns::Bridges, "x"));
@@ -700,7 +700,7 @@ fn rings_and_channels_of_a_card_are_set_and_read() {
 }
 
 #[test]
-fn hundreds_are_dumped_and_deleted_together_and_nothing_else() {
+fn hundreds_of_interfaces_are_dumped_and_deleted_in_one_batch() {
     let Some(mut lab) = Lab::new("hundreds", &["a"]) else { return };
     let a = container("a");
     let names: Vec<IfName> = (0..300).map(|it| name(&format!("v{it}"))).collect();
@@ -729,7 +729,7 @@ fn hundreds_are_dumped_and_deleted_together_and_nothing_else() {
 }
 
 #[test]
-fn batch_with_one_that_cannot_be_deleted_deletes_the_others() {
+fn a_batch_deletes_the_others_if_one_interface_cannot_be_deleted() {
     let Some(mut lab) = Lab::new("batch", &["a"]) else { return };
     for it in ["x", "y"] {
         lab.apply(add_veth(&container("a"), it, &Ns::Bridges, it));
@@ -744,7 +744,7 @@ fn batch_with_one_that_cannot_be_deleted_deletes_the_others() {
 }
 
 #[test]
-fn interface_too_small_for_ipv6_needs_no_protection_from_it() {
+fn an_interface_with_a_small_mtu_needs_no_ipv6_setting() {
     let Some(mut lab) = Lab::new("small mtu", &["a"]) else { return };
     lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "x"));
     lab.apply(set(&Ns::Bridges, "x", Change { mtu: Some(1000), ..Change::default() }));

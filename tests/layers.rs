@@ -1,4 +1,4 @@
-//! The architecture's rules, checked: who may import whom, and who may touch the world.
+//! Checks the rules of the architecture: which module may import which, and which may do I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! A kernel on paper: enough of one to apply steps to, so that courses of events can be played in no time.
+//! A model of the kernel to which steps can be applied, for fast tests of sequences of events.
 
 use std::collections::BTreeMap;
 

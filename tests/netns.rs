@@ -1,4 +1,4 @@
-//! Plan and kernel in real namespaces: what is described is what `ip` shows, and a second plan is empty.
+//! Plans in real namespaces: `ip` shows the described state, and a second plan is empty.
 
 mod documentation;
 mod engine;
@@ -194,7 +194,7 @@ fn a_second_run_does_nothing_and_a_change_is_made_in_place() {
 }
 
 #[test]
-fn a_route_of_somebody_else_is_put_back_when_ours_goes() {
+fn a_route_of_another_program_is_restored_when_ours_is_removed() {
     let Some(mut lab) = Lab::new("foreign routes", &["a"]) else { return };
     let host = lab.host("a").try_clone().unwrap();
     for it in [
@@ -221,7 +221,7 @@ fn a_route_of_somebody_else_is_put_back_when_ours_goes() {
 }
 
 #[test]
-fn one_bad_route_leaves_a_live_link_as_it_is() {
+fn one_invalid_route_does_not_break_a_running_link() {
     let Some(mut lab) = Lab::new("bad route", &["a", "b"]) else { return };
     let links = |route: &str| {
         format!(
@@ -267,7 +267,7 @@ fn a_required_link_is_all_or_nothing() {
 }
 
 #[test]
-fn an_interface_that_appears_meanwhile_is_not_deleted() {
+fn an_interface_that_appears_after_the_plan_is_not_deleted() {
     let Some(mut lab) = Lab::new("eexist", &["a"]) else { return };
     let desired = lab.desired("links: [{service: a, bridge: lan, dev: eth59}]");
     let mut world =
@@ -416,7 +416,7 @@ fn a_patch_passes_every_frame_unchanged_both_ways() {
 }
 
 #[test]
-fn lldp_passes_a_bridge_by_its_mask_and_no_other_way() {
+fn lldp_passes_a_bridge_only_with_its_mask() {
     let Some(mut lab) = Lab::new("lldp", &["a", "b"]) else { return };
     let frame = |last: u8, ether_type: u16, text: &[u8]| {
         let mut frame = vec![0x01, 0x80, 0xc2, 0, 0, last, 2, 0, 0, 0, 0, 9];
@@ -533,7 +533,7 @@ fn unsafe_zeroed() -> libc::sockaddr_ll {
 }
 
 #[test]
-fn bridge_options_are_set_changed_and_taken_back() {
+fn bridge_options_are_set_changed_and_reset() {
     let Some(mut lab) = Lab::new("bridge options", &["a"]) else { return };
     let bridge = |options: &str| {
         format!("links: [{{service: a, bridge: lan}}]\nbridges: [{{bridge: lan, {options}}}]")
@@ -564,7 +564,7 @@ fn bridge_options_are_set_changed_and_taken_back() {
 }
 
 #[test]
-fn stacked_interfaces_are_made_on_a_parent_elsewhere() {
+fn stacked_interfaces_are_made_on_a_parent_in_another_namespace() {
     let Some(mut lab) = Lab::new("stacked", &["a", "b"]) else { return };
     // The engine's own namespace stands for the host's: tests do not touch that one.
     ip(&lab.bridges, "link add par0 mtu 1600 type veth peer name par1");
@@ -611,8 +611,8 @@ fn stacked_interfaces_are_made_on_a_parent_elsewhere() {
     assert_eq!(
         messages,
         [
-            "mtu 1601 is above the mtu 1600 of its parent interface `par0`",
-            "its parent interface `nowhere` is not there (bridges)"
+            "mtu 1601 is greater than the mtu 1600 of the parent interface `par0`",
+            "parent interface `nowhere` does not exist (bridges)"
         ]
     );
     let desired = lab.desired("links: [{service: a, type: dummy, dev: d0, ip: 10.3.0.1/32}]");
@@ -637,7 +637,7 @@ fn what_is_not_ours_is_left_alone() {
 }
 
 #[test]
-fn what_a_killed_engine_left_half_made_is_finished_or_removed() {
+fn unfinished_interfaces_of_a_killed_engine_are_finished_or_removed() {
     let Some(mut lab) = Lab::new("half made", &["a", "b"]) else { return };
     let yaml = "links: [{service: a, bridge: lan, ip: 10.0.0.1/24}, {service: b, bridge: lan}]";
     let desired = lab.desired(yaml);
@@ -658,7 +658,7 @@ fn what_a_killed_engine_left_half_made_is_finished_or_removed() {
 }
 
 #[test]
-fn a_container_that_dies_amid_the_work_is_no_error_of_others() {
+fn a_container_that_dies_during_the_wiring_is_no_error_of_others() {
     let Some(mut lab) = Lab::new("dead namespace", &["a", "b"]) else { return };
     let desired =
         lab.desired("links: [{service: a, bridge: lan, ip: 10.0.0.1/24}, {service: b, bridge: lan}]");
@@ -666,12 +666,12 @@ fn a_container_that_dies_amid_the_work_is_no_error_of_others() {
     let outcome = lab.outcome(desired);
     let said: Vec<String> =
         outcome.failures.iter().map(|it| format!("{}: {}", it.subject, it.message)).collect();
-    assert_eq!(said, ["link b:eth0: its container has no network namespace any more"]);
+    assert_eq!(said, ["link b:eth0: the container's network namespace no longer exists"]);
     assert!(ip(lab.host("a"), "-br addr").contains("10.0.0.1/24"));
 }
 
 #[test]
-fn hundreds_of_interfaces_are_observed_and_deleted_in_one_go() {
+fn hundreds_of_interfaces_are_observed_and_deleted_at_once() {
     let Some(mut lab) = Lab::new("many", &["a"]) else { return };
     let links: Vec<String> = (0..300).map(|it| format!("{{service: a, bridge: lan, dev: e{it}}}")).collect();
     lab.converge(&format!("links: [{}]", links.join(", ")));
@@ -682,7 +682,7 @@ fn hundreds_of_interfaces_are_observed_and_deleted_in_one_go() {
 }
 
 #[test]
-fn the_kernels_words_are_in_the_error() {
+fn the_error_contains_the_kernels_message() {
     let Some(mut lab) = Lab::new("errors", &["a"]) else { return };
     let desired =
         lab.desired("links: [{service: a, bridge: lan, ip: 10.0.0.1/24, route: 10.1.0.0/16 via 10.9.9.9}]");

@@ -1,4 +1,4 @@
-//! Properties of the plan, on random networks and random worlds.
+//! Properties of plans, for random networks and random observed states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -234,7 +234,7 @@ fn apply_all(model: &mut Model, plan: &Plan) {
 
 /// Each part of the plan looks at each link a few times. If one looked at every link for each, this would take minutes.
 #[test]
-fn the_work_of_a_plan_grows_with_its_links_and_not_with_their_square() {
+fn the_cost_of_a_plan_is_linear_in_its_links() {
     const COUNT: u16 = 10_000;
     let one = LinkCase { host: 0, dev: 0, bridge: 0, dummy: false, ip: 1, mtu: 1500 };
     let mut desired = desired(&[one]);

@@ -1,4 +1,4 @@
-//! The JSON Schema that editors use: it takes what the tool takes, and knows most of what the tool refuses.
+//! The JSON Schema for editors: it accepts everything that the tool accepts, and refuses most of what the tool refuses.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ fn the_schema_is_one() {
 }
 
 #[test]
-fn files_that_the_tool_takes_are_valid() {
+fn files_that_the_tool_accepts_are_valid() {
     let [network, compose] = validators();
     let (mut taken, mut refused) = (0, 0);
     for case in cases("show-config") {

@@ -1,4 +1,4 @@
-//! `conlink status` and `conlink healthcheck`, against labs on paper and against an engine that runs.
+//! `conlink status` and `conlink healthcheck`, with fake labs and with a running engine.
 
 mod engine;
 
@@ -88,7 +88,7 @@ NODE  PROCESS  LINK  JOINED TO  ADDRESSES    STATE
 h1    running  eth0  lan        10.0.0.1/24  ";
 
 #[test]
-fn one_that_is_connected_is_shown_with_0_and_one_that_is_not_with_1() {
+fn the_exit_code_is_0_if_all_is_connected_and_1_otherwise() {
     let labs = Labs::new();
     labs.add("st-good", &lab("st-good", "connected", "up"));
     labs.add("st-bad", &lab("st-bad", "failing", "failed"));
@@ -125,7 +125,7 @@ fn one_that_is_connected_is_shown_with_0_and_one_that_is_not_with_1() {
 }
 
 #[test]
-fn one_that_does_not_answer_is_told_from_one_that_is_not_there() {
+fn a_silent_lab_and_a_missing_lab_have_different_errors() {
     let labs = Labs::new();
     let socket =
         |name: &str| labs.folder.path().join(format!("conlink/lab/{name}/socket")).display().to_string();
@@ -167,7 +167,7 @@ fn one_that_does_not_answer_is_told_from_one_that_is_not_there() {
 }
 
 #[test]
-fn a_lab_that_hangs_up_or_says_nothing_is_no_reason_to_wait_for_ever() {
+fn a_lab_that_hangs_up_or_stays_silent_ends_the_command() {
     let labs = Labs::new();
     let hangs_up = labs.bind("st-hangs");
     std::thread::spawn(move || hangs_up.incoming().for_each(drop));
@@ -200,7 +200,7 @@ fn a_lab_that_hangs_up_or_says_nothing_is_no_reason_to_wait_for_ever() {
 }
 
 #[test]
-fn somebody_elses_is_told_from_one_that_does_not_run() {
+fn a_socket_of_another_user_and_a_stopped_engine_have_different_errors() {
     if !nix::unistd::geteuid().is_root() {
         return skip("status of somebody else's lab", "this is no superuser");
     }
@@ -286,7 +286,7 @@ fn changing(labs: &Labs, name: &str) -> mpsc::Sender<String> {
 }
 
 #[test]
-fn each_change_is_told_until_the_lab_ends() {
+fn each_change_is_printed_until_the_lab_ends() {
     let labs = Labs::new();
     let tell = changing(&labs, "st-watch");
     let mut command = labs.command(&["status", "--watch", "st-watch"]);
@@ -318,7 +318,7 @@ fn each_change_is_told_until_the_lab_ends() {
 }
 
 #[test]
-fn a_terminal_is_written_over() {
+fn watch_redraws_the_terminal() {
     if !Path::new("/usr/bin/script").exists() {
         return skip("status --watch on a terminal", "there is no script(1)");
     }

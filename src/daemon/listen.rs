@@ -1,4 +1,4 @@
-//! Where events come from: engines, the kernel's notices, signals, the clock.
+//! Sources of events: container engines, kernel notifications, Open vSwitch, the clock.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -15,32 +15,33 @@ use crate::docker::{ContainerEvent, Engine};
 use crate::kernel::Kernel;
 use crate::reconcile::{EngineId, Event};
 
-/// How long the list of what runs waits for the engine to answer the request for events. Some versions of Podman send
-/// nothing before the first of them.
-const HEAD_WAIT: Duration = Duration::from_millis(250);
+/// How long to wait for the start of the event stream before containers are listed. Some versions of Podman send
+/// nothing before the first event.
+const STREAM_WAIT: Duration = Duration::from_millis(250);
 
-/// The longest wait between two tries to reach an engine that went away.
+/// Longest time between two tries to reconnect to an engine.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How long an engine may take to answer before that is told, and then between two such lines.
-const FIRST_WORD: Duration = Duration::from_secs(5);
-const NEXT_WORD: Duration = Duration::from_secs(60);
+/// When the first warning about a missing answer is logged, and the time between further ones.
+const FIRST_WARNING: Duration = Duration::from_secs(5);
+const NEXT_WARNING: Duration = Duration::from_secs(60);
 
-/// Tells what an engine runs, then what changes, for ever: a lost connection is made again and all is told anew.
+/// Sends an engine's running containers and then its events, forever. After a lost connection it reconnects and starts
+/// again with the list.
 pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::UnboundedSender<Message>) {
     let mut wait = Duration::from_millis(100);
     let mut lost = false;
     loop {
         let begin = Instant::now();
         match follow(id, &engine, &sender, &mut lost).await {
-            // The loop has ended, and so does all this.
+            // The loop has ended.
             Ok(()) => return,
             Err(error) => {
                 if !lost {
                     log::warn!("{id}: connection lost, trying again: {error:#}");
                     lost = true;
                 }
-                // One that was lost at once is lost again, though it could list what runs.
+                // A connection that was lost at once will probably be lost again, even though listing worked.
                 if begin.elapsed() > LONGEST_WAIT {
                     wait = Duration::from_millis(100);
                 }
@@ -52,41 +53,42 @@ pub(super) async fn engine(id: EngineId, engine: Rc<Engine>, sender: mpsc::Unbou
     }
 }
 
-/// What is heard of the events of an engine.
-enum Heard {
-    /// It has begun to tell them.
+/// An item of an engine's event stream.
+enum Item {
+    /// The engine has begun to answer.
     Begun,
     Event(ContainerEvent),
 }
 
-/// Subscribes, lists (in this order, so that no container is missed), and passes on events until they end.
+/// Subscribes to events, lists containers (in this order, so that none is missed), and passes on events until the
+/// stream ends.
 async fn follow(
     id: EngineId,
     engine: &Rc<Engine>,
     sender: &mpsc::UnboundedSender<Message>,
     lost: &mut bool,
 ) -> anyhow::Result<()> {
-    // Read from the start on: an engine keeps only the last few hundred events for who is slow to ask.
-    let (heard, mut events) = mpsc::unbounded_channel();
+    // Events are read from the start, because an engine keeps only the last few hundred for slow readers.
+    let (items, mut events) = mpsc::unbounded_channel();
     let _reader = Reader(tokio::task::spawn_local({
         let engine = engine.clone();
         async move {
             let mut stream = match engine.events().await {
                 Ok(it) => std::pin::pin!(it),
-                Err(error) => return drop(heard.send(Err(error))),
+                Err(error) => return drop(items.send(Err(error))),
             };
-            let _ = heard.send(Ok(Heard::Begun));
+            let _ = items.send(Ok(Item::Begun));
             while let Some(event) = stream.next().await {
-                if heard.send(event.map(Heard::Event)).is_err() {
+                if items.send(event.map(Item::Event)).is_err() {
                     return;
                 }
             }
         }
     }));
-    if let Ok(Some(begun)) = tokio::time::timeout(HEAD_WAIT, events.recv()).await {
+    if let Ok(Some(begun)) = tokio::time::timeout(STREAM_WAIT, events.recv()).await {
         begun?;
     }
-    let containers = within(id, "the list of containers", engine.list()).await?;
+    let containers = within(id, "list containers", engine.list()).await?;
     if std::mem::take(lost) {
         log::info!("{id}: connected again");
     }
@@ -95,16 +97,16 @@ async fn follow(
     }
     while let Some(event) = events.recv().await {
         let event = match event? {
-            Heard::Event(ContainerEvent::Started(container) | ContainerEvent::Died(container)) => {
+            Item::Event(ContainerEvent::Started(container) | ContainerEvent::Died(container)) => {
                 Event::Hint { engine: id, id: container }
             }
-            // What was listed may be older than the first event.
-            Heard::Begun | Heard::Event(ContainerEvent::Unknown) => {
-                // Until then it is not known what runs.
+            // The list may be older than the first event.
+            Item::Begun | Item::Event(ContainerEvent::Unknown) => {
+                // Until the new list arrives, the running containers are unknown.
                 if sender.send(Message::Event(Event::Lost { engine: id })).is_err() {
                     return Ok(());
                 }
-                let containers = within(id, "the list of containers", engine.list()).await?;
+                let containers = within(id, "list containers", engine.list()).await?;
                 Event::Listed { engine: id, containers }
             }
         };
@@ -115,7 +117,7 @@ async fn follow(
     anyhow::bail!("the engine closed its event stream")
 }
 
-/// A task that ends with its handle.
+/// A task that is aborted when this is dropped.
 struct Reader(tokio::task::JoinHandle<()>);
 
 impl Drop for Reader {
@@ -124,32 +126,32 @@ impl Drop for Reader {
     }
 }
 
-/// Waits for an engine's answer, and warns in the log after 5 s and then each minute. `what` is asked for.
-pub async fn within<T>(id: EngineId, what: &str, answer: impl Future<Output = T>) -> T {
+/// Waits for an engine's answer, and logs a warning with the `request` after 5 s and then once per minute.
+pub async fn within<T>(id: EngineId, request: &str, answer: impl Future<Output = T>) -> T {
     let mut answer = std::pin::pin!(answer);
     let begin = Instant::now();
-    for patience in patience() {
-        match tokio::time::timeout(patience, &mut answer).await {
+    for interval in warning_intervals() {
+        match tokio::time::timeout(interval, &mut answer).await {
             Ok(it) => return it,
             Err(_) => {
-                log::warn!("{id}: no answer for {} s to the request for {what}", begin.elapsed().as_secs())
+                log::warn!("{id}: no answer for {} s: {request}", begin.elapsed().as_secs())
             }
         }
     }
     answer.await
 }
 
-/// How long nothing is said each time, for ever.
-fn patience() -> impl Iterator<Item = Duration> {
-    std::iter::once(FIRST_WORD).chain(std::iter::repeat(NEXT_WORD))
+/// The times between warnings, without end.
+fn warning_intervals() -> impl Iterator<Item = Duration> {
+    std::iter::once(FIRST_WARNING).chain(std::iter::repeat(NEXT_WARNING))
 }
 
-/// The kernel's notices: readable when others changed something.
+/// Kernel notifications: readable when another program has changed something.
 pub(super) struct Notices {
     readable: AsyncFd<OwnedFd>,
 }
 
-/// The daemons of Open vSwitch, while there are any.
+/// The running Open vSwitch daemons.
 #[derive(Default)]
 pub(super) struct SwitchWatch {
     ends: Vec<AsyncFd<OwnedFd>>,
@@ -161,16 +163,16 @@ impl Notices {
         let readable = kernel.listen()?;
         // SAFETY: it owns its descriptor and keeps it.
         let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) };
-        Ok(Self { readable: readable.context("listen to the kernel's notices")? })
+        Ok(Self { readable: readable.context("listen for kernel notifications")? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next notification.
     pub(super) async fn next(notices: &mut Option<Self>) {
         let Some(it) = notices else { return std::future::pending().await };
         match it.readable.readable().await {
             Ok(mut ready) => ready.clear_ready(),
             Err(error) => {
-                log::error!("listen to the kernel's notices: {error}");
+                log::error!("listen for kernel notifications: {error}");
                 std::future::pending().await
             }
         }
@@ -178,7 +180,7 @@ impl Notices {
 }
 
 impl SwitchWatch {
-    /// Takes hold of the daemons once they run.
+    /// Watches these daemons, given by pidfds.
     #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
     pub(super) fn follow(&mut self, files: Vec<OwnedFd>) {
         // SAFETY: each file owns its descriptor and keeps it.
@@ -186,7 +188,7 @@ impl SwitchWatch {
         self.ends = files.into_iter().filter_map(|it| watch(it).ok()).collect();
     }
 
-    /// Waits until one of them ends.
+    /// Waits until one of the daemons ends.
     pub(super) async fn ended(&mut self) {
         if self.ends.is_empty() {
             return std::future::pending().await;
@@ -200,7 +202,7 @@ impl SwitchWatch {
     }
 }
 
-/// Sleeps until then; for ever when there is nothing to wake for.
+/// Sleeps until then; None: forever.
 pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -213,8 +215,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_that_does_not_answer_is_told_of_after_5_s_and_then_each_minute() {
-        let until = |count| patience().take(count).sum::<Duration>().as_secs();
+    fn a_missing_answer_is_logged_after_5_s_and_then_once_per_minute() {
+        let until = |count| warning_intervals().take(count).sum::<Duration>().as_secs();
         assert_eq!([1, 2, 3, 60].map(until), [5, 65, 125, 3545]);
     }
 }

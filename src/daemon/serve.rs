@@ -1,7 +1,7 @@
-//! The unix socket that requests come by: a line of JSON in, lines of JSON out, then the connection is closed.
+//! The unix socket for requests: one line of JSON in, lines of JSON out, then the connection is closed.
 //!
-//! A client that is slow, silent or dead costs its own task and nobody else's time: the loop hears of a request when all
-//! of it is there, and answers by handing text to a task.
+//! Each client has a task of its own, so a slow or dead client delays nobody else: the loop gets a request when it is
+//! complete, and hands the answer to a task.
 
 mod socket;
 #[cfg(test)]
@@ -31,37 +31,37 @@ use socket::Name;
 /// The longest request in bytes.
 const LONGEST: usize = 1 << 20;
 
-/// Connections that have asked for nothing yet: one more, and the oldest is closed. As many again may be answered.
+/// Most connections without a complete request; one more closes the oldest. As many again may be waiting for an answer.
 const CLIENTS: usize = 64;
 
-/// Of those that are answered, how many may watch: they stay, and others are to be answered too.
+/// Most watching clients. They stay connected, so they may not use all places for answers.
 const WATCHERS: usize = 48;
 
-/// File descriptors that come with a request.
+/// Most file descriptors in one request.
 const DESCRIPTORS: usize = 16;
 
-/// How long a client may take to send its request, and to take each line of the answer.
+/// How long a client may take to send its request, and to receive each line of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers at a path for as long as it is kept.
+/// A server on a unix socket. It stops when it is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     task: JoinHandle<()>,
-    /// Given up when the server is.
+    /// The socket file; removed when the server is dropped.
     _name: Name,
 }
 
-/// A client that asks for something.
+/// A request with the connection that waits for its answer.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct Incoming {
     pub(super) request: Request,
-    /// What was sent along.
+    /// The file descriptors sent with it.
     #[cfg_attr(not(test), expect(dead_code, reason = "no request takes files yet"))]
     pub(super) files: Vec<OwnedFd>,
     pub(super) connection: Connection,
 }
 
-/// A client that waits for an answer. Dropped, it is closed.
+/// A client that waits for an answer. The connection closes when this is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
@@ -70,11 +70,11 @@ pub(super) struct Connection {
 }
 
 impl Server {
-    /// Makes the socket, for its owner alone, and its folder; one that nobody listens on is replaced. Requests go to
-    /// `sender`. Must be called within a `LocalSet`.
+    /// Creates the socket (mode 0600) and its folder, and sends requests to `sender`. An existing socket that no
+    /// process listens on is replaced. Must be called within a `LocalSet`.
     ///
     /// # Errors
-    /// Something else is there, or another process listens on it; what the system has to say.
+    /// The path is not a socket, another process listens on it, or a system call failed.
     pub(super) async fn start(path: &Path, sender: mpsc::UnboundedSender<Message>) -> io::Result<Self> {
         let (listener, name) = socket::listen(path).await?;
         Ok(Self { task: tokio::task::spawn_local(accept(listener, sender)), _name: name })
@@ -95,7 +95,7 @@ async fn accept(listener: UnixListener, sender: mpsc::UnboundedSender<Message>) 
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Too many open files, say: those that there are will be closed.
+                // For example too many open files: others will be closed.
                 log::debug!("accept a connection: {error}");
                 sleep(Duration::from_millis(100)).await;
                 continue;
@@ -108,12 +108,12 @@ async fn accept(listener: UnixListener, sender: mpsc::UnboundedSender<Message>) 
             oldest.abort();
         }
         let (sender, answered, watchers) = (sender.clone(), answered.clone(), watchers.clone());
-        silent.push_back(tokio::task::spawn_local(hear(stream, sender, answered, watchers)));
+        silent.push_back(tokio::task::spawn_local(read_request(stream, sender, answered, watchers)));
     }
 }
 
-/// Waits for a request and hands it over.
-async fn hear(
+/// Reads a request and sends it to the loop.
+async fn read_request(
     stream: UnixStream,
     sender: mpsc::UnboundedSender<Message>,
     answered: Arc<Semaphore>,
@@ -122,23 +122,23 @@ async fn hear(
     let mut files = Vec::new();
     let line = match timeout(PATIENCE, read_line(&stream, &mut files)).await {
         Ok(Ok(Some(line))) => Ok(line),
-        // It came and went.
+        // The client closed the connection without a request.
         Ok(Ok(None)) => return,
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no request came within {} s", PATIENCE.as_secs())),
     };
     let Ok(permit) = answered.try_acquire_owned() else {
-        let _ = stream.try_write(&frame(&refusal("too many requests are being answered")));
+        let _ = stream.try_write(&frame(&refusal("too many requests at the same time")));
         return;
     };
     let connection = Connection { stream, watchers, _permit: permit };
     match line.and_then(|it| Request::read(&it)) {
-        Ok(request) => drop(sender.send(Message::Request(Asking { request, files, connection }))),
+        Ok(request) => drop(sender.send(Message::Request(Incoming { request, files, connection }))),
         Err(message) => connection.refuse(&message),
     }
 }
 
-/// Reads up to the end of a line, or of all; None when there is nothing before that.
+/// Reads one line, ended by a newline or by the end of the stream. None if the stream ends before any byte.
 async fn read_line(stream: &UnixStream, files: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
     let mut frames = Frames::new(LONGEST);
     let mut part = [0; 4096];
@@ -175,7 +175,7 @@ impl Connection {
     pub(super) fn reply(self, answer: &impl Serialize) {
         let line = frame(answer);
         tokio::task::spawn_local(async move {
-            // The whole of it: the permit too is to be given back only then.
+            // Moves the whole connection, so that its permit is released only after the answer.
             let connection = self;
             if let Err(error) = write(&connection.stream, &line).await {
                 log::debug!("answer a request: {error}");
@@ -183,19 +183,19 @@ impl Connection {
         });
     }
 
-    /// Is there still somebody to be answered?
+    /// Is the client still connected?
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.stream.try_read(&mut [0; 64]), Ok(0))
     }
 
-    /// Sends a short line ahead of the answer: nothing waits on a new connection.
+    /// Sends a short line ahead of the answer. It does not block: the send buffer of a new connection is empty.
     pub(super) fn announce(&self, line: &impl Serialize) {
         if let Err(error) = self.stream.try_write(&frame(line)) {
             log::debug!("answer a request: {error}");
         }
     }
 
-    /// Answers with one line, be it an error.
+    /// Answers with one line, which may be an error.
     pub(super) fn answer(self, answer: anyhow::Result<impl Serialize>) {
         match answer {
             Ok(it) => self.reply(&it),
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Answers with one line, and a file that comes with its first byte.
+    /// Answers with one line, and a file descriptor with its first byte.
     pub(super) fn reply_with_file(self, answer: &impl Serialize, file: OwnedFd) {
         let line = frame(answer);
         tokio::task::spawn_local(async move {
@@ -236,11 +236,11 @@ impl Connection {
         self.reply(&refusal(message));
     }
 
-    /// Answers with the value that there is, and with each one that replaces it, until the client goes. Who reads
-    /// slowly misses those that were replaced meanwhile.
+    /// Answers with the current value and each new one, until the client disconnects. A slow client misses values that
+    /// are replaced in the meantime.
     pub(super) fn follow<T: Serialize + 'static>(self, mut values: watch::Receiver<Rc<T>>) {
         let Ok(share) = self.watchers.clone().try_acquire_owned() else {
-            return self.refuse(&format!("{WATCHERS} clients are watching already"));
+            return self.refuse(&format!("too many watching clients: the limit is {WATCHERS}"));
         };
         tokio::task::spawn_local(async move {
             let (connection, _share) = (self, share);
@@ -278,8 +278,8 @@ async fn write(stream: &UnixStream, line: &[u8]) -> io::Result<()> {
     timeout(PATIENCE, all).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// Waits until the client has closed the connection. One that has only nothing more to say still listens: of that one
-/// there is no notice, so it is looked after now and then.
+/// Waits until the client has closed the connection. A client that has only shut down its sending side still listens,
+/// and its end causes no event, so the connection is checked now and then.
 async fn gone(stream: &UnixStream) {
     let mut part = [0; 4096];
     loop {

@@ -1,4 +1,4 @@
-//! The thread that does the kernel's work, one job after the other, so that the loop is free to answer at all times.
+//! The thread for kernel work. It performs one job after the other, so that the loop can always answer.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,34 +19,34 @@ use crate::process::node;
 use crate::reconcile::{About, EngineId, Event, Found, Job, Unreachable};
 use crate::wire;
 
-/// What there is to do.
+/// Work for the thread.
 pub(super) enum Work {
-    /// Take hold of a container's namespace.
+    /// Open a container's namespace.
     Attach(Box<Attach>),
-    /// Let go of it.
+    /// Close a container's namespace.
     Detach(ContainerId),
     Converge(Box<Job>),
     /// Look at how the kernel differs from all of these, for those who asked.
     Diff(Vec<Job>, Vec<Connection>),
     /// Tell what others changed.
-    Hear,
+    ReadNotices,
     /// Hand out what tells that Open vSwitch has ended.
     FollowSwitch,
-    /// End Open vSwitch, if it is ours: the last there is to do.
+    /// Stop Open vSwitch if conlink started it. This is the last work.
     StopSwitch,
 }
 
-/// An inspection's answer whose namespace is to be taken hold of.
+/// A container whose namespace is to be opened.
 pub(super) struct Attach {
     pub(super) engine: EngineId,
     pub(super) ticket: u64,
     pub(super) container: Container,
     pub(super) netns: File,
-    /// Its `lo` is to be set up.
+    /// Set its `lo` up.
     pub(super) loopback: bool,
 }
 
-/// What came of it.
+/// The result of [`Work`].
 #[derive(Debug)]
 pub(super) enum Worked {
     Event(Event),
@@ -57,7 +57,7 @@ pub(super) enum Worked {
     SwitchStopped(Result<(), kernel::Error>),
 }
 
-/// The worker as the loop sees it.
+/// The loop's handle of the worker.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +67,7 @@ pub(super) struct Worker {
 struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
-    /// Held while something is done.
+    /// Locked during work.
     busy: Mutex<()>,
 }
 
@@ -78,7 +78,7 @@ struct Queue {
 }
 
 impl Worker {
-    /// Starts the thread; it tells what came of its work by `sender`.
+    /// Starts the thread, which sends its results to `sender`.
     pub(super) fn start(
         kernel: Kernel,
         mode: Mode,
@@ -100,13 +100,13 @@ impl Worker {
                 }
             })
             .context("start a thread")?;
-        // Its start is over when the other end is dropped.
+        // The thread has started when it drops the other end.
         let _ = starts.recv();
         node::add_resting_thread();
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Queues something to do.
+    /// Queues work.
     pub(super) fn push(&self, work: Work) {
         self.shared.queue().work.push_back(work);
         self.shared.filled.notify_one();
@@ -124,8 +124,8 @@ impl Worker {
         self.shared.queue().work.clear();
     }
 
-    /// Waits until nothing is being done, and keeps it so until the answer is dropped: a process that is copied by
-    /// `clone(2)` must find no lock of a library held by another thread.
+    /// Waits until the thread is idle, and keeps it idle until the guard is dropped: when `clone(2)` copies the
+    /// process, no other thread may hold a lock of a library.
     pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
         self.shared.busy()
     }
@@ -170,7 +170,7 @@ impl Shared {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next thing to do. None when there will be no more.
+    /// Waits for the next work. None at the end.
     fn next(&self) -> Option<Work> {
         let mut queue = self.queue();
         loop {
@@ -185,7 +185,7 @@ impl Shared {
     }
 }
 
-/// What the thread has at hand.
+/// The state of the thread.
 struct WorkerThread {
     kernel: Kernel,
     mode: Mode,
@@ -199,34 +199,34 @@ impl WorkerThread {
         match work {
             Work::Attach(it) => {
                 let event = self.attach(*it);
-                self.tell(Worked::Event(event));
+                self.send(Worked::Event(event));
             }
             Work::Detach(id) => self.kernel.detach(&id),
             Work::Converge(job) => {
                 let outcome = self.converge(&job);
-                self.tell(Worked::Event(Event::Done { job: job.number, outcome }));
+                self.send(Worked::Event(Event::Done { job: job.number, outcome }));
                 self.follow_switch();
-                // What was heard of others meanwhile and was not looked at.
-                self.hear();
+                // Notifications that arrived during the job and were not covered by its checks.
+                self.read_notices();
             }
             Work::Diff(jobs, clients) => {
                 let diff = self.diff(&jobs);
-                self.tell(Worked::Diff(diff, clients));
+                self.send(Worked::Diff(diff, clients));
             }
-            Work::Hear => self.hear(),
+            Work::ReadNotices => self.read_notices(),
             Work::FollowSwitch => {
                 self.switch_is_followed = false;
                 self.follow_switch();
             }
             Work::StopSwitch => {
                 let result = self.kernel.stop_ovs();
-                self.tell(Worked::SwitchStopped(result));
+                self.send(Worked::SwitchStopped(result));
             }
         }
     }
 
-    /// The loop ends first, and nobody is left to be told.
-    fn tell(&self, worked: Worked) {
+    /// Sends a result. It is lost if the loop has already ended.
+    fn send(&self, worked: Worked) {
         let _ = self.sender.send(Message::Worked(worked));
     }
 
@@ -262,7 +262,7 @@ impl WorkerThread {
         outcome
     }
 
-    /// Looks at everything, and changes nothing.
+    /// Compares everything with the kernel without changing anything.
     fn diff(&mut self, jobs: &[Job]) -> Diff {
         let mut all = Diff::default();
         for job in jobs {
@@ -295,7 +295,8 @@ impl WorkerThread {
             Err(failure) => return Outcome { failures: vec![*failure], ..Outcome::default() },
         };
         if matches!(job.about, About::Containers(_)) {
-            // Containers' plans bring the bridges that they need, which in a plan that is only printed stay missing.
+            // The plan of each container includes the bridges it needs, so without applying them they would be printed
+            // again.
             plan.groups.retain(|it| !matches!(it.subject, Subject::Bridge(_)));
         }
         if let Err(error) = (self.print)(&plan.to_string()) {
@@ -304,11 +305,11 @@ impl WorkerThread {
         Outcome { failures: plan.problems.iter().map(Failure::from).collect(), ..Outcome::default() }
     }
 
-    fn hear(&mut self) {
+    fn read_notices(&mut self) {
         let news = self.kernel.news();
         if !news.is_empty() {
             log::trace!("{news:?}");
-            self.tell(Worked::Event(Event::Changed(news)));
+            self.send(Worked::Event(Event::Changed(news)));
         }
     }
 
@@ -317,12 +318,12 @@ impl WorkerThread {
             && let Some(files) = self.kernel.watch_ovs()
         {
             self.switch_is_followed = true;
-            self.tell(Worked::Switch(files));
+            self.send(Worked::Switch(files));
         }
     }
 }
 
-/// Adds a difference, unless it is known: containers' jobs look at the bridges that they share.
+/// Adds a difference unless it is already there: jobs of several containers check the same bridges.
 fn add(all: &mut Diff, kind: DifferenceKind, subject: &Subject, what: String) {
     let difference = Difference { kind, subject: subject.to_string(), what };
     if !all.differences.contains(&difference) {
@@ -339,11 +340,11 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut queue = Queue::default();
-            queue.work.push_back(Work::Hear);
+            queue.work.push_back(Work::ReadNotices);
             for _ in 0..10 {
                 queue.add_diff(Vec::new(), Connection::to_nobody());
             }
-            let (Some(Work::Hear), Some(Work::Diff(_, clients)), None) =
+            let (Some(Work::ReadNotices), Some(Work::Diff(_, clients)), None) =
                 (queue.work.pop_front(), queue.work.pop_front(), queue.work.front())
             else {
                 panic!("another order");

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::dot::text::printable;
 use crate::dot::{Diagram, Fact, NodeKind, SegmentKind, lines};
 
-/// The diagram as D2: containers of D2 for the host, the engine's network, services and containers; a shape an interface.
+/// The diagram as D2: the host, the engine's network, services and containers are D2 containers; each interface is a
+/// shape.
 pub fn d2(diagram: &Diagram) -> String {
     let mut text = String::from("direction: right\n");
     // Writing to a string cannot fail.
@@ -80,7 +81,7 @@ fn tooltip(title: &str, facts: &[Fact]) -> String {
     quoted(&std::iter::once(title.to_owned()).chain(lines(facts)).collect::<Vec<_>>().join("\n"))
 }
 
-/// A string in double quotes. `$` is doubled away from `${variable}` by a backslash, as D2 has it.
+/// A string in double quotes. `$` is escaped with a backslash, because D2 substitutes `${variable}`.
 fn quoted(text: &str) -> String {
     let lines: Vec<String> = text
         .split('\n')

@@ -1,12 +1,12 @@
-//! The DOT language (graphviz.org/doc/info/lang.html), for the programs of Graphviz.
+//! The DOT language of Graphviz (graphviz.org/doc/info/lang.html).
 
 use std::fmt::Write;
 
 use crate::dot::text::printable;
 use crate::dot::{Diagram, Fact, Link, Node, NodeKind, Segment, SegmentKind, lines};
 
-/// The diagram as DOT: a cluster for the host, the engine's network, each bridge, and each service or container; a node for
-/// each interface.
+/// The diagram as DOT: the host, the engine's network, bridges, services and containers are clusters; each interface is
+/// a node.
 pub fn graphviz(diagram: &Diagram) -> String {
     let mut printer = Printer { text: String::new(), depth: 0 };
     printer.open("digraph conlink");
@@ -27,7 +27,7 @@ pub fn graphviz(diagram: &Diagram) -> String {
     printer.text
 }
 
-/// Are both replicas of one service?
+/// Are both replicas of the same service?
 fn is_same(a: &Node, b: &Node) -> bool {
     a.kind == b.kind && a.name == b.name && a.replica.is_some()
 }
@@ -64,13 +64,13 @@ impl Printer {
         ));
     }
 
-    /// The host: bridges of the engine within its network, those of the host and interfaces beside it.
+    /// The host: the engine's network with its bridges, and the host's own bridges and interfaces.
     fn host(&mut self, diagram: &Diagram) {
         self.cluster("host", "host system", "", "fillcolor=\"#f1f5f9\", color=\"#94a3b8\"");
         self.cluster("engine", "conlink/network", "", "fillcolor=\"#e0f2fe\", color=\"#38bdf8\"");
         self.segments(diagram, false);
         if !diagram.segments.iter().any(|it| !it.on_host) {
-            // A cluster without a node is not drawn at all.
+            // Graphviz does not draw a cluster without nodes.
             self.line(&format!("{} [style=invis, label=\"\"];", id(&["engine"])));
         }
         self.close();
@@ -168,7 +168,7 @@ impl Printer {
         }
     }
 
-    /// One edge for each link that joins something.
+    /// One edge per link with a segment.
     fn edges(&mut self, diagram: &Diagram, link: &Link) {
         let Some(segment) = link.segment.and_then(|it| diagram.segments.get(it)) else { return };
         let mut labels = Vec::new();
@@ -217,8 +217,8 @@ fn details(title: &str, facts: &[Fact]) -> String {
     std::iter::once(title.to_owned()).chain(lines(facts)).collect::<Vec<_>>().join("\n")
 }
 
-/// A quoted identifier. Backslashes are doubled, for one before the closing quote would escape it; what is not printable
-/// is written as Rust does.
+/// A quoted identifier. Backslashes are doubled, because one before the closing quote would escape it. Unprintable
+/// characters are escaped as in Rust.
 fn id(parts: &[&str]) -> String {
     let mut quoted = String::from("\"");
     for it in parts.join(":").chars() {
@@ -233,7 +233,7 @@ fn id(parts: &[&str]) -> String {
     quoted
 }
 
-/// A quoted text to show: no escape of Graphviz (`\N`, `\l`) and no entity (`&lt;`) of the text's own has a meaning.
+/// A quoted label. Escapes of Graphviz (`\N`, `\l`) and entities (`&lt;`) in the text are shown literally.
 fn label(text: &str) -> String {
     let mut quoted = String::from("\"");
     for (number, line) in text.split('\n').enumerate() {

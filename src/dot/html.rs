@@ -1,4 +1,4 @@
-//! One page to explore the picture: everything is within the file, and nothing is fetched.
+//! A self-contained HTML page to explore the diagram.
 
 use crate::dot::svg::summary;
 use crate::dot::text::xml;
@@ -7,10 +7,10 @@ use crate::dot::{Diagram, json, svg};
 const STYLE: &str = include_str!("html/page.css");
 const SCRIPT: &str = include_str!("html/page.js");
 
-/// The page. Its policy (`Content-Security-Policy`) refuses every request, should a name ever get to make one.
+/// The page. Its `Content-Security-Policy` blocks all requests, in case a name gets interpreted as HTML.
 pub fn html(diagram: &Diagram) -> String {
     let title = xml(&summary(diagram));
-    // Within a script, only `</script` and `<!--` mean something; JSON may write `<` otherwise.
+    // Within a script only `</script` and `<!--` have a meaning, and JSON can escape `<`.
     let data = json(diagram).to_string().replace('<', "\\u003c");
     let picture = svg(diagram);
     format!(

@@ -4,8 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::dot::{Diagram, Fact, SegmentKind};
 
-/// The diagram as one JSON object: `segments`, `nodes`, `links`. A link says by number which node has it and which segment
-/// it joins.
+/// The diagram as one JSON object: `segments`, `nodes`, `links`. Links refer to their node and segment by index.
 pub fn json(diagram: &Diagram) -> Value {
     let segments = diagram.segments.iter().map(|it| {
         let (kind, mode) = match &it.kind {
@@ -34,7 +33,7 @@ pub fn json(diagram: &Diagram) -> Value {
     })
 }
 
-/// Each fact's values by its name.
+/// The values of each fact by name.
 fn facts(facts: &[Fact]) -> Value {
     facts.iter().map(|it| (it.name.clone(), json!(it.values))).collect::<Map<_, _>>().into()
 }

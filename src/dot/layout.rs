@@ -1,7 +1,7 @@
-//! Where everything goes in a picture: segments as bars in one or two columns, nodes on one segment in rows beside its bar,
-//! nodes on several between the columns, where their wires reach every bar.
+//! The layout of a picture: segments are bars in one or two columns. Nodes on one segment are in rows next to its bar,
+//! nodes on several segments between the columns.
 //!
-//! Whole pixels throughout, so that equal input gives equal bytes on every machine.
+//! All coordinates are whole pixels, so that equal input gives equal bytes on every machine.
 
 mod order;
 mod place;
@@ -15,7 +15,7 @@ use crate::dot::{Diagram, Node, NodeKind};
 use order::order;
 use place::{Form, Placed, place};
 
-/// A rectangle, its corner at the top left.
+/// A rectangle; `x` and `y` are its top left corner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rect {
     pub(super) x: i32,
@@ -43,13 +43,13 @@ impl Rect {
 pub(super) struct Row {
     pub(super) link: usize,
     pub(super) text: String,
-    /// An impairment, a forward or a translation, not an address.
+    /// It is an impairment, a forward or a translation, and not an address.
     pub(super) is_mark: bool,
-    /// Of the middle, from the top of the box.
+    /// The middle of the line, from the top of the box.
     pub(super) y: i32,
 }
 
-/// What a node's box shows, and how large that is.
+/// The content of a node's box, and its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) title: String,
@@ -66,7 +66,7 @@ pub(super) struct Wire {
     pub(super) points: Vec<(i32, i32)>,
 }
 
-/// What several bars are in: the engine's network, the host.
+/// A frame around several bars: the engine's network or the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) title: &'static str,
@@ -84,7 +84,7 @@ pub(super) struct Layout {
     pub(super) boxes: Vec<(Rect, Content)>,
     /// By segment.
     pub(super) bars: Vec<Rect>,
-    /// By segment: a number for its colour, another one than its neighbours'.
+    /// By segment: the number of its colour, which differs from its neighbours'.
     pub(super) hues: Vec<usize>,
     pub(super) wires: Vec<Wire>,
     /// Outermost first.
@@ -93,27 +93,27 @@ pub(super) struct Layout {
 
 pub(super) const TITLE_HEIGHT: i32 = 24;
 const ROW_HEIGHT: i32 = 15;
-/// Of a column of the interfaces' monospaced text at 11 pixels, in thousandths of a pixel.
+/// Width of a column of monospaced text at 11 pixels, in thousandths of a pixel.
 const ROW_COLUMN: i32 = 6_700;
-/// Of an average column of a title, at 13 pixels.
+/// Average width of a column of a title at 13 pixels, in thousandths of a pixel.
 const TITLE_COLUMN: i32 = 8_300;
 const MOST_COLUMNS: usize = 34;
-/// An interface and its address share a row up to here: `eth0 192.168.100.100/24`.
+/// Most columns of an interface and its address in one row: `eth0 192.168.100.100/24`.
 const ONE_ROW: usize = 24;
 const MOST_ADDRS: usize = 3;
 const MOST_MARKS: usize = 3;
 
-/// What is to be laid out: sizes, and who is joined to what.
+/// The input of the layout: sizes and connections.
 struct Scene<'a> {
     diagram: &'a Diagram,
     contents: Vec<Content>,
     /// The segments of each node.
     joined: Vec<BTreeSet<usize>>,
-    /// The nodes of each segment that are on no other.
+    /// By segment: the nodes that are on no other segment.
     leaves: Vec<Vec<usize>>,
     /// The nodes on several segments.
     core: Vec<usize>,
-    /// The nodes on none.
+    /// The nodes without a segment.
     alone: Vec<usize>,
     leaf_width: i32,
     core_width: i32,
@@ -162,7 +162,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Services, containers, remote hosts; `h2` before `h10`.
+/// Sort key: services, containers, remote hosts; `h2` before `h10`.
 fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
     let mut parts = vec![(0_u64, String::new())];
     let mut in_number = false;
@@ -179,7 +179,7 @@ fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
             }
         }
     }
-    // Text first, then the number that follows it.
+    // The text, then the number after it.
     let mut key: Vec<(u64, String)> = Vec::new();
     for (number, text) in parts {
         key.push((0, text));
@@ -188,7 +188,7 @@ fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
     (node.kind, key, node.replica)
 }
 
-/// A segment's name as its bar has it.
+/// The title of a segment's bar.
 pub(super) fn bar_title(name: &str) -> String {
     shortened(name, 20)
 }
@@ -227,7 +227,7 @@ fn content(diagram: &Diagram, at: usize) -> Content {
         }
     }
     let widest = rows.iter().map(|it| columns(&it.text) as i32 * ROW_COLUMN / 1000).max().unwrap_or_default();
-    // The sign of what it is stands before the title.
+    // The symbol of the type is before the title.
     let w = widest.max(columns(&title) as i32 * TITLE_COLUMN / 1000 + 16) + 20;
     let extra = if rows.is_empty() { 4 } else { 6 };
     Content {
@@ -238,7 +238,7 @@ fn content(diagram: &Diagram, at: usize) -> Content {
     }
 }
 
-/// Lays the picture out: of all forms that it can have, the one that fills a screen best.
+/// Computes the layout that fits a screen best.
 pub(super) fn layout(diagram: &Diagram) -> Layout {
     let scene = Scene::new(diagram);
     let one = order(&scene, false);
@@ -280,18 +280,18 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
     }
 }
 
-/// How far a picture is from one that is as small as it can be and of the shape of a slide: the side of the smallest frame
-/// of 16:10 that it fits into, and something for what makes wires hard to follow.
+/// The cost of a layout: the side of the smallest 16:10 frame that it fits into, plus a penalty for wires that are hard
+/// to follow.
 fn cost(scene: &Scene<'_>, placed: &Placed, form: Form, per_row: usize, core_columns: usize) -> i64 {
     let frame = i64::from(placed.width.max(placed.height * 16 / 10));
     let wings = if form == Form::TwoWings { 3 } else { 0 };
-    // Where there are many, crossings cannot be helped, and counting them takes long.
+    // In large diagrams crossings are unavoidable, and counting them takes too long.
     let crossings = if scene.core.len() <= FEW { route::crossings(scene, placed).min(40) as i64 } else { 0 };
-    // A picture that fits a screen anyway gains nothing from being smaller.
+    // There is no advantage in being smaller than a screen.
     frame.max(700) * (100 + wings + 2 * per_row as i64 + 6 * core_columns as i64 + 5 * crossings)
 }
 
-/// So many nodes between the bars are few.
+/// Up to this number of nodes between the bars crossings are counted.
 const FEW: usize = 24;
 
 #[cfg(test)]

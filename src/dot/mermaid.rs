@@ -1,11 +1,11 @@
-//! A Mermaid flowchart (mermaid.js.org/syntax/flowchart.html), as Markdown of code hosts shows it.
+//! Mermaid flowcharts (mermaid.js.org/syntax/flowchart.html), which GitHub and others render in Markdown.
 
 use std::fmt::Write;
 
 use crate::dot::text::printable;
 use crate::dot::{Diagram, Node, NodeKind, SegmentKind};
 
-/// The diagram as a flowchart: a box a node with its interfaces as lines, and an edge a link.
+/// The diagram as a flowchart: each node is a box with its interfaces as lines of text, each link an edge.
 pub fn mermaid(diagram: &Diagram) -> String {
     let mut text = String::from("flowchart LR\n");
     // Writing to a string cannot fail.
@@ -82,7 +82,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", escaped(text))
 }
 
-/// Text that means nothing to Mermaid: neither its own escapes (`#quot;`), nor Markdown, nor HTML.
+/// Escapes text, so that Mermaid does not interpret its own escapes (`#quot;`), Markdown or HTML.
 fn escaped(text: &str) -> String {
     printable(text).chars().fold(String::new(), |mut escaped, it| {
         if it.is_alphanumeric() || " .,:_'()→/-…?=+@".contains(it) {

@@ -1,4 +1,4 @@
-//! From the JSON of `--show-config` to a [`Diagram`].
+//! Parses the JSON of `--show-config` into a [`Diagram`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,10 +9,10 @@ use crate::dot::replica::Replicas;
 use crate::dot::text::scalar;
 use crate::dot::{Diagram, Fact, Link, Node, NodeKind, Segment, SegmentKind};
 
-/// Something in the JSON that `--show-config` would not print, or a service that is not there.
+/// A part of the JSON that `--show-config` would not print, or an unknown service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, like `services.web.links[0].ip`; empty for the whole.
+    /// The path, such as `services.web.links[0].ip`; empty for the whole.
     pub path: String,
     pub message: String,
 }
@@ -26,25 +26,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The diagram of what `--show-config` printed, ours or the reference tool's. The error has all that is wrong.
+/// The diagram of the output of `--show-config`, ours or the reference tool's. The error lists all mistakes.
 pub fn read(shown: &Value, replicas: &Replicas) -> Result<Diagram, Vec<Problem>> {
     let mut reader = Reader::new(replicas);
     reader.whole(shown);
     if reader.problems.is_empty() { Ok(reader.finish()) } else { Err(reader.problems) }
 }
 
-/// A link whose segment and node are not numbered yet.
+/// A link without the indices of its node and segment.
 struct Draft {
     segment: Option<SegmentKey>,
     link: Link,
 }
 
-/// Bridges first, then devices; of one name, the engine's first.
+/// Sort key: bridges first, then devices; for equal names the engine's first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct SegmentKey {
     is_device: bool,
     name: String,
-    /// A bridge is one wherever its links are; a device is another one in each place.
+    /// A bridge is the same in all places; devices in different places are different.
     device_on_host: bool,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         self.wrong(path, format!("expected {what}, found `{text}`"));
     }
 
-    /// A map; none where it is null or missing.
+    /// A map; None if it is null or missing.
     fn map<'v>(&mut self, value: Option<&'v Value>, path: &str) -> Option<&'v Map<String, Value>> {
         match value {
             None | Some(Value::Null) => None,
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text, or a number as text; none where it is null or missing.
+    /// A text, or a number as text; None if it is null or missing.
     fn text(&mut self, from: &Map<String, Value>, key: &str, path: &str) -> Option<String> {
         let value = from.get(key).filter(|it| !it.is_null())?;
         let text = scalar(value);
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         text
     }
 
-    /// One text or several.
+    /// One or several texts.
     fn texts(&mut self, from: &Map<String, Value>, key: &str, path: &str) -> Vec<String> {
         match from.get(key) {
             None | Some(Value::Null) => Vec::new(),
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes note of a bridge, from its entry or from a link's.
+    /// Adds a bridge, from its own entry or from a link.
     fn bridge(&mut self, key: Option<&str>, value: &Value, path: &str) -> Option<SegmentKey> {
         let (name, mode, facts) = match value {
             Value::Object(it) => {
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
             Some(base) => base == "host",
             None => has_parent,
         };
-        // The reference tool lets an entry of another kind name a bridge, and makes nothing of it.
+        // The reference tool accepts and ignores `bridge` for other types.
         let is_bridged = !has_parent && kind != "dummy";
         let bridge = match entry.get("bridge").filter(|it| is_bridged && !it.is_null()) {
             Some(it) => self.bridge(None, it, &format!("{path}.bridge")),
@@ -379,7 +379,7 @@ impl<'a> Reader<'a> {
         forwards
     }
 
-    /// Each tunnel is a link of the remote host.
+    /// Adds the tunnels as links of the remote hosts.
     fn tunnels(&mut self, value: Option<&Value>) {
         let mut remotes: BTreeMap<String, usize> = BTreeMap::new();
         let mut read = Vec::new();
@@ -430,7 +430,7 @@ impl<'a> Reader<'a> {
             let (kind, name) = (NodeKind::Remote, remote.clone());
             self.nodes.push(Node { kind, name, replica: None, facts: Vec::new() });
         }
-        // By node, as all links are; a stable sort keeps the order of the configuration.
+        // A stable sort by node keeps the order of the configuration.
         read.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (remote, mut draft) in read {
             draft.link.node = remotes.get(&remote).copied().unwrap_or_default();
@@ -460,8 +460,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a link's outer end is called when nothing is said; a long name is made of the container's id, which no
-/// configuration knows.
+/// The default name of a link's outer end. A long name contains the container's id, which is unknown here.
 fn outer_name(owner: &str, kind: NodeKind, replica: Option<u32>, dev: &str) -> String {
     let name = match kind {
         NodeKind::Service => format!("{owner}_{}-{dev}", replica.unwrap_or(1)),
@@ -473,7 +472,7 @@ fn outer_name(owner: &str, kind: NodeKind, replica: Option<u32>, dev: &str) -> S
     format!("c…-{}", dev.chars().take(5).collect::<String>())
 }
 
-/// The command of an entry of `commands`, arguments with spaces between.
+/// The command of an entry of `commands`, with spaces between arguments.
 fn command(entry: &Value) -> Option<String> {
     match entry.get("command")? {
         Value::Array(items) => Some(items.iter().filter_map(scalar).collect::<Vec<_>>().join(" ")),

@@ -1,4 +1,4 @@
-//! Replicas of a service, drawn one by one.
+//! Draws the replicas of a service separately.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use crate::addr::{Cidr, Mac};
 use crate::container::{Container, ContainerId};
 use crate::network::{Attach, Link, LinkKind, Network};
 
-/// How many replicas of which services are drawn. A service that is not named is drawn once, for all of its replicas.
+/// The services whose replicas are drawn separately, with their numbers. Other services are drawn once.
 #[derive(Debug, Default)]
 pub struct Replicas {
     counts: BTreeMap<String, u32>,
-    /// What the files themselves say of each replica; from JSON, it is worked out of the first one's.
+    /// The links of each replica from the configuration files; for JSON input they are derived from the first replica.
     known: BTreeMap<(String, u32), Vec<Value>>,
 }
 
@@ -25,13 +25,13 @@ impl Replicas {
         self.counts.get(service).copied()
     }
 
-    /// The services that replicas are asked of.
+    /// The requested services.
     pub(super) fn services(&self) -> impl Iterator<Item = &str> {
         self.counts.keys().map(String::as_str)
     }
 
-    /// Asks the configuration for the links of each replica, placeholders filled in. The errors are links that a replica
-    /// cannot have.
+    /// Reads the links of each replica from the configuration, with placeholders replaced. The errors are invalid links
+    /// of replicas.
     pub fn instantiate(&mut self, network: &Network, project: Option<&str>) -> Vec<String> {
         let mut problems = Vec::new();
         let shown = network.show();
@@ -68,14 +68,14 @@ impl Replicas {
         problems
     }
 
-    /// The links of a replica, from those that are shown of the service.
+    /// The links of a replica, derived from those of the service.
     pub(super) fn links(&self, service: &str, index: u32, shown: &[Value]) -> Vec<Value> {
         let known = self.known.get(&(service.to_owned(), index));
         known.cloned().unwrap_or_else(|| shown.iter().map(|it| counted_up(it, service, index)).collect())
     }
 }
 
-/// What is shown of a link, with the values that this replica has.
+/// A shown link with the values of this replica.
 fn instantiated(network: &Network, shown: &Value, link: &Link, vars: &[(&str, &str)]) -> Value {
     let mut replica = shown.clone();
     replica["dev"] = json!(link.id.dev.as_str());
@@ -89,7 +89,7 @@ fn instantiated(network: &Network, shown: &Value, link: &Link, vars: &[(&str, &s
             replica["bridge"] = json!({"bridge": name, "mode": mode});
         }
     }
-    // What is given; what is derived for lack of it stays out, as in what is shown.
+    // Only configured values: derived ones are not shown for services either.
     let mut set = |key: &str, value: Value| {
         if shown.get(key).is_some() {
             replica[key] = value;
@@ -110,7 +110,7 @@ fn instantiated(network: &Network, shown: &Value, link: &Link, vars: &[(&str, &s
     replica
 }
 
-/// The link of the first replica with addresses, MAC and ports counted up. What cannot be counted up stays.
+/// The link of the first replica with incremented addresses, MAC and ports. Values that cannot be incremented stay.
 fn counted_up(first: &Value, service: &str, index: u32) -> Value {
     let offset = index.saturating_sub(1);
     let mut link = first.clone();
@@ -123,7 +123,7 @@ fn counted_up(first: &Value, service: &str, index: u32) -> Value {
     if offset > 0 {
         each_text(&mut link, "mac", |it| {
             let mac = it.parse::<Mac>().ok()?;
-            // One that was derived is derived anew for each replica, from what is not known here.
+            // A derived MAC depends on values that are unknown here.
             let is_derived = it.to_lowercase().starts_with("c2:");
             if is_derived { Some(String::new()) } else { mac.offset(offset).ok().map(|it| it.to_string()) }
         });
@@ -152,7 +152,7 @@ fn each_text(link: &mut Value, key: &str, change: impl Fn(&str) -> Option<String
     }
 }
 
-/// Replaces `{{name}}` in every text.
+/// Replaces `{{name}}` in all texts.
 fn fill(value: &mut Value, vars: &[(&str, &str)]) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! The picture, as SVG that needs nothing but itself: light, or dark where the reader's screen is.
+//! The picture as self-contained SVG, with a light and a dark colour scheme.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use crate::dot::layout::{Content, Layout, Rect, TITLE_HEIGHT, bar_title, layout}
 use crate::dot::text::xml;
 use crate::dot::{Diagram, Fact, NodeKind, SegmentKind, lines};
 
-/// How many hues tell segments apart.
+/// Number of hues for segments.
 const HUES: [(&str, &str); 8] = [
     ("#2563eb", "#60a5fa"),
     ("#c2410c", "#fb923c"),
@@ -217,7 +217,7 @@ fn class(kind: NodeKind) -> &'static str {
     }
 }
 
-/// The sign of a kind: three replicas' worth of bars for a service, a square for a container, a circle for a remote host.
+/// The symbol of a node type: three bars for a service, a square for a container, a circle for a remote host.
 fn sign(kind: NodeKind, x: i32, y: i32) -> String {
     match kind {
         NodeKind::Service => {
@@ -264,7 +264,7 @@ fn node(text: &mut String, diagram: &Diagram, at: usize, rect: Rect, content: &C
     text.push_str("</g>\n");
 }
 
-/// What the signs mean: those of them that are there.
+/// The legend of the symbols in the picture.
 fn legend(text: &mut String, diagram: &Diagram, layout: &Layout) {
     let y = layout.height - 18;
     let mut x = 26;

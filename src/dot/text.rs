@@ -1,8 +1,8 @@
-//! Names and values as text that can be shown.
+//! Text of names and values.
 
 use serde_json::Value;
 
-/// A scalar as people write it.
+/// A scalar as text.
 pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(it) => Some(it.clone()),
@@ -12,18 +12,18 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Text without what no picture can show and no XML may have: control characters become U+FFFD.
+/// Replaces control characters, which XML does not allow, with U+FFFD.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|it| if is_control(it) { '\u{fffd}' } else { it }).collect()
 }
 
-/// C0 and C1 controls, and what XML 1.0 leaves out (section 2.2).
+/// C0 and C1 controls, and other characters that XML 1.0 excludes (section 2.2).
 fn is_control(it: char) -> bool {
     it.is_control()
         || matches!(it, '\u{fffe}' | '\u{ffff}' | '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// How many columns a text takes, East Asian wide characters two.
+/// The width of a text in columns; East Asian wide characters have two.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().map(width).sum()
 }
@@ -37,7 +37,7 @@ fn width(it: char) -> usize {
     }
 }
 
-/// A text of at most so many columns, the middle left out where it is longer: both ends tell names apart.
+/// Shortens a text to a number of columns by cutting out its middle, because both ends distinguish names.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let text = printable(text);
     if columns(&text) <= most {
@@ -59,7 +59,7 @@ fn taken(chars: impl Iterator<Item = char>, most: usize) -> String {
         .collect()
 }
 
-/// Text for XML: element content and attribute values in double quotes.
+/// Escapes text for XML elements and attribute values in double quotes.
 pub(super) fn xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for it in text.chars() {

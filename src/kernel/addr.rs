@@ -1,4 +1,4 @@
-//! Addresses of interfaces: RTM_NEWADDR and its kin.
+//! Addresses of interfaces: RTM_NEWADDR, RTM_DELADDR and RTM_GETADDR.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -43,8 +43,8 @@ pub(super) fn add(
     netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// `ip addr del`. Other addresses of the subnet stay, which without `promote_secondaries` would go with the first of
-/// them; that this one is gone already is success.
+/// `ip addr del`. Succeeds if the address does not exist. Other addresses of the subnet stay: without
+/// `promote_secondaries` the kernel would delete them with the first one.
 pub(super) fn del(
     netlink: &mut Netlink,
     index: u32,
@@ -61,9 +61,9 @@ pub(super) fn del(
     }
 }
 
-/// `sysctl net.ipv4.conf.NAME.promote_secondaries=1`, which in a container may be read-only as a file.
+/// `sysctl net.ipv4.conf.NAME.promote_secondaries=1` by netlink, because the file may be read-only in a container.
 fn promote_secondaries(netlink: &mut Netlink, index: u32) -> Result<(), Error> {
-    /// IFLA_INET_CONF: nested attributes, their types the numbers of `include/uapi/linux/ip.h`.
+    /// IFLA_INET_CONF: nested attributes with the numbers of `include/uapi/linux/ip.h` as types.
     const CONF: u16 = 1;
     const PROMOTE_SECONDARIES: u16 = 20;
     let mut setting = Attributes::default();
@@ -97,7 +97,7 @@ fn decode(message: &AddressMessage) -> Option<(u32, ObservedAddr)> {
             _ => {}
         }
     }
-    // On a point-to-point interface IFA_ADDRESS is the other side's.
+    // On a point-to-point interface IFA_ADDRESS is the peer's address.
     let cidr = Cidr::new(local.or(addr)?, message.header.prefix_len)?;
     Some((message.header.index, ObservedAddr { cidr, ours }))
 }

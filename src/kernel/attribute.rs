@@ -1,8 +1,9 @@
-//! Netlink attributes (`struct nlattr`), written and read. Where no crate covers a family: nf_tables, netem, generic netlink.
+//! Writes and reads netlink attributes (`struct nlattr`), for families that no crate covers: nf_tables, netem, generic
+//! netlink.
 
 /// NLA_F_NESTED.
 pub(super) const NESTED: u16 = 0x8000;
-/// NLA_TYPE_MASK: a kind without the flags for nested and for byte order.
+/// NLA_TYPE_MASK: a type without the flags for nesting and byte order.
 const KIND: u16 = 0x3fff;
 
 /// Attributes to be sent.
@@ -10,7 +11,7 @@ const KIND: u16 = 0x3fff;
 pub(super) struct Attributes(Vec<u8>);
 
 impl Attributes {
-    /// Attributes that follow other bytes, such as the header of the message.
+    /// Starts with other bytes, such as the header of the message.
     pub(super) fn after(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
@@ -34,7 +35,7 @@ impl Attributes {
         })
     }
 
-    /// A number in network byte order, as nf_tables has them.
+    /// A number in network byte order, as in nf_tables.
     pub(super) fn number(&mut self, kind: u16, number: u32) -> &mut Self {
         self.bytes(kind, &number.to_be_bytes())
     }
@@ -57,7 +58,7 @@ impl Attributes {
         self.0.extend([0; 2]);
         self.0.extend(kind.to_ne_bytes());
         value(&mut self.0);
-        // The longest is a table of netem's distributions: 32 KiB.
+        // The longest is a distribution table of netem: 32 KiB.
         let length = (self.0.len() - start) as u16;
         for (to, from) in self.0.iter_mut().skip(start).zip(length.to_ne_bytes()) {
             *to = from;
@@ -67,7 +68,7 @@ impl Attributes {
     }
 }
 
-/// Attributes that were received, in order: kind and value.
+/// Received attributes in order: type and value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'a>(pub(super) &'a [u8]);
 
@@ -126,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_ends_the_attributes() {
+    fn a_truncated_attribute_ends_the_list() {
         let mut sent = Attributes::default();
         sent.number(1, 5).number(2, 6);
         for length in 0..sent.as_bytes().len() {
             let received = Received(&sent.as_bytes()[..length]);
             assert_eq!(received.count(), length / 8, "{length} bytes");
         }
-        // A length that does not even hold the header.
+        // A length shorter than the header.
         assert_eq!(Received(&[3, 0, 1, 0, 0, 0, 0, 0]).count(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Device settings by the SIOCETHTOOL ioctl (`ethtool_ioctl()` in the kernel's `net/ethtool/ioctl.c`).
 //!
-//! Every structure is an array of 32-bit words of which the first is the command (`include/uapi/linux/ethtool.h`), but
-//! for the few fields of links that are narrower.
+//! Every structure is an array of 32-bit words, and the first word is the command (`include/uapi/linux/ethtool.h`).
+//! Only some fields of link settings are narrower.
 
 mod features;
 mod settings;
@@ -29,14 +29,14 @@ impl Ioctl {
         Ok(Self { socket: socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)? })
     }
 
-    /// Exchanges a structure with the driver: it reads the words and writes its answer over them. `words` must hold the
-    /// whole structure of the command in its first word. Returns what the ioctl does when it does not fail.
+    /// Exchanges a structure with the driver, which reads the words and overwrites them with its answer. `words` must
+    /// have room for the whole structure of the command in its first word. Returns the result of the ioctl.
     #[expect(unsafe_code, reason = "no crate offers this ioctl")]
     fn exchange(&self, name: &IfName, words: &mut [u32]) -> io::Result<i32> {
         // SAFETY: all of ifreq's members may be zero bytes.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
-            // Signed on some architectures, unsigned on others.
+            // The type is signed on some architectures.
             *to = from as libc::c_char;
         }
         request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();

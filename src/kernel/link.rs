@@ -1,4 +1,4 @@
-//! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK to and from the plan's types.
+//! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,10 +17,10 @@ use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, StackedKind, TunnelK
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{Change, Interface, Kind};
 
-/// The kernel counts bridges' timers in hundredths of a second (USER_HZ), we in seconds.
+/// The kernel counts the timers of bridges in units of 1/100 s (USER_HZ), conlink in seconds.
 const HZ: u32 = 100;
 
-/// A new interface, before it has a place and a kind.
+/// A message for a new interface, without its namespace and type.
 pub(super) fn message(name: &IfName, group: u32, mac: Option<Mac>, mtu: Option<u32>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_string()));
@@ -46,8 +46,8 @@ pub(super) fn add_veth(
     netns: &impl AsRawFd,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
-    // Without these each end is made with a queue per processor, of which all but one are then switched off, which the
-    // kernel waits for (`veth_init_queues()` in drivers/net/veth.c): that alone is a third of the time a veth takes.
+    // Without these the kernel makes one queue per processor for each end and then switches off all but one, which
+    // takes a third of the time of making a veth (`veth_init_queues()` in drivers/net/veth.c).
     if !many_queues {
         let queues = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
         inner.attributes.extend(queues.clone());
@@ -86,7 +86,7 @@ pub(super) fn set_bridge(
 }
 
 fn bridge_data(options: &BridgeOptions) -> Vec<InfoBridge> {
-    // The MTU is a property of the interface, not of the bridge.
+    // The MTU is not among them: it is a property of the interface.
     let BridgeOptions {
         stp,
         vlan_filtering,
@@ -190,7 +190,7 @@ pub(super) fn add_tunnel(
     add(netlink, with_info(message, kind, Some(data)), what)
 }
 
-/// None without a remote address: such a one is nobody's that we make.
+/// None without a remote address: conlink makes no such tunnel.
 fn vxlan(data: &[InfoVxlan]) -> Option<TunnelOptions> {
     let (mut remote, mut local) = (None, None);
     let kind = TunnelKind::Vxlan;
@@ -231,7 +231,7 @@ fn add(netlink: &mut Netlink, message: LinkMessage, what: impl FnOnce() -> Strin
     netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// `ip link set INDEX name NAME netns …`, both in one: from then on the interface is elsewhere.
+/// `ip link set INDEX name NAME netns …` in one message.
 pub(super) fn move_to(
     netlink: &mut Netlink,
     index: u32,
@@ -245,16 +245,16 @@ pub(super) fn move_to(
     netlink.request(RouteNetlinkMessage::NewLink(message), 0, what)
 }
 
-/// `ip link del`. That it is gone already is success.
+/// `ip link del`. Succeeds if it does not exist.
 pub(super) fn del(netlink: &mut Netlink, name: &IfName, what: impl FnOnce() -> String) -> Result<(), Error> {
-    // By its number: to the kernel a name may also be another interface's altname.
+    // By index: the kernel would also accept the altname of another interface.
     match get(netlink, name)? {
         Some((_, found)) => del_index(netlink, found.index, what),
         None => Ok(()),
     }
 }
 
-/// `ip link del`, by number. That it is gone already is success.
+/// `ip link del` by index. Succeeds if it does not exist.
 pub(super) fn del_index(
     netlink: &mut Netlink,
     index: u32,
@@ -289,7 +289,7 @@ pub(super) fn set_group(
     netlink.request(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
-/// Deletion of what is not there any more has come to its end.
+/// Turns errors about something that no longer exists into success.
 pub(super) fn gone_is_fine(result: Result<(), Error>) -> Result<(), Error> {
     result.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) })
 }
@@ -300,7 +300,7 @@ pub(super) fn up(netlink: &mut Netlink, index: u32) -> Result<(), Error> {
     set(netlink, index, &change, None, || format!("set interface {index} up"))
 }
 
-/// `ip link set INDEX …`: everything of a change in one message. `master` is the bridge's index, 0 for none.
+/// `ip link set INDEX …`: a change in one message. `master` is the index of the bridge, 0: none.
 pub(super) fn set(
     netlink: &mut Netlink,
     index: u32,
@@ -310,8 +310,8 @@ pub(super) fn set(
 ) -> Result<(), Error> {
     let Change { mac, mtu, master: _, mark, up, arp, forwarding, unisolated, no_link_local } = change;
     if *no_link_local {
-        // Read after the flags of the same message (`do_setlink()` in net/core/rtnetlink.c), too late for an
-        // interface that goes up: so in one of its own. Without IPv6 in the kernel there is nothing to prevent.
+        // In a message of its own: the kernel applies it after the flags of the same message (`do_setlink()` in
+        // net/core/rtnetlink.c), which is too late for an interface that goes up. A kernel without IPv6 ignores it.
         let mut message = LinkMessage::default();
         message.header.index = index;
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
@@ -349,7 +349,8 @@ pub(super) fn set(
         ]));
     }
     match netlink.request(RouteNetlinkMessage::NewLink(message.clone()), 0, &what) {
-        // Some drivers change their address or MTU only while they are down (`eth_prepare_mac_addr_change()`).
+        // Some drivers can change MAC address or MTU only while the interface is down
+        // (`eth_prepare_mac_addr_change()`).
         Err(error) if error.errno() == Some(libc::EBUSY) && (mac.is_some() || mtu.is_some()) => {
             set_while_down(netlink, index, message, what).map_err(|again| again.unwrap_or(error))
         }
@@ -357,7 +358,7 @@ pub(super) fn set(
     }
 }
 
-/// Takes an interface down for a change, and up again. The error is None where it is down already: that is not what
+/// Takes an interface down for a change, and up again. The error is None if it was already down, so that another cause
 /// keeps it busy.
 fn set_while_down(
     netlink: &mut Netlink,
@@ -377,21 +378,21 @@ fn set_while_down(
         message.header.change_mask.contains(LinkFlags::Up) && !message.header.flags.contains(LinkFlags::Up);
     let changed = netlink.request(RouteNetlinkMessage::NewLink(message), 0, &what);
     if !stays_down {
-        // Whether or not the change was taken: what was up is up again.
+        // The interface goes up again even if the change failed.
         flags.header.flags = LinkFlags::Up;
         netlink.request(RouteNetlinkMessage::NewLink(flags), 0, &what).map_err(Some)?;
     }
     changed.map_err(Some)
 }
 
-/// Without counters, which are the larger part of an answer and no concern of ours.
+/// A request without counters, which are the larger part of an answer.
 fn get_message() -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     message
 }
 
-/// The interface of that name; None where there is none. One that only has it as an altname is another.
+/// The interface of that name. An interface that has the name only as altname does not count.
 pub(super) fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<(IfName, Interface)>, Error> {
     let mut message = get_message();
     message.attributes.push(LinkAttribute::IfName(name.to_string()));
@@ -450,8 +451,7 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
     Some((name?, interface))
 }
 
-/// Is IPv6 disabled on the interface? An interface that the kernel gives no IPv6, such as one with an MTU below 1280,
-/// has no such setting.
+/// Is IPv6 disabled on the interface? False without this setting: the kernel has no IPv6 for an MTU below 1280.
 fn v6_off(specs: &[AfSpecUnspec]) -> bool {
     let inet6 = specs.iter().filter_map(|it| match it {
         AfSpecUnspec::Inet6(it) => Some(it),

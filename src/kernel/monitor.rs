@@ -1,7 +1,7 @@
-//! The kernel's notices about one namespace: what changes there, whoever changes it.
+//! Kernel notifications about changes in one namespace.
 //!
-//! A notice is a hint where to look. What came before a look is no news after it: so our own changes, which are looked
-//! at when they are done, are never taken for somebody else's.
+//! A notification is a hint where to look. A look drops all notifications that arrived before it. So our own changes,
+//! which are checked after they are made, are not taken for changes by other programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,7 +18,7 @@ use crate::addr::Cidr;
 use crate::kernel::netlink::{ANSWER, BUFFER};
 use crate::plan::{Names, PROTOCOL};
 
-// Types of notices, as in `rtnetlink(7)` and the kernel's `include/uapi/linux/rtnetlink.h`.
+// Types of notifications, as in `rtnetlink(7)` and the kernel's `include/uapi/linux/rtnetlink.h`.
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const NEWADDR: u16 = 20;
@@ -31,7 +31,7 @@ const NEWTFILTER: u16 = 44;
 const DELTFILTER: u16 = 45;
 const NEWNETCONF: u16 = 80;
 
-/// Groups of notices: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF,
+/// Multicast groups: RTNLGRP_LINK, _TC, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF,
 /// _IPV6_NETCONF.
 const GROUPS: [u32; 8] = [1, 4, 5, 7, 9, 11, 24, 25];
 
@@ -41,29 +41,29 @@ const NFTABLES: u32 = 7;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// Where `rtm_dst_len` and `rtm_protocol` are, in the `struct rtmsg` behind that.
+/// The offsets of `rtm_dst_len` and `rtm_protocol`, in the `struct rtmsg` after the header.
 const ROUTE_LENGTH: usize = HEADER + 1;
 const ROUTE_PROTOCOL: usize = HEADER + 5;
 
-/// NLM_F_REPLACE: one route takes the place of another.
+/// NLM_F_REPLACE: a route replaces another.
 const REPLACE: u16 = 0x100;
 
-/// RT_SCOPE_LINK: addresses that interfaces give themselves.
+/// RT_SCOPE_LINK: link-local addresses.
 const SCOPE_LINK: u8 = 253;
 
-/// Bytes of notices that may wait, before the kernel's own overhead: those of some thousand deletions.
+/// Receive buffer in bytes, without the kernel's overhead: enough for some thousand deletions.
 const WAITING: usize = 4 << 20;
 
-/// Hears what changes in one namespace.
+/// Receives the notifications of one namespace.
 #[derive(Debug)]
 pub(super) struct Monitor {
     socket: Socket,
-    /// The address of the socket by which we ask in this namespace: notices that carry it are about our own requests, be
-    /// they questions alone (before Linux 6.8 RTM_GETQDISC was answered by a notice to everybody).
+    /// The address of our request socket in this namespace. Notifications with this address come from our own requests,
+    /// including reads (before Linux 6.8 RTM_GETQDISC was answered by a notification to everyone).
     own: u32,
-    /// Of the rules of nf_tables, where some are ours.
+    /// A socket for nf_tables, if some rules are ours.
     rules: Option<Socket>,
-    /// What was told last of each interface, by its number: most notices tell it again.
+    /// The last reported state of each interface by index, because most notifications repeat it.
     known: BTreeMap<u32, Known>,
     /// Ports of bridges that not every frame passes, by the numbers of their interfaces.
     ports: BTreeMap<u32, PortState>,
@@ -78,7 +78,7 @@ pub(super) struct Monitor {
 struct Known {
     name: String,
     hash: u64,
-    /// The notice told that offloads changed.
+    /// The notification reports a change of offloads.
     features: bool,
 }
 
@@ -94,13 +94,13 @@ struct PortState {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) names: Names,
-    /// Interfaces by number, of which an address or a queueing discipline changed.
+    /// The indices of interfaces with a changed address or queueing discipline.
     pub(super) indices: BTreeSet<u32>,
     pub(super) lost: bool,
 }
 
 impl Monitor {
-    /// Listens in the namespace that the calling thread is in. `own` is the address of the socket by which we ask there.
+    /// Listens in the namespace of the calling thread. `own` is the address of our request socket there.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let socket = listener(NETLINK_ROUTE)?;
         // Without it a busy router among the containers makes us look more often than needed.
@@ -120,14 +120,14 @@ impl Monitor {
         })
     }
 
-    /// A socket of the same namespace that hears of nf_tables.
+    /// A socket for nf_tables in the namespace of the calling thread.
     pub(super) fn rules() -> io::Result<Socket> {
         let socket = listener(NETLINK_NETFILTER)?;
         socket.add_membership(NFTABLES)?;
         Ok(socket)
     }
 
-    /// Hears by that socket too.
+    /// Receives from this socket too.
     pub(super) fn add_rules(&mut self, socket: Socket) {
         self.rules = Some(socket);
     }
@@ -153,13 +153,13 @@ impl Monitor {
         self.rules.is_some()
     }
 
-    /// What becomes readable when there is something to hear.
+    /// The sockets, readable when there are notifications.
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [Some(&self.socket), self.rules.as_ref()].into_iter().flatten().map(AsFd::as_fd)
     }
 
     /// Takes in all notices that wait.
-    pub(super) fn hear(&mut self) {
+    pub(super) fn receive(&mut self) {
         let Self { socket, own, rules, known, ports, routes, pending, .. } = self;
         let lost = each_message(socket, |message| {
             // What cannot be read counts as lost: something happened.
@@ -174,25 +174,25 @@ impl Monitor {
         }
     }
 
-    /// Everything is about to be looked at: what was heard is no news any more.
+    /// Drops all reported changes: everything is about to be read.
     pub(super) fn forget_all(&mut self) {
-        self.hear();
+        self.receive();
         self.pending = Pending::default();
     }
 
-    /// Every interface is about to be looked at, and the rules or not.
+    /// Drops all reported changes: every interface is about to be read, and the rules if `rules`.
     pub(super) fn forget_everything_but_rules(&mut self, rules: bool) {
         let rules = !rules && {
-            self.hear();
+            self.receive();
             self.pending.names.rules
         };
         self.forget_all();
         self.pending.names.rules = rules;
     }
 
-    /// These interfaces are about to be looked at.
+    /// Drops the reported changes of these interfaces, which are about to be read.
     pub(super) fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, rules: bool) {
-        self.hear();
+        self.receive();
         let Self { known, pending, .. } = self;
         let names: BTreeSet<&str> = names.collect();
         pending.names.changed.retain(|it| !names.contains(it.as_str()));
@@ -204,9 +204,9 @@ impl Monitor {
         }
     }
 
-    /// What was heard since it was asked for last.
+    /// The changes since the last call.
     pub(super) fn news(&mut self) -> Pending {
-        self.hear();
+        self.receive();
         let mut news = std::mem::take(&mut self.pending);
         for index in std::mem::take(&mut news.indices) {
             match self.known.get(&index) {
@@ -222,9 +222,9 @@ fn listener(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.set_non_blocking(true)?;
-    // Without the privilege for it notices are lost earlier, and everything is looked at again then.
+    // Without the privilege for it, notifications are lost earlier, and then everything is read again.
     if let Err(error) = setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &WAITING) {
-        log::debug!("make room for notices: {error}");
+        log::debug!("enlarge the receive buffer: {error}");
     }
     Ok(socket)
 }
@@ -249,7 +249,7 @@ fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
                 Err(error) => {
-                    log::warn!("listen to the kernel's notices: {error}");
+                    log::warn!("listen for kernel notifications: {error}");
                     lost = true;
                     return;
                 }
@@ -259,7 +259,7 @@ fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     lost
 }
 
-/// Takes in one notice. None where it cannot be read.
+/// Reads one notification. None if it cannot be parsed.
 fn read(
     message: &[u8],
     own: u32,
@@ -314,12 +314,12 @@ fn read(
                 pending.indices.insert(number(HEADER + 4)?);
             }
         }
-        // Where nothing of ours leads a router may change what it likes.
+        // Routes to destinations without a route of ours do not matter.
         NEWROUTE | DELROUTE => {
             let is_ours = *message.get(ROUTE_PROTOCOL)? == PROTOCOL;
             pending.names.rules |= is_ours || routes.contains(&destination(message)?);
         }
-        // Packets of the whole namespace are forwarded, or not any more: rules depend on it.
+        // Forwarding was switched on or off for the whole namespace, and our rules depend on it.
         NEWNETCONF => pending.names.rules |= is_about_all(message),
         NEWQDISC | DELQDISC | NEWTFILTER | DELTFILTER => {
             pending.indices.insert(number(HEADER + 4)?);
@@ -329,7 +329,7 @@ fn read(
     Some(())
 }
 
-/// Where a route leads: without bytes it is a default route.
+/// The destination of a route; a default route has no bytes.
 fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
     /// `struct rtmsg`, and RTA_DST.
     const ROUTE: usize = 12;
@@ -339,7 +339,7 @@ fn destination(message: &[u8]) -> Option<(u8, Vec<u8>)> {
     Some((*message.get(ROUTE_LENGTH)?, bytes.unwrap_or_default()))
 }
 
-/// Is a notice of settings about the namespace as a whole, and not about one interface?
+/// Is the notification about the settings of the whole namespace, and not of one interface?
 fn is_about_all(message: &[u8]) -> bool {
     /// `struct netconfmsg` with its padding, NETCONFA_IFINDEX, and NETCONFA_IFINDEX_ALL.
     const CONF: usize = 4;
@@ -349,7 +349,7 @@ fn is_about_all(message: &[u8]) -> bool {
     attributes.flatten().any(|it| it.kind() == INDEX && it.value() == ALL.to_ne_bytes())
 }
 
-/// What of an interface can matter: its flags, name and addresses; not its counters and state of carrier.
+/// The properties of an interface that can matter: flags, name and addresses, but not counters and carrier.
 fn link(message: &[u8]) -> Option<Known> {
     /// `struct ifinfomsg`.
     const INFO: usize = 16;
@@ -359,7 +359,7 @@ fn link(message: &[u8]) -> Option<Known> {
     const MASTER: u16 = libc::IFLA_MASTER;
     const ALIAS: u16 = libc::IFLA_IFALIAS;
     const LINKINFO: u16 = libc::IFLA_LINKINFO;
-    /// With IFLA_EVENT_FEATURES: what `ethtool -K` sets is in no attribute.
+    /// IFLA_EVENT, with IFLA_EVENT_FEATURES after `ethtool -K`, whose settings are in no attribute.
     const EVENT: u16 = 44;
     const FEATURES: u32 = 2;
     let flags = u32::from_ne_bytes(message.get(HEADER + 8..HEADER + 12)?.try_into().ok()?);
@@ -425,7 +425,7 @@ fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let data = attribute(DATA);
     let all = NlasIterator::new(data.as_slice()).flatten().map(|it| (it.kind(), it.value().to_vec()));
     match kind.as_str() {
-        // Its timers change all the time.
+        // The timers of a bridge change all the time.
         "bridge" => all.filter(|(it, _)| OF_BRIDGES.contains(it)).collect(),
         kind if OF_OTHERS.contains(&kind) => all.collect(),
         _ => Vec::new(),
@@ -442,7 +442,7 @@ fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
-    // Filters read numbers as the network writes them, the kernel wrote these in its own order.
+    // Filters read numbers in network byte order, while these are in the byte order of the machine.
     let number = |it: u16| u32::from(it.to_be());
     let mut program = vec![
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
@@ -460,7 +460,7 @@ fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
         program.drain(..program.len() - 1);
     }
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the program that `filter` tells the place and length of; both outlive the call.
+    // SAFETY: the kernel copies the program that `filter` points to; both outlive the call.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

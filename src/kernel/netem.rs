@@ -1,8 +1,8 @@
-//! The wire form of a netem: the bytes of TCA_OPTIONS (`include/uapi/linux/pkt_sched.h`, `net/sched/sch_netem.c`).
+//! The netlink format of a netem: the bytes of TCA_OPTIONS (`include/uapi/linux/pkt_sched.h`, `net/sched/sch_netem.c`).
 //!
-//! They start with a `struct tc_netem_qopt`; attributes follow it. The kernel takes the struct as a whole, but keeps what
-//! it holds for each attribute that is absent. Only without TCA_NETEM_LOSS it goes back to random loss; without a seed
-//! some versions draw one and others go on with theirs.
+//! A `struct tc_netem_qopt` is followed by attributes. The kernel applies the whole struct, but keeps the old value of
+//! each attribute that is absent. There are two exceptions: without TCA_NETEM_LOSS it returns to random loss, and
+//! without a seed some versions draw a new one and others keep the old one.
 
 mod table;
 
@@ -29,7 +29,7 @@ const SLOT: u16 = 12;
 const SLOT_DIST: u16 = 13;
 const PRNG_SEED: u16 = 14;
 
-/// `struct tc_netem_qopt`, which the attributes follow.
+/// The size of `struct tc_netem_qopt`, in bytes.
 const QOPT: usize = 24;
 
 /// NETEM_LOSS_GI and NETEM_LOSS_GE, inside of TCA_NETEM_LOSS.
@@ -39,38 +39,38 @@ const LOSS_GEMODEL: u16 = 2;
 /// The kernel's tick in nanoseconds (PSCHED_TICKS2NS()); `tc` reads the same out of `/proc/net/psched`.
 const TICK: i64 = 64;
 
-/// What the options are for.
+/// The target of the options.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// Nothing is there yet: what is absent is not set.
+    /// A new netem: absent attributes are not set.
     New,
-    /// Something is there: what is absent would stay.
+    /// An existing netem: absent attributes would keep their values.
     Present,
 }
 
-/// TCA_OPTIONS of a netem that is not there yet, byte for byte as `tc qdisc add … netem` of iproute2 6.1 sends it, but
-/// for these:
+/// TCA_OPTIONS for a new netem, byte for byte as `tc qdisc add … netem` of iproute2 6.1 sends it, with these
+/// exceptions:
 ///
-/// * Times that are no whole number of ticks of 64 ns, or more than 274 s, are sent exactly as well: `tc` rounds them
-///   down to what ticks hold, or refuses them.
-/// * A correlation of duplicates is sent also where nothing else has one: `tc` forgets it.
-/// * What is nothing (`corrupt 0%`) is not sent.
-/// * The contents of the tables are our own.
+/// * Times that are not a multiple of 64 ns, or longer than 274 s, are sent exactly too. `tc` rounds them down to
+///   ticks, or refuses them.
+/// * A correlation of duplicates is always sent. `tc` drops it unless another option has one.
+/// * Options without effect (`corrupt 0%`) are not sent.
+/// * The distribution tables are computed by conlink.
 pub(super) fn encode(netem: &Netem) -> Vec<u8> {
     options(netem, Target::New)
 }
 
-/// TCA_OPTIONS for a netem that is there already, whatever it is: nothing stays of it. With RTM_NEWQDISC, under its own
-/// handle or with NLM_F_REPLACE; packets that wait in the queue keep the times they were given.
+/// TCA_OPTIONS that replace all parameters of an existing netem. For RTM_NEWQDISC with its own handle or NLM_F_REPLACE.
+/// Packets in the queue keep their times.
 ///
-/// A table cannot be taken away from the kernel, which looks at the bounds of slots only while it has none. Where jitter
-/// or slots are uniform a uniform table takes its place, so that `tc qdisc show` writes `slot MIN MAX` as
-/// `slot distribution DELAY JITTER` from then on; [`decode`] knows it.
+/// The kernel cannot drop a distribution table, and it uses the bounds of slots only without a table. So for uniform
+/// jitter or slots a uniform table is sent. From then on `tc qdisc show` prints `slot MIN MAX` as `slot distribution
+/// DELAY JITTER`; [`decode`] handles that.
 pub(super) fn encode_change(netem: &Netem) -> Vec<u8> {
     options(netem, Target::Present)
 }
 
-/// In the order of `tc`; the kernel has none.
+/// The attributes in the order of `tc`; the kernel accepts any order.
 fn options(netem: &Netem, target: Target) -> Vec<u8> {
     let present = target == Target::Present;
     let delay = netem.delay.unwrap_or(NO_DELAY);
@@ -89,7 +89,7 @@ fn options(netem: &Netem, target: Target) -> Vec<u8> {
     let reorder = netem.reorder.map_or(NONE, |it| it.chance);
     let corrupt = netem.corrupt.unwrap_or(NONE);
     let correlations = [delay.correlation, random.correlation, duplicate.correlation];
-    // `tc` sends it for the correlations of these two as well, which are not in it.
+    // `tc` sends it also for the correlations of these two, although it does not contain them.
     let others = [reorder.correlation, corrupt.correlation];
     if present || correlations.iter().chain(&others).any(|it| !it.is_zero()) {
         out.words(CORR, &correlations.map(|it| it.0));
@@ -110,7 +110,7 @@ fn options(netem: &Netem, target: Target) -> Vec<u8> {
     if present || netem.rate.is_some() {
         put_rate(&mut out, netem.rate.unwrap_or(NO_RATE));
     }
-    // A seed that was given must not go on to rule: nobody can foretell what comes instead.
+    // An earlier seed must not stay in use, so a random one is sent.
     if let Some(seed) = netem.seed.or_else(|| present.then(draw)) {
         out.bytes(PRNG_SEED, &seed.to_ne_bytes());
     }
@@ -127,7 +127,7 @@ fn options(netem: &Netem, target: Target) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// Any number: the keys of the standard library's hashers are random.
+/// A random number, from the random keys of the standard library's hashers.
 fn draw() -> u64 {
     RandomState::new().hash_one(0)
 }
@@ -153,7 +153,7 @@ fn prefix(netem: &Netem, delay: Delay) -> Vec<u8> {
     ])
 }
 
-/// Whole ticks, as many as there is room for.
+/// The time in whole ticks, up to the maximum.
 fn ticks(time: Nanos) -> u32 {
     u32::try_from(time.0.max(0) / TICK).unwrap_or(u32::MAX)
 }
@@ -171,7 +171,7 @@ fn put_loss(out: &mut Attributes, loss: Option<Loss>) {
         Some(Loss::Gemodel { p, r, one_minus_h, one_minus_k }) => {
             model.words(LOSS_GEMODEL, &[p.0, r.0, u32::MAX - one_minus_h.0, one_minus_k.0]);
         }
-        // Without the attribute the kernel goes back to random loss.
+        // Without the attribute the kernel returns to random loss.
         Some(Loss::Random(_)) | None => return,
     }
     out.bytes(LOSS | NESTED, model.as_bytes());
@@ -192,7 +192,7 @@ fn slot(slot: Slot, target: Target) -> [u8; 40] {
     let mut out = [0; 40];
     let (min, max, delay, jitter) = match (slot.delay, target) {
         (SlotDelay::Between { min, max }, Target::New) => (min, max, Nanos(0), Nanos(0)),
-        // Bounds count only where the kernel has no table: say the same to one that has.
+        // The kernel uses the bounds only without a table, so both forms are sent.
         (SlotDelay::Between { min, max }, Target::Present) => {
             let (delay, jitter) = spread(min, max);
             (min, max, delay, jitter)
@@ -209,8 +209,7 @@ fn slot(slot: Slot, target: Target) -> [u8; 40] {
     out
 }
 
-/// The middle of two bounds, and how far they are from it. The kernel draws whole nanoseconds: the half one of an odd
-/// distance is lost.
+/// The middle of two bounds, and their distance from it in whole nanoseconds.
 fn spread(min: Nanos, max: Nanos) -> (Nanos, Nanos) {
     let half = max.0.saturating_sub(min.0) / 2;
     (Nanos(min.0.saturating_add(half)), Nanos(half).min(MAX_JITTER))
@@ -220,20 +219,19 @@ fn bytes(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|it| it.to_ne_bytes()).collect()
 }
 
-/// A table of random numbers; None for uniform ones.
+/// Appends a distribution table; None: uniform.
 fn put_table(out: &mut Attributes, kind: u16, distribution: Option<Distribution>) {
     let numbers = table::of(distribution);
     out.bytes(kind, &numbers.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<u8>>());
 }
 
-/// Do the options that the kernel reports have a seed?
+/// Do the reported options have a seed?
 pub(super) fn has_seed(options: &[u8]) -> bool {
     let attributes = options.get(QOPT..).unwrap_or_default();
     NlasIterator::new(attributes).flatten().any(|it| it.kind() == PRNG_SEED)
 }
 
-/// The netem that the kernel reports by TCA_OPTIONS, as [`Netem::observable`] has it: None where it reports what is no
-/// netem that a text could say.
+/// Parses reported TCA_OPTIONS, in the form of [`Netem::observable`]. None if no configuration text can express them.
 pub(super) fn decode(options: &[u8]) -> Option<Netem> {
     let mut prefix = Fields(options);
     let (latency, limit, loss, gap) = (prefix.u32()?, prefix.u32()?, prefix.u32()?, prefix.u32()?);
@@ -278,14 +276,14 @@ pub(super) fn decode(options: &[u8]) -> Option<Netem> {
     }
     netem.loss = model.or(some(random).map(Loss::Random));
     netem.duplicate = some(duplicate);
-    // Without a gap the kernel reorders nothing.
+    // Without a gap the kernel does not reorder.
     netem.reorder = some(reorder).filter(|_| gap > 0).map(|chance| Reorder { chance, gap });
     rate.bytes = rate64.map_or(rate.bytes, |it| it.max(rate.bytes));
     netem.rate = Some(rate).filter(|it| it.bytes > 0);
     Some(netem)
 }
 
-/// What never happens is not there.
+/// A probability; None if it is 0.
 fn some(chance: Chance) -> Option<Chance> {
     Some(chance).filter(|it| !it.percent.is_zero())
 }
@@ -309,7 +307,7 @@ fn loss_model(attributes: &[u8]) -> Option<Loss> {
     }
 }
 
-/// The fields of a struct, from the first on.
+/// Reads the fields of a struct in order.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -335,12 +333,12 @@ impl Fields<'_> {
         Some(Chance { percent: self.percent()?, correlation: self.percent()? })
     }
 
-    /// None for a time before now.
+    /// None for a negative time.
     fn time(&mut self) -> Option<Nanos> {
         self.next().map(i64::from_ne_bytes).filter(|it| *it >= 0).map(Nanos)
     }
 
-    /// The inner None is for no slots.
+    /// The inner None means no slots.
     fn slot(&mut self) -> Option<Option<Slot>> {
         let (min, max) = (self.time()?, self.time()?);
         let (packets, bytes) = (self.u32()?, self.u32()?);
@@ -357,7 +355,7 @@ impl Fields<'_> {
         } else {
             SlotDelay::Between { min: Some(min).filter(|it| *it <= max)?, max }
         };
-        // The kernel's words for no limit, what it takes and what it holds.
+        // The kernel's values for "no limit": as accepted and as stored.
         let limit = |it: u32| match it {
             0 | 0x7fff_ffff => Some(None),
             1..=Slot::MAX => Some(Some(it)),

@@ -1,7 +1,7 @@
-//! Requests to the kernel's routing family, one at a time.
+//! Requests to the kernel's routing family (rtnetlink), one at a time.
 //!
-//! The kernel does its work within `send()`: when that returns, the answer is there to be read. So a blocking socket
-//! waits for nothing, and costs a fraction of one behind a queue.
+//! The kernel performs a request within `send()`: when it returns, the answer can be read. So a blocking socket never
+//! waits, and is much cheaper than an asynchronous one.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,66 +15,66 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-/// A request that failed.
+use crate::kernel::hint;
+
+/// A failed request.
 #[derive(Debug)]
 pub struct Error {
-    /// What was asked for, in iproute2's words.
+    /// The request, in the syntax of iproute2.
     request: String,
     source: io::Error,
-    /// What the kernel says beyond the number (NLMSGERR_ATTR_MSG).
+    /// The kernel's message (NLMSGERR_ATTR_MSG).
     message: Option<String>,
     hint: Option<&'static str>,
 }
 
 impl Error {
-    /// A request by what it asks for, in iproute2's words, and why it failed.
+    /// `request` is in the syntax of iproute2.
     pub fn new(request: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self { request: request.into(), source: source.into(), message: None, hint: None }
     }
 
-    /// The same, with what helps where the number does not tell.
+    /// Sets the hint.
     pub(super) fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
     }
 
-    /// The same as EOPNOTSUPP: the kernel lacks what the request is about.
+    /// Changes the error number to EOPNOTSUPP.
     pub(super) fn into_unsupported(self) -> Self {
         Self { source: io::Error::from_raw_os_error(libc::EOPNOTSUPP), ..self }
     }
 
-    /// The same, with what was told beyond the number.
+    /// Sets the message.
     pub(super) fn with_message(self, message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..self }
     }
 
-    /// The number of the error, as in `errno(3)`.
+    /// The error number, as in `errno(3)`.
     pub fn errno(&self) -> Option<i32> {
-        self.source.raw_os_error()
+        let inner = || self.source.get_ref()?.downcast_ref::<Self>()?.errno();
+        self.source.raw_os_error().or_else(inner)
     }
 
-    /// Is what the request was about no longer there: a process, a namespace, an interface?
+    /// Does the object of the request no longer exist (a process, a namespace, an interface)?
     pub fn is_gone(&self) -> bool {
         matches!(self.errno(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
-    /// Does something exist already where it was to be made: an interface of that name, an address, a route (EEXIST)?
+    /// Does the object already exist (EEXIST), such as an interface of that name, an address or a route?
     pub fn is_taken(&self) -> bool {
         self.errno() == Some(libc::EEXIST)
     }
 
-    /// What usually helps.
+    /// A hint on how to fix it.
     pub fn hint(&self) -> Option<&'static str> {
         if self.hint.is_some() {
             return self.hint;
         }
         match self.errno()? {
-            libc::EPERM | libc::EACCES => Some(
-                "conlink needs the capabilities SYS_ADMIN and NET_ADMIN, all that its containers have, and `pid: host` \
-                 when it runs in a container",
-            ),
-            libc::EOPNOTSUPP => Some("this kernel may lack the module for this type of interface or filter"),
+            libc::EPERM | libc::EACCES => Some(hint::permissions()),
+            libc::EOPNOTSUPP => Some("the kernel may lack a module: see `dmesg`, or load it with `modprobe`"),
             libc::EMFILE | libc::ENFILE => {
-                Some("raise the limit of open files (`ulimit -n`): each container takes four")
+                Some("raise the limit of open files (`ulimit -n`): each container needs four")
             }
             _ => None,
         }
@@ -90,28 +90,28 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A socket in one namespace, where it stays for life.
+/// A socket in one namespace.
 #[derive(Debug)]
 pub(super) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
-/// What one message of a dump may take: the kernel fills up to 32 KiB (`netlink_dump()` in `net/netlink/af_netlink.c`).
+/// Buffer for one message of a dump: the kernel fills up to 32 KiB (`netlink_dump()` in `net/netlink/af_netlink.c`).
 pub(super) const ANSWER: usize = 64 * 1024;
 
-/// NLMSG_DONE, with NLMSG_ERROR before it: objects' types are greater.
+/// NLMSG_DONE. NLMSG_ERROR is less, and the types of objects are greater.
 const DONE: u16 = 3;
 
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 
 thread_local! {
-    /// One for all sockets of the thread: hundreds of them are open, and one is in use.
+    /// One buffer for all sockets of the thread: hundreds are open, and one is in use at a time.
     pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Dumps that were interrupted by a change are repeated; a namespace that never rests is not waited for.
+/// Most tries of a dump that is interrupted by changes.
 pub(super) const TRIES: usize = 10;
 
 impl Netlink {
@@ -122,19 +122,19 @@ impl Netlink {
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        // Filters of dumps are honoured; a kernel without it (before 4.20) dumps more, which is sorted out later.
+        // The kernel filters dumps. Without this (before 4.20) it dumps more, and the rest is filtered out later.
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// The address that notices of what is asked for by this socket carry.
+    /// The address of the socket, which is in all notifications that its requests cause.
     pub(super) fn port(&self) -> io::Result<u32> {
         let mut address = SocketAddr::new(0, 0);
         self.socket.get_address(&mut address)?;
         Ok(address.port_number())
     }
 
-    /// Asks for a change. `flags` are those beyond REQUEST and ACK.
+    /// Requests a change. `flags` are added to REQUEST and ACK.
     pub(super) fn request(
         &mut self,
         message: RouteNetlinkMessage,
@@ -175,7 +175,7 @@ impl Netlink {
         Ok(answer)
     }
 
-    /// Asks for all objects of a kind.
+    /// Requests all objects of a type.
     pub(super) fn dump(
         &mut self,
         message: RouteNetlinkMessage,
@@ -190,10 +190,10 @@ impl Netlink {
                 Err(error) => return Err(error.named(what())),
             }
         }
-        Err(Error::new(what(), io::Error::other("the kernel's answer was interrupted by changes each time")))
+        Err(Error::new(what(), io::Error::other("the kernel's state changed during each try to read it")))
     }
 
-    /// As [`Netlink::dump`], for objects that the library has no types for: what is behind each one's header.
+    /// [`Netlink::dump`] for objects without a type in the library: the bytes after each header.
     pub(super) fn dump_raw<T>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -213,10 +213,10 @@ impl Netlink {
                 Err(error) => return Err(error.named(what())),
             }
         }
-        Err(Error::new(what(), io::Error::other("the kernel's answer was interrupted by changes each time")))
+        Err(Error::new(what(), io::Error::other("the kernel's state changed during each try to read it")))
     }
 
-    /// As [`Netlink::get`], for an object that the library has no type for.
+    /// [`Netlink::get`] for an object without a type in the library.
     pub(super) fn get_raw<T>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -228,7 +228,7 @@ impl Netlink {
         self.echo(message, 0, decode, what)
     }
 
-    /// Sends a request and reads its answers to the end.
+    /// Sends a request and reads all answers.
     fn exchange(
         &mut self,
         message: RouteNetlinkMessage,
@@ -240,7 +240,7 @@ impl Netlink {
                 match NetlinkMessage::<RouteNetlinkMessage>::deserialize(one) {
                     Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(it), .. }) => answer(it),
                     Ok(_) => {}
-                    // One strange object must not hide all others: it may well be nobody's that we know.
+                    // An object that cannot be parsed must not hide the others.
                     Err(error) if flags & NLM_F_DUMP == NLM_F_DUMP => {
                         log::debug!("part of a dump could not be read: {error}");
                     }
@@ -262,7 +262,7 @@ impl Netlink {
         })
     }
 
-    /// `answer` is given each object with its header.
+    /// Calls `answer` with each object, including its header.
     fn exchange_by(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -290,7 +290,7 @@ impl Netlink {
                 let mine = header.sequence_number() == self.sequence;
                 interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
                 let (one, more) = rest.split_at_checked(size).unwrap_or((rest, &[]));
-                // Messages begin at multiples of four bytes.
+                // Messages are aligned to four bytes.
                 rest = more.get(size.next_multiple_of(4) - size..).unwrap_or_default();
                 if !mine {
                     continue;
@@ -317,15 +317,15 @@ impl Netlink {
     }
 }
 
-/// Did the kernel change what it was dumping?
+/// Whether the kernel's state changed during the dump.
 pub(super) struct Interrupted(pub(super) bool);
 
-/// A failure that does not know yet what was asked for.
+/// A failure without the name of the request.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) source: io::Error,
     pub(super) message: Option<String>,
-    /// Where in the request, in bytes, is what the kernel did not take (NLMSGERR_ATTR_OFFS).
+    /// The offset in the request of the part that the kernel refused, in bytes (NLMSGERR_ATTR_OFFS).
     pub(super) at: Option<usize>,
 }
 
@@ -337,10 +337,10 @@ impl From<io::Error> for Failed {
 
 impl Failed {
     pub(super) fn decode(error: impl fmt::Display) -> Self {
-        io::Error::other(format!("an answer of the kernel could not be read: {error}")).into()
+        io::Error::other(format!("unexpected answer of the kernel: {error}")).into()
     }
 
-    /// `answer` is what follows the number: with NETLINK_CAP_ACK the request's header of 16 bytes, then attributes.
+    /// `answer` follows the error number: with NETLINK_CAP_ACK the header of the request (16 bytes), then attributes.
     pub(super) fn kernel(source: io::Error, answer: &[u8]) -> Self {
         const MESSAGE: u16 = 1;
         const OFFSET: u16 = 2;

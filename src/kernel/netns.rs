@@ -1,7 +1,7 @@
 //! Network namespaces: opening, entering, naming.
 //!
-//! A namespace belongs to a thread. To make a socket inside another one, a thread is started that enters it, makes
-//! the socket, and dies: nothing has to be restored, and no other code ever runs in the wrong place.
+//! Each thread is in one namespace. A socket in another namespace is made by a thread that enters the namespace, makes
+//! the socket and ends. So nothing has to be restored, and no other code runs in the wrong namespace.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,34 +17,34 @@ use crate::addr::IfName;
 use crate::kernel::link;
 use crate::kernel::netlink::Netlink;
 
-/// The number of `lo` in every namespace (LOOPBACK_IFINDEX).
+/// The index of `lo` in every namespace (LOOPBACK_IFINDEX).
 pub(super) const LOOPBACK: u32 = 1;
 
-/// Where `ip netns` keeps names.
+/// The folder of named namespaces, as used by `ip netns`.
 const NAMED: &str = "/run/netns";
 
-/// The namespace that the calling thread is in.
+/// The namespace of the calling thread.
 pub fn own() -> io::Result<File> {
     File::open("/proc/thread-self/ns/net")
 }
 
-/// The namespace of a process, by its id in our own process namespace.
+/// The namespace of a process, by its number in our process namespace.
 pub fn of_process(pid: u32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/ns/net"))
 }
 
-/// What tells a namespace from every other that exists at the same time.
+/// The inode of a namespace, unique among existing namespaces.
 pub fn inode(netns: &File) -> io::Result<u64> {
     Ok(netns.metadata()?.ino())
 }
 
-/// Are both one namespace? What cannot be opened is another.
+/// Are both the same namespace? False if the other could not be opened.
 pub fn is_same(netns: &File, other: io::Result<File>) -> bool {
     let other = other.and_then(|it| inode(&it));
     inode(netns).is_ok_and(|it| other.is_ok_and(|other| it == other))
 }
 
-/// Runs `f` on a thread of its own inside `netns`.
+/// Runs `f` on a new thread inside `netns`.
 pub fn inside<T: Send>(netns: &File, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_thread(|| {
         enter(netns)?;
@@ -67,7 +67,7 @@ fn on_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T>
     })
 }
 
-/// A new namespace without a name: it lasts as long as the file, and what lives in it.
+/// Makes a namespace without a name. It exists as long as the file or anything in it.
 pub fn anonymous() -> io::Result<File> {
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
@@ -75,21 +75,21 @@ pub fn anonymous() -> io::Result<File> {
     })
 }
 
-/// Waits until namespaces whose last process has ended are gone, with the interfaces in them. False when that takes longer
-/// than `limit`.
+/// Waits until namespaces whose last process has ended no longer exist, nor the interfaces in them. Returns false if
+/// that takes longer than `limit`.
 ///
-/// The kernel takes namespaces apart some time later, one batch after another (`cleanup_net()` in
-/// net/core/net_namespace.c). A netlink socket of a process that has ended holds its namespace for some time more
-/// (`netlink_release()` in net/netlink/af_netlink.c frees it by RCU), so a namespace of ours may end before those. At its
-/// end each batch waits for all that RCU is to free (`rcu_barrier()`): the second batch has them all.
+/// The kernel removes namespaces later, in batches (`cleanup_net()` in net/core/net_namespace.c). A netlink socket of
+/// an ended process holds its namespace a little longer (`netlink_release()` in net/netlink/af_netlink.c frees it by
+/// RCU), so it may miss the first batch. Each batch ends by waiting for RCU (`rcu_barrier()`), so the second batch
+/// includes it.
 pub fn settle(limit: Duration) -> io::Result<bool> {
     let end = Instant::now() + limit;
     Ok(next_batch_is_gone(end)? && next_batch_is_gone(end)?)
 }
 
-/// Waits until a namespace that ends now is gone, and so all that ended before. False when that is not so at `end`.
+/// Waits for the batch of a namespace that ends now, which includes all that ended before. Returns false after `end`.
 fn next_batch_is_gone(end: Instant) -> io::Result<bool> {
-    // What the other end of its link sees tells that it is gone.
+    // The other end of its veth vanishes with it.
     let (stays, ends) = (anonymous()?, anonymous()?);
     let mut netlink = inside(&stays, Netlink::open)?;
     let name: IfName = "end".parse().map_err(io::Error::other)?;
@@ -106,18 +106,18 @@ fn next_batch_is_gone(end: Instant) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Opens the namespace that `ip netns add NAME` makes, and makes it, with `lo` up, when it is not there.
+/// Opens a named namespace as `ip netns add NAME` makes it. If it does not exist, it is made, with `lo` up.
 pub fn named(name: &str) -> io::Result<File> {
     let path = path(name);
     if let Some(netns) = open_named(&path)? {
         return Ok(netns);
     }
     share_folder()?;
-    // A name without a namespace behind it is what a restart of the machine, or a kill in between, leaves.
+    // A name without a namespace may be left by a reboot, or by a kill at this point.
     File::create(&path)?;
     on_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        // Before it has its name: whoever finds that finds the namespace ready.
+        // Before it gets its name, so that other programs find it ready.
         link::up(&mut Netlink::open()?, LOOPBACK).map_err(io::Error::other)?;
         let from = Path::new("/proc/thread-self/ns/net");
         Ok(mount(Some(from), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
@@ -125,12 +125,12 @@ pub fn named(name: &str) -> io::Result<File> {
     File::open(&path)
 }
 
-/// Opens the namespace of that name, None where there is none.
+/// Opens a named namespace; None if it does not exist.
 pub fn find_named(name: &str) -> io::Result<Option<File>> {
     open_named(&path(name))
 }
 
-/// `ip netns del NAME`. What lives in the namespace goes with its last user.
+/// `ip netns del NAME`. The namespace itself ends with its last user.
 pub fn delete_named(name: &str) -> io::Result<()> {
     let path = path(name);
     match umount2(&path, MntFlags::MNT_DETACH) {
@@ -158,8 +158,8 @@ fn open_named(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Makes the folder of names a mount that others see through, as `ip netns add` does: a name that one mount namespace
-/// makes or removes must not live on in another.
+/// Makes the folder of names a shared mount, as `ip netns add` does: a name that is added or removed in one mount
+/// namespace must change in the others too.
 fn share_folder() -> io::Result<()> {
     fs::create_dir_all(NAMED)?;
     let none = None::<&str>;

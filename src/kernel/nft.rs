@@ -1,8 +1,8 @@
-//! Address translation: the table `conlink` of nf_tables (family inet), one for each namespace that needs it.
+//! Address translation: the nf_tables table `conlink` (family inet) in each namespace that needs it.
 //!
-//! A rule carries the mark of its link as its comment. What a rule does is read from its expressions, and only what is
-//! exactly as we would write it counts as ours being right: anything else with a mark of ours is seen as
-//! [`NatAction::Other`], which is in nobody's wish and so gets deleted. A rule without such a mark is left alone.
+//! Each rule has the mark of its link as comment. Its action is parsed from its expressions: a rule with a mark that is
+//! not exactly as conlink writes it is read as [`NatAction::Other`], which is never desired and so is deleted. Rules
+//! without a mark are left alone.
 
 mod expr;
 mod rule;
@@ -23,26 +23,26 @@ use crate::plan::Mark;
 use table::{ChainState, Found, TABLE, Transaction};
 use wire::Wire;
 
-/// The kernel has said that it has no nf_tables: each further question would have it look for a module.
+/// The kernel has no nf_tables. It is not asked again, because each request would make it search for the module.
 static ABSENT: AtomicBool = AtomicBool::new(false);
 
 /// A socket for the rules of one namespace.
 #[derive(Debug)]
 pub(super) struct Nft {
-    /// None where the kernel has no netfilter.
+    /// None if the kernel has no netfilter.
     wire: Option<Wire>,
 }
 
 impl Nft {
-    /// Opens a socket in the namespace that the calling thread is in. A kernel without netfilter is no error: it has
-    /// no rules.
+    /// Opens a socket in the namespace of the calling thread. A kernel without netfilter is not an error: it has no
+    /// rules.
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { wire: Wire::open()? })
     }
 
-    /// The rules that carry a mark, of any project, in the order in which packets meet them.
+    /// The rules with a mark of any project, in their order.
     ///
-    /// Without a table, or in a kernel without nf_tables, there are none; neither is made or loaded by asking.
+    /// Empty without the table or without nf_tables; reading neither makes the table nor loads the module.
     pub(super) fn dump(&mut self) -> Result<Vec<NatRule>, Error> {
         let Some(wire) = &mut self.wire else { return Ok(Vec::new()) };
         if ABSENT.load(Ordering::Relaxed) || is_unloaded() {
@@ -59,11 +59,11 @@ impl Nft {
         }
     }
 
-    /// Deletes and adds rules in one transaction: all of it is done, or nothing.
+    /// Deletes and adds rules in one transaction.
     ///
-    /// The table and its chains are made when a rule needs them, and put right when somebody changed them; with the
-    /// last rule, anybody's, the table goes. A rule of `del` that is gone already is deleted, one of `add` that is
-    /// there already is not added again.
+    /// The table and its chains are made when a rule needs them, and repaired if another program has changed them. The
+    /// table is deleted with its last rule. Rules of `del` that do not exist and rules of `add` that already exist are
+    /// skipped.
     pub(super) fn change(&mut self, del: &[NatRule], add: &[NatRule]) -> Result<(), Error> {
         for rule in add {
             writable(rule).map_err(|it| Error::new(format!("add rule {rule}"), it))?;
@@ -71,7 +71,7 @@ impl Nft {
         let Some(wire) = &mut self.wire else { return absent(add) };
         for _ in 0..TRIES {
             match change(wire, del, add) {
-                // Somebody else changed the rules since we looked.
+                // Another program has changed the rules since they were read.
                 Err(error) if error.errno() == Some(libc::ERESTART) => {}
                 Err(error)
                     if error.errno() == Some(libc::EINVAL)
@@ -87,7 +87,7 @@ impl Nft {
                 }
             }
         }
-        let busy = io::Error::other("others change the rules of the namespace each time");
+        let busy = io::Error::other("another program changed the rules during each try");
         Err(Error::new(format!("change table inet {TABLE}"), busy))
     }
 }
@@ -105,20 +105,19 @@ fn absent(add: &[NatRule]) -> Result<(), Error> {
     }
 }
 
-/// What the kernel answers for a subsystem that it does not have (`nfnetlink_rcv_msg()` in
-/// `net/netfilter/nfnetlink.c`).
+/// Is it the kernel's error for a missing subsystem (`nfnetlink_rcv_msg()` in `net/netfilter/nfnetlink.c`)?
 fn is_absent(error: &Failed) -> bool {
     error.source.raw_os_error() == Some(libc::EINVAL)
 }
 
-/// Is nf_tables a module that nobody has loaded? Then there is no table, and to ask for one would load it. Where it
-/// cannot be told, as in a container that sees no modules, it is taken for loaded.
+/// Is nf_tables a module that is not loaded? Then there is no table, and a request would load it. False if that is
+/// unknown, as in a container that cannot see the modules.
 fn is_unloaded() -> bool {
     static MODULE: OnceLock<bool> = OnceLock::new();
     *MODULE.get_or_init(|| is_module(Path::new("/"))) && !Path::new("/sys/module/nf_tables").exists()
 }
 
-/// Is nf_tables, if the kernel has it, a module?
+/// Is nf_tables a module, and not built in?
 fn is_module(root: &Path) -> bool {
     let builtin = || {
         let release = fs::read_to_string(root.join("proc/sys/kernel/osrelease")).ok()?;
@@ -127,42 +126,42 @@ fn is_module(root: &Path) -> bool {
     root.join("sys/module").exists() && builtin().is_some_and(|it| !it.contains("/nf_tables.ko"))
 }
 
-/// The kernel changes neither type nor hook of a chain that is there.
+/// The error for a chain of another type or hook, which the kernel cannot change.
 fn occupied(chain: NatChain) -> Error {
-    let message = "it is of another type or at another hook, and holds rules that are not ours to delete";
+    let message = "the chain exists with another type or hook, and has rules of other programs";
     let failed =
         Failed { message: Some(message.to_owned()), ..io::Error::from_raw_os_error(libc::EEXIST).into() };
     failed.named(format!("add chain inet {TABLE} {chain}"))
 }
 
-/// Can this be a rule in the kernel?
+/// Checks that the kernel accepts the rule.
 fn writable(rule: &NatRule) -> Result<(), io::Error> {
     if rule.mark.len() > NatRule::MARK_MAX || rule.mark.contains('\0') || Mark::parse(&rule.mark).is_none() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("the mark must read `conlink:PROJECT:CONTAINER:DEV`, in {} bytes", NatRule::MARK_MAX),
+            format!("expected a mark `conlink:PROJECT:CONTAINER:DEV` of at most {} bytes", NatRule::MARK_MAX),
         ));
     }
     if rule::encode(&rule.action).is_none() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "such a rule cannot be added"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "unsupported rule"));
     }
     Ok(())
 }
 
-/// The table's rules as our planner sees them.
+/// The rules of the table for the plan.
 fn reported(found: Vec<Found>) -> Vec<NatRule> {
     let mut seen = BTreeSet::new();
     let marked = found.into_iter().filter_map(|it| {
         let handle = it.handle;
         let rule = NatRule { mark: it.mark?, action: it.action.unwrap_or(NatAction::Other { handle }) };
-        // The second of two alike would outlive the first.
+        // Of two equal rules only the first would be deleted.
         let is_first = seen.insert(rule.clone());
         Some(if is_first { rule } else { NatRule { action: NatAction::Other { handle }, ..rule } })
     });
     marked.collect()
 }
 
-/// Looks, and makes the change if nobody else makes one meanwhile: else the error is ERESTART.
+/// Reads the rules and makes the change. The error is ERESTART if another program has changed the rules in between.
 fn change(wire: &mut Wire, del: &[NatRule], add: &[NatRule]) -> Result<(), Error> {
     let looking = |it: Failed| it.named(format!("dump rules of table {TABLE}"));
     let generation = table::generation(wire).map_err(looking)?;

@@ -1,4 +1,4 @@
-//! One namespace that we hold: its sockets, what is known of it, and a look at its parts.
+//! An open namespace: its sockets, cached state, and reading its parts.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,15 +15,15 @@ use crate::kernel::nft::Nft;
 use crate::kernel::{link, netns, route, tc};
 use crate::plan::{Interface, Kind, Look, Names, Space, Which};
 
-/// A namespace that is open, with the sockets inside it.
+/// An open namespace with sockets inside it.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) netns: File,
     pub(super) netlink: Netlink,
     pub(super) ioctl: Ioctl,
     pub(super) nft: Nft,
-    /// The numbers of interfaces by their names, as last seen. One that is wrong by now makes a step fail, and the
-    /// next look puts it right.
+    /// The indices of interfaces by name, as last read. An outdated index makes a step fail, and the next look corrects
+    /// it.
     pub(super) indices: BTreeMap<IfName, u32>,
     /// What is known of its routes.
     pub(super) routes: route::Known,
@@ -32,7 +32,8 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// With `listener` what others change here is heard, and makes that readable.
+    /// Opens the sockets. With `listener` it also listens for changes by other programs, which make `listener`
+    /// readable.
     pub(super) fn new(netns: File, listener: Option<&Epoll>) -> Result<Self, Error> {
         let opened = netns::inside(&netns, || {
             let netlink = Netlink::open()?;
@@ -51,24 +52,26 @@ impl Open {
             monitor,
         };
         if let (Some(listener), Some(monitor)) = (listener, &open.monitor) {
-            let inode = netns::inode(&open.netns).map_err(|it| Error::new("tell a namespace", it))?;
+            let inode = netns::inode(&open.netns)
+                .map_err(|it| Error::new("read the inode of a network namespace", it))?;
             listen(listener, inode, monitor.sockets())?;
         }
         Ok(open)
     }
 
-    /// Listens to what becomes of the rules of nf_tables too.
+    /// Listens for changes of nf_tables rules too.
     pub(super) fn listen_to_rules(&mut self, listener: &Epoll) -> Result<(), Error> {
         let Some(monitor) = self.monitor.as_mut().filter(|it| !it.hears_rules()) else { return Ok(()) };
         let socket = netns::inside(&self.netns, Monitor::rules);
-        let socket = socket.map_err(|it| Error::new("listen to nf_tables", it))?;
-        let inode = netns::inode(&self.netns).map_err(|it| Error::new("tell a namespace", it))?;
+        let socket = socket.map_err(|it| Error::new("listen for changes of nf_tables", it))?;
+        let inode = netns::inode(&self.netns)
+            .map_err(|it| Error::new("read the inode of a network namespace", it))?;
         listen(listener, inode, [socket.as_fd()])?;
         monitor.add_rules(socket);
         Ok(())
     }
 
-    /// What others changed since the last look.
+    /// Changes by other programs since the last look.
     pub(super) fn news(&mut self) -> (Names, bool) {
         let Some(monitor) = &mut self.monitor else { return (Names::default(), false) };
         let Pending { mut names, indices, lost } = monitor.news();
@@ -92,7 +95,7 @@ impl Open {
         self.indices.remove(name);
     }
 
-    /// What shapes the traffic of the interfaces, and where patches send frames.
+    /// Reads the queueing disciplines, and the targets of patches.
     pub(super) fn observe_qdiscs(
         &mut self,
         space: &mut Space,
@@ -101,7 +104,7 @@ impl Open {
         any: bool,
     ) -> Result<(), Error> {
         let all = match &look.interfaces {
-            // One dump tells which few have anything to ask for.
+            // One dump shows the few interfaces that need further requests.
             Which::All if redirects || look.qdiscs && any => Some(tc::dump_qdiscs(&mut self.netlink)?),
             _ => None,
         };
@@ -122,7 +125,7 @@ impl Open {
         Ok(())
     }
 
-    /// What a device cannot tell is left out: the plan then sets it, and the kernel says why that cannot be.
+    /// Reads device settings. Unreadable ones are left out: the plan then sets them, and the kernel gives the error.
     pub(super) fn observe_ethtool(
         &mut self,
         name: &IfName,
@@ -149,7 +152,7 @@ impl Open {
     }
 }
 
-/// `inode` is that of the sockets' namespace.
+/// Adds sockets to the listener. `inode` is that of their namespace.
 fn listen<'a>(
     listener: &Epoll,
     inode: u64,
@@ -157,7 +160,7 @@ fn listen<'a>(
 ) -> Result<(), Error> {
     for socket in sockets {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, inode);
-        listener.add(socket, event).map_err(|it| Error::new("listen to the kernel's notices", it))?;
+        listener.add(socket, event).map_err(|it| Error::new("listen for kernel notifications", it))?;
     }
     Ok(())
 }

@@ -87,6 +87,17 @@ pub fn probe_on(path: &OsStr) -> Option<Datapath> {
     Some(if datapath::in_kernel() { Datapath::Kernel } else { Datapath::Userspace })
 }
 
+/// Is Open vSwitch installed, or does the machine run its daemons?
+///
+/// # Errors
+/// Neither: the missing program, with a hint.
+pub fn check_installed() -> Result<(), Error> {
+    match Programs::find(OsStr::new(SYSTEM_PATH)) {
+        Err(error) if !Path::new(SYSTEM_RUNDIR).exists() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// What the switch logs when it cannot make a bridge, before the bridge's name.
 const NOT_MADE: &str = "failed to create bridge ";
 

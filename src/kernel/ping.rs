@@ -1,7 +1,7 @@
-//! ICMP echo (RFC 792, RFC 4443) from within a network namespace: what `ping` does, where there is no `ping`.
+//! ICMP echo (RFC 792, RFC 4443) from within a network namespace, without the program `ping`.
 //!
-//! An answer counts as ours by identifier, sequence number and payload, of which the first bytes are random: other
-//! pings of the namespace, which a raw socket hears too, are never taken for ours.
+//! An answer must match identifier, sequence number and payload, whose first bytes are random. So answers to other
+//! pings in the namespace, which a raw socket receives too, are not taken for ours.
 
 mod all;
 mod message;
@@ -27,14 +27,14 @@ pub use message::Reason;
 
 use socket::{Received, Socket};
 
-/// What the requests are like.
+/// Options of the requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of payload, behind the 8 of ICMP's header: 0 to 65507 (65527 with IPv6). 56 unless said otherwise.
+    /// Bytes of payload after the ICMP header of 8 bytes: 0 to 65507 (65527 with IPv6). Default: 56.
     pub size: usize,
-    /// How many routers may pass them on, from 1. None: what the namespace has as its default.
+    /// Time to live (IPv6: hop limit), from 1. None: the namespace's default.
     pub ttl: Option<u8>,
-    /// The interface that they leave by, which a link-local IPv6 address needs where there are several.
+    /// The outgoing interface. A link-local IPv6 address needs it if there are several interfaces.
     pub dev: Option<IfName>,
 }
 
@@ -60,27 +60,27 @@ struct Sent {
     answered: bool,
 }
 
-/// What came back for a request.
+/// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Echo {
         seq: u16,
         from: IpAddr,
-        /// What is left of it on arrival (IPv6: the hop limit).
+        /// Time to live on arrival (IPv6: hop limit).
         ttl: Option<u8>,
-        /// From just before the request was sent to when the kernel took the reply in.
+        /// Time from just before the request was sent until the kernel received the reply.
         time: Duration,
-        /// Bytes of the reply, ICMP's header included.
+        /// Bytes of the reply, including the ICMP header.
         bytes: usize,
-        /// A request has been answered before.
+        /// The request has already been answered.
         duplicate: bool,
     },
-    /// Somebody on the way (our own kernel, where the next hop does not answer) could not pass the request on.
+    /// A router could not forward the request, or our own kernel if the next hop does not answer.
     Unreachable { seq: u16, from: IpAddr, reason: Reason },
 }
 
 impl Ping {
-    /// Opens a socket in the namespace: a raw one, or where that is not allowed, a datagram socket for echo (`icmp(7)`,
+    /// Opens a raw socket in the namespace, or if that is not allowed, a datagram socket for echo (`icmp(7)`,
     /// `ping_group_range`).
     pub fn open(netns: &File, to: IpAddr, options: &Options) -> io::Result<Self> {
         let (socket, scope) = Socket::open(netns, to.is_ipv6(), options)?;
@@ -97,17 +97,17 @@ impl Ping {
         })
     }
 
-    /// Sends a request. A number may be used again once 65536 have been sent; an answer then counts for the last.
+    /// Sends a request. Sequence numbers may be reused; an answer counts for the last request with its number.
     ///
-    /// The error is that of our own side: ENETUNREACH without a route, EHOSTUNREACH, EACCES and EINVAL for routes of
-    /// type unreachable, prohibit and blackhole, EPERM where a rule of the firewall drops it, EMSGSIZE.
+    /// Errors of the local kernel: ENETUNREACH without a route; EHOSTUNREACH, EACCES and EINVAL for routes of type
+    /// unreachable, prohibit and blackhole; EPERM if a firewall rule drops it; EMSGSIZE.
     pub fn send(&mut self, seq: u16) -> io::Result<()> {
         let at = socket::now();
         self.sent.insert(seq, Sent { at, answered: false });
         self.socket.send(self.to, seq, &self.payload)
     }
 
-    /// Waits for the next answer to any request; None when the deadline has passed without one.
+    /// Waits for the next answer to any request; None after the deadline.
     pub fn reply(&mut self, deadline: Instant) -> io::Result<Option<Answer>> {
         loop {
             let received = self.socket.receive(&mut self.buffer)?;
@@ -130,7 +130,7 @@ impl Ping {
     }
 }
 
-/// What was received, if it answers one of the requests.
+/// The answer in a received message, if it belongs to one of the requests.
 fn answer(received: &Received<'_>, sent: &mut BTreeMap<u16, Sent>, payload: &[u8]) -> Option<Answer> {
     match *received {
         Received::Echo { from, seq, ttl, at, payload: theirs } => {
@@ -147,13 +147,13 @@ fn answer(received: &Received<'_>, sent: &mut BTreeMap<u16, Sent>, payload: &[u8
     }
 }
 
-/// A payload that nobody else's is like, as far as its length allows that.
+/// A payload that starts with random bytes.
 fn payload(size: usize) -> Vec<u8> {
     let cookie = random().to_be_bytes();
     cookie.into_iter().chain((cookie.len()..).map(|it| it as u8)).take(size).collect()
 }
 
-/// Hashers of the standard library start with random keys.
+/// A random number, from the random keys of the standard library's hashers.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

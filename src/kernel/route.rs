@@ -1,7 +1,7 @@
-//! Routes: RTM_NEWROUTE and its kin to and from the plan's types.
+//! Routes: RTM_NEWROUTE, RTM_DELROUTE and RTM_GETROUTE.
 //!
-//! What is read back is put into the words of who wrote it: the scope that `ip` would choose and the metric that the
-//! kernel gives when none is named are None, as is the protocol of our own. So an unchanged route equals itself.
+//! Routes are read in the form of the configuration: the default scope of `ip`, the kernel's default metric and our own
+//! protocol are None. So an unchanged route equals the configured one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use crate::route::{Metric, MetricValue, Nexthop, Route, RouteKind};
 
 const LOCAL: u32 = 255;
 
-/// Where the protocol is in `struct rtmsg`.
+/// The offset of the protocol in `struct rtmsg`.
 const RTM_PROTOCOL: usize = 5;
 
 /// What is known of the routes in a namespace without a dump, in which the kernel walks through every route of others.
@@ -84,7 +84,7 @@ pub(super) fn set(
     Ok(())
 }
 
-/// `ip route del …`. That it is gone already is success.
+/// `ip route del …`. Succeeds if it does not exist.
 pub(super) fn del(
     netlink: &mut Netlink,
     route: &Route,
@@ -161,7 +161,7 @@ fn metrics(metrics: &BTreeMap<Metric, MetricValue>) -> Vec<RouteMetric> {
     numbers.chain((locks != 0).then_some(RouteMetric::Lock(locks))).collect()
 }
 
-/// Those that a [`Route`] can have.
+/// The metrics that a [`Route`] can have.
 fn decode_metrics(metrics: &[RouteMetric]) -> BTreeMap<Metric, MetricValue> {
     let locks =
         metrics.iter().find_map(|it| if let RouteMetric::Lock(bits) = it { Some(*bits) } else { None });
@@ -185,7 +185,7 @@ fn address(addr: IpAddr) -> RouteAddress {
     }
 }
 
-/// RTA_GATEWAY is of the route's own family; RTA_VIA says which it is.
+/// RTA_GATEWAY has the family of the route; RTA_VIA includes its family.
 fn gateway(via: IpAddr, v6: bool) -> RouteAttribute {
     match via {
         IpAddr::V6(it) if !v6 => RouteAttribute::Via(RouteVia::Inet6(it)),
@@ -193,14 +193,14 @@ fn gateway(via: IpAddr, v6: bool) -> RouteAttribute {
     }
 }
 
-/// The routes of the namespace: ours and those of `protocols`, or of every protocol. `names` has the interfaces by their
-/// numbers.
+/// The routes of the namespace: ours and those of `protocols`, or of all protocols. `names` has the interfaces by
+/// index.
 pub(super) fn dump(
     netlink: &mut Netlink,
     names: &BTreeMap<u32, IfName>,
     protocols: Option<&BTreeSet<u8>>,
 ) -> Result<Vec<ObservedRoute>, Error> {
-    // A request filters by one protocol; zero is all.
+    // A request filters by one protocol; 0: all.
     let filters: BTreeSet<u8> =
         protocols.map_or([0].into(), |it| it.iter().copied().chain([PROTOCOL]).collect());
     let mut routes = Vec::new();
@@ -210,14 +210,14 @@ pub(super) fn dump(
             message.header.address_family = family;
             message.header.protocol = RouteProtocol::from(*filter);
             let read = |bytes: &[u8]| {
-                // A kernel that does not filter (before 5.0) sends all.
+                // Kernels before 5.0 do not filter.
                 let wanted = *filter == 0 || bytes.get(RTM_PROTOCOL) == Some(filter);
                 wanted.then(|| decode(&RouteMessage::parse(bytes).ok()?, names)).flatten()
             };
             match netlink.dump_raw(RouteNetlinkMessage::GetRoute(message), read, || "dump routes".to_owned())
             {
                 Ok(found) => routes.extend(found),
-                // A kernel without IPv6 has no routes of it.
+                // The kernel has no IPv6.
                 Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)) => {}
                 Err(error) => return Err(error),
             }
@@ -278,12 +278,12 @@ fn decode(message: &RouteMessage, names: &BTreeMap<u32, IfName>) -> Option<Obser
             _ => {}
         }
     }
-    // The kernel makes those of the local table itself.
+    // The kernel makes the routes of table local itself.
     if route.table == LOCAL && !ours {
         return None;
     }
     if !route.kind.has_dev() {
-        // IPv6 reports `lo` for routes that lead nowhere.
+        // For IPv6 routes without an interface the kernel reports `lo`.
         route.dev = None;
     }
     if route.metric == Some(Route::default_metric(v6)) {

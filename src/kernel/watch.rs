@@ -1,6 +1,6 @@
-//! One namespace as somebody sees it who waits for its network: what is there, and word of each change.
+//! The network of one namespace for programs that wait for it: its state, and notifications of changes.
 //!
-//! A notice is a hint to look again, never the answer: so notices that the kernel drops in a flood lose nothing.
+//! A notification is only a hint to look again, so lost notifications do no harm.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use crate::addr::{Cidr, IfName, Mac};
 use crate::kernel::netlink::{Error, Netlink};
 
-/// What is listened to: interfaces, addresses and routes.
+/// Multicast groups for interfaces, addresses and routes.
 const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
@@ -26,7 +26,7 @@ const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// The table of the namespace's own addresses (RT_TABLE_LOCAL).
+/// The routing table of the namespace's own addresses (RT_TABLE_LOCAL).
 const LOCAL: u32 = 255;
 
 /// An interface.
@@ -36,7 +36,7 @@ pub struct Seen {
     pub index: u32,
     /// Switched on (IFF_UP).
     pub up: bool,
-    /// There is a carrier (IFF_LOWER_UP), and the operational state is up, or unknown to the driver (RFC 2863).
+    /// It has a carrier (IFF_LOWER_UP), and its operational state is up or unknown (RFC 2863).
     pub running: bool,
     pub loopback: bool,
     pub mac: Option<Mac>,
@@ -48,22 +48,22 @@ pub struct Seen {
 pub struct SeenAddr {
     pub index: u32,
     pub cidr: Cidr,
-    /// Neither in duplicate address detection (RFC 4862) nor refused by it.
+    /// Duplicate address detection (RFC 4862) is not running and has not failed.
     pub usable: bool,
-    /// The other side found it in use (IFA_F_DADFAILED).
+    /// Duplicate address detection found it in use (IFA_F_DADFAILED).
     pub duplicate: bool,
 }
 
-/// A route that leads somewhere, by one interface or several.
+/// A route through one or several interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenRoute {
     pub dst: Cidr,
     pub indices: Vec<u32>,
-    /// Of the namespace's own addresses, which the kernel makes with them.
+    /// It leads to the namespace's own addresses; made by the kernel.
     pub local: bool,
 }
 
-/// A namespace's network and a socket that tells of its changes.
+/// A namespace's network, with a socket for notifications.
 #[derive(Debug)]
 pub struct Watch {
     netlink: Netlink,
@@ -77,8 +77,7 @@ impl AsFd for Watch {
 }
 
 impl Watch {
-    /// Listens in the namespace that the calling thread is in. What changes from then on is told; what was there before
-    /// is there to be asked for.
+    /// Listens in the namespace of the calling thread for changes from now on.
     pub fn open() -> Result<Self, Error> {
         let open = || {
             let mut notices = Socket::new(NETLINK_ROUTE)?;
@@ -89,12 +88,12 @@ impl Watch {
             notices.set_non_blocking(true)?;
             Ok(Self { netlink: Netlink::open()?, notices })
         };
-        open().map_err(|it: io::Error| Error::new("listen to the kernel's notices", it))
+        open().map_err(|it: io::Error| Error::new("listen for kernel notifications", it))
     }
 
-    /// Takes all notices that wait. Has anything changed?
+    /// Receives all waiting notifications. Returns whether anything has changed.
     pub fn changed(&mut self) -> Result<bool, Error> {
-        // What a notice says does not matter, so all but its beginning may be cut off.
+        // The content of a notification does not matter, so it may be truncated.
         let mut start = [0_u8; 16];
         let mut changed = false;
         loop {
@@ -102,9 +101,10 @@ impl Watch {
                 Ok(_) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Some were dropped. Those that are still kept have to be taken: until then the kernel drops all.
+                // Some were dropped. The waiting ones must be received, because until then the kernel drops all new
+                // ones.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
-                Err(error) => return Err(Error::new("read the kernel's notices", error)),
+                Err(error) => return Err(Error::new("read kernel notifications", error)),
             }
         }
     }
@@ -114,7 +114,7 @@ impl Watch {
         let mut message = link_message();
         message.attributes.push(LinkAttribute::IfName(name.to_string()));
         match self.netlink.get(RouteNetlinkMessage::GetLink(message), || format!("get {name}")) {
-            // To the kernel a name may also be another interface's altname.
+            // The kernel also accepts the altname of another interface.
             Ok(Some(RouteNetlinkMessage::NewLink(it))) => Ok(seen(&it).filter(|it| it.name == *name)),
             Ok(_) => Ok(None),
             Err(error) if error.is_gone() => Ok(None),
@@ -122,7 +122,7 @@ impl Watch {
         }
     }
 
-    /// Every interface.
+    /// All interfaces.
     pub fn interfaces(&mut self) -> Result<Vec<Seen>, Error> {
         let message = RouteNetlinkMessage::GetLink(link_message());
         let all = self.netlink.dump(message, || "dump interfaces".to_owned())?;
@@ -133,7 +133,7 @@ impl Watch {
         Ok(decoded.collect())
     }
 
-    /// The addresses of an interface by its index, or all.
+    /// The addresses of an interface, or all.
     pub fn addrs(&mut self, index: Option<u32>) -> Result<Vec<SeenAddr>, Error> {
         let mut message = AddressMessage::default();
         message.header.index = index.unwrap_or(0);
@@ -141,7 +141,7 @@ impl Watch {
             self.netlink.dump(RouteNetlinkMessage::GetAddress(message), || "dump addresses".to_owned());
         let all = match asked {
             Ok(it) => it,
-            // The interface went between two questions.
+            // The interface was deleted between two requests.
             Err(error) if error.is_gone() => Vec::new(),
             Err(error) => return Err(error),
         };
@@ -152,7 +152,7 @@ impl Watch {
         Ok(decoded.filter(|it| index.is_none_or(|index| it.index == index)).collect())
     }
 
-    /// The routes by an interface, or all. Without those that refuse packets or tell of groups.
+    /// The routes through an interface, or all, without multicast routes and routes that drop packets.
     pub fn routes(&mut self, index: Option<u32>) -> Result<Vec<SeenRoute>, Error> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -180,7 +180,7 @@ impl Watch {
         Ok(routes)
     }
 
-    /// By which interface would a packet to this address leave, or stay? None where no route leads there.
+    /// The index of the interface for packets to this address; `lo` for own addresses. None without a route.
     pub fn route_to(&mut self, addr: IpAddr) -> Result<Option<u32>, Error> {
         let mut message = RouteMessage::default();
         let (family, length, addr) = match addr {
@@ -201,7 +201,7 @@ impl Watch {
             }
             Ok(_) => Ok(None),
             Err(error) if error.is_gone() => Ok(None),
-            // What routes of the kinds unreachable, blackhole and prohibit, and the lack of any, answer.
+            // The errors for routes of type unreachable, blackhole and prohibit, and for a missing route.
             Err(error)
                 if matches!(
                     error.errno(),
@@ -222,7 +222,7 @@ impl Watch {
     }
 }
 
-/// Without counters, which are the larger part of an answer.
+/// A request without counters, which are the larger part of an answer.
 fn link_message() -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
@@ -269,7 +269,7 @@ fn seen_addr(message: &AddressMessage) -> Option<SeenAddr> {
     let duplicate = flags.contains(AddressHeaderFlags::Dadfailed);
     let tentative =
         flags.contains(AddressHeaderFlags::Tentative) && !flags.contains(AddressHeaderFlags::Optimistic);
-    // On a point-to-point interface IFA_ADDRESS is the other side's.
+    // On a point-to-point interface IFA_ADDRESS is the peer's address.
     let cidr = Cidr::new(local.or(addr)?, message.header.prefix_len)?;
     Some(SeenAddr { index: message.header.index, cidr, usable: !tentative && !duplicate, duplicate })
 }

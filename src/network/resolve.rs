@@ -78,6 +78,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
             &mut diagnostics,
         ),
         asks_for_ovs,
+        names_auto: bridges.iter().any(|it| it.mode.as_ref().is_some_and(|it| it.value == ConfigMode::Auto)),
         tunnels: Vec::new(),
         tunnels_given: tunnels.is_some(),
         links: Vec::new(),

@@ -1,4 +1,4 @@
-//! The part of the plan that is about bridges, of the kernel and of Open vSwitch.
+//! Plans for bridges, of the kernel and of Open vSwitch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(super) fn plan_bridge(
     spec: &BridgeSpec,
 ) {
     if spec.ovs {
-        // One that is unknown is neither made nor removed: `plan_unknown` reports it.
+        // While Open vSwitch does not answer, its bridges are neither made nor removed: `plan_unknown` reports them.
         if observed.ovs_error.is_none() {
             plan_ovs_bridge(plan, desired, observed, name);
         }
@@ -37,7 +37,7 @@ pub(super) fn plan_bridge(
     };
     let ovs = observed.ovs.get(name).filter(|_| ns == Ns::Bridges);
     if ovs.is_some_and(|it| is_ours(desired, it)) {
-        // It was a bridge of Open vSwitch before, with the same ports. While that was unknown, this one may have been made.
+        // It was an Open vSwitch bridge with the same ports before. This one may have been made while that was unknown.
         let is_made = |it: &Interface| desired.owns(it, &mark) && matches!(it.kind, Kind::Bridge(_));
         let mut steps = vec![Step::DelOvsBridge { name: name.clone() }];
         if !observed.interface(&ns, name).is_some_and(is_made) {
@@ -74,8 +74,8 @@ pub(super) fn plan_bridge(
 }
 
 impl BridgeOptions {
-    /// With those that are not given as the kernel makes them, where it has them: one that an earlier configuration gave
-    /// goes back to that (`br_stp_timer_init()` and `br_dev_setup()` in net/bridge). An MTU stays as it is.
+    /// Adds the kernel's defaults for options that are not configured (`br_stp_timer_init()` and `br_dev_setup()` in
+    /// net/bridge), so that an option that was removed from the configuration is reset. The MTU is not reset.
     fn completed(&self, observed: &Self) -> Self {
         fn or<T: Clone>(want: &Option<T>, have: &Option<T>, default: T) -> Option<T> {
             want.clone().or(have.as_ref().map(|_| default))
@@ -91,7 +91,7 @@ impl BridgeOptions {
         }
     }
 
-    /// Those options that are given and differ from `observed`; the rest None.
+    /// The configured options that differ from `observed`; the others are None.
     fn missing_in(&self, observed: &Self, mtu: u32) -> Self {
         fn differs<T: PartialEq + Clone>(want: &Option<T>, have: &Option<T>) -> Option<T> {
             want.clone().filter(|_| want != have)
@@ -107,7 +107,7 @@ impl BridgeOptions {
         }
     }
 
-    /// Those options that are given, with the values that `observed` has.
+    /// The configured options with the values of `observed`.
     pub(super) fn restored(&self, observed: &Self, mtu: u32) -> Self {
         Self {
             stp: self.stp.and(observed.stp),
@@ -121,8 +121,8 @@ impl BridgeOptions {
     }
 }
 
-/// Answers those bridges of nobody's that have no ports but ours. Another one stays for those whose ports it has: if they
-/// are a project's it is that project's from now on.
+/// Returns the leftover bridges that have no ports of others. A bridge with ports of another project is handed over to
+/// that project; one with other foreign ports stays.
 pub(super) fn plan_shared<'a>(
     plan: &mut Plan,
     desired: &Desired,
@@ -172,18 +172,18 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
         Some(bridge) if bridge.mark.as_deref() == Some(&mark) => {}
         Some(_) => {
             let message =
-                format!("there is an Open vSwitch bridge `{name}` already, which was not made by conlink");
+                format!("an Open vSwitch bridge `{name}` already exists and was not made by conlink");
             plan.problems.push(Problem {
                 subject,
                 message,
-                help: Some("it is left as it is: remove it, or give the bridge another name".to_owned()),
+                help: Some("conlink does not change it: remove it, or use another name".to_owned()),
                 origin: None,
             });
             return;
         }
         None => {
             match interface {
-                // It was a linux bridge before.
+                // It was a Linux bridge before.
                 Some(it) if desired.owns(it, &mark) => {
                     steps.push(Step::DelInterface { ns: Ns::Bridges, name: name.clone() });
                 }
@@ -194,7 +194,7 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
         }
     }
     let made = !steps.is_empty();
-    // One that the switch has not made an interface of is not there yet.
+    // If the switch has made no interface for the bridge, it does not exist yet.
     if made || interface.is_none_or(|it| !it.up) {
         let change = Change { up: Some(true), no_link_local: true, ..Change::default() };
         steps.push(Step::SetInterface { ns: Ns::Bridges, name: name.clone(), change });
@@ -202,7 +202,7 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
     plan.push(subject, steps);
 }
 
-/// Reports everything that depends on bridges of Open vSwitch while they are unknown.
+/// Reports everything that depends on Open vSwitch bridges while they are unknown.
 pub(super) fn plan_unknown(plan: &mut Plan, desired: &Desired, error: &OvsError) {
     let OvsError { message, help } = error;
     let mut report = |subject: Subject, message: String| {
@@ -226,7 +226,7 @@ pub(super) fn plan_unknown(plan: &mut Plan, desired: &Desired, error: &OvsError)
     }
 }
 
-/// Ports that no link and no tunnel wants any more; those of bridges that go themselves left out.
+/// Removes ports of links and tunnels that are no longer configured, except on bridges that are removed themselves.
 pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let mut wanted: BTreeSet<(&IfName, &IfName)> = BTreeSet::new();
     for (_, link) in &desired.links {
@@ -254,7 +254,7 @@ pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observ
     }
 }
 
-/// Bridges of ours that nobody wants any more.
+/// Removes bridges of ours that are no longer configured.
 pub(super) fn plan_ovs_leftover_bridges(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     if matches!(desired.scope, Scope::Containers { .. }) {
         return;
@@ -270,8 +270,8 @@ pub(super) fn is_ours(desired: &Desired, bridge: &OvsBridge) -> bool {
     bridge.mark.as_deref().and_then(Mark::parse).is_some_and(|it| it.project == desired.project)
 }
 
-/// What joins an end to its bridge, or takes it off the one that it has no business on any more: the steps before the
-/// end's own change, the bridge to be a port of in that change, and the steps after it.
+/// How an end is connected to its bridge and disconnected from an earlier one: the steps before the change of the end
+/// itself, the new master in that change, and the steps after it.
 pub(super) struct Joining {
     pub before: Vec<Step>,
     /// As [`Change::master`].
@@ -288,13 +288,13 @@ pub(super) fn joining(
     mark: &str,
 ) -> Joining {
     let mut it = Joining { before: Vec::new(), master: None, after: Vec::new() };
-    // Without Open vSwitch there are no such bridges to be seen.
+    // Without Open vSwitch there are no such bridges.
     let present =
         observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
     let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
     let unused = |it: &IfName| observed.ovs.get(it).is_none_or(|it| it.unused.contains(end));
-    // What the switch has on record of an end that is made anew is another interface of that name, which its userspace
-    // datapath goes on with.
+    // For an end that is made again, the switch has a port for an earlier interface of that name, which its userspace
+    // datapath keeps using.
     if *ns == Ns::Bridges
         && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none() || unused(it))
     {
@@ -316,7 +316,7 @@ pub(super) fn joining(
                 it.master = Some(None);
             }
         }
-        // Whether it is a port is unknown: what it is now, it stays.
+        // It is unknown whether it is a port, so it is not changed.
         Attach::Ovs(_) if observed.ovs_error.is_some() => {}
         Attach::Ovs(bridge) => {
             if kept.is_some_and(|it| it.redirect.is_some()) {

@@ -1,7 +1,7 @@
-//! What somebody else changed: told apart from what is missing, and put into words.
+//! Drift: changes by other programs, and their descriptions.
 //!
-//! What vanished is made again: an interface, a port of a bridge, the filter of a patch. A setting that somebody changed
-//! is left alone once its link was as described, and shown: people set links down and change addresses on purpose.
+//! Whatever was deleted is made again: an interface, a port of a bridge, the filter of a patch. A changed setting of a
+//! link that matched before is left alone and reported: users set links down and change addresses on purpose.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::container::ContainerId;
 use crate::plan::{Change, Drift, Ns, Observed, Plan, Qdisc, Step, Subject};
 
 impl Plan {
-    /// Takes out of the plan what only undoes a change by somebody else to one of `settled`, and answers it in words.
-    /// Whatever is made anew is made as described, all of it.
+    /// Removes steps from the plan that only undo changes by other programs to `settled` subjects, and returns
+    /// descriptions of the changes. A subject that is made again keeps all of its steps.
     pub fn take_drift(&mut self, settled: &BTreeSet<Subject>, observed: &Observed) -> Drift {
         let mut drift = Drift::new();
         let anew: BTreeSet<Subject> = self
@@ -53,7 +53,7 @@ impl Plan {
 }
 
 impl Step {
-    /// Does it make something that was not there?
+    /// Does the step make something that does not exist?
     pub fn is_creation(&self) -> bool {
         matches!(
             self,
@@ -67,7 +67,7 @@ impl Step {
     }
 }
 
-/// What of a step is done in any case, and the rest of it in words.
+/// Splits a step: the part that is applied in any case, and descriptions of the rest.
 fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
     let inside = matches!(step.ns(), Ns::Container(_));
     let says = |text: String| (None, vec![text]);

@@ -1,4 +1,4 @@
-//! The part of the plan that is about device settings.
+//! Plans for device settings.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::network::{Item, Link, LinkKind};
 use crate::plan::link::problem;
 use crate::plan::{FeatureState, Interface, Ns, Problem, Step, Subject};
 
-/// A feature that the device cannot have as it is wanted, and why.
+/// A feature that cannot be switched, and why.
 pub(super) struct Unswitchable(Feature, String);
 
 impl Unswitchable {
@@ -25,26 +25,25 @@ impl Unswitchable {
     }
 }
 
-/// Features that the configuration switched before and says nothing of now, as they were.
-fn given_no_more(link: &Link, kept: Option<&Interface>) -> Vec<(Feature, bool)> {
+/// Features that are no longer configured, with their state before conlink switched them.
+fn no_longer_given(link: &Link, kept: Option<&Interface>) -> Vec<(Feature, bool)> {
     let features = features(&link.ethtool);
     let noted = kept.map(|it| it.note().features).unwrap_or_default();
     noted.into_iter().filter(|(it, _)| !features.iter().any(|(known, _)| known.includes(*it))).collect()
 }
 
-/// Appends what takes back the features that the configuration gives no more.
+/// Appends the step that resets features that are no longer configured.
 pub(super) fn plan_reset(steps: &mut Vec<Step>, ns: &Ns, link: &Link, kept: Option<&Interface>) {
-    let features = given_no_more(link, kept);
+    let features = no_longer_given(link, kept);
     if !features.is_empty() {
         steps.push(Step::ResetFeatures { ns: ns.clone(), name: link.id.dev.clone(), features });
     }
 }
 
-/// Appends what gives the inner end of the link the settings that are wanted of it. The error says why the device cannot
-/// have one.
+/// Appends the steps for the device settings of a link's inner end. The error says why the device does not support one.
 ///
-/// An interface that is only to be made gets the features that the file switches once it has been looked at: how they are
-/// before is to be noted ([`switched`]).
+/// A new interface gets its features with the second plan, when they have been read: their earlier state must be noted
+/// ([`switched`]).
 pub(super) fn plan_ethtool(
     steps: &mut Vec<Step>,
     ns: &Ns,
@@ -53,9 +52,9 @@ pub(super) fn plan_ethtool(
 ) -> Result<(), Unswitchable> {
     let name = &link.id.dev;
     let mut features = features(&link.ethtool);
-    let is_reset = !given_no_more(link, kept).is_empty();
+    let is_reset = !no_longer_given(link, kept).is_empty();
     let switch = match kept {
-        // The kernel tells when it cannot be so.
+        // The kernel refuses invalid values.
         None => {
             features.retain(|it| is_usual(link, it));
             !features.is_empty()
@@ -73,13 +72,13 @@ pub(super) fn plan_ethtool(
     Ok(())
 }
 
-/// A veth has no transmit checksums whatever the file says, unless it asks for them.
+/// Transmit checksum offload is off on a veth unless the configuration switches it on.
 fn is_usual(link: &Link, feature: &(Feature, bool)) -> bool {
     matches!(link.kind, LinkKind::Veth { .. }) && *feature == (Feature::TX, false)
 }
 
-/// How the features that the link switches were before: as was noted, or else as they are. Nothing of an interface that
-/// has not been looked at.
+/// The earlier states of the features that the link switches: as noted, otherwise as they are now. Empty for an
+/// interface that has not been read yet.
 pub(super) fn switched(link: &Link, kept: Option<&Interface>) -> BTreeMap<Feature, bool> {
     let mut before = BTreeMap::new();
     let Some(kept) = kept else { return before };
@@ -92,14 +91,14 @@ pub(super) fn switched(link: &Link, kept: Option<&Interface>) -> BTreeMap<Featur
         let all: Vec<(&str, bool)> = covered.map(|(name, it)| (name.as_str(), was(name, it))).collect();
         match all.first() {
             Some((_, on)) if all.iter().all(|(_, it)| it == on) => drop(before.insert(feature, *on)),
-            // One name for several that differ.
+            // One name stands for several features with different states.
             _ => before.extend(all.iter().filter_map(|(name, on)| Some((Feature::named(name)?, *on)))),
         }
     }
     before
 }
 
-/// All features that are to be switched.
+/// All features that the configuration switches.
 fn features(want: &[Ethtool]) -> Vec<(Feature, bool)> {
     let features = merged(want).into_iter().filter_map(|it| match it {
         Ethtool::Features(features) => Some(features),
@@ -108,7 +107,7 @@ fn features(want: &[Ethtool]) -> Vec<(Feature, bool)> {
     features.flatten().collect()
 }
 
-/// All commands of one kind as one, the later having the last word.
+/// Merges commands of the same kind. Later values win.
 pub(super) fn merged(want: &[Ethtool]) -> Vec<Ethtool> {
     let mut merged: Vec<Ethtool> = Vec::new();
     for command in want {
@@ -120,7 +119,7 @@ pub(super) fn merged(want: &[Ethtool]) -> Vec<Ethtool> {
 }
 
 fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Unswitchable> {
-    // What the device did not tell is set, and the kernel then says what is wrong.
+    // A feature that the device did not report is set, so that the kernel gives the error.
     if kept.features.is_empty() {
         return Ok(!features.is_empty());
     }
@@ -128,16 +127,18 @@ fn differs(features: &[(Feature, bool)], kept: &Interface) -> Result<bool, Unswi
     for (feature, _) in features {
         let mut covered = kept.features.iter().filter(|(name, _)| feature.covers(name)).peekable();
         if covered.peek().is_none() {
-            return Err(Unswitchable(*feature, format!("this kernel has no feature `{feature}`")));
+            return Err(Unswitchable(*feature, format!("the kernel has no feature `{feature}`")));
         }
-        // One name may stand for several features of the kernel; a device need not have all of them.
+        // One name may stand for several kernel features, and the device may lack some of them.
         let mut fixed = covered.filter(|(name, it)| wanted(name).is_some_and(|on| on != it.on)).peekable();
         if let Some((name, it)) = fixed.peek()
             && it.fixed
             && kept.features.iter().filter(|(name, _)| feature.covers(name)).all(|(_, it)| it.fixed)
         {
             let state = if it.on { "on" } else { "off" };
-            let message = format!("its driver holds feature `{feature}` ({name}) fixed {state}");
+            let message = format!(
+                "the driver does not allow switching feature `{feature}` ({name}): it is fixed {state}"
+            );
             return Err(Unswitchable(*feature, message));
         }
     }

@@ -1,4 +1,4 @@
-//! The part of the plan that is about forwarded ports: of them all, in the namespace where bridges live.
+//! Plans for forwarded ports: all of the project's, in the namespace of the bridges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::plan::{
 };
 use crate::route::Route;
 
-/// A link's share of the whole, of one family.
+/// The forwarded ports of one link and one address family.
 #[derive(Default)]
 struct Share {
     addrs: Vec<(IfName, Cidr)>,
@@ -22,22 +22,22 @@ struct Share {
     rules: Vec<NatRule>,
 }
 
-/// Appends what makes the forwarded ports be these and no others.
+/// Appends the steps that forward these ports and no others.
 ///
-/// A connection that comes for one of the namespace's own addresses goes to the container, and comes from an address of
-/// the bridge's, to which the container has a route: so it is answered whatever other routes the container has. The
-/// bridge itself is told where the container is by a route of one address.
+/// A connection to one of the namespace's own addresses is sent to the container from an address of the bridge, to
+/// which the container has a route. So the container answers whatever other routes it has. A host route leads from the
+/// bridge to the container.
 ///
-/// A connection that is made in the namespace itself goes there too, to 127.0.0.1 as well. For that the bridge must let
-/// addresses in 127.0.0.0/8 pass (`route_localnet`), which would let anybody on it reach what listens on them. So two
-/// rules drop whatever arrives there from or for such an address, before it is known what connection it is of. Invariant:
-/// it is switched on by a plan that sees these rules in effect, and off by one that misses them; they are deleted by one
-/// that sees it off.
+/// Connections from inside the namespace are forwarded too, also those to 127.0.0.1. For that the bridge must route
+/// addresses in 127.0.0.0/8 (`route_localnet`), which would let hosts on the bridge reach services that listen on them.
+/// So two rules drop all packets that arrive there from or to such addresses, before connection tracking. Invariant:
+/// `route_localnet` is switched on by a plan that sees these rules, and off by a plan that does not see them; the rules
+/// are deleted by a plan that sees it off.
 pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Observed, forwards: &Forwards) {
     let ns = Ns::Bridges;
     let Some(space) = observed.spaces.get(&ns) else { return };
     let mut specs = forwards.specs.clone();
-    // Without IPv6 where bridges live none comes in to be forwarded.
+    // Without IPv6 in the namespace of the bridges there is nothing to forward.
     specs.retain(|it| it.to.is_ipv4() || !space.forwarding.no_v6);
     let refused = plan.refused();
     specs.retain(|it| !refused.contains(&Subject::Link(it.link.clone())));
@@ -45,7 +45,7 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     let bridges = our_bridges(desired, observed, space);
     let wanted: BTreeSet<&IfName> = specs.iter().filter(|it| it.to.is_ipv4()).map(|it| &it.bridge).collect();
     let guarded_now = guarded(space.nat.iter());
-    // By rules that this plan leaves where they are.
+    // Guarded by rules that this plan does not delete.
     let rules: BTreeSet<&NatRule> = shares.values().flat_map(|it| &it.rules).collect();
     let stays_guarded = guarded(space.nat.iter().filter(|it| rules.contains(it)));
     let mut switched = Vec::new();
@@ -73,11 +73,11 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     for rule in space.nat.iter().filter(|it| it.action.is_forward() != Some(false)) {
         rules.entry((&rule.mark, is_v6(rule))).or_default().push(rule);
     }
-    // A link that is to be wired may have forwarded more before.
+    // A link may have had more forwarded ports before.
     let links = desired.links.iter().flat_map(|(_, it)| [(&it.id, false), (&it.id, true)]);
     let all: BTreeSet<(&LinkId, bool)> = shares.keys().copied().chain(links).collect();
     let nothing = Share::default();
-    // What one link adds others need not.
+    // A route or address that one link adds is not added again for another.
     let mut added: BTreeSet<(IfName, Cidr)> = BTreeSet::new();
     for (id, v6) in all {
         let subject = Subject::Link(id.clone());
@@ -101,7 +101,8 @@ pub(super) fn plan_forwards(plan: &mut Plan, desired: &Desired, observed: &Obser
     }
 }
 
-/// Bridges of this project: in the same namespace may be other projects', and links of containers that share it.
+/// The bridges of this project. The namespace may also have bridges of other projects, and links of containers that
+/// share it.
 fn our_bridges<'a>(desired: &Desired, observed: &Observed, space: &'a Space) -> BTreeSet<&'a IfName> {
     let is_bridge = |name: &IfName, interface: &Interface| {
         let mark = interface.alias.as_deref().and_then(Mark::parse);
@@ -111,7 +112,7 @@ fn our_bridges<'a>(desired: &Desired, observed: &Observed, space: &'a Space) -> 
     space.interfaces.iter().filter(|(name, it)| is_bridge(name, it)).map(|(name, _)| name).collect()
 }
 
-/// Interfaces at which these rules drop everything from and for 127.0.0.0/8.
+/// The interfaces whose packets from and to 127.0.0.0/8 these rules drop.
 fn guarded<'a>(rules: impl Iterator<Item = &'a NatRule>) -> BTreeSet<&'a IfName> {
     let guards: BTreeSet<(&IfName, bool)> = rules
         .filter_map(|it| match &it.action {
@@ -123,13 +124,13 @@ fn guarded<'a>(rules: impl Iterator<Item = &'a NatRule>) -> BTreeSet<&'a IfName>
     both.map(|(dev, _)| *dev).collect()
 }
 
-/// Is it a rule that guards an interface which lets such addresses pass?
+/// Does the rule guard an interface that routes such addresses?
 fn is_needed(space: &Space, rule: &NatRule) -> bool {
     let NatAction::Guard { dev, .. } = &rule.action else { return false };
     space.interfaces.get(dev).is_some_and(|it| it.localnet.on)
 }
 
-/// What is there of forwards that nobody has any more, on these bridges.
+/// The routes and addresses on these bridges that belong to forwards that are no longer configured.
 fn stale(
     desired: &Desired,
     space: &Space,
@@ -142,7 +143,7 @@ fn stale(
         shares.values().flat_map(|it| &it.addrs).map(|(dev, cidr)| (dev, *cidr)).collect();
     let stays: BTreeSet<&IfName> = desired.bridges.keys().map(|(_, it)| it).collect();
     for (name, interface) in space.interfaces.iter().filter(|(name, _)| bridges.contains(name)) {
-        // With its bridge an address goes by itself.
+        // A removed bridge takes its addresses with it.
         let stays = stays.contains(name);
         let gone = |it: &&ObservedAddr| it.ours && stays && !addrs.contains(&(name, it.cidr));
         for addr in interface.addrs.iter().filter(gone) {
@@ -182,7 +183,7 @@ fn is_v6(rule: &NatRule) -> bool {
     }
 }
 
-/// By link and family, IPv4 first: where one family cannot be forwarded the other is.
+/// The forwarded ports by link and family, IPv4 first, so that a failure of one family does not stop the other.
 fn shares<'a>(
     desired: &Desired,
     forwards: &'a [ForwardSpec],
@@ -204,7 +205,7 @@ fn shares<'a>(
         add(NatAction::Forward { protocol: forward.protocol, port: forward.outer, to: socket });
         add(NatAction::ForwardSource { dev: bridge.clone(), protocol: forward.protocol, to: socket, from });
         let localnet = space.interfaces.get(bridge).map(|it| it.localnet).unwrap_or_default();
-        // One that could never get there is refused at once, as it is without a rule.
+        // If the rule cannot work, connections are refused at once, as they are without a rule.
         if to.is_ipv6() || localnet.on || localnet.writable {
             add(NatAction::ForwardOwn { protocol: forward.protocol, port: forward.outer, to: socket });
         }

@@ -1,4 +1,4 @@
-//! The part of the plan that is about containers' links and their routes.
+//! Plans for the links of containers.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::plan::{
     making,
 };
 
-/// Appends what makes each link's interfaces be as described, their routes left for [`plan_routes`].
+/// Appends the steps for the interfaces of all links. Their routes are planned by [`plan_routes`].
 pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let mut seen = BTreeSet::new();
     for (container, link) in &desired.links {
@@ -25,12 +25,14 @@ pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed
         let planned = if !seen.insert((ns.clone(), &link.id.dev)) {
             Err(problem(
                 &subject,
-                format!("another link makes interface `{}` in the same namespace", link.id.dev),
+                format!("another link has the same interface `{}` in the same namespace", link.id.dev),
             ))
         } else {
             match observed.spaces.get(&ns) {
                 Some(space) => plan_link(desired, observed, space, container, link, &subject),
-                None => Err(problem(&subject, "its container has no network namespace any more".to_owned())),
+                None => {
+                    Err(problem(&subject, "the container's network namespace no longer exists".to_owned()))
+                }
             }
         };
         match planned {
@@ -47,7 +49,7 @@ pub(super) fn problem(subject: &Subject, message: String) -> Problem {
 }
 
 impl Problem {
-    /// It is about an item of the link.
+    /// Adds the place of an item of the link.
     pub(super) fn about(self, link: &Link, item: &Item) -> Self {
         Self { origin: Some(link.origin_of(item).to_owned()), ..self }
     }
@@ -86,7 +88,7 @@ fn plan_link(
             match (inner, end) {
                 (Some(a), Some(b)) if paired(a, b) => Some(a),
                 (a, b) => {
-                    // Deleting either end deletes its peer, whichever that is.
+                    // Deleting one end deletes its peer too.
                     replace(a, &mut steps);
                     if b.is_some() {
                         steps.push(Step::DelInterface { ns: outer_ns.clone(), name: outer.clone() });
@@ -162,17 +164,17 @@ fn plan_link(
     Ok(steps)
 }
 
-/// Are the two the ends of one veth?
+/// Are these two ends of the same veth?
 fn paired(a: &Interface, b: &Interface) -> bool {
     a.kind == Kind::Veth && b.kind == Kind::Veth && a.link == Some(b.index) && b.link == Some(a.index)
 }
 
-/// Has the link an IPv6 address?
+/// Does the link have an IPv6 address?
 pub(super) fn wants_v6(link: &Link) -> bool {
     link.addrs.iter().any(|it| it.addr().is_ipv6())
 }
 
-/// The container's end: addresses before it is up, so that its first packet already has the right source.
+/// The steps for the container's end. Addresses come before `up`, so that the first packet has the right source.
 fn plan_inner(
     steps: &mut Vec<Step>,
     ns: &Ns,
@@ -183,7 +185,7 @@ fn plan_inner(
     mark: &str,
 ) -> Result<(), Unswitchable> {
     let dev = &link.id.dev;
-    // An MTU that the configuration gave before goes back to that of the parent, which the kernel would have given it.
+    // An MTU that is no longer configured is reset to that of the parent, the kernel's default.
     let was_given = kept.is_some_and(|it| it.note().mtu);
     let mtu = link.mtu.or_else(|| parent.filter(|_| was_given).map(|it| it.mtu));
     let v6_off = kept.map_or(space.v6_off_by_default, |it| it.v6_off);
@@ -216,12 +218,12 @@ fn plan_inner(
     if change != Change::default() {
         steps.push(Step::SetInterface { ns: ns.clone(), name: dev.clone(), change });
     }
-    // Once it is noted how it was before: we may be killed at any moment.
+    // After the earlier state has been noted, because the engine may be killed at any moment.
     steps.append(&mut settings);
     Ok(())
 }
 
-/// The other end of a veth: up last, when the container is ready for what it carries.
+/// The steps for the outer end of a veth. It goes up last, when the container's end is ready.
 #[expect(clippy::too_many_arguments, reason = "the parts of one veth link, taken apart by the one caller")]
 fn plan_outer(
     steps: &mut Vec<Step>,
@@ -269,7 +271,7 @@ fn parent<'a>(kind: &LinkKind, observed: &'a Observed) -> Option<&'a Interface> 
     observed.interface(&kind.place()?.into(), kind.parent()?)
 }
 
-/// The parent interface of a stacked one, if the link fits it.
+/// The parent interface, checked against the link's settings.
 fn parent_for<'a>(
     stacked: &Stacked,
     link: &Link,
@@ -279,13 +281,13 @@ fn parent_for<'a>(
     let Stacked { place, parent, .. } = stacked;
     let ns = Ns::from(*place);
     let Some(interface) = observed.interface(&ns, parent) else {
-        let message = format!("its parent interface `{parent}` is not there ({ns})");
+        let message = format!("parent interface `{parent}` does not exist ({ns})");
         return Err(problem(subject, message).about(link, &Item::OuterDev));
     };
     match link.mtu {
         Some(mtu) if mtu > interface.mtu => Err(problem(
             subject,
-            format!("mtu {mtu} is above the mtu {} of its parent interface `{parent}`", interface.mtu),
+            format!("mtu {mtu} is greater than the mtu {} of the parent interface `{parent}`", interface.mtu),
         )
         .about(link, &Item::Mtu)),
         _ => Ok(interface),

@@ -1,4 +1,4 @@
-//! The mark on an interface that says whose it is.
+//! The mark that identifies our interfaces.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,28 +6,29 @@ use std::fmt;
 use crate::ethtool::Feature;
 use crate::plan::Interface;
 
-/// Whose an interface is: its alias reads `conlink:PROJECT:CONTAINER:NAME`, then perhaps a space and a note.
+/// The owner of an interface, stored in its alias: `conlink:PROJECT:CONTAINER:NAME`, optionally followed by a space and
+/// a note.
 ///
-/// The text reads back in one way only: `:`, `%` and what is no printable ASCII character are written as `%` and two
-/// hexadecimal digits. Names of projects and containers that are too long for the kernel end in a hash of the whole, so
-/// that they still differ. A bridge belongs to no container: that part is empty. Without a project the first part is.
+/// In the names, `:`, `%` and all characters other than printable ASCII are written as `%` and two hexadecimal digits,
+/// so that each text has one meaning. Names that are too long for the kernel are cut and end in a hash of the whole
+/// name. CONTAINER is empty for a bridge, PROJECT is empty without a project.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     pub project: String,
     pub container: String,
-    /// The interface's name in the container, or the bridge's.
+    /// The name of the interface in the container, or of the bridge.
     pub name: String,
     pub note: Note,
 }
 
-/// What the kernel does not report of an interface.
+/// Settings of an interface that the kernel does not report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
-    /// Such as the shape of its delays ([`Netem::hidden`](crate::netem::Netem::hidden)).
+    /// The hidden part of an impairment, such as its distribution ([`Netem::hidden`](crate::netem::Netem::hidden)).
     pub netem: Option<String>,
-    /// The configuration gives its MTU: once it does so no more the MTU is the kernel's again.
+    /// The MTU is configured. If it is no longer configured later, it is reset to the kernel's default.
     pub mtu: bool,
-    /// Features that the configuration switches, and how they were before.
+    /// The configured features, with their state before conlink switched them.
     pub features: BTreeMap<Feature, bool>,
 }
 
@@ -46,7 +47,7 @@ impl Note {
             match feature(word) {
                 Some((feature, on)) => drop(note.features.insert(feature, on)),
                 None if word == MTU => note.mtu = true,
-                // One that was cut off, or of another version.
+                // It was cut off, or is from another version.
                 None if word.contains('=') => {}
                 None => netem.push(word),
             }
@@ -75,25 +76,24 @@ impl Interface {
 }
 
 impl Mark {
-    /// The longest alias the kernel keeps, in bytes (IFALIASZ less the closing zero, which the length counts too).
+    /// Longest alias in bytes (IFALIASZ less the closing zero, which the length includes).
     const MAX: usize = 254;
 
-    /// The longest name of a project in a mark, and of a container, in bytes: with both there is room for a name and a
-    /// note.
+    /// Longest name of a project and of a container in a mark, in bytes. They leave room for the interface and a note.
     const PROJECT_MAX: usize = 64;
     const CONTAINER_MAX: usize = 96;
 
-    /// A project as marks name it.
+    /// A project's name as in marks.
     pub fn project(name: &str) -> String {
         shortened(name, Self::PROJECT_MAX)
     }
 
-    /// A container as marks name it.
+    /// A container's name as in marks.
     pub fn container(name: &str) -> String {
         shortened(name, Self::CONTAINER_MAX)
     }
 
-    /// Reads an alias; None where it is no mark of ours.
+    /// Parses an alias; None if it is not a mark.
     pub fn parse(alias: &str) -> Option<Self> {
         let (names, note) = match alias.split_once(' ') {
             Some((names, note)) => (names, Note::parse(note)),
@@ -104,7 +104,7 @@ impl Mark {
         Some(Self { project: next()?, container: next()?, name: next()?, note })
     }
 
-    /// Are they the same but for their notes?
+    /// Are the two marks equal except for their notes?
     pub fn same_owner(alias: &str, mark: &str) -> bool {
         fn names(text: &str) -> &str {
             text.split(' ').next().unwrap_or(text)
@@ -113,7 +113,7 @@ impl Mark {
     }
 }
 
-/// The name escaped; too long, its beginning and a hash of all of it.
+/// The escaped name. A name that is too long is cut and ends in a hash of the whole name.
 fn shortened(name: &str, max: usize) -> String {
     let is_plain = |it: u8| it.is_ascii_graphic() && it != b':' && it != b'%';
     let escape = |it: u8| if is_plain(it) { char::from(it).to_string() } else { format!("%{it:02x}") };
@@ -131,7 +131,7 @@ fn shortened(name: &str, max: usize) -> String {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("conlink:{}:{}:{}{}", self.project, self.container, self.name, self.note);
-        // Only a note can be too long, and of that the beginning does.
+        // Only a note can make it too long; the note is cut.
         while text.len() > Self::MAX {
             text.pop();
         }
@@ -139,20 +139,19 @@ impl fmt::Display for Mark {
     }
 }
 
-/// IFLA_GROUP of an interface that was made and not yet marked, a number of the project's own.
+/// The group (IFLA_GROUP) of interfaces that have been made and not yet marked; each project has a number of its own.
 ///
-/// The kernel sets the group in the same message that makes the interface (`rtnl_create_link()` in
-/// `net/core/rtnetlink.c`), which it does not do for the alias: a kill between the two leaves an interface that is
-/// known as the project's by this.
+/// The kernel can set the group, unlike the alias, in the message that creates the interface (`rtnl_create_link()` in
+/// `net/core/rtnetlink.c`). If the engine is killed before it sets the alias, the group identifies the interface.
 pub fn making(project: &str) -> u32 {
     let hash = project
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    // Positive as an i32, as `ip` prints it, and far from the small numbers that people use.
+    // Positive as an i32, as `ip` prints it, and far from the small numbers that users choose.
     0x6300_0000 | (hash ^ (hash >> 24)) & 0x00ff_ffff
 }
 
-/// Is it the group of some project's interfaces that are being made?
+/// Is this the group of unfinished interfaces of any project?
 pub fn is_making(group: u32) -> bool {
     group >> 24 == 0x63
 }
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_any_length_and_kind_stay_apart() {
+    fn different_names_give_different_marks() {
         let names = ["a", "a b", "a:b", "a%3ab", "é", &"x".repeat(300), &("x".repeat(300) + "y")];
         let mut seen = std::collections::BTreeSet::new();
         for project in names {
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn projects_have_groups_of_their_own() {
+    fn different_projects_have_different_groups() {
         assert_ne!(making("a"), making("b"));
         assert!(is_making(making("")) && !is_making(0));
     }

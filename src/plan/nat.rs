@@ -1,4 +1,4 @@
-//! The part of the plan that is about address translation inside containers.
+//! Plans for address translation inside containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +7,13 @@ use crate::network::Link;
 use crate::plan::{Desired, Mark, Note, Ns, Observed, Plan, Space, Step, Subject};
 
 impl Desired {
-    /// The mark on rules of a link: that of its interface, which is never too long for a rule.
+    /// The mark on a link's rules: that of its interface, which is never too long for a rule.
     pub(super) fn rule_mark(&self, container: &str, dev: &crate::addr::IfName) -> String {
         self.mark(container, dev, Note::default())
     }
 
-    /// `nat` of a link: what arrives goes to the address, what leaves comes from the link's own first one of that
-    /// family.
+    /// The rules for `nat` of a link. Packets that arrive are sent to the address; packets that leave come from the
+    /// link's first address of the same family.
     pub(super) fn nat_rules(&self, link: &Link) -> Vec<NatRule> {
         let Some(to) = link.nat else { return Vec::new() };
         let mark = self.rule_mark(&link.id.container, &link.id.dev);
@@ -26,7 +26,7 @@ impl Desired {
     }
 }
 
-/// Appends the one step that gives the link's namespace its rules.
+/// Appends the step that sets the rules in the link's namespace.
 pub(super) fn plan_nat(steps: &mut Vec<Step>, ns: &Ns, desired: &Desired, link: &Link, space: &Space) {
     let want = desired.nat_rules(link);
     let mark = desired.rule_mark(&link.id.container, &link.id.dev);
@@ -48,7 +48,7 @@ pub(super) fn change<'a>(
     (!del.is_empty() || !add.is_empty()).then(|| Step::SetNat { ns: ns.clone(), del, add })
 }
 
-/// Rules inside containers whose links nobody wants any more.
+/// Removes rules in containers of links that are no longer configured.
 pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let links = desired.links_by_container();
     for (ns, space) in &observed.spaces {

@@ -1,11 +1,11 @@
-//! The part of the plan that is about impairments.
+//! Plans for impairments.
 
 use crate::addr::IfName;
 use crate::netem::Netem;
 use crate::plan::{Interface, Mark, Ns, Qdisc, Step};
 
-/// Appends what makes the interface's root queueing discipline be as wanted. `mark` is what the interface's alias is to
-/// be, with the part of the setting that the kernel does not report.
+/// Appends the steps for the root queueing discipline of an interface. `mark` is the new alias of the interface, whose
+/// note has the part of the impairment that the kernel does not report.
 pub(super) fn plan_netem(
     steps: &mut Vec<Step>,
     ns: &Ns,
@@ -27,7 +27,7 @@ pub(super) fn plan_netem(
         }
         (Some(want), _) => steps.push(Step::AddNetem { ns, name, netem: want.clone() }),
         (None, Some(Qdisc::Netem { ours: true, .. })) => steps.push(Step::DelNetem { ns, name }),
-        // What somebody else put there stays.
+        // A queueing discipline of another program stays.
         (None, _) => {}
     }
 }

@@ -1,4 +1,4 @@
-//! What is: namespaces, their interfaces and routes, as the kernel reports them.
+//! The observed state: namespaces, interfaces and routes as the kernel reports them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,14 +11,14 @@ use crate::nat::NatRule;
 use crate::netem::Netem;
 use crate::route::Route;
 
-/// A network namespace, by the part it plays.
+/// A network namespace, by its role.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ns {
-    /// Where bridges and outer ends live: the engine's own namespace in a container, a named one on the host.
+    /// The namespace of bridges and outer ends: the engine's own in a container, a named one on the host.
     Bridges,
-    /// That of PID 1, where physical interfaces are.
+    /// The namespace of PID 1, with the physical interfaces.
     Host,
-    /// That of a running container.
+    /// The namespace of a running container.
     Container(ContainerId),
 }
 
@@ -32,46 +32,46 @@ impl fmt::Display for Ns {
     }
 }
 
-/// What to look at in one namespace.
+/// What to read in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     pub interfaces: Which,
-    /// Device settings to read, as far as the device has them: only what is asked for is.
+    /// Device settings to read, as far as the device has them.
     pub ethtool: BTreeMap<IfName, Vec<Ethtool>>,
-    /// The table `conlink` of nf_tables, and whether packets are forwarded.
+    /// The nf_tables table `conlink`, and whether packets are forwarded.
     pub nat: When,
     /// Addresses, and routes of [`PROTOCOL`](crate::plan::PROTOCOL) and of `protocols`.
     pub addresses: When,
-    /// Protocols of further routes to look at, with `addresses`. The kernel leaves out all others: a router may have
+    /// Protocols of further routes to read, with `addresses`. The kernel filters the others out: a router may have
     /// hundreds of thousands.
     pub protocols: BTreeSet<u8>,
-    /// Routes of every protocol instead, the kernel's own included, with `addresses`.
+    /// Read routes of all protocols, including the kernel's own, with `addresses`.
     pub routes_of_others: bool,
     /// Where wanted routes lead: what becomes of routes of others there is heard, while those are looked at.
     pub destinations: BTreeSet<Cidr>,
     /// What shapes the interfaces' traffic.
     pub qdiscs: bool,
-    /// Bridges of Open vSwitch, where it runs.
+    /// Bridges of Open vSwitch, if it runs.
     pub ovs: bool,
     /// Whether IPv6 is disabled on new interfaces.
     pub v6_default: bool,
 }
 
-/// Which interfaces to look at.
+/// Which interfaces to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Every one: the price grows with their number.
+    /// All: the cost grows with their number.
     All,
-    /// These names alone; those that don't exist are left out of the answer.
+    /// Only these names. Those that do not exist are left out.
     Names(BTreeSet<IfName>),
 }
 
-/// When to look at what belongs to interfaces of ours.
+/// When to read properties of our interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
     #[default]
     Never,
-    /// Where some interface is a project's: a container that has just started has nothing to compare.
+    /// Only if an interface belongs to a project: a container that has just started has nothing to compare.
     WithInterfaces,
     Always,
 }
@@ -83,7 +83,7 @@ impl Default for Which {
 }
 
 impl Look {
-    /// Every interface, nothing else.
+    /// All interfaces, nothing else.
     pub fn all() -> Self {
         Self { interfaces: Which::All, ..Self::default() }
     }
@@ -93,7 +93,7 @@ impl Look {
         Self { interfaces: Which::Names(names.into_iter().collect()), ..Self::default() }
     }
 
-    /// All that can be of interest inside a container.
+    /// Everything that a plan may need inside a container.
     pub fn inside() -> Self {
         Self {
             interfaces: Which::All,
@@ -117,15 +117,15 @@ impl Look {
     }
 }
 
-/// The state of the kernel where a plan may act.
+/// The observed state of all namespaces of a plan.
 ///
-/// A namespace that is gone (its container has died) is absent.
+/// A namespace is absent if its container has died.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     pub spaces: BTreeMap<Ns, Space>,
-    /// Bridges of Open vSwitch by name, where it runs and was asked.
+    /// Bridges of Open vSwitch by name, if they were requested and it runs.
     pub ovs: BTreeMap<IfName, OvsBridge>,
-    /// Why Open vSwitch did not answer. Then `ovs` is empty, and says nothing about which bridges exist.
+    /// Why Open vSwitch did not answer. Then `ovs` is empty, although bridges may exist.
     pub ovs_error: Option<OvsError>,
 }
 
@@ -133,7 +133,7 @@ pub struct Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OvsError {
     pub message: String,
-    /// What usually helps.
+    /// A hint.
     pub help: Option<String>,
 }
 
@@ -142,37 +142,37 @@ pub struct OvsError {
 pub struct OvsBridge {
     /// `external_ids:conlink`.
     pub mark: Option<String>,
-    /// With their marks; the bridge's own left out.
+    /// Its ports with their marks, without the bridge's own port.
     pub ports: BTreeMap<IfName, Option<String>>,
-    /// Those of them that the switch does not use, such as one whose interface is gone, or was made anew.
+    /// Ports that the switch does not use, for example because their interface was deleted or made again.
     pub unused: BTreeSet<IfName>,
 }
 
 impl Observed {
-    /// The interface of that name, where its namespace was looked at.
+    /// The interface of that name, if its namespace was read.
     pub fn interface(&self, ns: &Ns, name: &IfName) -> Option<&Interface> {
         self.spaces.get(ns)?.interfaces.get(name)
     }
 }
 
-/// One namespace as observed.
+/// The observed state of one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// A container's namespace that is the host's own.
+    /// It is a container's namespace and the same as the host's.
     pub is_host: bool,
     pub interfaces: BTreeMap<IfName, Interface>,
-    /// The routes that were asked for, IPv4 and IPv6. Routes of others have their protocol in
-    /// [`Route::proto`], in which ours have None; those in table local are left out.
+    /// The requested routes, IPv4 and IPv6. Routes of other programs have their protocol in [`Route::proto`], ours have
+    /// None. Routes in table local are left out.
     pub routes: Vec<ObservedRoute>,
     /// Rules of the table `conlink`.
     pub nat: Vec<NatRule>,
-    /// Does it pass on packets that are not for itself (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`)?
+    /// Whether it forwards packets (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
     pub forwarding: Forwarding,
-    /// New interfaces have IPv6 disabled (`net.ipv6.conf.default.disable_ipv6`). False if not asked for.
+    /// New interfaces have IPv6 disabled (`net.ipv6.conf.default.disable_ipv6`). False if not requested.
     pub v6_off_by_default: bool,
 }
 
-/// Whether packets of each family are passed on.
+/// Whether packets of each family are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
     pub v4: bool,
@@ -186,11 +186,11 @@ pub struct Forwarding {
 pub struct Interface {
     pub index: u32,
     pub kind: Kind,
-    /// `ip link … alias`: where our mark is.
+    /// `ip link … alias`, which has our mark.
     pub alias: Option<String>,
-    /// `ip link … group`: [`making`](crate::plan::making) from creation until the mark is put.
+    /// `ip link … group`: [`making`](crate::plan::making) from creation until the mark is set.
     pub group: u32,
-    /// None for the address of a kind that has none, or one no interface of ours could have.
+    /// None for types without a MAC address, and for addresses that an interface of ours cannot have.
     pub mac: Option<Mac>,
     pub mtu: u32,
     /// Administratively up (IFF_UP).
@@ -203,27 +203,27 @@ pub struct Interface {
     pub isolated: bool,
     /// The ifindex of the bridge that it is a port of (IFLA_MASTER).
     pub master: Option<u32>,
-    /// IFLA_LINK: a veth's peer, or the parent of the stacked kinds; an index in that one's namespace.
+    /// IFLA_LINK: the peer of a veth, or the parent of a stacked type; an index in the other interface's namespace.
     pub link: Option<u32>,
     pub addrs: Vec<ObservedAddr>,
-    /// IPv6 is disabled on the interface (`net.ipv6.conf.NAME.disable_ipv6`). False where the kernel has no IPv6 for it.
+    /// IPv6 is disabled on the interface (`net.ipv6.conf.NAME.disable_ipv6`). False if the kernel has no IPv6 for it.
     pub v6_off: bool,
-    /// Addresses in 127.0.0.0/8 pass it as any others (`net.ipv4.conf.NAME.route_localnet`). Observed where bridges live
-    /// alone, of other kinds than veth, with the rules of the table `conlink`.
+    /// Whether it routes addresses in 127.0.0.0/8 (`net.ipv4.conf.NAME.route_localnet`). Only read in the namespace of
+    /// the bridges, for types other than veth, together with the rules of the table `conlink`.
     pub localnet: Localnet,
-    /// Where the ingress filter that carries a patch sends each frame: an ifindex of the same namespace.
-    /// Zero where the target is gone. Observed in [`Ns::Bridges`] alone.
+    /// The target of the patch's ingress filter: an ifindex of the same namespace, 0 if the target no longer exists.
+    /// Only read in [`Ns::Bridges`].
     pub redirect: Option<u32>,
-    /// What what leaves by the interface waits in, if it is not the kernel's default.
+    /// Root queueing discipline, if it is not the default.
     pub qdisc: Option<Qdisc>,
-    /// Of the features asked for those that the kernel knows, by the kernel's names.
+    /// The requested features that the kernel has, by the kernel's names.
     pub features: BTreeMap<String, FeatureState>,
-    /// The other settings asked for, with the values that they have; those that the device lacks are left out.
+    /// The other requested settings with their values. Settings that the device lacks are left out.
     pub settings: Vec<Ethtool>,
 }
 
 impl Interface {
-    /// One without any of its own.
+    /// An interface with default properties.
     pub fn new(index: u32, kind: Kind) -> Self {
         Self {
             index,
@@ -249,15 +249,15 @@ impl Interface {
     }
 }
 
-/// Whether an interface lets addresses in 127.0.0.0/8 pass.
+/// Whether an interface routes addresses in 127.0.0.0/8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Localnet {
     pub on: bool,
-    /// We can change it.
+    /// The setting is writable.
     pub writable: bool,
 }
 
-/// A root queueing discipline that somebody put there.
+/// A root queueing discipline that is not the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Qdisc {
     Netem {
@@ -273,13 +273,13 @@ pub enum Qdisc {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeatureState {
     pub on: bool,
-    /// It is to be on: it may wait for another one that it needs.
+    /// It is requested to be on; it may be off until another feature that it needs is on.
     pub asked_for: bool,
-    /// The driver does not let it be switched.
+    /// The driver does not allow switching it.
     pub fixed: bool,
 }
 
-/// The kinds of interface that a plan tells apart, with what distinguishes two of one kind.
+/// The types of interfaces that plans distinguish, with their properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Veth,
@@ -287,7 +287,7 @@ pub enum Kind {
     Dummy,
     Stacked(StackedKind),
     Tunnel(TunnelOptions),
-    /// Any other, by the kernel's name (IFLA_INFO_KIND; empty for physical interfaces).
+    /// Another type, by the kernel's name (IFLA_INFO_KIND; empty for physical interfaces).
     Other(String),
 }
 
@@ -295,7 +295,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedAddr {
     pub cidr: Cidr,
-    /// It carries [`PROTOCOL`](crate::plan::PROTOCOL): we put it there.
+    /// It has [`PROTOCOL`](crate::plan::PROTOCOL): conlink added it.
     pub ours: bool,
 }
 
@@ -303,6 +303,6 @@ pub struct ObservedAddr {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedRoute {
     pub route: Route,
-    /// It carries [`PROTOCOL`](crate::plan::PROTOCOL): we put it there.
+    /// It has [`PROTOCOL`](crate::plan::PROTOCOL): conlink added it.
     pub ours: bool,
 }

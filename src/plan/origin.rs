@@ -1,4 +1,4 @@
-//! Where the configuration says what a step does.
+//! The configuration entries that steps come from.
 
 use crate::ethtool::Ethtool;
 use crate::nat::NatAction;
@@ -6,7 +6,7 @@ use crate::network::{Item, Link};
 use crate::plan::{Change, Desired, Ns, Step, Subject};
 
 impl Desired {
-    /// `FILE:LINE:COL` of the item that the step is about. None where it is about no link.
+    /// `FILE:LINE:COL` of the item of a step. None if the step belongs to no link.
     pub fn origin(&self, subject: &Subject, step: &Step) -> Option<String> {
         let Subject::Link(id) = subject else { return None };
         let (_, link) = self.links.iter().find(|(_, it)| it.id == *id)?;
@@ -14,7 +14,7 @@ impl Desired {
     }
 }
 
-/// The item of the link that a step is about; None where that is the link as a whole.
+/// The item of the link that a step sets; None for the link as a whole.
 fn item(link: &Link, step: &Step) -> Option<Item> {
     Some(match step {
         Step::AddAddr { ns: Ns::Container(_), cidr, .. }
@@ -52,7 +52,7 @@ fn item(link: &Link, step: &Step) -> Option<Item> {
     })
 }
 
-/// The item that a change of an interface is about, if it is one alone.
+/// The item that a change of an interface sets, if it is only one.
 fn changed(change: &Change) -> Option<Item> {
     let given = [
         (change.mac.is_some(), Some(Item::Mac)),

@@ -1,31 +1,31 @@
-//! What came of making the kernel hold what is desired.
+//! The outcome of applying plans.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::plan::{Problem, Subject};
 
-/// What came of one run: what was changed, what failed, what differs and was left alone.
+/// The outcome of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Was there anything to do?
+    /// Were any steps applied?
     pub changed: bool,
     pub failures: Vec<Failure>,
     pub drift: Drift,
 }
 
-/// What in the kernel differs from the configuration because somebody changed it, by what it is about.
+/// Differences from the configuration that other programs have made, by subject.
 pub type Drift = BTreeMap<Subject, Vec<String>>;
 
-/// Why something is not as described.
+/// Why a subject does not match the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub subject: Subject,
     pub message: String,
     pub help: Option<String>,
-    /// `FILE:LINE:COL` of what it is about, where it is known: of an item, such as a route, or else of the entry.
+    /// `FILE:LINE:COL` of the item, such as a route, or otherwise of the entry; None if unknown.
     pub origin: Option<String>,
-    /// Only another configuration or another container can change it: a retry is of no use.
+    /// A retry is useless: only another configuration or another container can help.
     pub is_final: bool,
 }
 
@@ -41,7 +41,7 @@ impl From<&Problem> for Failure {
     }
 }
 
-/// One line for a log: what it is about, what is wrong, and where the configuration says so.
+/// The log line: subject, message and place.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.subject, self.message)?;

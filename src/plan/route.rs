@@ -1,8 +1,8 @@
-//! The part of the plan that is about routes of containers.
+//! Plans for the routes of containers.
 //!
-//! A route of somebody else that is where one of ours is to be is set aside: kept under a metric that no packet gets to
-//! while ours is there, and put back when ours goes. The metric tells what the route was, so that nothing has to be
-//! remembered.
+//! A route of another program in the place of one of ours is set aside: it is kept with a metric that no packet uses
+//! while ours exists, and restored when ours is removed. The new metric encodes the original protocol and metric, so no
+//! other record is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +13,10 @@ use crate::plan::link::problem;
 use crate::plan::{Desired, Mark, Ns, Observed, ObservedRoute, Plan, Space, Step, Subject};
 use crate::route::{Route, RoutePlace};
 
-/// The upper eight bits of the metric of a route that was set aside. Below them are its protocol, eight bits, and its
-/// metric, sixteen.
+/// The upper 8 bits of the metric of a route that was set aside. Then follow its protocol (8 bits) and its metric (16).
 const ASIDE: u32 = 0xc2;
 
-/// Appends the routes: last, since one may leave by the interface of a later link.
+/// Appends the routes. They come last, because a route may use the interface of a later link.
 pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let refused = plan.refused();
     let made: BTreeSet<(Ns, IfName)> = plan
@@ -45,7 +44,7 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
         let Some(wanted) = wanted.get(container) else { continue };
         let present = present.entry(container).or_insert_with(|| Present::new(space));
         let mut steps = Vec::new();
-        // Routes through an interface that is made anew are gone with the old one.
+        // Routes through an interface that is made again are deleted with the old one.
         let stays = |route: &Route| !devs(route).any(|dev| made.contains(&(ns.clone(), dev.clone())));
         for route in stale(wanted, present, link).into_iter().filter(|it| stays(it)) {
             steps.push(Step::DelRoute { ns: ns.clone(), route: route.clone() });
@@ -55,13 +54,13 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                 continue;
             }
             if space.is_host && route.dst.prefix() == 0 {
-                let message = format!("route {route} would take the place of the host's own default route");
+                let message = format!("route {route} would replace the host's default route");
                 plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 continue;
             }
             match foreign(wanted, present, route) {
                 Some(it) if space.is_host => {
-                    let message = format!("route {route} would take the place of the host's {}", it.route);
+                    let message = format!("route {route} would replace the host's {}", it.route);
                     plan.problems.push(problem(&subject, message).about(link, &Item::Route(route.clone())));
                 }
                 Some(it) => match aside(it) {
@@ -76,7 +75,7 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
                     }
                 },
                 None => {
-                    // IPv6 adds a next hop to a route of one interface where IPv4 replaces it.
+                    // For an existing route IPv6 adds a next hop, while IPv4 replaces it.
                     let replace = !route.is_v6() && present.at(route).any(|it| stays(&it.route));
                     steps.push(Step::SetRoute { ns: ns.clone(), route: route.clone(), replace });
                 }
@@ -86,8 +85,8 @@ pub(super) fn plan_routes(plan: &mut Plan, desired: &Desired, observed: &Observe
     }
 }
 
-/// Puts back what was set aside for routes that nobody wants any more, and removes routes of no interface in containers
-/// that have no link any more: those of others go with theirs.
+/// Restores routes that were set aside for routes that are no longer configured. In containers without links it also
+/// removes routes that use no interface; other routes are deleted with their interfaces.
 pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Observed) {
     let links = desired.links_by_container();
     for container in &desired.inside {
@@ -111,7 +110,7 @@ pub(super) fn plan_leftovers(plan: &mut Plan, desired: &Desired, observed: &Obse
             let stale = space.routes.iter().filter(|it| it.ours && devs(&it.route).next().is_none());
             steps.extend(stale.map(|it| Step::DelRoute { ns: ns.clone(), route: it.route.clone() }));
         }
-        plan.push(Subject::Container(container.short().to_owned()), steps);
+        plan.push(Subject::Container(desired.container_name(container).to_owned()), steps);
     }
 }
 
@@ -133,9 +132,9 @@ fn devs(route: &Route) -> impl Iterator<Item = &IfName> {
     route.dev.iter().chain(route.nexthops.iter().filter_map(|it| it.dev.as_ref()))
 }
 
-/// What the links of one container want.
+/// The desired routes of one container.
 struct Wanted<'a> {
-    /// The link that routes of no interface are left to.
+    /// The link that is responsible for routes without an interface.
     first: &'a LinkId,
     devs: BTreeSet<&'a IfName>,
     routes: BTreeSet<&'a Route>,
@@ -154,10 +153,10 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The routes of one namespace, whosever they are.
+/// The existing routes of one namespace, ours and others.
 struct Present<'a> {
     by_place: BTreeMap<RoutePlace, Vec<&'a ObservedRoute>>,
-    /// Those of ours, by the first interface.
+    /// Our routes, by their first interface.
     ours: BTreeMap<Option<&'a IfName>, Vec<&'a Route>>,
 }
 
@@ -173,31 +172,32 @@ impl<'a> Present<'a> {
         present
     }
 
-    /// Those in the place of a route.
+    /// The routes with the same destination, table and metric.
     fn at(&self, route: &Route) -> impl Iterator<Item = &'a ObservedRoute> {
         self.by_place.get(&route.place()).into_iter().flatten().copied()
     }
 }
 
-/// Routes that we put there, by this link's interface (or, with the first link, by none), and that no link wants now.
+/// Our routes through this link's interface (for the first link also routes without an interface) that are no longer
+/// configured.
 fn stale<'a>(wanted: &Wanted<'_>, present: &Present<'a>, link: &Link) -> Vec<&'a Route> {
     let of = |dev| present.ours.get(&dev).map(Vec::as_slice).unwrap_or_default();
     let of_none = if *wanted.first == link.id { of(None) } else { &[] };
     let mine = of(Some(&link.id.dev)).iter().chain(of_none).copied();
-    // A route of the same destination, table and metric is replaced in one step, never missing in between; but IPv6
-    // adds a next hop to it instead.
+    // A route of the same destination, table and metric is replaced in one step, so that it is never missing. IPv6
+    // would add a next hop instead.
     let stays = |it: &Route| wanted.routes.contains(it) || !it.is_v6() && wanted.places.contains(&it.place());
     mine.filter(|it| original(it).is_none() && !stays(it)).collect()
 }
 
-/// The route of somebody else that is where one of ours is to be. Those by interfaces of ours are not somebody else's:
-/// the kernel's own for their addresses.
+/// The route of another program in the place of one of ours. Routes through our interfaces do not count: they are the
+/// kernel's own for our addresses.
 fn foreign<'a>(wanted: &Wanted<'_>, present: &Present<'a>, route: &Route) -> Option<&'a ObservedRoute> {
     let by_ours = |it: &Route| devs(it).any(|dev| wanted.devs.contains(dev));
     present.at(route).find(|it| !it.ours && !by_ours(&it.route))
 }
 
-/// The same route where no packet gets to. None where its metric leaves no room to tell what it was.
+/// The same route, set aside. None if its metric is too large to be encoded.
 fn aside(it: &ObservedRoute) -> Option<Route> {
     let (metric, proto) = (it.route.priority(), it.route.proto?);
     let room = metric <= 0xffff;
@@ -205,7 +205,7 @@ fn aside(it: &ObservedRoute) -> Option<Route> {
     room.then(|| Route { metric: Some(metric), proto: None, ..it.route.clone() })
 }
 
-/// What a route was before it was set aside. None where it was not.
+/// The original of a route that was set aside; None for other routes.
 fn original(route: &Route) -> Option<Route> {
     let metric = route.metric.filter(|it| it >> 24 == ASIDE)?;
     let proto = Some((metric >> 16 & 0xff) as u8);
@@ -214,7 +214,7 @@ fn original(route: &Route) -> Option<Route> {
     Some(Route { metric, proto, ..route.clone() })
 }
 
-/// Steps that put one route in the place of another.
+/// The steps that replace one route with another.
 fn take_place(ns: &Ns, old: &Route, new: &Route) -> Vec<Step> {
     let del = Step::DelRoute { ns: ns.clone(), route: old.clone() };
     let set = |replace| Step::SetRoute { ns: ns.clone(), route: new.clone(), replace };
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_that_was_set_aside_tells_what_it_was() {
+    fn a_route_that_was_set_aside_can_be_restored() {
         for (text, proto, metric) in
             [("default via 10.0.0.1 dev eth0", 3, None), ("default via fe80::1 dev eth0", 9, Some(100))]
         {

@@ -1,4 +1,4 @@
-//! What to do: single changes of the kernel's state, each complete in itself.
+//! Steps: single changes of the kernel's state.
 
 use std::fmt;
 
@@ -21,13 +21,14 @@ pub enum Step {
         mark: String,
         options: BridgeOptions,
     },
-    /// `ip link set NAME type bridge …`: the options that are given, the others stay.
+    /// `ip link set NAME type bridge …`. Options that are not given do not change.
     SetBridge {
         ns: Ns,
         name: IfName,
         options: BridgeOptions,
     },
-    /// Both ends of a veth in place with their final names, down, in the group that says they are being made.
+    /// Makes both ends of a veth in their namespaces with their final names, down, in the group of unfinished
+    /// interfaces.
     AddVeth {
         ns: Ns,
         name: IfName,
@@ -36,10 +37,11 @@ pub enum Step {
         mtu: Option<u32>,
         peer_ns: Ns,
         peer: IfName,
-        /// A queue for each processor rather than one: for who sets channels.
+        /// One queue per processor instead of one queue, for links that set channels.
         many_queues: bool,
     },
-    /// An interface that is no veth, in place with its final name, down, in the group that says it is being made.
+    /// Makes an interface on a parent in its namespace with its final name, down, in the group of unfinished
+    /// interfaces.
     AddStacked {
         ns: Ns,
         name: IfName,
@@ -57,7 +59,7 @@ pub enum Step {
         mac: Option<Mac>,
         mtu: Option<u32>,
     },
-    /// `ip link del NAME`. That it is gone already is success.
+    /// `ip link del NAME`. Succeeds if it does not exist.
     DelInterface {
         ns: Ns,
         name: IfName,
@@ -73,7 +75,7 @@ pub enum Step {
         ns: Ns,
         name: IfName,
     },
-    /// `ip addr add CIDR dev NAME` with [`PROTOCOL`](crate::plan::PROTOCOL); IPv6 without waiting for duplicate address detection.
+    /// `ip addr add CIDR dev NAME` with [`PROTOCOL`](crate::plan::PROTOCOL); IPv6 without duplicate address detection.
     AddAddr {
         ns: Ns,
         dev: IfName,
@@ -85,27 +87,27 @@ pub enum Step {
         dev: IfName,
         cidr: Cidr,
     },
-    /// `ip route replace`, or `ip route add` where `replace` is false, which fails where a route of the same
-    /// destination, table and metric exists, whoever made it. With [`PROTOCOL`](crate::plan::PROTOCOL) where the route
-    /// names no protocol.
+    /// `ip route replace`; if `replace` is false `ip route add`, which fails if any route of the same destination,
+    /// table and metric exists. Its protocol is [`PROTOCOL`](crate::plan::PROTOCOL) if the route has none.
     SetRoute {
         ns: Ns,
         route: Route,
         replace: bool,
     },
-    /// `ip route del`. That it is gone already is success.
+    /// `ip route del`. Succeeds if it does not exist.
     DelRoute {
         ns: Ns,
         route: Route,
     },
-    /// `ethtool -K NAME FEATURE on|off …`, all at once (ETHTOOL_SFEATURES); of two that cover one feature of the kernel
-    /// the later counts.
+    /// `ethtool -K NAME FEATURE on|off …` in one request (ETHTOOL_SFEATURES). If two of them switch the same kernel
+    /// feature, the later one wins.
     SetFeatures {
         ns: Ns,
         name: IfName,
         features: Vec<(Feature, bool)>,
     },
-    /// As [`Step::SetFeatures`], of those that the device lets be switched; one that waits for another may do so.
+    /// The same for the features that the device allows to switch. A feature that still waits for another is not an
+    /// error.
     ResetFeatures {
         ns: Ns,
         name: IfName,
@@ -117,30 +119,30 @@ pub enum Step {
         name: IfName,
         setting: Ethtool,
     },
-    /// `tc qdisc replace dev NAME root handle c2: netem …`, where there is none or one of another kind.
+    /// `tc qdisc replace dev NAME root handle c2: netem …`, if the root is not a netem.
     AddNetem {
         ns: Ns,
         name: IfName,
         netem: Netem,
     },
-    /// `tc qdisc change dev NAME root netem …`: no packet is lost, and nothing of the old setting stays.
+    /// `tc qdisc change dev NAME root netem …`. No packet is lost, and no old parameter stays.
     SetNetem {
         ns: Ns,
         name: IfName,
         netem: Netem,
     },
-    /// `tc qdisc del dev NAME root`. That it is gone already is success.
+    /// `tc qdisc del dev NAME root`. Succeeds if it does not exist.
     DelNetem {
         ns: Ns,
         name: IfName,
     },
-    /// Rules of the table `conlink`, in one transaction.
+    /// Changes rules of the table `conlink` in one transaction.
     SetNat {
         ns: Ns,
         del: Vec<NatRule>,
         add: Vec<NatRule>,
     },
-    /// `sysctl net.ipv4.ip_forward=1`, or its like for IPv6.
+    /// `sysctl net.ipv4.ip_forward=1`, or the same for IPv6.
     SetForwarding {
         ns: Ns,
         v6: bool,
@@ -151,8 +153,8 @@ pub enum Step {
         name: IfName,
         on: bool,
     },
-    /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets go by the routes of `underlay`, whatever
-    /// namespace it is in itself.
+    /// `ip link add NAME group GROUP type vxlan|geneve …`, down. Its packets take the routes of the namespace
+    /// `underlay`.
     AddTunnel {
         ns: Ns,
         name: IfName,
@@ -167,22 +169,23 @@ pub enum Step {
         name: IfName,
         mark: String,
     },
-    /// `ovs-vsctl del-br NAME`. That it is gone already is success.
+    /// `ovs-vsctl del-br NAME`. Succeeds if it does not exist.
     DelOvsBridge {
         name: IfName,
     },
-    /// `ovs-vsctl add-port BRIDGE PORT`, taking the port off another bridge of ours.
+    /// `ovs-vsctl add-port BRIDGE PORT`. The port is removed from another bridge of ours first.
     AddOvsPort {
         bridge: IfName,
         port: IfName,
         mark: String,
     },
-    /// `ovs-vsctl del-port BRIDGE PORT`. That it is gone already is success.
+    /// `ovs-vsctl del-port BRIDGE PORT`. Succeeds if it does not exist.
     DelOvsPort {
         bridge: IfName,
         port: IfName,
     },
-    /// Every frame that arrives at `from` leaves by `to`: ingress qdisc, a filter that matches all, mirred redirect.
+    /// Sends every frame that arrives at `from` out of `to`: an ingress qdisc, a filter that matches everything, and a
+    /// mirred redirect.
     AddRedirect {
         ns: Ns,
         from: IfName,
@@ -195,14 +198,14 @@ pub enum Step {
     },
 }
 
-/// What [`Step::SetInterface`] sets: what is None stays.
+/// The settings of [`Step::SetInterface`]. None: no change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
-    /// The bridge to be a port of; `Some(None)` leaves the present one.
+    /// The new bridge; `Some(None)`: no bridge.
     pub master: Option<Option<IfName>>,
-    /// Puts the mark and takes the interface out of the group of those being made.
+    /// Sets the mark, and takes the interface out of the group of unfinished interfaces.
     pub mark: Option<String>,
     pub up: Option<bool>,
     /// `ip link set NAME arp on`.
@@ -251,7 +254,7 @@ impl Step {
     }
 }
 
-/// What the step does, in iproute2's words, without its namespace.
+/// The step in the syntax of iproute2, without its namespace.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! The part of the plan that is about tunnels.
+//! Plans for tunnels.
 
 use crate::netem::Netem;
 use crate::plan::bridge::joining;
@@ -7,7 +7,7 @@ use crate::plan::{
     Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Step, Subject, TunnelSpec, foreign, making,
 };
 
-/// Appends what makes the tunnel be there and joined to its bridge.
+/// Appends the steps that make a tunnel and connect it to its bridge.
 pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observed, spec: &TunnelSpec) {
     let (ns, name) = (Ns::Bridges, &spec.name);
     let subject = Subject::Tunnel(name.clone());
@@ -17,7 +17,7 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
     if let Some(it) = present.filter(|it| !desired.owns(it, &mark)) {
         return plan.problems.push(foreign(subject, name, it, &ns));
     }
-    // What the kernel makes the MTU of a tunnel depends on routes as they are when it is made: so it is made anew.
+    // The default MTU of a tunnel depends on the routes at its creation, so the tunnel is made again.
     let keeps_mtu = |it: &Interface| spec.mtu.is_some() || !it.note().mtu;
     let kept = present.filter(|it| it.kind == Kind::Tunnel(spec.options.clone()) && keeps_mtu(it));
     let mut steps = Vec::new();

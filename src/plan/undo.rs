@@ -1,12 +1,12 @@
-//! What takes a step back, given what was there before.
+//! Undoes steps.
 
 use crate::addr::IfName;
 use crate::ethtool::Ethtool;
 use crate::nat::NatAction;
 use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step};
 
-/// The step that takes `step` back to what was `observed` before it. None where there is nothing to take back, or no
-/// way to: an interface that was deleted, one that the same plan had just made.
+/// The step that restores the state `observed` before `step`. None if there is nothing to restore, or no way to: an
+/// interface that was deleted, or one that the same plan has just made.
 pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
     let before = |ns: &Ns, name: &IfName| observed.interface(ns, name);
     match step {
@@ -80,7 +80,7 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
             }
         }
         Step::SetNat { ns, del, add } => {
-            // The interface may let pass by now what these keep out.
+            // The interface may route by now what these rules drop.
             let added = add.iter().filter(|it| !matches!(it.action, NatAction::Guard { .. }));
             Some(Step::SetNat { ns: ns.clone(), del: added.cloned().collect(), add: del.clone() })
         }
@@ -89,17 +89,17 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
         | Step::DelOvsBridge { .. }
         | Step::DelOvsPort { .. }
         | Step::DelRedirect { .. }
-        // What they were is what the configuration does not ask for any more.
+        // Their old state is no longer configured.
         | Step::ResetFeatures { .. }
-        // It follows the rules that guard it.
+        // It depends on the rules that guard it.
         | Step::SetLocalnet { .. }
-        // Others may rely on these by now.
+        // Other programs may rely on these by now.
         | Step::EnableV6 { .. }
         | Step::SetForwarding { .. } => None,
     }
 }
 
-/// The mark stays: what it tells apart is ours either way.
+/// The mark stays, because the interface is ours in any case.
 fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -> Change {
     let name_of = |index: u32| {
         let interfaces = observed.spaces.get(ns).map(|it| &it.interfaces);

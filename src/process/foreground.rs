@@ -1,4 +1,4 @@
-//! A program that has our terminal for as long as it runs.
+//! A child process in the foreground of our terminal.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use crate::process::Signals;
 use crate::process::child::spawn;
 use crate::process::node::Ended;
 
-/// A program with our standard streams, in our process group: what the terminal sends reaches both.
+/// A child process with our standard streams and in our process group, so that signals of the terminal reach both.
 #[derive(Debug)]
 pub struct Foreground<'a> {
     pid: Pid,
@@ -22,8 +22,8 @@ pub struct Foreground<'a> {
 }
 
 impl<'a> Foreground<'a> {
-    /// Starts a program, which is looked for in PATH unless its name has a slash. It gets our environment with `vars`
-    /// set.
+    /// Starts a program, which is searched in PATH unless its name contains a slash. It gets our environment and
+    /// `vars`.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
     pub fn start(words: &[String], vars: &[(&str, &str)], signals: &'a Signals) -> io::Result<Self> {
         let Some((program, args)) = words.split_first() else {
@@ -34,13 +34,13 @@ impl<'a> Foreground<'a> {
         Ok(Self { pid: Pid::from_raw(pid), signals })
     }
 
-    /// A child of ours that runs already; our signals have been held back since before its birth.
+    /// A child that already runs. Signals were blocked before it was started.
     pub(super) fn of(pid: Pid, signals: &'a Signals) -> Self {
         Self { pid, signals }
     }
 
-    /// Waits for its end. Signals are passed on; what the terminal sends to all of its processes it has got itself.
-    /// Signals that came before its end are taken: any later one is meant for us.
+    /// Waits for its end, and passes signals on, except those that the terminal sends to the whole group. Signals
+    /// before its end are consumed; later ones are for this process.
     pub fn wait(&mut self) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.ended()? {
@@ -55,7 +55,7 @@ impl<'a> Foreground<'a> {
         }
     }
 
-    /// Passes on the signals that have come.
+    /// Passes on the received signals.
     pub(super) fn pass_on(&self) -> io::Result<()> {
         let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
         let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());

@@ -1,8 +1,9 @@
-//! A program in namespaces of its own: network, host name, mounts and processes, over the root file system of the host.
+//! A program in new namespaces (network, host name, mounts and processes), on the root file system of the host.
 //!
-//! The first process is a copy of this one ([`clone(2)`] without exec), which makes its surroundings, says that it is
-//! ready, waits to be told, and becomes the program: as process 1 of its process namespace, as in a container. Its end
-//! ends everything in there, and with the last process go namespaces, interfaces and mounts.
+//! The first process is a copy of this one ([`clone(2)`] without exec). It sets up its environment, reports that it is
+//! ready, waits for the start message, and executes the program as process 1 of its process namespace, as in a
+//! container. When it ends, all processes in the namespace end, and with the last one the namespaces, interfaces and
+//! mounts.
 //!
 //! [`clone(2)`]: https://man7.org/linux/man-pages/man2/clone.2.html
 
@@ -32,35 +33,35 @@ use crate::process::rights;
 
 pub use enter::{Entry, enter, enter_user, run_inside};
 
-/// What a node's first process is to be.
+/// The setup of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     pub hostname: String,
     pub domainname: Option<String>,
-    /// A folder for what the node writes: then its root file system is a layer of its own over the host's. Without it
-    /// the two share their files.
+    /// A folder for files that the node writes: its root file system is then an overlay over the host's. None: it
+    /// shares the host's files.
     pub layer: Option<PathBuf>,
     pub binds: Vec<Bind>,
-    /// Folders that are to be empty file systems in memory, each with its options.
+    /// Folders with an empty tmpfs, each with its mount options.
     pub tmpfs: Vec<(String, String)>,
-    /// Settings below `/proc/sys`, with dots, each with its value.
+    /// Names (with dots) and values of sysctls.
     pub sysctls: Vec<(String, String)>,
-    /// The program, and its arguments. Empty: the node idles.
+    /// The program and its arguments. Empty: the node idles.
     pub argv: Vec<String>,
-    /// All of its environment.
+    /// Its whole environment.
     pub env: Vec<(String, String)>,
     pub folder: PathBuf,
-    /// Numbers of user and group, and of further groups.
+    /// User and groups, as numbers.
     pub user: Option<User>,
-    /// Process 1 stays with us: it passes signals on, and buries orphans.
+    /// Process 1 is ours: it passes signals on, and reaps orphans.
     pub init: bool,
-    /// Where standard output and standard error go, appended.
+    /// The file to which standard output and standard error are appended.
     pub log: PathBuf,
-    /// Names of programs that we are ourselves, for where the file system has none of that name.
+    /// Names of our own tools, which are used if the file system has no program of that name.
     pub own_programs: Vec<&'static str>,
 }
 
-/// A file or folder of the host at a place of the node's own.
+/// A bind mount of a file or folder of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     pub source: PathBuf,
@@ -68,7 +69,7 @@ pub struct Bind {
     pub read_only: bool,
 }
 
-/// Whom a program runs as.
+/// The user and groups of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
@@ -76,11 +77,11 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
-/// Whose network a node has.
+/// The network namespace of a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Net<'a> {
     Own,
-    /// That of a namespace, or of the process behind a pidfd.
+    /// An existing one, by its file or by the pidfd of a process.
     Of(BorrowedFd<'a>),
 }
 
@@ -89,22 +90,22 @@ pub enum Net<'a> {
 pub struct Node {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Closed at its other end once the program runs.
+    /// A socket to the process. The other end is closed when the program runs.
     talk: OwnedFd,
 }
 
-/// What a node's first process says before it becomes the program.
+/// A message of a node's first process before it executes the program.
 #[derive(Debug)]
 pub enum Heard {
-    /// Its surroundings are made; this is its network namespace.
+    /// Its environment is set up; this is its network namespace.
     Ready(File),
-    /// Something about it is not as asked for.
+    /// A part of the setup was not possible.
     Note(String),
-    /// It can not be, and ends.
+    /// The setup failed, and the process ends.
     Failed(String),
     /// The program runs, or the process has ended.
     Began,
-    /// Nothing yet.
+    /// No message yet.
     Nothing,
 }
 
@@ -116,13 +117,13 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// None for a process that has not ended.
+    /// None if the process has not ended.
     pub(super) fn of(status: WaitStatus) -> Option<Self> {
         let signal = status.terminating_signal().map(Self::Signal);
         status.exit_status().map(Self::Code).or(signal)
     }
 
-    /// As shells count: 128 and the signal's number.
+    /// The exit code, or 128 plus the signal number as in shells.
     pub fn code(self) -> i32 {
         match self {
             Self::Code(it) => it,
@@ -144,8 +145,8 @@ impl std::fmt::Display for Ended {
 }
 
 impl Node {
-    /// Starts a node, which waits for [`Node::go`]. Fails in a process with several threads: a copy of one of them could
-    /// find locks that others hold.
+    /// Starts a node, which waits for [`Node::go`]. Fails in a process with several threads, because the copy could
+    /// need locks that other threads hold.
     pub fn start(setup: &Setup, net: Net<'_>) -> io::Result<Self> {
         alone()?;
         let (ours, theirs) = socketpair(
@@ -164,37 +165,37 @@ impl Node {
         }
     }
 
-    /// Its process id, in our process namespace.
+    /// Its process number in our process namespace.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Stands for the process wherever it is passed to.
+    /// Its pidfd.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Readable when there is something to be heard.
+    /// Readable when there is a message.
     pub fn talk(&self) -> BorrowedFd<'_> {
         self.talk.as_fd()
     }
 
-    /// Its process id where our `/proc` was mounted.
+    /// Its process number in the process namespace of our `/proc`.
     pub fn host_pid(&self) -> Option<i32> {
         number_in_proc(self.pidfd())
     }
 
-    /// Lets it become the program.
+    /// Makes it execute the program.
     pub fn go(&self) -> io::Result<()> {
         match rights::send(&self.talk, &[IoSlice::new(b"go")], &[], true) {
             Ok(_) => Ok(()),
-            // It has ended; its parent is told.
+            // It has ended, which is reported separately.
             Err(error) if is_hung_up(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The next thing that it has said.
+    /// The next message.
     pub fn hear(&self) -> io::Result<Heard> {
         let mut text = [0; 4096];
         let (bytes, files) = match rights::receive(&self.talk, &mut text, false) {
@@ -213,21 +214,21 @@ impl Node {
         })
     }
 
-    /// Sends a signal, one of realtime too. That the process is gone is no error.
+    /// Sends a signal, also a real-time one. Succeeds if the process no longer exists.
     pub fn signal(&self, number: i32) {
         signal(self.pidfd(), number);
     }
 
-    /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).
-    /// None where one look cannot tell: a program may wait for signals without a handler, and every program blocks them
-    /// for a moment while it starts another.
+    /// Does it react to that signal? Process 1 of a namespace only gets signals with a handler ([`pid_namespaces(7)`]).
+    /// None if unclear: a program may wait for signals without a handler, and programs block signals briefly while they
+    /// start others.
     ///
     /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
     pub fn heeds(&self, signal: i32) -> Option<bool> {
         let read = |what: &str| {
             std::fs::read_to_string(format!("/proc/{}/{what}", self.host_pid().unwrap_or_default())).ok()
         };
-        // A process that cannot be read is given the time to answer.
+        // An unreadable process is assumed to react.
         let (Some(before), Some(status), Some(after)) = (read("syscall"), read("status"), read("syscall"))
         else {
             return Some(true);
@@ -237,7 +238,7 @@ impl Node {
             let mask = mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok());
             mask.unwrap_or_default() >> (signal - 1) & 1 == 1
         };
-        // A process that waits for a signal (sigtimedwait(2)) does not block it meanwhile.
+        // A process that waits in sigtimedwait(2) does not block the signal in the meantime.
         let waits =
             |call: &str| call.split_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string());
         if has("SigCgt:") {
@@ -253,8 +254,8 @@ fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Children of this thread that have ended, by process id: nodes, and orphans that came to us as process 1. Those of other
-/// threads are left to whoever started them.
+/// Reaps the children of this thread that have ended: nodes, and orphans inherited as process 1. Children of other
+/// threads are left to them.
 pub fn buried() -> Vec<(i32, Ended)> {
     let mut found = Vec::new();
     while let Some(it) = next_ended() {
@@ -279,7 +280,7 @@ fn next_ended() -> Option<(i32, Ended)> {
     }
 }
 
-/// A file that stands for a process: readable once it has ended (`pidfd_open(2)`, Linux 5.3).
+/// Opens a pidfd, which is readable when the process has ended (`pidfd_open(2)`, Linux 5.3).
 #[expect(unsafe_code, reason = "no crate offers it")]
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the arguments are numbers.
@@ -292,14 +293,14 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number in our `/proc` of the process behind a pidfd. That may be another than its process id: the `/proc` of a lab's
-/// keeper is the one of the machine. None for a process that has ended, or that is not in there.
+/// The number of a process in our `/proc`. It may differ from its process number: the `/proc` of a lab's keeper is that
+/// of the machine. None if the process has ended or is not in there.
 pub fn number_in_proc(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|it| *it > 0)
 }
 
-/// Signals the process behind a pidfd. That it is gone is no error.
+/// Signals a process. Succeeds if it no longer exists.
 #[expect(unsafe_code, reason = "no crate offers it")]
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
     // SAFETY: the arguments are numbers, and no details are given.
@@ -308,7 +309,7 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
     };
 }
 
-/// Waits until the process behind a pidfd has ended. False when it has not within the time.
+/// Waits until a process has ended. Returns false after `limit`.
 pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let end = Instant::now() + limit;
@@ -323,28 +324,28 @@ pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> 
     }
 }
 
-/// Kills a child and all of its process group.
+/// Kills a child and its whole process group.
 pub fn kill_group(pid: i32) {
     let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
-/// What a process is made in.
+/// The user namespace of a new process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Our user namespace: we may make others.
+    /// Our own, with permission to make other namespaces.
     Ours,
-    /// A user namespace of its own, in which the user that we are is root.
+    /// A new one, in which our user is root.
     OwnUser,
 }
 
-/// Starts a process in a session, and in network, mount and process namespaces, of its own, and goes on as it in `main`,
-/// which answers its exit code. Of open files it has the standard streams and `kept` alone. Answers its process id in our
-/// namespace; its parent is whoever takes orphans.
+/// Starts a process in a new session and in new network, mount and process namespaces. It runs `main`, which returns
+/// its exit code, with only the standard streams and `kept` open. Returns its process number in our namespace. It
+/// becomes an orphan.
 pub fn detach(rights: Rights, kept: &[RawFd], main: impl FnOnce() -> i32) -> io::Result<i32> {
     alone()?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: this process has one thread, so its copy may do whatever it could.
+    // SAFETY: this process has one thread, so its copy may run any code.
     let child = match unsafe { fork() }? {
         nix::unistd::ForkResult::Parent { child } => child,
         nix::unistd::ForkResult::Child => {
@@ -381,7 +382,7 @@ fn detached(rights: Rights) -> io::Result<Cloned> {
         let what = |what: &str, it: io::Error| io::Error::new(it.kind(), format!("{what}: {it}"));
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|it| what("make a user namespace", it.into()))?;
-        // Groups cannot be mapped before they are fixed (user_namespaces(7)).
+        // Groups can be mapped only after setgroups(2) has been denied (user_namespaces(7)).
         for (file, text) in [
             ("setgroups", "deny".to_owned()),
             ("uid_map", format!("0 {uid} 1")),
@@ -411,35 +412,35 @@ enum Cloned {
 fn clone(flags: CloneFlags) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let flags = flags.bits() as libc::c_long | i64::from(libc::CLONE_PIDFD) | i64::from(libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and a stack this is fork(): the child goes on in a copy of our memory. The callers have
-    // made sure that there is no other thread. The kernel writes the descriptor to where `pidfd` is.
+    // SAFETY: without CLONE_VM and a stack this is fork(): the child runs in a copy of our memory. The callers have
+    // made sure that there is no other thread. The kernel writes the descriptor to `pidfd`, which is valid.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     match pid {
         ..0 => Err(io::Error::last_os_error()),
         0 => Ok(Cloned::Child),
         _ => {
-            // SAFETY: the call has succeeded, so the number is that of a descriptor that it made for us.
+            // SAFETY: the call has succeeded, so the descriptor is new and ours.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent(Pid::from_raw(i32::try_from(pid).unwrap_or(-1)), pidfd))
         }
     }
 }
 
-/// Threads of this process that hold no lock whenever a node is made.
+/// Number of threads that hold no lock while a node is made.
 static RESTING: AtomicUsize = AtomicUsize::new(0);
 
-/// Says that one thread more, which runs already, is at rest whenever a node is made: it holds no lock then, neither
-/// ours nor one of a library's such as the allocator's, which nobody in the copy would ever give back.
+/// Registers a running thread that is idle whenever a node is made. It must hold no lock then, neither ours nor one of
+/// a library such as the allocator, because the copy could never release it.
 pub fn add_resting_thread() {
     RESTING.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Does nothing run in this process but the calling thread and those that are at rest?
+/// Checks that only the calling thread and registered idle threads exist.
 fn alone() -> io::Result<()> {
-    // A thread that was joined a moment ago runs nothing of ours any more, but the kernel may still be at its end.
+    // A thread that has just been joined may still exist in the kernel.
     let end = Instant::now() + Duration::from_secs(1);
     loop {
-        // Two links are `.` and `..`.
+        // Two of the links are `.` and `..`.
         let threads = std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2);
         if threads <= 1 + RESTING.load(Ordering::Relaxed) as u64 {
             return Ok(());
@@ -453,17 +454,17 @@ fn alone() -> io::Result<()> {
     }
 }
 
-/// Ends this process, and nothing that was meant for the one that it is a copy of.
+/// Ends this process without the exit handlers of the process that it is a copy of.
 #[expect(unsafe_code, reason = "no crate offers it")]
 fn leave(code: i32) -> ! {
-    // SAFETY: it takes a number and does not come back.
+    // SAFETY: it takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Says something to the parent; there is nobody else to tell when that fails.
+/// Sends a message to the parent. Errors are ignored.
 fn say(talk: &OwnedFd, letter: u8, text: &str, file: Option<&File>) {
     let files: Vec<_> = file.map(AsFd::as_fd).into_iter().collect();
-    // Longer texts than what the other end reads at once would come without their end.
+    // The other end reads a message at once, so longer texts are cut.
     let cut = text.char_indices().map(|(at, _)| at).find(|it| *it > 4000).unwrap_or(text.len());
     let letter = [letter];
     let parts = [IoSlice::new(&letter), IoSlice::new(text.get(..cut).unwrap_or_default().as_bytes())];

@@ -23,7 +23,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(u
     let mut files = Vec::new();
     for it in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = it {
-            // SAFETY: the kernel has just made them for us, and nobody else knows of them.
+            // SAFETY: the kernel has just made them, and no other code uses them.
             files.extend(received.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) }));
         }
     }

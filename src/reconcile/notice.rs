@@ -1,4 +1,4 @@
-//! What the reconciler has to say, as data: log lines for people and events for programs are made from it.
+//! Messages of the reconciler to the user, as data.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use log::Level;
 use crate::network::LinkId;
 use crate::plan::{Failure, Subject};
 
-/// Something that users may want to know.
+/// A message to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// All links of a container are as described.
+    /// All links of a container match the configuration.
     Up { container: String, links: usize },
     /// A container no longer runs.
     Gone { container: String },
-    /// Something is not as described, and will be tried again unless the failure is final.
+    /// Something does not match the configuration. It is tried again unless the failure is final.
     Failed(Failure),
-    /// What was left of a container, or of the whole network, could not be removed.
+    /// Leftovers of a container or of the whole network could not be removed.
     NotRemoved(Failure),
-    /// Somebody changed something: it is left as it is.
+    /// Another program changed something. conlink leaves the change.
     Drift { subject: Subject, what: Vec<String> },
-    /// What somebody changed is as described again.
+    /// Drift has ended: the subject matches the configuration again.
     DriftOver { subject: Subject },
-    /// The overrides of a link changed to these. No author: an override expired.
+    /// A link has these overrides now. `author` is None if an override expired.
     Override { link: LinkId, set: Vec<String>, author: Option<String> },
-    /// Notices of the kernel were lost in a flood: everything is looked at again.
+    /// Kernel notifications were lost: everything is checked again.
     NoticesLost,
 }
 
 impl Notice {
-    /// How much it matters.
+    /// The log level.
     pub fn level(&self) -> Level {
         match self {
             Self::Up { .. } | Self::Gone { .. } | Self::DriftOver { .. } | Self::Override { .. } => {
@@ -40,7 +40,7 @@ impl Notice {
         }
     }
 
-    /// What to do about it, if that is known.
+    /// A hint on how to fix it.
     pub fn help(&self) -> Option<&str> {
         match self {
             Self::Failed(it) | Self::NotRemoved(it) => it.help.as_deref(),
@@ -49,7 +49,7 @@ impl Notice {
     }
 }
 
-/// One line for a log.
+/// The log line.
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! The state between events.
+//! The reconciler's state.
 
 mod job;
 mod news;
@@ -21,74 +21,75 @@ use crate::reconcile::{
     back_off,
 };
 
-/// How long a container that died is given to take its interfaces with it, or to come back.
+/// Time after a container's death until its leftovers are removed. Until then its interfaces may vanish by themselves,
+/// or it may restart.
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Knows which containers run and how far each is; decides what to do next.
+/// Tracks the running containers and their state, and decides what to do next.
 #[derive(Debug)]
 pub struct Reconciler {
     network: Network,
     own: Own,
-    /// Converge once and exit, retry nothing.
+    /// Converge once and exit, without retries.
     once: bool,
-    /// Each engine, and whether it has told what runs.
+    /// Each engine, and whether it has listed its running containers.
     engines: BTreeMap<EngineId, bool>,
     containers: BTreeMap<ContainerId, Tracked>,
     gone: Gone,
-    /// Bridges, tunnels, and what nobody wants any more.
+    /// Bridges, tunnels and leftovers.
     base: Standing,
-    /// Has everything that nobody wants any more been removed?
+    /// All leftovers of an earlier engine have been removed.
     swept: bool,
-    /// What was found as described, and is left alone if somebody changes it.
+    /// Subjects that matched the configuration. Later changes by other programs are drift and are not repaired.
     settled: BTreeSet<Subject>,
-    /// What somebody changed of it.
+    /// Changes by other programs to `settled`.
     drift: Drift,
-    /// What people set over the configuration.
+    /// Settings of users that override the configuration.
     overrides: Overrides,
-    /// Something was done since everything was last said to be connected.
+    /// Something has changed since [`Effect::Announce`].
     unannounced: bool,
     running_commands: BTreeSet<ContainerId>,
-    /// Jobs under way.
+    /// Running jobs.
     jobs: BTreeMap<u64, About>,
     last_job: u64,
-    /// The last job about bridges as an earlier configuration had them.
+    /// Number of the last job for the bridges of an earlier configuration.
     base_before: u64,
-    /// Inspections under way: of several about one container the last asked for counts.
-    asked: BTreeMap<ContainerId, (EngineId, u64)>,
+    /// Running inspections. If a container has several, only the answer to the last one counts.
+    inspections: BTreeMap<ContainerId, (EngineId, u64)>,
     ticket: u64,
     stopping: bool,
 }
 
-/// A running container that some entry of the configuration is about.
+/// A running container that the configuration mentions.
 #[derive(Debug)]
 struct Tracked {
     engine: EngineId,
     container: Container,
     instance: Instance,
-    /// Once inspected.
+    /// The inode of its network namespace; None until it has been inspected.
     netns: Option<u64>,
     standing: Standing,
     commands_ran: bool,
-    /// The last job about another namespace of it, or other links.
+    /// Number of the last job for an earlier namespace or earlier links of it.
     before: u64,
 }
 
-/// What a container that is gone may have left.
+/// What a container that no longer runs may have left.
 #[derive(Clone, Debug)]
 pub(super) struct Leftovers {
-    /// When it is to be removed. None when that was tried for the last time.
+    /// When it is removed; None after the last try.
     due: Option<Instant>,
-    /// Why it could not be removed, and how often that was tried.
+    /// Why it could not be removed.
     failures: Vec<Failure>,
     tries: u32,
-    /// It is being removed.
-    in_work: bool,
+    /// The removal is running.
+    in_progress: bool,
     outers: BTreeSet<(Place, IfName)>,
     patches: BTreeSet<String>,
     netns: Option<u64>,
-    /// Ports were forwarded to it.
+    /// It had forwarded ports.
     forwarded: bool,
-    /// It had ends on bridges of Open vSwitch.
+    /// It had ports on Open vSwitch bridges.
     ovs: bool,
 }
 
@@ -111,14 +112,14 @@ impl Reconciler {
             jobs: BTreeMap::new(),
             last_job: 0,
             base_before: 0,
-            asked: BTreeMap::new(),
+            inspections: BTreeMap::new(),
             ticket: 0,
             stopping: false,
         }
     }
 
-    /// Takes in another configuration. What is equal in both keeps its standing, and commands that a container has had
-    /// are not run again; the effects make everything else as the new one says.
+    /// Replaces the configuration. Links that are equal in both keep their state, and commands that have already run in
+    /// a container are not run again.
     pub fn replace(&mut self, network: Network, now: Instant) -> Vec<Effect> {
         self.network = network;
         self.unannounced = true;
@@ -126,7 +127,7 @@ impl Reconciler {
         for it in self.containers.values_mut() {
             let instance = self.network.instantiate(&it.container);
             if instance == it.instance {
-                // Commands may be at other places by now.
+                // The same commands may be at other lines of the files.
                 it.instance = instance;
                 continue;
             }
@@ -160,12 +161,12 @@ impl Reconciler {
         effects
     }
 
-    /// What it was made with.
+    /// The environment given to [`Reconciler::new`].
     pub fn own(&self) -> &Own {
         &self.own
     }
 
-    /// Takes in one event; the effects are to be performed in their order.
+    /// Handles an event. The effects must be performed in order.
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.stopping {
@@ -202,8 +203,8 @@ impl Reconciler {
             }
             Event::Lost { engine } => {
                 self.engines.insert(engine, false);
-                // Those of the other engines need bridges, whether this one comes back or not.
-                if !self.base.tried && !self.base_is_in_work() && self.engines.values().any(|it| *it) {
+                // Containers of the other engines need the bridges even if this engine does not come back.
+                if !self.base.tried && !self.base_job_is_running() && self.engines.values().any(|it| *it) {
                     self.make_bridges(&mut effects);
                 }
             }
@@ -236,10 +237,10 @@ impl Reconciler {
         for id in lost {
             self.forget(&id, now, effects);
         }
-        // A connection that was lost took answers with it; whatever still matters is asked for again below.
-        self.asked.retain(|_, (it, _)| *it != engine);
-        // What an engine that was killed left inside containers is theirs whether the configuration still has anything
-        // for them or not: so the first time every container of the project is looked at.
+        // Answers may have been lost with the connection; the inspections are repeated below.
+        self.inspections.retain(|_, (it, _)| *it != engine);
+        // A killed engine may have left something in containers that the configuration no longer mentions. So the first
+        // time all containers of the project are inspected.
         let first = !self.swept;
         for container in containers {
             let id = container.id.clone();
@@ -249,18 +250,18 @@ impl Reconciler {
             }
         }
         self.engines.insert(engine, true);
-        // Before any container's turn: their links join the bridges, and names of leftovers are free again.
+        // Before the containers: their links need the bridges and may need the names of leftovers.
         let mut before = Vec::new();
         if !self.swept && self.engines.values().all(|it| *it) {
             self.sweep(&mut before);
-        } else if !self.base.tried && !self.base_is_in_work() {
-            // What another engine runs is not known yet: so what nobody wants is not either.
+        } else if !self.base.tried && !self.base_job_is_running() {
+            // The containers of another engine are still unknown, and so are leftovers.
             self.make_bridges(&mut before);
         }
         effects.splice(0..0, before);
     }
 
-    /// Hands out a job; its outcome comes as [`Event::Done`].
+    /// Starts a job. Its result is [`Event::Done`].
     fn start(&mut self, mut job: Job, effects: &mut Vec<Effect>) {
         self.last_job += 1;
         job.number = self.last_job;
@@ -269,7 +270,7 @@ impl Reconciler {
         effects.push(Effect::Converge(Box::new(job)));
     }
 
-    /// What a job leaves alone where somebody changed it. What links ask to be repaired is made as described each time.
+    /// The subjects of a job whose drift is left alone: all that matched the configuration, except those with `repair`.
     fn settled_for(&self, job: &Job) -> BTreeSet<Subject> {
         if self.own.repair {
             return BTreeSet::new();
@@ -284,8 +285,8 @@ impl Reconciler {
         self.settled.difference(&repaired).cloned().collect()
     }
 
-    /// Everything that is to be, as jobs that are not handed out: for a look at what differs from it.
-    pub fn whole(&self) -> Vec<Job> {
+    /// The whole network as jobs that are not started: for a comparison with the kernel.
+    pub fn all_jobs(&self) -> Vec<Job> {
         let namespaces: BTreeSet<u64> = self.containers.values().filter_map(|it| it.netns).collect();
         let mut jobs = vec![if self.swept { self.sweep_job() } else { self.bridges_job() }];
         jobs.extend(namespaces.into_iter().map(|it| self.containers_job(it)));
@@ -295,7 +296,7 @@ impl Reconciler {
         jobs
     }
 
-    /// The addresses that a container's links are to have, in the order of the links.
+    /// The configured addresses of a container, in the order of its links.
     pub fn addresses(&self, container: &str) -> Vec<IpAddr> {
         let found = self.containers.values().filter(|it| it.container.name == container);
         found.flat_map(|it| &it.instance.links).flat_map(|it| &it.addrs).map(|it| it.addr()).collect()
@@ -314,7 +315,7 @@ impl Reconciler {
         self.start(job, effects);
     }
 
-    /// Makes what the containers of one namespace are to have.
+    /// Starts the job for the containers of one namespace.
     fn wire(&mut self, netns: u64, effects: &mut Vec<Effect>) {
         for it in self.containers.values_mut().filter(|it| it.netns == Some(netns)) {
             it.standing.retry_at = None;
@@ -323,12 +324,12 @@ impl Reconciler {
         self.start(job, effects);
     }
 
-    fn base_is_in_work(&self) -> bool {
+    fn base_job_is_running(&self) -> bool {
         self.jobs.values().any(|it| matches!(it, About::Base | About::Sweep))
     }
 
-    /// Starts to follow a container if the configuration has anything for it, or in any case.
-    fn track(&mut self, engine: EngineId, container: Container, in_any_case: bool) -> bool {
+    /// Starts to track a container if the configuration mentions it, or if `always`.
+    fn track(&mut self, engine: EngineId, container: Container, always: bool) -> bool {
         if self.containers.contains_key(&container.id) {
             return true;
         }
@@ -336,7 +337,7 @@ impl Reconciler {
             return false;
         }
         let instance = self.network.instantiate(&container);
-        if instance.is_empty() && !in_any_case {
+        if instance.is_empty() && !always {
             return false;
         }
         self.containers.insert(
@@ -354,18 +355,23 @@ impl Reconciler {
         true
     }
 
-    /// Is anything to be done in the container, or may there be?
+    /// Does the configuration mention the container, or may there be leftovers in it?
     pub fn wants(&self, container: &Container) -> bool {
         self.containers.contains_key(&container.id)
             || !self.foreign(container) && !self.network.instantiate(container).is_empty()
     }
 
-    /// Is this the last question that was asked about the container?
-    pub fn is_asked(&self, id: &ContainerId, ticket: u64) -> bool {
-        self.asked.get(id).is_some_and(|(_, last)| *last == ticket)
+    /// The name of a container; its short id if the container is not known.
+    pub fn container_name<'a>(&'a self, id: &'a ContainerId) -> &'a str {
+        self.containers.get(id).map_or(id.short(), |it| &it.container.name)
     }
 
-    /// Is the container of another compose project than ours? One that is named in full counts all the same.
+    /// Is this the container's last inspection?
+    pub fn is_asked(&self, id: &ContainerId, ticket: u64) -> bool {
+        self.inspections.get(id).is_some_and(|(_, last)| *last == ticket)
+    }
+
+    /// Does the container belong to another compose project? A container that the configuration names in full does not.
     fn foreign(&self, container: &Container) -> bool {
         if self.network.names_container(&container.name) {
             return false;
@@ -378,15 +384,15 @@ impl Reconciler {
         other(&self.own.project, &container.project) || elsewhere
     }
 
-    /// The project that marks name.
+    /// The project name in marks.
     fn project(&self) -> &str {
         self.own.marked_as.as_ref().or(self.own.project.as_ref()).map_or("", String::as_str)
     }
 
-    /// Asks about a container; an answer to an earlier question will no longer count.
+    /// Starts an inspection. The answers to earlier ones no longer count.
     fn inspect(&mut self, engine: EngineId, id: ContainerId, effects: &mut Vec<Effect>) {
         self.ticket += 1;
-        self.asked.insert(id.clone(), (engine, self.ticket));
+        self.inspections.insert(id.clone(), (engine, self.ticket));
         effects.push(Effect::Inspect { engine, id, ticket: self.ticket });
     }
 
@@ -424,28 +430,28 @@ impl Reconciler {
             }
         }
         self.gone.remove(&it.container.name);
-        // What failed is tried again in its own time, whoever asks.
+        // After a failure the next try is at its own time.
         if !is_same || it.standing.retry_at.is_none() {
             self.wire(found.netns, effects);
         }
     }
 
-    /// Has everything been tried that a container is to have?
+    /// Has the container been wired, or at least tried?
     pub fn is_tried(&self, id: &ContainerId) -> bool {
         let tried = self.containers.get(id).is_none_or(|it| it.standing.tried);
-        self.base.tried && !self.asked.contains_key(id) && tried
+        self.base.tried && !self.inspections.contains_key(id) && tried
     }
 
-    /// Is it the answer to the last question about the container? Then no other is awaited.
+    /// Is this the answer to the container's last inspection? If so, the inspection has ended.
     fn is_answer(&mut self, id: &ContainerId, ticket: u64) -> bool {
-        let is_last = self.asked.get(id).is_some_and(|(_, last)| *last == ticket);
+        let is_last = self.inspections.get(id).is_some_and(|(_, last)| *last == ticket);
         if is_last {
-            self.asked.remove(id);
+            self.inspections.remove(id);
         }
         is_last
     }
 
-    /// A container that runs and cannot be reached is not connected, and nobody is to think so.
+    /// Records a running container that cannot be reached as failed.
     fn unreachable(&mut self, it: Unreachable, now: Instant, effects: &mut Vec<Effect>) {
         let Unreachable { engine, id, container, ticket, message, help } = it;
         if !self.is_answer(&id, ticket) {
@@ -476,7 +482,7 @@ impl Reconciler {
             due: Some(now + GRACE),
             failures: Vec::new(),
             tries: 0,
-            in_work: false,
+            in_progress: false,
             outers: outers(&it.instance.links),
             patches: patches(&it.instance.links),
             netns: it.netns,
@@ -530,7 +536,7 @@ impl Reconciler {
                     effects.push(Effect::Notify(Notice::NotRemoved(it.clone())));
                 }
                 left.failures.clone_from(&outcome.failures);
-                left.in_work = false;
+                left.in_progress = false;
                 left.due = (!self.once).then(|| now + back_off(left.tries));
                 left.tries += 1;
             }
@@ -538,7 +544,7 @@ impl Reconciler {
         }
     }
 
-    /// A failure of a link, a bridge or a tunnel with the place of its entry, unless it has one of its own.
+    /// Adds the place of the configuration entry to a failure that has no place yet.
     fn with_origin(&self, mut failure: Failure) -> Failure {
         let origin = || match &failure.subject {
             Subject::Link(id) => {
@@ -557,7 +563,7 @@ impl Reconciler {
         failure
     }
 
-    /// Takes in what a look found of those subjects: what is as described is settled, what somebody changed is told.
+    /// Stores the result of a check of the subjects that `is_meant` selects: drift is reported, the others are settled.
     fn note(&mut self, outcome: &Outcome, is_meant: impl Fn(&Subject) -> bool, effects: &mut Vec<Effect>) {
         let over: Vec<Subject> =
             self.drift.keys().filter(|it| is_meant(it) && !outcome.drift.contains_key(it)).cloned().collect();
@@ -565,7 +571,7 @@ impl Reconciler {
             self.drift.remove(&subject);
             effects.push(Effect::Notify(Notice::DriftOver { subject }));
         }
-        // A look that began before its subject went tells of what is nobody's any more.
+        // The check may have begun before its subject was removed.
         for (subject, what) in outcome.drift.iter().filter(|(it, _)| is_meant(it)) {
             if self.drift.get(subject) != Some(what) {
                 self.drift.insert(subject.clone(), what.clone());
@@ -652,25 +658,25 @@ impl Reconciler {
         for netns in again {
             self.wire(netns, effects);
         }
-        let due = |it: &Leftovers| due(it.due) && !it.in_work;
+        let due = |it: &Leftovers| due(it.due) && !it.in_progress;
         let names: Vec<String> =
             self.gone.iter().filter(|(_, it)| due(it)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(left) = self.gone.get_mut(&name) else { continue };
-            left.in_work = true;
+            left.in_progress = true;
             let left = left.clone();
             let job = self.gone_job(name, left);
             self.start(job, effects);
         }
     }
 
-    /// What follows from the state alone: the next time to wake, the announcement, the end of `--once`.
+    /// Adds the effects that follow from the state alone: the next wake-up, the announcement, the end of `--once`.
     fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let retries = self.containers.values().map(|it| it.standing.retry_at).chain([self.base.retry_at]);
-        let leftovers = self.gone.values().filter(|it| !it.in_work).filter_map(|it| it.due);
+        let leftovers = self.gone.values().filter(|it| !it.in_progress).filter_map(|it| it.due);
         let next = retries.flatten().chain(leftovers).chain(self.overrides.next_deadline()).min();
         effects.extend(next.map(|it| Effect::WakeAt(it.max(now))));
-        let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
+        let answered = self.engines.values().all(|it| *it) && self.inspections.is_empty();
         if !self.jobs.is_empty() || !answered || !self.base.tried {
             return;
         }
@@ -690,7 +696,7 @@ impl Reconciler {
         }
     }
 
-    /// Is everything that was looked at as described, when it was last looked at?
+    /// Did everything match the configuration at its last check?
     fn is_connected(&self) -> bool {
         self.base.connected
             && self.drift.is_empty()

@@ -37,12 +37,12 @@ def arguments():
 
 
 def chosen(names, pattern):
-    """Those with the pattern in their names; that alone which is called so."""
+    """The rounds whose names contain the pattern; an exact name selects only that round."""
     return [pattern] if pattern in names else [it for it in names if pattern in it]
 
 
 def perform(kind, function, seed, options, found):
-    """One round. Answers it, with an exception in it as a failed check."""
+    """Runs one round and returns it. An exception counts as a failed check."""
     folder = Path("/run/campaign") / "round"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -61,7 +61,7 @@ def perform(kind, function, seed, options, found):
 
 
 def keep(it, options):
-    """Writes down all that is known of a failed round; answers where."""
+    """Writes the log of a failed round and returns its path."""
     path = options.logs / f"{it.name.replace('/', '-')}-{it.seed}.log"
     text = f"repeat: tests/campaign/run.sh 1 {it.name} --seed {it.seed}\n"
     text += "".join(f"note: {note}\n" for note in it.notes)
@@ -94,7 +94,7 @@ def main():
     done, checks, failed, by_check = 0, 0, 0, Counter()
     print(f"seed {seed}, {options.binary}", flush=True)
     for number in range(options.rounds if names else 0):
-        # Each kind once before any a second time.
+        # Each kind once before any is repeated.
         kind = names[(seed + number) % len(names)]
         begin = time.monotonic()
         it = perform(kind, kinds[kind], seed + number, options, found)

@@ -1,22 +1,22 @@
-"""What people and programs do by hand to a network that is as described, and what conlink is to make of it."""
+"""Changes that users and programs make by hand to a connected network, and the expected reaction of conlink."""
 
 import os
 import signal
 from dataclasses import dataclass
 
-# Within a second everything is as before and conlink says `connected`.
+# Within a second everything is repaired and conlink reports `connected`.
 REPAIRED = "repaired"
-# It stays as somebody made it; within a second conlink says `drifted`, with words, and is not healthy.
+# The change stays; within a second conlink reports `drifted` with a description, and is not healthy.
 DRIFTED = "drifted"
-# It is not conlink's: it stays as somebody made it, and conlink says `connected`.
+# The change does not concern conlink: it stays, and conlink reports `connected`.
 UNTOUCHED = "untouched"
-# Somebody else's interface is where ours was: it stays, and within a second conlink says `failing` and is not healthy.
+# A foreign interface has replaced ours: it stays, and within a second conlink reports `failing` and is not healthy.
 REFUSED = "refused"
 
 
 @dataclass
 class Drift:
-    """Commands in namespaces (`bridges`, `host` or a service's first container), and what takes them back."""
+    """Commands in namespaces (`bridges`, `host` or a service's first container), and the commands that undo them."""
 
     name: str
     expected: str
@@ -24,7 +24,7 @@ class Drift:
     back: list = None
     # A feature of the kernel, see `world.features`.
     needs: str = None
-    # It adds something that is nobody's but its owner's, which no new start of conlink removes.
+    # It adds something foreign, which a new start of conlink does not remove.
     by_hand: bool = False
 
 
@@ -64,7 +64,7 @@ DRIFTS = [
     _("netem-replaced", DRIFTED, ["d: tc qdisc replace dev eth0 root tbf rate 1mbit burst 10k latency 1ms"], None, "netem"),
     _("outer-netem-deleted", DRIFTED, ["bridges: tc qdisc del dev d_1-eth0 root"], None, "netem"),
     _("macvlan-down", DRIFTED, ["m: ip link set eth0 down"], ["m: ip link set eth0 up"], "macvlan"),
-    # ---- the container's end: gone
+    # ---- the container's end: deleted
     _("inner-deleted", REPAIRED, ["h: ip link del eth0"]),
     _("inner-renamed", REPAIRED, ["h: ip link set eth0 name other"]),
     _("inner-moved-away", REPAIRED, ["h: ip link set eth0 netns {r} name moved"]),
@@ -87,7 +87,7 @@ DRIFTS = [
     _("outer-off-its-bridge", REPAIRED, ["bridges: ip link set h_1-eth0 nomaster"]),
     _("outer-on-another-bridge", REPAIRED, ["bridges: ip link set h_1-eth0 master wan"]),
     _("outer-moved-away", REPAIRED, ["bridges: ip link set h_1-eth0 netns {h}"]),
-    # Without its mark it is not ours to touch.
+    # Without the mark conlink must not touch it.
     _("outer-mark-replaced", REFUSED, ["bridges: ip link set h_1-eth0 alias theirs"],
       ["bridges: ip link set h_1-eth0 alias conlink:campaign:campaign-h-1:eth0"]),
     _("host-outer-deleted", REPAIRED, ["host: ip link del s_1-eth0"]),

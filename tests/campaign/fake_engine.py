@@ -1,4 +1,4 @@
-"""A container engine on paper: the part of Docker's API that conlink uses, on a unix socket.
+"""A fake container engine: the part of Docker's API that conlink uses, on a unix socket.
 
 Its containers are processes in network namespaces that the campaign made. It can answer late, in part, not at all or
 with nonsense: see `Faults`.
@@ -39,23 +39,23 @@ class Container:
 
 @dataclass
 class Faults:
-    """What goes wrong. Probabilities are per answer, times in seconds."""
+    """Faults. Probabilities are per answer, times in seconds."""
 
-    # Before each answer.
+    # Delay before each answer.
     delay: float = 0.0
-    # Before the list of containers is sent, after it was made.
+    # Delay between making and sending the list of containers.
     list_delay: float = 0.0
-    # The connection is closed amid the body.
+    # The connection is closed within the body.
     cut: float = 0.0
     # The connection is reset before the answer.
     reset: float = 0.0
-    # The body is no JSON, or JSON of other types than expected.
+    # The body is not JSON, or JSON of unexpected types.
     garbage: float = 0.0
-    # Entries of the list beside the containers.
+    # Additional entries of the list.
     extra_entries: list = field(default_factory=list)
-    # By container id: a function that answers an inspection in place of the truth.
+    # By container id: a function that makes a false answer to an inspection.
     inspections: dict = field(default_factory=dict)
-    # What is printed by a command in a container in place of the truth, as bytes, and its exit code (None: not told).
+    # False output of a command in a container, as bytes, and its exit code (None: not reported).
     output: tuple = None
 
 
@@ -69,7 +69,7 @@ class FakeEngine:
         self.containers = {}
         self.faults = Faults()
         self.requests = []
-        # A real daemon remembers so many for those who ask for what was.
+        # A real daemon keeps this number of past events.
         self.events = deque(maxlen=256)
         self.listeners = []
         self.commands = {}
@@ -80,7 +80,7 @@ class FakeEngine:
     # ---- the daemon
 
     def open(self):
-        """Starts to listen, as a daemon does that is started."""
+        """Starts to listen, like a starting daemon."""
         if os.path.exists(self.path):
             os.unlink(self.path)
         server = socket.socket(socket.AF_UNIX)
@@ -90,7 +90,7 @@ class FakeEngine:
         threading.Thread(target=self._accept, args=(server,), daemon=True).start()
 
     def close(self):
-        """Ends as a daemon that is killed: the socket's file remains, all connections are closed."""
+        """Ends like a killed daemon: the socket file remains, all connections are closed."""
         server, self.server = self.server, None
         if server:
             # Wakes the thread that accepts.
@@ -99,7 +99,7 @@ class FakeEngine:
         self.drop_connections()
 
     def drop_connections(self):
-        """Closes all connections, those that wait for events among them."""
+        """Closes all connections, including those that wait for events."""
         with self.lock:
             connections, self.connections = self.connections, set()
             self.listeners = []
@@ -124,7 +124,7 @@ class FakeEngine:
                 self.tell("die", container.id)
 
     def tell(self, action, container_id):
-        """Sends an event to all who listen."""
+        """Sends an event to all listening clients."""
         name = self.containers[container_id].name if container_id in self.containers else "gone"
         event = {
             "status": action, "id": container_id, "Type": "container", "Action": action, "scope": "local",
@@ -133,7 +133,7 @@ class FakeEngine:
         self.tell_raw(json.dumps(event).encode() + b"\n", action)
 
     def tell_raw(self, text, action=None):
-        """Sends bytes in place of an event."""
+        """Sends bytes instead of an event."""
         with self.lock:
             self.events.append((time.time(), action, text))
             self.listeners = [it for it in self.listeners if self._send_event(*it, action, text)]
@@ -165,7 +165,7 @@ class FakeEngine:
             stream = connection.makefile("rb")
             while request := self._read(stream):
                 if not self._answer(connection, *request):
-                    # The connection belongs to whoever waits for events.
+                    # The connection is used for events from now on.
                     return
         except (OSError, ValueError):
             pass
@@ -190,7 +190,7 @@ class FakeEngine:
         return method, url.path, urllib.parse.parse_qs(url.query), body
 
     def _answer(self, connection, method, path, query, body):
-        """Answers a request; False when the connection is not to be closed or read from any more."""
+        """Answers a request. Returns False if the connection must not be closed or read any more."""
         parts = [it for it in path.split("/") if it]
         if parts and parts[0].startswith("v1."):
             parts = parts[1:]
@@ -258,7 +258,7 @@ class FakeEngine:
                 {"Id": it.id, "Names": [f"/{it.name}"], "State": it.state, "Labels": it.labels}
                 for it in self.containers.values() if not states or it.state in states
             ]
-            # Before, among and after those that are real.
+            # Before, between and after the real ones.
             for it in self.faults.extra_entries:
                 entries.insert(self.random.randrange(len(entries) + 1), it)
             return entries
@@ -276,7 +276,7 @@ class FakeEngine:
         return fault(truth) if fault else truth
 
     def _listen(self, connection, query):
-        """Tells what happened since the time that was asked for, and goes on with what happens."""
+        """Sends the events since the requested time, and then new ones."""
         since = float(query.get("since", ["0"])[0])
         wanted = json.loads(query.get("filters", ["{}"])[0]).get("event", [])
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -294,7 +294,7 @@ class FakeEngine:
         return {"Id": number}
 
     def _run_command(self, connection, number):
-        """Runs the command in its container's network and sends what it prints, in the frames of Docker."""
+        """Runs the command in its container's network and sends its output in Docker's frames."""
         command = self.commands[number]
         connection.sendall(b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
                            b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
@@ -310,7 +310,7 @@ class FakeEngine:
 
 
 def garbage(rng, value):
-    """Bytes where `value` is expected as JSON: no JSON at all, or a value of it replaced by one of another type."""
+    """Invalid bytes in place of `value`: not JSON, or with one value replaced by another type."""
     if rng.random() < 0.2:
         return bytes(rng.randrange(256) for _ in range(rng.randrange(200)))
     return json.dumps(_replaced(rng, value)).encode()
@@ -323,13 +323,13 @@ def _replaced(rng, value):
     if isinstance(value, list) and value and rng.random() < 0.8:
         index = rng.randrange(len(value))
         return [*value[:index], _replaced(rng, value[index]), *value[index + 1:]]
-    # A wrong value of the right type would be a lie that nobody can see through.
+    # A wrong value of the right type cannot be detected.
     others = [{"a": [{}]}, [[], {}], -1, 1.5, 2 ** 70, True, "x" * 100_000, "\x00\n\x1b[2J", [None]]
     return rng.choice([it for it in others if type(it) is not type(value)])
 
 
 def hostile_names(rng, mark):
-    """Entries of a list that have the right types and the worst values. `mark` begins what must not begin a line."""
+    """Entries with the right types and hostile values. A line of the log must not begin with `mark`."""
     nasty = [
         f"x\n{mark} All links connected", f"x\r{mark}", f"\x1b]0;{mark}\x07", "\x00", "", "/", "../../etc", "n" * 100_000,
         "conlink:campaign::lan", "a b", "%s%n", "\u2028" + mark, "\u202e", "{{index}}", "é" * 300,

@@ -1,4 +1,4 @@
-"""Rounds against real labs: nodes that `conlink lab` starts, without any container engine."""
+"""Rounds with real labs, started by `conlink lab` without a container engine."""
 
 import json
 import os
@@ -17,7 +17,7 @@ services:
   c: {command: sleep 1000, scale: 2, x-network: {links: [{bridge: wan, ip: 10.0.2.10/24}]}}
 """
 
-# Node (or the bridges' place), command, and the command that takes it back; None: conlink repairs it.
+# Node (or `bridges`), command, and the command that undoes it; None: conlink repairs it.
 CHANGES = [
     ("a", "ip link set eth0 mtu 1300", "ip link set eth0 mtu 65535"),
     ("b", "ip link set eth0 down", "ip link set eth0 up"),
@@ -52,7 +52,7 @@ class Lab:
         return done
 
     def exec(self, node, command):
-        """Runs a command in a node, or where the bridges are."""
+        """Runs a command in a node or in the namespace of the bridges."""
         words = command.split()
         return self.run("exec", node, *([] if node == "--bridges" else ["--"]), *words).stdout
 
@@ -83,7 +83,7 @@ class Lab:
         return pids
 
     def nothing_is_left(self):
-        """Checks that all that the lab made is gone: processes too, whatever they are called."""
+        """Checks that nothing of the lab is left, including processes of any name."""
         down = self.run("down", check=False)
         self.it.notes.append(f"down: {down.returncode} {down.stdout}{down.stderr}".strip())
         def is_gone():
@@ -95,7 +95,7 @@ class Lab:
 
 
 def changes(it):
-    """What people do by hand in a lab is told or repaired."""
+    """Changes by hand in a lab are reported or repaired."""
     lab = Lab(it)
     lab.run("up")
     it.check("the lab is connected", lab.until_state("connected", 10), lambda: json.dumps(lab.status())[:3000])
@@ -115,7 +115,7 @@ def changes(it):
 
 
 def killed_keeper(it):
-    """kill -9 of what holds the lab: `lab down`, or the next `lab up`, clears what it left."""
+    """kill -9 of the keeper: `lab down` or the next `lab up` removes its leftovers."""
     lab = Lab(it)
     lab.run("up")
     for pid in lab.keepers():

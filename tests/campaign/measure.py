@@ -1,4 +1,4 @@
-"""Measurements of the engine: each prints what it measured and the limit, and can be run alone by its name."""
+"""Measurements of the engine. Each prints its values and limits, and can be run alone by its name."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from statistics import median
 
 from world import PROJECT, RUN, Failed, World, run, until
 
-# How many containers an engine has in those measurements that speak of many.
+# Number of containers in the measurements with many containers.
 MANY = 200
 
 
@@ -25,20 +25,20 @@ class Measured:
         self.missed = 0
 
     def value(self, what, value, limit, unit=""):
-        """Prints a value; one above its limit is missed."""
+        """Prints a value. A value above its limit is a failure."""
         is_met = value is not None and value <= limit
         self.missed += not is_met
         shown = "none" if value is None else f"{value:.3g}"
         print(f"{'ok  ' if is_met else 'MISS'} {self.name}: {what}: {shown}{unit}, at most {limit:g}{unit}", flush=True)
 
     def fact(self, what, holds, detail=""):
-        """Prints what must hold."""
+        """Prints a condition and whether it holds."""
         self.missed += not holds
         print(f"{'ok  ' if holds else 'MISS'} {self.name}: {what}{'' if holds else ': ' + str(detail)[:500]}", flush=True)
 
 
 def failing_link(it, world):
-    """A link with a route that cannot be: how often it is tried in ten seconds, and how often that is logged."""
+    """A link with an impossible route: number of tries and of log lines in ten seconds."""
     world.file.write_text("links:\n- {service: h, bridge: lan, ip: 10.0.1.1/24, route: 10.9.0.0/16 via 10.66.0.1}\n")
     container = world.start_container("h")
     monitor = subprocess.Popen(["nsenter", f"--net={world.netns(container.name)}", "ip", "-o", "monitor", "link"],
@@ -48,7 +48,7 @@ def failing_link(it, world):
     monitor.terminate()
     made = {line.split(":")[0] for line in monitor.communicate()[0].splitlines() if "eth0" in line and "Deleted" not in line}
     log = world.log()
-    # A step is logged before it is tried, with the words of `ip route`.
+    # A step is logged before it is applied, in the syntax of `ip route`.
     tries = [line for line in log.splitlines() if "10.9.0.0/16" in line and "rror" not in line]
     errors = [line for line in log.splitlines() if "10.9.0.0/16" in line and "rror" in line]
     it.value("tries in the first 10 s", len(tries), 8)
@@ -65,13 +65,13 @@ def _ping(world, source, address, count=1000):
 
 
 def _lost(ping):
-    """How many were not answered; None if the program said nothing of the kind."""
+    """The number of lost pings; None if the program did not print it."""
     found = re.search(r"(\d+) packets transmitted, (\d+) received", ping.communicate()[0])
     return found and int(found[1]) - int(found[2])
 
 
 def bad_route(it, world):
-    """A bad route is added to a link that carries traffic: the link stays."""
+    """An invalid route is added to a link with traffic: the link stays."""
     good = "links:\n- {service: h, bridge: lan, ip: 10.0.1.1/24}\n- {service: r, bridge: lan, ip: 10.0.1.2/24}\n"
     bad = good.replace("10.0.1.1/24}", "10.0.1.1/24, route: 10.9.0.0/16 via 10.66.0.1}")
     world.file.write_text(good)
@@ -115,7 +115,7 @@ def bad_route_in_a_lab(it, world):
 
 
 def link_down(it, world):
-    """`ip link set eth0 down` in a container: how soon status, diff and the health check tell."""
+    """`ip link set eth0 down` in a container: time until status, diff and the health check report it."""
     world.file.write_text("links:\n- {service: h, bridge: lan, ip: 10.0.1.1/24}\n")
     name = world.start_container("h").name
     world.start()
@@ -140,7 +140,7 @@ def link_down(it, world):
 
 
 def _many(world):
-    """Containers enough, and an engine that is not started yet."""
+    """Makes many containers; the engine is not started yet."""
     world.file.write_text("links:\n- {service: h, bridge: lan, ip: 10.0.0.1/16}\n")
     for index in range(1, MANY + 1):
         world.start_container("h", index)
@@ -158,15 +158,15 @@ def idle(it, world):
 
 
 def _cpu(pid):
-    """Seconds of the processor that a process has used."""
+    """The processor time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def answers(it, world):
-    """How soon status answers while many containers are wired."""
+    """Response time of `status` while many containers are wired."""
     _many(world)
-    # In a process of its own: the container engine on paper keeps this one busy.
+    # In another process, because the fake container engine keeps this one busy.
     poll = subprocess.Popen([sys.executable, "-B", Path(__file__).with_name("poll.py"), str(RUN / f"{PROJECT}.sock"), "120"],
                             stdout=subprocess.PIPE, text=True)
     world.start(wait=False)
@@ -182,7 +182,7 @@ def second_signal(it, world):
     slowest = 0.0
     for number in range(10):
         world.start(wait=False)
-        # The first moments are those of the start, before any signal is heard.
+        # Not during the start, before signals are handled.
         until(10, lambda: (RUN / f"{PROJECT}.sock").exists(), 0.001)
         time.sleep(0.05 + 0.02 * number)
         os.kill(world.engine.pid, signal.SIGTERM)
@@ -203,7 +203,7 @@ def _wired(world, name):
 
 
 def routes(it, world):
-    """How long it takes to wire a container that has 100,000 routes of its own, compared with one that has none."""
+    """Time to wire a container with 100,000 routes of its own, compared with one without."""
     world.file.write_text("links:\n- {service: h, bridge: lan, ip: 10.0.1.1/24, route: 10.9.0.0/16 via 10.0.1.200}\n")
     batch = "".join(f"route add 11.{n >> 16}.{n >> 8 & 255}.{n & 255}/32 dev dk0\n" for n in range(100_000))
     world.start()
@@ -214,7 +214,7 @@ def routes(it, world):
         process = world.process()
         if kind == "with":
             run("ip -b -", f"/proc/{process.pid}/ns/net", stdin=batch)
-        # Long enough for the kernel to be done with what was before.
+        # The kernel finishes earlier work in this time.
         time.sleep(0.5)
         begin = time.monotonic()
         _wired(world, world.start_container("h", number + 1, process=process).name)
@@ -262,7 +262,7 @@ SCENARIOS = {f"measure/{function.__name__.replace('_', '-')}": function for func
 
 
 def perform(name, options, found):
-    """One measurement in a world of its own. Answers whether all limits were met."""
+    """Runs one measurement in a new world. Returns whether all limits were met."""
     folder = Path("/run/campaign/measure")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -24,12 +24,12 @@ def main():
                 while part := connection.recv(1 << 20):
                     answer += part
         except OSError:
-            # Nobody listens yet.
+            # The engine does not listen yet.
             time.sleep(0.001)
             continue
         times.append((time.monotonic() - begin) * 1e3)
         status = json.loads(answer)
-        # Before the first list nothing is asked for, and that is connected.
+        # Before the first list there are no containers, which counts as connected.
         state = status["state"] if status["listening"] else None
     print(json.dumps(times))
 

@@ -16,12 +16,12 @@ import world as worlds
 from fake_engine import Faults, hostile_names
 from world import BRIDGES, MARK, PROJECT, Failed, difference, look, run, until
 
-# Seconds in which a change is to be told or repaired.
+# Time limit in seconds for reporting or repairing a change.
 TOLD = 1.0
 
 
 class Round:
-    """A world, and the checks that were made in it."""
+    """A world with the checks made in it."""
 
     def __init__(self, name, seed, rng, world):
         self.name = name
@@ -33,7 +33,7 @@ class Round:
         self.notes = []
 
     def check(self, what, holds, detail=""):
-        """Counts a check. `what` is what must hold; the detail is kept if it does not."""
+        """Counts a check. `what` is the condition; the detail is kept if it does not hold."""
         self.checks += 1
         if not holds:
             self.failed.append((what, detail() if callable(detail) else detail))
@@ -44,10 +44,10 @@ class Round:
         lines = difference(before, after)
         return self.check(what, not lines, "\n".join(lines[:40]))
 
-    # ---- steps that many rounds have
+    # ---- steps of many rounds
 
     def begin(self):
-        """Starts all containers and conlink; answers what conlink has made."""
+        """Starts all containers and conlink. Returns what conlink has made."""
         self.world.start_all()
         self.before = self.world.inventory()
         self.world.start()
@@ -67,7 +67,7 @@ class Round:
         return last
 
     def honest(self, reference):
-        """Checks that what conlink says of itself is so."""
+        """Checks the status that conlink reports."""
         status, health = self.world.told()
         now = self.world.ours()
         lines = difference(reference, now)
@@ -78,7 +78,7 @@ class Round:
         return not lines
 
     def reconnected(self, what, reference, seconds=worlds.PATIENCE):
-        """Checks that everything is as described again, and that conlink says so."""
+        """Checks that everything is repaired, and that conlink reports it."""
         self.check(what, self.world.connected(seconds), self.describe)
         def is_met():
             return not difference(reference, self.world.ours())
@@ -88,14 +88,14 @@ class Round:
             self.check(f"{what}: and it is so", True)
 
     def end(self, before=None):
-        """SIGTERM: exit code 0, nothing left over, nothing of others touched."""
+        """SIGTERM: exit code 0, no leftovers, nothing foreign changed."""
         before = before or self.before
         code = self.world.stop()
         self.check("SIGTERM ends it with exit code 0", code == 0, f"exit code {code}")
         self.clean(before)
 
     def clean(self, before):
-        """Checks that only what was there before is there."""
+        """Checks that everything is as before the start."""
         after = self.world.inventory()
         for what in ("names", "files", "processes"):
             lines = difference(before[what], after[what])
@@ -105,7 +105,7 @@ class Round:
             if place not in after["namespaces"]:
                 continue
             for line in difference(then, after["namespaces"][place], place):
-                # What is there now and was not is left over; what was and is not, or is another, was touched.
+                # Anything new is a leftover; anything missing or different was changed.
                 (left if ": new: " in line else touched).append(line)
         for place in set(after["namespaces"]) - set(before["namespaces"]):
             seen = after["namespaces"][place]
@@ -132,12 +132,12 @@ def drift_round(drift):
             _is_ignored(it)
         else:
             _is_told(it, drift, reference)
-        # What only its owner removes is not repaired by a new start.
+        # Foreign things are not removed by a new start.
         by_hand = drift.by_hand or drift.expected in (drifts.UNTOUCHED, drifts.REFUSED)
         if drift.back is not None and (by_hand or it.rng.random() < 0.5):
             it.notes.append("taken back by hand")
             drifts.perform(it.world, drift.back)
-            # What failed is tried again after 5 s at most.
+            # A failure is tried again after at most 5 s.
             limit = 10.0 if drift.expected == drifts.REFUSED else TOLD
             it.reconnected("what was taken back by hand is as described", reference, limit)
         elif drift.expected == drifts.DRIFTED:
@@ -146,7 +146,7 @@ def drift_round(drift):
             it.world.start()
             it.reconnected("a new start repairs what drifted", reference)
         if drift.name == "macvlan-s-parent-replaced":
-            # Replaced by hand, so it has another number and address.
+            # Replaced by hand, so it has another index and MAC address.
             now = look(None)["interfaces"]
             for name in ("up0", "up1"):
                 it.before["namespaces"]["host"]["interfaces"][name].update(index=now[name]["index"], mac=now[name]["mac"])
@@ -155,7 +155,7 @@ def drift_round(drift):
 
 
 def _is_ignored(it):
-    """Checks that a change of what is somebody else's stays, and makes nothing worse."""
+    """Checks that a change of something foreign stays, and has no effect on conlink."""
     ours, everything = it.world.ours(), it.world.all()
     time.sleep(0.3)
     it.check("what is somebody else's does not matter", it.world.connected(TOLD), it.describe)
@@ -164,7 +164,7 @@ def _is_ignored(it):
 
 
 def _is_told(it, drift, reference):
-    """Checks that a change is told and left alone."""
+    """Checks that a change is reported and left alone."""
     changed = it.world.ours()
     wanted = {drifts.DRIFTED: "drifted", drifts.REFUSED: "failing"}[drift.expected]
     is_told = until(TOLD * it.world.slack, lambda: it.world.state() == wanted)
@@ -190,7 +190,7 @@ def _parts(status):
 # ---- kills and restarts
 
 def kill_amid_the_start(it):
-    """kill -9 while links are made, several times; then nothing but what is described is there."""
+    """kill -9 while links are made, several times; then exactly the described state exists."""
     world = it.world
     world.start_all()
     it.before = world.inventory()
@@ -211,7 +211,7 @@ def kill_by_sigterm_amid_the_start(it):
     before = world.inventory()
     for _ in range(3):
         world.start(wait=False)
-        # From before the program has begun to after it is done.
+        # From before the start of the program until after it has finished.
         time.sleep(it.rng.random() * 0.3)
         code = world.stop()
         it.check("SIGTERM amid the start ends it", code in (0, -signal.SIGTERM, 143), f"exit code {code}")
@@ -219,7 +219,7 @@ def kill_by_sigterm_amid_the_start(it):
 
 
 def kill_and_adopt(it):
-    """kill -9 of an engine that is done: the next adopts, and touches no interface."""
+    """kill -9 of an idle engine: the next one adopts all interfaces without a change."""
     reference = it.begin()
     world = it.world
     numbers = _numbers(world)
@@ -243,7 +243,7 @@ def kill_and_change(it):
         try:
             drifts.perform(world, one.commands)
         except Failed:
-            # Two kinds of damage may be of the same thing.
+            # Two kinds of damage may affect the same thing.
             pass
     world.restart_container(world.node(it.rng.choice(["h", "r", "g", "s"])))
     world.start()
@@ -252,7 +252,7 @@ def kill_and_change(it):
 
 
 def kill_containers(it):
-    """Containers die and are started again, some at once, some for good."""
+    """Containers die; some are started again."""
     it.begin()
     world = it.world
     for _ in range(it.rng.randrange(5, 15)):
@@ -304,7 +304,7 @@ def kill_everything_at_random(it):
 
 
 def _numbers(world):
-    """The kernel's numbers of all interfaces of ours."""
+    """The indices of all our interfaces."""
     return {(place, name): port["index"] for place, seen in world.all().items()
             for name, port in seen["interfaces"].items() if (port["alias"] or "").startswith(MARK)}
 
@@ -312,7 +312,7 @@ def _numbers(world):
 # ---- the container engine
 
 def _under(it, faults, seconds):
-    """Starts a container and restarts another under faults of the daemon, which go after so many seconds."""
+    """Starts a container and restarts another while the daemon has faults, which end after some seconds."""
     world = it.world
     world.docker.faults = faults
     world.docker.drop_connections()
@@ -326,7 +326,7 @@ def _under(it, faults, seconds):
 
 
 def _recovered(it):
-    """The daemon is well again."""
+    """The faults of the daemon end."""
     it.world.docker.faults = Faults()
     it.world.docker.drop_connections()
     if it.check("everything is wired when the container engine is well again", it.world.connected(30), it.describe):
@@ -335,14 +335,14 @@ def _recovered(it):
 
 
 def engine_slow(it):
-    """Each answer takes its time."""
+    """Each answer is late."""
     it.begin()
     _under(it, Faults(delay=0.05 + it.rng.random() * 0.3), 1.5)
     _recovered(it)
 
 
 def engine_truncated(it):
-    """Answers end amid the text."""
+    """Answers are truncated."""
     it.begin()
     world = _under(it, Faults(cut=0.5), 1.5)
     world.docker.faults = Faults(cut=1.0)
@@ -364,7 +364,7 @@ def engine_resets(it):
 
 
 def engine_garbage(it):
-    """Answers are nonsense, or JSON of other types than expected."""
+    """Answers are not JSON, or JSON of unexpected types."""
     it.begin()
     _under(it, Faults(garbage=0.7), 2.0)
     _recovered(it)
@@ -381,7 +381,7 @@ def engine_names(it):
     names = set(world.containers)
     def is_wired():
         status = world.status()
-        # Of those that are not there at all some may be taken for ours, and fail.
+        # Some containers that do not exist may match the configuration, and fail.
         up = {node["name"] for node in (status or {}).get("nodes", []) if node["state"] == "connected"}
         return names <= up
     it.check("those with ordinary names are wired", until(worlds.PATIENCE, is_wired, 0.05), it.describe)
@@ -416,7 +416,7 @@ def engine_output(it):
 
 
 def engine_storm(it):
-    """Thousands of events, of containers that are there and that are not, and of no known shape."""
+    """Thousands of events: of existing and unknown containers, and of unknown form."""
     reference = it.begin()
     world = it.world
     docker = world.docker
@@ -437,7 +437,7 @@ def engine_storm(it):
 
 
 def engine_slow_list(it):
-    """A list takes a second, and meanwhile a container starts, and more than 256 events come."""
+    """During a list request of one second a container starts, and more than 256 events arrive."""
     world = it.world
     world.start_all()
     it.before = world.inventory()
@@ -455,7 +455,7 @@ def engine_slow_list(it):
 
 
 def engine_gone_and_back(it):
-    """The daemon ends and starts again; containers died and started meanwhile."""
+    """The daemon restarts, and containers die and start in the meantime."""
     it.begin()
     world = it.world
     world.docker.close()
@@ -495,7 +495,7 @@ def engine_host_pid(it):
 
 
 def engine_recycled_pid(it):
-    """The first answer about a container names a process that is another's by now."""
+    """The first answer about a container has a process number that has been reused."""
     world = it.world
     world.start_all()
     other = world.process()
@@ -517,7 +517,7 @@ def engine_recycled_pid(it):
 
 
 def engine_paused(it):
-    """Containers that are paused when the engine starts are wired as well."""
+    """Containers that are paused when the engine starts are wired too."""
     world = it.world
     world.start_all()
     paused = it.rng.sample(list(world.containers.values()), 2)
@@ -543,7 +543,7 @@ def _time(function):
 # ---- look-alikes
 
 def planted_before_the_start(it):
-    """Somebody else's interfaces, bridges, routes and rules with names and marks like ours, in every namespace."""
+    """Foreign interfaces, bridges, routes and rules with names and marks similar to ours, in every namespace."""
     world = it.world
     world.start_all()
     host = ("link add h_9-eth0 type veth peer name c0123456-eth0\nlink add br-lan type bridge\n"
@@ -579,7 +579,7 @@ def planted_before_the_start(it):
 
 
 def planted_where_ours_are_to_be(it):
-    """Somebody else's interface has the name of a container's end, an outer end or a bridge."""
+    """A foreign interface has the name of a container's end, an outer end or a bridge."""
     world = it.world
     world.start_all()
     case = it.rng.choice(["inner", "outer", "bridge"])
@@ -597,7 +597,7 @@ def planted_where_ours_are_to_be(it):
     world.stop()
     world.ip(place, f"ip link add {name} type veth peer name theirs")
     after = world.inventory()
-    # Made again by hand, so it has another number.
+    # Made again by hand, so it has another index.
     for x in ("theirs", name):
         it.before["namespaces"][place]["interfaces"][x].update(index=0, mac=None)
         after["namespaces"][place]["interfaces"][x].update(index=0, mac=None)
@@ -605,7 +605,7 @@ def planted_where_ours_are_to_be(it):
 
 
 def planted_default_route(it):
-    """A container's own default route is back when conlink has ended, also after kill -9."""
+    """A container's own default route is restored when conlink ends, also after kill -9."""
     it.begin()
     world = it.world
     route = world.ip(world.node("g"), "ip -4 route show default").strip()
@@ -620,7 +620,7 @@ def planted_default_route(it):
 # ---- floods
 
 def flood_of_notices(it):
-    """Thousands of interfaces come and go while the engine is stopped: what it missed is found."""
+    """Thousands of interfaces are made and deleted while the engine is stopped: it finds the changes that it missed."""
     reference = it.begin()
     world = it.world
     os.kill(world.engine.pid, signal.SIGSTOP)
@@ -682,7 +682,7 @@ def once_connected(it):
 
 
 def once_failing(it):
-    """`--once` exits with 1 when something is not as described, whatever it is."""
+    """`--once` exits with 1 if anything does not match the configuration."""
     world = it.world
     world.start_all()
     case = it.rng.choice(["foreign", "route", "garbage", "cut", "dead"])
@@ -700,7 +700,7 @@ def once_failing(it):
             **truth["State"], "Pid": 999_999}}})
     before = world.inventory()
     code = _once(world)
-    # A daemon that answers nothing usable may be waited for.
+    # conlink may wait for a daemon whose answers are unusable.
     it.check("--once does not exit with 0", code != 0, f"exit code {code}")
     world.docker.faults = Faults()
     world.start()
@@ -722,7 +722,7 @@ def _once(world):
 # ---- all of them
 
 def kinds(found):
-    """The kinds of rounds by their names, and why those of others are skipped."""
+    """All rounds by name, and the reasons for skipped ones."""
     all_kinds, skipped = {}, {}
     for one in drifts.DRIFTS:
         if one.needs and one.needs not in found:

@@ -1,4 +1,4 @@
-"""The machine that a round has to itself: a fake container engine, containers, conlink, and what the kernel holds.
+"""The environment of a round: a fake container engine, containers, conlink, and the kernel's state.
 
 Nothing here is taken from what conlink says of itself but `status` and `healthcheck`: the rest is read with `ip`,
 `bridge`, `tc` and `nft`.
@@ -20,17 +20,17 @@ RUN = Path("/run/conlink")
 BRIDGES = f"/run/netns/conlink-{PROJECT}"
 # Seconds until a killed engine's work is adopted, a failure of the past is tried again or a container is wired.
 PATIENCE = 15.0
-# How marks of the project and the routes that it makes begin.
+# The beginnings of the project's marks and of its routes.
 MARK = f"conlink:{PROJECT}:"
 ROUTE_PROTOCOL = "194"
 
 
 class Failed(Exception):
-    """A round cannot go on."""
+    """A round cannot continue."""
 
 
 def run(command, netns=None, check=True, stdin=None, timeout=120):
-    """Runs a command, in the network namespace of that file, and answers what it prints."""
+    """Runs a command in the network namespace of that file, and returns its output."""
     argv = command.split() if isinstance(command, str) else list(command)
     if netns:
         argv = ["nsenter", f"--net={netns}", "--", *argv]
@@ -41,7 +41,7 @@ def run(command, netns=None, check=True, stdin=None, timeout=120):
 
 
 def features():
-    """What the kernel has of what links are made of."""
+    """The kernel features that links need."""
     probes = {
         "netem": "tc qdisc add dev probe0 root netem delay 1ms",
         "tbf": "tc qdisc add dev probe0 root tbf rate 1mbit burst 10k latency 1ms",
@@ -65,7 +65,7 @@ def features():
 
 
 def until(seconds, condition, pause=0.005):
-    """Is the condition met within so many seconds? A try that began in time counts."""
+    """Is the condition met within this time in seconds? A try that began in time counts."""
     end = time.monotonic() + seconds
     while True:
         begin = time.monotonic()
@@ -76,10 +76,10 @@ def until(seconds, condition, pause=0.005):
         time.sleep(pause)
 
 
-# ---- what the kernel holds
+# ---- the kernel's state
 
 def look(netns):
-    """All of a network namespace that does not change by itself."""
+    """The state of a network namespace, without parts that change by themselves."""
     commands = ["ip -j -d addr show", "ip -j -d route show table all", "ip -6 -j -d route show table all",
                 "nft -j list ruleset", "tc -j qdisc show"]
     script = "; echo @@; ".join(f"{it} 2>/dev/null" for it in commands)
@@ -140,7 +140,7 @@ def _route(it):
 
 
 def _rules(rules):
-    """The ruleset without what counts up."""
+    """The ruleset without counters."""
     def plain(it):
         if isinstance(it, dict):
             return {key: plain(value) for key, value in it.items() if key not in ("handle", "packets", "bytes")}
@@ -150,7 +150,7 @@ def _rules(rules):
 
 
 def ours(seen, inside):
-    """Of what `look` answered that which conlink has made, without what differs when it is made again."""
+    """The part of a `look` that conlink has made, without properties that differ when it is made again."""
     interfaces = {}
     for name, it in seen["interfaces"].items():
         if (it["alias"] or "").startswith(MARK):
@@ -165,7 +165,7 @@ def ours(seen, inside):
 
 
 def difference(before, after, path=""):
-    """What differs between two looks, a line each."""
+    """The differences between two looks, one per line."""
     if before == after:
         return []
     if isinstance(before, dict) and isinstance(after, dict):
@@ -185,7 +185,7 @@ def difference(before, after, path=""):
     return [f"{path}: {before} became {after}"]
 
 
-# ---- the network that most rounds use
+# ---- the network of most rounds
 
 def network(found):
     """The network file of the rounds, with every kind of link that the kernel has."""
@@ -193,7 +193,7 @@ def network(found):
         "{service: h, bridge: lan, ip: [10.0.1.1/24, 'fd01::1/64'], route: 10.9.0.0/16 via 10.0.1.200, mtu: 1400}",
         "{service: r, bridge: lan, ip: 10.0.1.200/24}",
         "{service: r, dev: eth1, bridge: wan, ip: 10.0.2.200/24}",
-        # The container has a default route already, as Docker gives one.
+        # The container already has a default route, as with Docker.
         "{service: g, bridge: wan, ip: 10.0.2.1/24, route: default via 10.0.2.200}",
         "{service: s, bridge: shared, base: host, ip: 10.0.3.1/24}",
     ]
@@ -220,7 +220,7 @@ def network(found):
 
 
 def services(found):
-    """The containers that the network is for: names of services, one for each replica."""
+    """The containers of the network: names of services, one per replica."""
     names = ["h", "h", "r", "g", "s"]
     names += ["n"] if "nft" in found else []
     names += ["m"] if "macvlan" in found else []
@@ -230,7 +230,7 @@ def services(found):
 
 
 class World:
-    """Everything that a round works with."""
+    """The environment of a round."""
 
     def __init__(self, binary, found, folder, seed, slack=1.0):
         self.binary = binary
@@ -245,7 +245,7 @@ class World:
         self.file = self.folder / "net.yaml"
         shutil.rmtree(RUN, ignore_errors=True)
         self.file.write_text(network(found))
-        # The parent of macvlan links, and what a host may have besides.
+        # The parent of macvlan links, and other interfaces of a host.
         run("ip link add up0 type veth peer name up1")
         run("ip link set up0 up")
         run("ip link set up1 up")
@@ -269,12 +269,12 @@ class World:
     # ---- containers
 
     def process(self):
-        """A process in a network namespace of its own, with an interface and a default route as Docker makes them."""
+        """A process in a new network namespace, with an interface and a default route as with Docker."""
         process = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
         netns = f"/proc/{process.pid}/ns/net"
         until(10, lambda: os.readlink(netns) != own, 0.001)
-        # The same addresses in every one, so that a restarted container looks as before.
+        # The same addresses in all of them, so that a restarted container looks the same.
         setup = ("link set lo up\n"
                  "link add dk0 address 02:42:ac:11:00:02 type veth peer name dk1 address 02:42:ac:11:00:03\n"
                  "link set dk1 up\nlink set dk0 up\n"
@@ -283,7 +283,7 @@ class World:
         return process
 
     def start_container(self, service, index=1, tell=True, name=None, process=None):
-        """Starts a container and tells conlink of it. Its process may be there already."""
+        """Starts a container and sends the event to conlink. Its process may already exist."""
         name = name or self.node(service, index)
         self.started += 1
         container = Container(
@@ -298,7 +298,7 @@ class World:
         return container
 
     def start_all(self):
-        """Starts the containers that the network is for."""
+        """Starts the containers of the network."""
         counts = {}
         for service in services(self.found):
             counts[service] = counts.get(service, 0) + 1
@@ -312,7 +312,7 @@ class World:
         return container
 
     def restart_container(self, name):
-        """The same container again, in a new namespace."""
+        """Restarts a container, in a new namespace."""
         service, index = name.split("-")[1:3]
         self.stop_container(name)
         return self.start_container(service, int(index), name=name)
@@ -335,7 +335,7 @@ class World:
     # ---- conlink
 
     def start(self, *options, wait=True):
-        """Starts conlink; with `wait` comes back when it answers."""
+        """Starts conlink; with `wait` returns when it answers."""
         argv = [self.binary, "--network-file", str(self.file), "--compose-project", PROJECT, "--docker-socket",
                 self.docker.path, "--podman-socket", "none", *options]
         with open(self.log_path, "ab") as log:
@@ -351,7 +351,7 @@ class World:
         self.engine = None
 
     def stop(self, seconds=PATIENCE):
-        """SIGTERM; answers the exit code, None if it does not end in time."""
+        """SIGTERM. Returns the exit code; None if it does not end in time."""
         engine, self.engine = self.engine, None
         engine.send_signal(signal.SIGTERM)
         try:
@@ -362,7 +362,7 @@ class World:
             return None
 
     def answer(self, timeout=10):
-        """The text that conlink answers on its socket when it is asked for its status; None when nobody answers."""
+        """The status from the socket as text; None without an answer."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(timeout)
@@ -376,7 +376,7 @@ class World:
             return None
 
     def status(self):
-        """The status as conlink tells it on its socket; None when nobody answers."""
+        """The status from the socket; None without an answer."""
         try:
             return json.loads(self.answer() or b"null")
         except ValueError:
@@ -387,7 +387,7 @@ class World:
         return status and status["state"]
 
     def told(self):
-        """What the command line tells: the status, and the exit code of the health check."""
+        """The status from the command line, and the exit code of the health check."""
         shown = self.conlink("status", PROJECT, "--json")
         health = self.conlink("healthcheck", PROJECT)
         try:
@@ -396,12 +396,12 @@ class World:
             return {"state": f"no status: {shown.stderr.strip()}"}, health.returncode
 
     def conlink(self, *args, timeout=30):
-        """Runs one of its commands."""
+        """Runs a conlink command."""
         return subprocess.run([self.binary, *args], capture_output=True, text=True, check=False, timeout=timeout,
                               env={"PATH": os.environ["PATH"]})
 
     def connected(self, seconds=PATIENCE):
-        """Does it say so within so many seconds, and of all containers?"""
+        """Does it report this state within this time in seconds, for all containers?"""
         def is_met():
             status = self.status()
             return status and status["state"] == "connected" and status["listening"] \
@@ -411,17 +411,17 @@ class World:
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    # ---- what is, and what was
+    # ---- comparison with the state before
 
     def places(self):
         return ["host", *(["bridges"] if os.path.exists(BRIDGES) else []), *self.containers]
 
     def all(self):
-        """All that the kernel holds in every namespace."""
+        """The kernel's state in all namespaces."""
         return {it: look(self.netns(it)) for it in self.places()}
 
     def ours(self):
-        """What conlink has made, in a form in which it is equal when it is made again."""
+        """What conlink has made, in a form that is equal when it is made again."""
         return {it: ours(look(self.netns(it)), it in self.containers) for it in self.places()}
 
     def inventory(self):
@@ -440,7 +440,7 @@ class World:
 
 
 def processes():
-    """Processes that conlink is or may start, zombies left out."""
+    """Processes of conlink and those it may start, without zombies."""
     names = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:

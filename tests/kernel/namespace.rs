@@ -1,4 +1,4 @@
-//! Namespaces: held while a container lives, named for the engine, gone without a trace.
+//! Namespaces: of containers, and named ones of the engine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::kernel::{Lab, add_veth, container, del, name, set, up};
 use crate::support::{ip, may_unshare};
 
 #[test]
-fn containers_share_a_namespace_until_the_last_lets_go() {
+fn a_shared_namespace_is_held_until_the_last_container_is_detached() {
     let Some(mut lab) = Lab::new("shared", &["a"]) else { return };
     let netns = lab.containers["a"].try_clone().unwrap();
     let inode = netns::inode(&netns).unwrap();
@@ -40,7 +40,7 @@ fn containers_share_a_namespace_until_the_last_lets_go() {
 }
 
 #[test]
-fn namespace_that_is_gone_is_not_observed_and_has_nothing_to_delete() {
+fn a_removed_namespace_is_not_observed_and_has_nothing_to_delete() {
     let Some(mut lab) = Lab::new("gone", &[]) else { return };
     let gone = container("gone");
     let observed = lab.kernel.observe(&BTreeMap::from([(gone.clone(), Look::inside())])).unwrap();
@@ -66,7 +66,7 @@ fn with_own_run<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn named_namespace_is_made_once_found_and_deleted() {
+fn a_named_namespace_is_made_once_found_and_deleted() {
     if !may_unshare("named namespace") {
         return;
     }
@@ -92,7 +92,7 @@ fn named_namespace_is_made_once_found_and_deleted() {
 }
 
 #[test]
-fn work_in_a_namespace_leaves_the_caller_where_it_was() {
+fn work_in_a_namespace_does_not_move_the_caller() {
     if !may_unshare("inside") {
         return;
     }
@@ -104,7 +104,7 @@ fn work_in_a_namespace_leaves_the_caller_where_it_was() {
 }
 
 #[test]
-fn what_was_in_namespaces_that_ended_is_gone_once_they_are_waited_for() {
+fn interfaces_of_ended_namespaces_vanish_before_settle_returns() {
     let Some(lab) = Lab::new("namespaces that end", &[]) else { return };
     for round in 0..20 {
         // Processes hold the namespaces, not files: a program that another test starts would inherit those for a moment.

@@ -1,4 +1,4 @@
-//! The kernel's notices: what others change is heard, and what was looked at is no news.
+//! Kernel notifications: changes by other programs are reported, and a look drops the reports before it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::kernel::{Lab, MARK, add_veth, container, name, set, up};
 use crate::support::{inside, ip, skip, succeeds};
 
 #[test]
-fn notices_tell_what_others_change_and_not_what_was_looked_at() {
+fn changes_by_other_programs_are_reported_unless_they_were_read() {
     let Some(mut lab) = Lab::new("notices", &[]) else { return };
     drop(lab.kernel.listen().unwrap());
     let netns = netns::anonymous().unwrap();
@@ -57,7 +57,7 @@ fn notices_tell_what_others_change_and_not_what_was_looked_at() {
 }
 
 #[test]
-fn routes_of_others_are_heard_where_ours_lead_alone() {
+fn routes_of_others_are_reported_only_at_our_destinations() {
     let Some(mut lab) = Lab::new("notices of routes", &[]) else { return };
     drop(lab.kernel.listen().unwrap());
     let netns = netns::anonymous().unwrap();
@@ -138,7 +138,7 @@ fn a_flood_of_notices_is_told_as_such() {
 }
 
 #[test]
-fn options_of_interfaces_and_forwarding_are_heard() {
+fn changed_interface_options_and_forwarding_are_reported() {
     let Some(mut lab) = Lab::new("notices of options", &[]) else { return };
     drop(lab.kernel.listen().unwrap());
     let bridges = lab.bridges.try_clone().unwrap();

@@ -1,4 +1,4 @@
-//! Patches: the filter that carries one, and what passes it.
+//! Patches: their filters, and the frames that pass.
 
 use std::fs::File;
 
@@ -13,7 +13,7 @@ fn tc(lab: &Lab, args: &str) {
 }
 
 #[test]
-fn redirect_is_read_replaced_and_finished() {
+fn a_redirect_is_read_replaced_and_completed() {
     let Some(mut lab) = Lab::new("redirect", &["a", "b"]) else { return };
     lab.apply(add_veth(&container("a"), "eth0", &Ns::Bridges, "a0"));
     lab.apply(add_veth(&container("b"), "eth0", &Ns::Bridges, "b0"));
@@ -61,7 +61,7 @@ fn redirect_is_read_replaced_and_finished() {
 }
 
 #[test]
-fn patch_passes_odd_frames_byte_for_byte() {
+fn a_patch_passes_unusual_frames_unchanged() {
     let Some(mut lab) = Lab::new("frames", &["a", "b"]) else { return };
     for (host, outer) in [("a", "a0"), ("b", "b0")] {
         lab.apply(add_veth(&container(host), "eth0", &Ns::Bridges, outer));

@@ -1,4 +1,4 @@
-//! Echo requests: between namespaces on a bridge, through routers that refuse, beside others' pings, all to all.
+//! Echo requests: between namespaces on a bridge, through routers that refuse them, next to other pings, and all pairs.
 
 use std::fs::File;
 use std::io;
@@ -78,7 +78,7 @@ fn sysctl(netns: &File, name: &str, value: &str) {
     netns::inside(netns, || std::fs::write(format!("/proc/sys/net/{name}"), value)).unwrap();
 }
 
-/// A neighbour that does not answer is given up soon.
+/// Shortens the time until the kernel gives up on a neighbour that does not answer.
 fn impatient(netns: &File) {
     for family in ["ipv4", "ipv6"] {
         sysctl(netns, &format!("{family}/neigh/eth0/retrans_time_ms"), "50");
@@ -173,7 +173,7 @@ fn echo(answer: &Answer) -> (u16, IpAddr, Option<u8>, usize) {
 }
 
 #[test]
-fn ping_is_answered_over_both_families() {
+fn a_ping_is_answered_over_both_families() {
     let Some(lan) = Lan::new("ping", 2) else { return };
     for (from, to) in [(0, "10.0.0.2"), (0, "fd00::2"), (1, "10.0.0.1"), (0, "10.0.0.1"), (0, "::1")] {
         let mut ping = open(&lan.nodes[from], to);
@@ -193,7 +193,7 @@ fn ping_is_answered_over_both_families() {
 }
 
 #[test]
-fn time_is_what_the_network_took_and_not_when_it_is_looked_at() {
+fn the_time_does_not_depend_on_when_the_reply_is_read() {
     let Some(lan) = Lan::new("ping time", 2) else { return };
     let mut ping = open(&lan.nodes[0], "10.0.0.2");
     exchange(&mut ping, 1);
@@ -209,7 +209,7 @@ fn time_is_what_the_network_took_and_not_when_it_is_looked_at() {
 }
 
 #[test]
-fn payload_may_be_empty_and_as_long_as_a_packet_can_be() {
+fn the_payload_may_have_any_length_that_fits_a_packet() {
     let Some(lan) = Lan::new("ping size", 2) else { return };
     for (to, longest) in [("10.0.0.2", 65507), ("fd00::2", 65527)] {
         for size in [0, 1, 1473, longest] {
@@ -222,7 +222,7 @@ fn payload_may_be_empty_and_as_long_as_a_packet_can_be() {
 }
 
 #[test]
-fn host_that_does_not_answer_is_waited_for_as_long_as_said() {
+fn a_silent_host_is_waited_for_until_the_deadline() {
     let Some(lan) = Lan::new("silent ping", 2) else { return };
     sysctl(&lan.nodes[1], "ipv4/icmp_echo_ignore_all", "1");
     sysctl(&lan.nodes[1], "ipv6/icmp/echo_ignore_all", "1");
@@ -236,7 +236,7 @@ fn host_that_does_not_answer_is_waited_for_as_long_as_said() {
 }
 
 #[test]
-fn neighbour_that_is_not_there_is_told_by_our_own_kernel() {
+fn a_missing_neighbour_is_reported_by_the_own_kernel() {
     let Some(lan) = Lan::new("ping a neighbour", 1) else { return };
     impatient(&lan.nodes[0]);
     let host = |to| unreachable(&exchange(&mut open(&lan.nodes[0], to), 5));
@@ -246,7 +246,7 @@ fn neighbour_that_is_not_there_is_told_by_our_own_kernel() {
 }
 
 #[test]
-fn what_our_own_side_refuses_is_the_error_of_sending() {
+fn local_errors_are_errors_of_sending() {
     let Some(lan) = Lan::new("refused ping", 1) else { return };
     let node = &lan.nodes[0];
     batch(
@@ -273,7 +273,7 @@ fn what_our_own_side_refuses_is_the_error_of_sending() {
 }
 
 #[test]
-fn router_that_refuses_says_why() {
+fn the_reason_of_a_router_is_reported() {
     let Some(routed) = Routed::new("refusing router") else { return };
     batch(
         &routed.router,
@@ -300,7 +300,7 @@ fn router_that_refuses_says_why() {
 }
 
 #[test]
-fn time_to_live_ends_at_the_router() {
+fn the_time_to_live_ends_at_the_router() {
     let Some(routed) = Routed::new("ping by hops") else { return };
     batch(
         &routed.router,
@@ -327,7 +327,7 @@ fn time_to_live_ends_at_the_router() {
 }
 
 #[test]
-fn error_of_one_request_is_not_taken_for_that_of_the_next() {
+fn an_error_belongs_to_its_own_request() {
     let Some(routed) = Routed::new("ping errors") else { return };
     for to in ["10.4.0.1", "fd04::1"] {
         let mut ping = open(&routed.host, to);
@@ -366,7 +366,7 @@ fn answers_to_other_pings_are_not_ours() {
 }
 
 #[test]
-fn link_local_address_is_one_of_an_interface() {
+fn a_link_local_address_needs_its_interface() {
     let Some(lan) = Lan::new("link-local ping", 2) else { return };
     ip(&lan.nodes[1], "addr add fe80::2/64 dev eth0 nodad");
     batch(
@@ -416,7 +416,7 @@ fn drop_net_raw() {
 }
 
 #[test]
-fn without_the_right_to_raw_sockets_a_datagram_socket_does() {
+fn without_permission_for_raw_sockets_a_datagram_socket_is_used() {
     let Some(lan) = Lan::new("datagram ping", 2) else { return };
     let node = &lan.nodes[0];
     impatient(node);
@@ -452,7 +452,7 @@ fn all_nodes_of_a_bridge_reach_each_other() {
 }
 
 #[test]
-fn each_of_many_pairs_has_its_own_outcome() {
+fn each_of_many_pairs_has_its_own_result() {
     let Some(lan) = Lan::new("ping some", 4) else { return };
     let [one, two, three, four] = &lan.nodes[..] else { unreachable!() };
     impatient(one);
@@ -495,7 +495,7 @@ fn each_of_many_pairs_has_its_own_outcome() {
 }
 
 #[test]
-fn more_pairs_than_the_kernel_has_room_for_neighbours() {
+fn more_pairs_than_the_neighbour_table_holds_are_pinged() {
     let Some(lan) = Lan::new("ping many", 40) else { return };
     // What was there before us stays, learned or set.
     let node = &lan.nodes[0];

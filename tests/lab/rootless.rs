@@ -124,7 +124,7 @@ services:
     {
         let found = errors.iter().find(|it| it.starts_with(&format!("error: {start}")));
         let end = format!("compose.yaml:{place})");
-        let said = "it needs the host's own network, which an ordinary user may not change (";
+        let said = "an ordinary user may not change the host's network (";
         assert!(found.is_some_and(|it| it.contains(said) && it.ends_with(&end)), "{start}: {errors:?}");
     }
     assert!(run.stderr.contains("hint: run the lab as root\n"), "{}", run.stderr);

@@ -1,4 +1,4 @@
-//! The examples of the reference, each wired as it stands.
+//! Wires each example of the reference.
 
 use std::collections::BTreeSet;
 

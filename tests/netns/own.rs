@@ -1,4 +1,4 @@
-//! Connections that are made where bridges live, to ports that are forwarded there.
+//! Connections to forwarded ports from inside the namespace of the bridges.
 
 use std::fs::File;
 use std::io;
@@ -52,7 +52,7 @@ fn attack(engine: &Engine, from: &str) {
 }
 
 #[test]
-fn the_engines_own_namespace_reaches_forwarded_ports_at_127_0_0_1() {
+fn the_engines_namespace_reaches_forwarded_ports_at_127_0_0_1() {
     let Some(mut engine) = Engine::new("forwards of one's own", &["web-1", "out-1"]) else { return };
     let before = engine.snapshot();
     engine.wire(YAML);
@@ -85,7 +85,7 @@ fn the_engines_own_namespace_reaches_forwarded_ports_at_127_0_0_1() {
 }
 
 #[test]
-fn what_listens_at_127_0_0_1_is_out_of_reach_for_containers() {
+fn containers_cannot_reach_services_at_127_0_0_1() {
     let Some(mut engine) = Engine::new("the guard of 127.0.0.1", &["web-1", "out-1"]) else { return };
     engine.wire(YAML);
     let secret = netns::inside(&engine.bridges, || TcpListener::bind("127.0.0.1:9999")).unwrap();

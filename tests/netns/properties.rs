@@ -1,4 +1,4 @@
-//! Every property of links and tunnels in effect: traffic is impaired, translated, forwarded, tagged, tunnelled.
+//! The effect of every property of links and tunnels on traffic.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -240,7 +240,7 @@ fn packets_are_lost_at_the_rate_given() {
 }
 
 #[test]
-fn a_rate_limits_what_leaves() {
+fn a_rate_limits_outgoing_traffic() {
     let Some(mut engine) = Engine::new("netem rate", &["a-1", "b-1"]) else { return };
     if !has_netem("netem rate") {
         return;
@@ -262,7 +262,7 @@ fn a_rate_limits_what_leaves() {
 }
 
 #[test]
-fn what_arrives_goes_to_the_address_of_nat_and_answers_come_from_the_links_own() {
+fn nat_sends_arriving_packets_to_its_address_and_translates_answers() {
     let Some(mut engine) = Engine::new("nat", &["a-1", "b-1"]) else { return };
     let yaml = "links:\n- {service: a, bridge: s, ip: [10.0.0.1/24, 'fd00::1/64'], nat: 10.5.5.5}\n\
          - {service: b, bridge: s, ip: [10.0.0.2/24, 'fd00::2/64']}\n";
@@ -368,7 +368,7 @@ fn ports_are_forwarded_to_each_replica_without_a_route_of_its_own() {
 }
 
 #[test]
-fn forwards_leave_alone_what_else_is_where_bridges_live() {
+fn forwards_do_not_change_other_rules_and_routes() {
     let Some(mut engine) = Engine::new("forward beside others", &["web-1"]) else { return };
     let client = uplink(&engine);
     // The engine's own container has a leg on the bridge, with a route.
@@ -387,16 +387,16 @@ fn forwards_leave_alone_what_else_is_where_bridges_live() {
 }
 
 #[test]
-fn an_engine_on_the_host_forwards_nothing_and_says_so() {
+fn an_engine_on_the_host_refuses_to_forward() {
     let Some(mut engine) = Engine::new("forward on the host", &["web-1"]) else { return };
     engine.own.on_host = true;
     let start = engine.start("links:\n- {service: web, bridge: s, ip: 10.0.0.1/24, forward: 8080:80/tcp}\n");
     assert_eq!(
         start.errors,
         [
-            "link web-1:eth0: ports are forwarded from the engine's own container, and the engine runs in none \
+            "link web-1:eth0: `forward` needs an engine that runs in a container, because it forwards from the engine's container \
              (test.yaml:2:55)",
-            "hint: run the engine as a service of the project, with `ports:` for what is to be published"
+            "hint: run conlink as a service of the project, and publish the ports with `ports:`"
         ]
     );
     assert!(!start.announced);
@@ -437,7 +437,7 @@ fn ipv6_is_enabled_where_a_link_has_an_ipv6_address() {
 }
 
 #[test]
-fn settings_of_one_kind_may_be_several_commands() {
+fn several_commands_may_set_the_same_kind_of_setting() {
     let Some(mut engine) = Engine::new("ethtool twice", &["a-1"]) else { return };
     engine.wire("links:\n- {service: a, bridge: s, ethtool: ['--set-channels rx 2', '--set-channels tx 1', -K gro on, -K gro off]}\n");
     let shown = inside(engine.netns("a-1"), "ethtool", &["-l", "eth0"]);
@@ -446,7 +446,7 @@ fn settings_of_one_kind_may_be_several_commands() {
 }
 
 #[test]
-fn a_port_that_two_links_want_is_told_with_both_names() {
+fn a_port_that_two_links_forward_is_an_error_with_both_names() {
     let Some(mut engine) = Engine::new("forward twice", &["web-1", "web-2", "api-1"]) else { return };
     let yaml = "links:\n- {service: web, bridge: s, ip: 10.0.0.1/24, forward: 8080:80/tcp}\n\
         - {service: api, bridge: s, ip: 10.0.0.9/24, forward: [8081:80/tcp, 8081:80/udp]}\n";
@@ -454,8 +454,8 @@ fn a_port_that_two_links_want_is_told_with_both_names() {
     assert_eq!(
         start.errors,
         [
-            "link web-2:eth0: port 8081/tcp is forwarded to api-1:eth0 already (test.yaml:2:55)",
-            "hint: each replica takes the next port: leave room between those of two services"
+            "link web-2:eth0: port 8081/tcp is already forwarded to api-1:eth0 (test.yaml:2:55)",
+            "hint: each replica uses the next port: leave enough ports between two services"
         ]
     );
     assert!(!start.announced);
@@ -589,7 +589,7 @@ fn links_on_one_parent_reach_each_other() {
         let start = engine.start(&yaml(", mtu: 1450"));
         let col = yaml(", mtu: 1450").lines().nth(1).and_then(|it| it.find("1450")).unwrap() + 1;
         let expected = format!(
-            "link a-1:eth0: mtu 1450 is above the mtu 1400 of its parent interface `p0` (test.yaml:2:{col})"
+            "link a-1:eth0: mtu 1450 is greater than the mtu 1400 of the parent interface `p0` (test.yaml:2:{col})"
         );
         assert!(start.errors.contains(&expected), "{kind}: {:?}", start.errors);
         engine.start("links: []");
@@ -645,7 +645,7 @@ fn a_macvlan_of_mode_private_does_not_reach_its_neighbour() {
 }
 
 #[test]
-fn a_dummy_answers_to_its_address_and_leads_nowhere() {
+fn a_dummy_answers_at_its_address_and_has_no_connection() {
     if !has_kind("dummy") {
         return;
     }
@@ -698,7 +698,7 @@ fn impairment_settings_and_translation_cost() {
 }
 
 #[test]
-fn a_bridge_that_another_project_uses_stays_and_becomes_its() {
+fn a_bridge_with_ports_of_another_project_is_handed_over() {
     let Some(mut lab) = Engine::new("a shared bridge", &["a-1"]) else { return };
     lab.wire("links: [{service: a, bridge: shared, ip: 10.0.0.1/24}]");
     let bridges = lab.bridges.try_clone().unwrap();
@@ -725,7 +725,7 @@ fn a_bridge_that_another_project_uses_stays_and_becomes_its() {
 }
 
 #[test]
-fn a_link_outlives_a_new_name_of_its_container() {
+fn a_link_survives_a_rename_of_its_container() {
     let Some(mut lab) = Engine::new("renamed", &["a-1"]) else { return };
     lab.wire("links: [{service: a, bridge: lan, ip: 10.0.0.1/24}]");
     let netns = lab.netns("a-1").try_clone().unwrap();

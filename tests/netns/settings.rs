@@ -1,4 +1,4 @@
-//! Settings that the configuration gives no more go back to what the kernel gave.
+//! Settings that are no longer configured are reset to the kernel's defaults.
 
 use conlink::ethtool::Feature;
 
@@ -18,7 +18,7 @@ fn mtu(engine: &Engine) -> u64 {
 }
 
 #[test]
-fn features_and_mtus_that_are_given_no_more_go_back() {
+fn features_and_mtus_that_are_no_longer_configured_are_reset() {
     let parented = ["vlan", "macvlan", "ipvlan"].map(|it| (it, "base: conlink, outer-dev: p0"));
     for (kind, more) in [("veth", "bridge: s"), ("dummy", "")].into_iter().chain(parented) {
         if kind != "veth" && !has_kind(kind) {
@@ -69,7 +69,7 @@ fn features_and_mtus_that_are_given_no_more_go_back() {
 }
 
 #[test]
-fn the_mtu_of_a_tunnel_that_is_given_no_more_goes_back() {
+fn the_mtu_of_a_tunnel_that_is_no_longer_configured_is_reset() {
     for kind in ["vxlan", "geneve"] {
         if !has_kind(kind) {
             continue;

@@ -1,4 +1,4 @@
-//! Bridges of Open vSwitch, and a switch that hangs.
+//! Bridges of Open vSwitch, and a hanging switch.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ fn bridges_of_open_vswitch_are_made_kept_and_removed() {
 }
 
 #[test]
-fn what_is_wrong_with_open_vswitch_concerns_its_own_bridges_alone() {
+fn failures_of_open_vswitch_affect_only_its_bridges() {
     let Some(mut engine) = Engine::new("ovs", &["a-1", "b-1"]) else { return };
     let folder = tempfile::tempdir().unwrap();
     // An earlier engine left a database, and nobody can make a new one.
@@ -95,7 +95,7 @@ fn signal_switch(folder: &Path, signal: Signal) {
 }
 
 #[test]
-fn a_link_that_is_made_anew_while_the_switch_hangs_is_joined_afterwards() {
+fn a_link_that_is_made_again_while_the_switch_hangs_is_connected_later() {
     let folder = tempfile::tempdir().unwrap();
     let rundir = folder.path().join("ovs-t");
     let Some(mut engine) = with_ovs("a link made anew", &["a-1", "b-1", "c-1"], &rundir) else { return };
@@ -125,7 +125,7 @@ fn a_link_that_is_made_anew_while_the_switch_hangs_is_joined_afterwards() {
 }
 
 #[test]
-fn a_hung_switch_holds_up_no_linux_bridge() {
+fn a_hanging_switch_does_not_delay_linux_bridges() {
     let folder = tempfile::tempdir().unwrap();
     let rundir = folder.path().join("ovs-t");
     let Some(mut engine) = with_ovs("a hung switch", &["a-1", "b-1", "c-1"], &rundir) else { return };

@@ -1,6 +1,6 @@
-//! An engine that runs, beside a container engine on paper: its containers are processes in namespaces of their own.
+//! A running engine with a fake container engine, whose containers are processes in new namespaces.
 //!
-//! The engine runs in namespaces of its own, with a `/run` of its own, so that it meets no other.
+//! The engine runs in new namespaces with its own `/run`, separate from other engines.
 
 mod hostile;
 mod left;
@@ -23,20 +23,20 @@ use serde_json::{Value, json};
 use crate::status::Lines;
 use crate::support::{Run, ip, may_unshare, run, skip};
 
-/// How long anything may take.
+/// Time limit of each step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A container engine on paper, and an engine of ours that listens to it.
+/// A fake container engine, and a conlink engine that uses it.
 struct World {
     folder: tempfile::TempDir,
     docker: Arc<Mutex<Docker>>,
     engine: Child,
 }
 
-/// What is told of a container in place of the truth, at the first inspection (0) and those that follow.
+/// Changes the answer to an inspection, given the number of the inspection (from 0).
 type Lie = Box<dyn Fn(usize, &mut Value) + Send>;
 
-/// Events that a real daemon remembers for those who ask for what was.
+/// Number of past events that a real daemon keeps.
 const REMEMBERED: usize = 256;
 
 /// What the container engine knows.
@@ -44,19 +44,19 @@ const REMEMBERED: usize = 256;
 struct Docker {
     /// By id: name and process.
     containers: BTreeMap<String, (String, Child)>,
-    /// When each event was, in seconds since 1970, and its text.
+    /// The time of each event, in seconds since 1970, and its text.
     events: Vec<(f64, String)>,
-    /// Who listens to events.
+    /// The clients that listen for events.
     listeners: Vec<UnixStream>,
     /// Inspections are not answered.
     is_stuck: bool,
-    /// Nor are those of these containers, by id.
+    /// Inspections of these containers (by id) are not answered.
     stuck: BTreeSet<String>,
-    /// Containers are paused, and listed for who asks for such alone.
+    /// All containers are paused, and listed only if paused ones are requested.
     is_paused: bool,
-    /// Requests for events are not answered, nor begun to be.
+    /// Requests for events get no answer, not even its beginning.
     hides_events: bool,
-    /// The list is made and not sent.
+    /// The list of containers is made but not sent.
     holds_list: bool,
     /// Nothing is answered.
     is_mute: bool,
@@ -247,11 +247,24 @@ impl World {
 
     /// The binary in namespaces of its own, for networks and for mounts: its `/run` is a folder of ours.
     fn apart(&self, args: &[&str]) -> Command {
+        self.apart_after("true", args)
+    }
+
+    /// The same, after a shell command there. The command may set `run` to a program that starts conlink.
+    fn apart_after(&self, command: &str, args: &[&str]) -> Command {
         let run = self.folder.path().join("run");
         fs::create_dir_all(&run).unwrap();
-        let script = "mount --bind \"$1\" /run && shift && exec \"$@\"";
+        let script = format!("mount --bind \"$1\" /run && shift && {command} && exec $run \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["-mn", "sh", "-c", script, "sh", run.to_str().unwrap(), env!("CARGO_BIN_EXE_conlink")]);
+        command.args([
+            "-mn",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+            run.to_str().unwrap(),
+            env!("CARGO_BIN_EXE_conlink"),
+        ]);
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.args(args).current_dir(self.folder.path()).env_clear().env("PATH", path);
         command
@@ -448,7 +461,7 @@ fn is_over(pid: u32) -> bool {
 }
 
 #[test]
-fn of_engines_that_start_at_once_one_serves_the_project() {
+fn only_one_of_several_engines_serves_a_project() {
     let Some(mut world) = World::new("engines at once", NETWORK) else { return };
     for _ in 0..5 {
         let (mut engines, said) = start_at_once(&mut world, 4);
@@ -466,7 +479,7 @@ fn of_engines_that_start_at_once_one_serves_the_project() {
 }
 
 #[test]
-fn a_signal_amid_the_start_leaves_nothing() {
+fn a_signal_during_the_start_leaves_nothing() {
     let Some(mut world) = World::new("signal amid the start", NETWORK) else { return };
     let name = world.folder.path().join("run/netns/conlink-p");
     for round in 0..10 {
@@ -496,7 +509,7 @@ fn a_project_with_a_long_name_is_served() {
 }
 
 #[test]
-fn a_socket_of_somebody_else_keeps_no_engine_from_the_host_s_namespace() {
+fn an_engine_starts_despite_a_foreign_socket() {
     use std::os::linux::net::SocketAddrExt;
     let Some(mut world) = World::new("socket of somebody else", NETWORK) else { return };
     let go = world.folder.path().join("go");
@@ -526,7 +539,7 @@ fn a_socket_of_somebody_else_keeps_no_engine_from_the_host_s_namespace() {
 const NETWORK: &str = "links:\n- {service: h, bridge: lan, ip: 10.0.0.1/24}\n- {service: x, bridge: lan, route: 10.9.0.0/16 via 10.8.0.1}\n";
 
 #[test]
-fn an_engine_tells_how_far_it_is() {
+fn an_engine_reports_its_status() {
     let Some(mut world) = World::new("an engine's status", NETWORK) else { return };
     world.start();
     let metadata = fs::symlink_metadata(world.socket()).unwrap();
@@ -580,7 +593,7 @@ p-h-2  eth0  lan        10.0.0.2/24  up
 }
 
 #[test]
-fn who_watches_an_engine_hears_of_each_change_and_of_no_other() {
+fn a_watching_client_gets_each_change_and_nothing_else() {
     let Some(mut world) = World::new("watching an engine", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");
@@ -632,7 +645,7 @@ fn who_watches_an_engine_hears_of_each_change_and_of_no_other() {
 }
 
 #[test]
-fn changes_of_a_moment_are_one_line() {
+fn simultaneous_changes_are_one_line() {
     let Some(mut world) = World::new("a burst of changes", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");
@@ -677,7 +690,7 @@ fn an_engine_that_was_killed_is_replaced_at_the_same_socket() {
 }
 
 #[test]
-fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
+fn a_busy_socket_does_not_delay_wiring() {
     let Some(mut world) = World::new("a busy socket", NETWORK) else { return };
     world.start();
     // Silent ones, such as ask and do not read, such as send junk.
@@ -706,7 +719,7 @@ fn an_engine_wires_on_whoever_keeps_its_socket_busy() {
 }
 
 #[test]
-fn without_a_place_for_its_socket_an_engine_works_all_the_same() {
+fn an_engine_works_without_its_socket() {
     let Some(mut world) = World::new("no place for a socket", NETWORK) else { return };
     let run = world.folder.path().join("run");
     fs::create_dir_all(&run).unwrap();
@@ -715,12 +728,12 @@ fn without_a_place_for_its_socket_an_engine_works_all_the_same() {
     world.spawn();
     world.within("it is connected", |it| it.log().contains("All links connected"));
     let said = world.log();
-    let expected = "warning: `conlink status` will find nobody to ask: /run/conlink/p.sock: ";
+    let expected = "warning: no status socket, so `conlink status` does not work: /run/conlink/p.sock: ";
     assert!(said.contains(expected), "{said}");
 }
 
 #[test]
-fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+fn an_unread_log_does_not_block_the_engine() {
     let Some(mut world) = World::new("unread log", NETWORK) else { return };
     let (_unread, log) = nix::unistd::pipe().unwrap();
     nix::fcntl::fcntl(&log, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
@@ -736,7 +749,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
 }
 
 #[test]
-fn inspections_that_hang_keep_no_other_from_being_asked_for() {
+fn hanging_inspections_do_not_delay_others() {
     let Some(mut world) = World::new("hanging inspections", NETWORK) else { return };
     let hanging: Vec<String> = (1..=8).map(|it| format!("p-h-{it}")).collect();
     world.docker.lock().unwrap().stuck.extend(hanging.iter().map(|it| id(it)));
@@ -753,7 +766,7 @@ fn inspections_that_hang_keep_no_other_from_being_asked_for() {
 }
 
 #[test]
-fn a_paused_container_keeps_its_link_over_a_restart_of_the_engine() {
+fn a_paused_container_keeps_its_link_when_the_engine_restarts() {
     let Some(mut world) = World::new("paused", NETWORK) else { return };
     world.start();
     world.run("p-h-1");

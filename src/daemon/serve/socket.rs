@@ -10,7 +10,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 use tokio::net::{UnixListener, UnixStream};
 
-/// A path that leads to our socket, until it is dropped.
+/// The path of our socket. The socket is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Name {
     path: PathBuf,
@@ -18,27 +18,27 @@ pub(super) struct Name {
     inode: u64,
 }
 
-/// Listens at the path, which its owner alone may use.
+/// Listens at the path with mode 0600.
 ///
-/// The socket gets its name when it listens already: whoever finds it is answered.
+/// The socket gets its name only after it listens, so that a client that finds it can connect.
 pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, Name)> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
     is_free(path).await?;
-    // The address of a socket has room for 107 bytes; the path may be longer.
+    // A socket address has room for 107 bytes; the path may be longer.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
     let hidden = format!(".{}", std::process::id());
     let address = format!("/proc/self/fd/{}/{hidden}", opened.as_raw_fd());
     let hidden = folder.join(hidden);
     match fs::remove_file(&hidden) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // Of a process that had our number, and was killed here.
+        // Left by a killed process that had our process number.
         _ => {}
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // A socket's name is made with the permissions that the socket has (`unix_bind_bsd()` in the kernel's
-    // `net/unix/af_unix.c`), so that there is no moment at which others may connect.
+    // The file gets the permissions of the socket when it is created (`unix_bind_bsd()` in the kernel's
+    // `net/unix/af_unix.c`), so other users can connect at no time.
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(address.as_str())?)?;
     let named = nix::sys::socket::listen(&socket, Backlog::new(128)?)
@@ -56,7 +56,7 @@ pub(super) async fn listen(path: &Path) -> io::Result<(UnixListener, Name)> {
     Ok((UnixListener::from_std(socket.into())?, name))
 }
 
-/// Is there nothing at the path but perhaps a socket that nobody listens on?
+/// Is the path free: nothing there, or a socket that no process listens on?
 async fn is_free(path: &Path) -> io::Result<()> {
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
     let found = match found {
@@ -64,11 +64,11 @@ async fn is_free(path: &Path) -> io::Result<()> {
         found => found?,
     };
     if !found.metadata()?.file_type().is_socket() {
-        return Err(io::Error::other("something is there that is no socket"));
+        return Err(io::Error::other("the path exists and is not a socket"));
     }
     match UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        // A queue that is full is somebody's too.
+        // A full queue belongs to a listening process.
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Err(io::Error::other("another process listens on it")),
     }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Runs a test beside a server at `s` in a folder of its own. Requests are answered here: `find` with all that it came
-/// with, `watch` with whatever `values` holds.
+/// Runs a test with a server at the path `s` in a temporary folder. `find` is answered with its own content, `watch`
+/// with the contents of `values`.
 fn with_server<T: Send + 'static>(
     values: watch::Receiver<Rc<Value>>,
     test: impl FnOnce(PathBuf) -> T + Send + 'static,
@@ -25,7 +25,7 @@ fn with_server<T: Send + 'static>(
         let _server = Server::start(&path, sender).await.unwrap();
         let mut test = tokio::task::spawn_blocking(move || test(path));
         loop {
-            let Asking { request, files, connection } = tokio::select! {
+            let Incoming { request, files, connection } = tokio::select! {
                 result = &mut test => return result.unwrap(),
                 Some(message) = messages.recv() => match message {
                     Message::Request(it) => it,
@@ -54,7 +54,7 @@ fn connect(path: &Path) -> std_net::UnixStream {
     stream
 }
 
-/// All that is answered to these bytes.
+/// Sends these bytes and returns the whole answer.
 fn ask(path: &Path, request: &[u8]) -> String {
     let mut stream = connect(path);
     stream.write_all(request).unwrap();
@@ -64,13 +64,13 @@ fn ask(path: &Path, request: &[u8]) -> String {
 }
 
 #[test]
-fn a_request_is_answered_with_one_line_however_it_is_cut() {
+fn a_request_is_answered_with_one_line_however_its_bytes_arrive() {
     with_server(nothing(), |path| {
         let request = br#"{"request":"find","nodes":["1","\u00e9"],"a key that nobody knows":{}}"#;
         let expected = "{\"body\":{\"request\":\"find\",\"nodes\":[\"1\",\"é\"]},\"files\":0}\n";
         assert_eq!(ask(&path, &[request, b"\n".as_slice()].concat()), expected);
         assert_eq!(ask(&path, &[request, b"\nand more".as_slice()].concat()), expected);
-        // Byte by byte, and with the end of all in place of the end of a line.
+        // Byte by byte, and with the end of the stream in place of a newline.
         let mut stream = connect(&path);
         request.iter().for_each(|it| stream.write_all(&[*it]).unwrap());
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -81,7 +81,7 @@ fn a_request_is_answered_with_one_line_however_it_is_cut() {
 }
 
 #[test]
-fn what_is_no_request_is_told_what_is_wrong() {
+fn an_invalid_request_is_answered_with_an_error() {
     with_server(nothing(), |path| {
         let form = "{\"error\":\"a request is an object with its name, such as {\\\"request\\\":\\\"status\\\"}\"}\n";
         for (request, expected) in [
@@ -111,16 +111,16 @@ fn what_is_no_request_is_told_what_is_wrong() {
 }
 
 #[test]
-fn a_request_has_an_end() {
+fn an_overlong_request_is_refused() {
     with_server(nothing(), |path| {
-        // One that is as long as it may be, and one that is longer.
+        // One of the maximum length, and a longer one.
         let request = |size: usize| {
             let begin = r#"{"request":"find","nodes":[""#;
             format!("{begin}{}\"]}}\n", "x".repeat(size - begin.len() - 3)).into_bytes()
         };
         assert!(ask(&path, &request(LONGEST)).starts_with("{\"body\":"));
         let mut stream = connect(&path);
-        // What is not read any more may not be taken either.
+        // The server may close the connection before it has read everything.
         let _ = stream.write_all(&request(LONGEST + 1));
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
@@ -132,7 +132,7 @@ fn a_request_has_an_end() {
 }
 
 #[test]
-fn files_come_with_a_request() {
+fn a_request_brings_at_most_16_file_descriptors() {
     with_server(nothing(), |path| {
         for (count, expected) in [
             (1, "{\"body\":{\"request\":\"find\",\"nodes\":[]},\"files\":1}\n"),
@@ -154,10 +154,10 @@ fn files_come_with_a_request() {
 }
 
 #[test]
-fn a_hundred_silent_clients_are_in_nobodys_way() {
+fn a_hundred_silent_clients_do_not_delay_others() {
     with_server(nothing(), |path| {
         let mut silent: Vec<_> = (0..100).map(|_| connect(&path)).collect();
-        // Half a request is as silent as none.
+        // Half a request counts as no request.
         silent.iter_mut().for_each(|it| drop(it.write_all(b"{\"request\":")));
         let start = Instant::now();
         for _ in 0..100 {
@@ -173,7 +173,7 @@ fn a_hundred_silent_clients_are_in_nobodys_way() {
 }
 
 #[test]
-fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
+fn clients_that_do_not_read_are_limited_and_do_not_delay_others() {
     let long = Rc::new(json!({ "x": "y".repeat(1 << 20) }));
     let sender = watch::Sender::new(long);
     with_server(sender.subscribe(), |path| {
@@ -188,19 +188,19 @@ fn clients_that_do_not_read_are_bounded_and_in_nobodys_way() {
             stream.read_exact(&mut byte).unwrap();
             full.push(stream);
         }
-        let refused = "{\"error\":\"too many requests are being answered\"}\n";
+        let refused = "{\"error\":\"too many requests at the same time\"}\n";
         assert_eq!(ask(&path, b"{\"request\":\"find\"}\n"), refused);
         drop(full.pop());
         let end = Instant::now() + PATIENCE / 2;
         while ask(&path, b"{\"request\":\"find\"}\n") == refused {
-            assert!(Instant::now() < end, "the place of one that went is not free");
+            assert!(Instant::now() < end, "the place of a client that disconnected is not free");
             std::thread::sleep(Duration::from_millis(5));
         }
     });
 }
 
 #[test]
-fn who_watches_shuts_nobody_out() {
+fn watching_clients_leave_room_for_other_requests() {
     let values = watch::Sender::new(Rc::new(json!(1)));
     with_server(values.subscribe(), |path| {
         let mut watchers = Vec::new();
@@ -212,13 +212,15 @@ fn who_watches_shuts_nobody_out() {
             assert_eq!(line, "1\n");
             watchers.push(stream);
         }
-        assert!(ask(&path, b"{\"request\":\"watch\"}\n").contains("48 clients are watching already"));
+        assert!(
+            ask(&path, b"{\"request\":\"watch\"}\n").contains("too many watching clients: the limit is 48")
+        );
         assert!(ask(&path, b"{\"request\":\"find\"}\n").contains("body"));
     });
 }
 
 #[test]
-fn who_watches_gets_a_line_now_and_one_for_each_change() {
+fn a_watching_client_gets_the_current_value_and_each_change() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -230,7 +232,7 @@ fn who_watches_gets_a_line_now_and_one_for_each_change() {
         let client = tokio::task::spawn_blocking(move || {
             let mut stream = connect(&path);
             stream.write_all(b"{\"request\":\"watch\"}\n").unwrap();
-            // It has nothing more to say, and still listens.
+            // The client sends nothing more, but still listens.
             stream.shutdown(std::net::Shutdown::Write).unwrap();
             for line in BufReader::new(stream).lines().take(3) {
                 told.send(line.unwrap()).unwrap();
@@ -246,13 +248,13 @@ fn who_watches_gets_a_line_now_and_one_for_each_change() {
         client.await.unwrap();
         let end = Instant::now() + PATIENCE / 2;
         while values.receiver_count() > 0 {
-            assert!(Instant::now() < end, "a client that went is still served");
+            assert!(Instant::now() < end, "a client that disconnected is still served");
             sleep(Duration::from_millis(5)).await;
         }
     });
 }
 
-/// Starts a server, and hands over what came of it together with the mode of what is at the path.
+/// Starts a server and passes the result to `then`.
 fn start(path: &Path, then: impl FnOnce(io::Result<Server>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -262,9 +264,9 @@ fn start(path: &Path, then: impl FnOnce(io::Result<Server>)) {
 }
 
 #[test]
-fn the_socket_is_its_owners_alone_and_goes_with_the_server() {
+fn only_the_owner_may_use_the_socket_and_it_is_removed_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
-    // Longer than the address of a socket can be.
+    // Longer than a socket address can be.
     let path = folder.path().join("d".repeat(90)).join("e".repeat(200)).join("x".repeat(200) + ".sock");
     start(&path, |server| {
         let server = server.unwrap();
@@ -276,13 +278,13 @@ fn the_socket_is_its_owners_alone_and_goes_with_the_server() {
 }
 
 #[test]
-fn the_socket_of_a_killed_engine_is_replaced_and_that_of_a_living_one_is_not() {
+fn the_socket_of_a_killed_engine_is_replaced_but_not_that_of_a_running_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
     let killed = std_net::UnixListener::bind(&path).unwrap();
     let refused = |server: io::Result<Server>| server.unwrap_err().to_string();
     start(&path, |it| assert_eq!(refused(it), "another process listens on it"));
-    // A queue without room: it lives all the same.
+    // The listener's queue is full, but it is running.
     let stuck = folder.path().join("stuck");
     let flags = nix::sys::socket::SockFlag::empty();
     let unix = nix::sys::socket::AddressFamily::Unix;
@@ -296,13 +298,13 @@ fn the_socket_of_a_killed_engine_is_replaced_and_that_of_a_living_one_is_not() {
     start(&path, |server| {
         let server = server.unwrap();
         std_net::UnixStream::connect(&path).unwrap();
-        // What has taken its place meanwhile is not its own to remove.
+        // A file that has replaced the socket is not removed.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "another's").unwrap();
         drop(server);
         assert_eq!(fs::read_to_string(&path).unwrap(), "another's");
     });
-    start(&path, |it| assert_eq!(refused(it), "something is there that is no socket"));
+    start(&path, |it| assert_eq!(refused(it), "the path exists and is not a socket"));
     let below = folder.path().join("s/below/s");
     start(&below, |it| assert!(refused(it).starts_with("Not a directory"), "a folder cannot be made"));
 }

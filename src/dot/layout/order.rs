@@ -1,11 +1,11 @@
-//! Which bar is above which, on which side, and the order of the nodes between: by barycentres, as layered drawings are
-//! ordered (Sugiyama, Tagawa, Toda 1981), keeping the order with the fewest crossings.
+//! The order and side of the bars, and the order of the nodes between them, by the barycentre method for layered
+//! drawings (Sugiyama, Tagawa, Toda 1981). The order with the fewest crossings is kept.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::dot::layout::Scene;
 
-/// Segments from top to bottom in each column, and the nodes between.
+/// Segments from top to bottom in each column, and the nodes between them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     pub(super) left: Vec<usize>,
@@ -15,10 +15,10 @@ pub(super) struct Order {
 
 const ROUNDS: usize = 12;
 
-/// Finds the order; with one column, it is the right one.
+/// Computes the order. A single column is the right one.
 pub(super) fn order(scene: &Scene<'_>, two_columns: bool) -> Order {
     let mut best: Option<((usize, u64), Order)> = None;
-    // Depth first suits chains and trees, breadth first rings.
+    // Depth first is good for chains and trees, breadth first for rings.
     for breadth in [false, true] {
         let mut order = Order { core: scene.core.clone(), ..Order::default() };
         let mut heights = [0, 0];
@@ -41,7 +41,7 @@ pub(super) fn order(scene: &Scene<'_>, two_columns: bool) -> Order {
     best.map(|(_, it)| it).unwrap_or_default()
 }
 
-/// Segments so that joined ones follow each other: over the nodes that join them, from the ends.
+/// Orders segments so that connected ones are next to each other, starting at the ends.
 fn walk(scene: &Scene<'_>, breadth: bool) -> Vec<usize> {
     let nodes_of =
         |segment: usize| scene.core.iter().copied().filter(move |it| scene.joined[*it].contains(&segment));
@@ -65,14 +65,14 @@ fn walk(scene: &Scene<'_>, breadth: bool) -> Vec<usize> {
     found
 }
 
-/// What is the engine's comes above what is the host's: each is drawn within one frame.
+/// Moves the engine's segments above the host's, because each has one frame.
 fn by_place(scene: &Scene<'_>, order: &mut Order) {
     for side in [&mut order.left, &mut order.right] {
         side.sort_by_key(|it| scene.diagram.segments[*it].on_host);
     }
 }
 
-/// The height of each segment's middle, in thousandths of its column's.
+/// The vertical position of each segment's middle, in thousandths of the column's height.
 fn heights(scene: &Scene<'_>, order: &Order) -> Vec<i64> {
     let mut heights = vec![0; scene.leaves.len()];
     for side in [&order.left, &order.right] {
@@ -115,7 +115,7 @@ fn mean(of: impl Iterator<Item = i64>) -> i64 {
     sum / count.max(1)
 }
 
-/// How far down or up the lines go, in thousandths of the height.
+/// The sum of the vertical distances of all lines, in thousandths of the height.
 fn length(scene: &Scene<'_>, order: &Order) -> u64 {
     let heights = heights(scene, order);
     let count = order.core.len().max(1) as i64;
@@ -126,7 +126,7 @@ fn length(scene: &Scene<'_>, order: &Order) -> u64 {
     lines.map(|(own, it)| own.abs_diff(heights[it])).sum()
 }
 
-/// How often straight lines would cross between the nodes and the columns.
+/// The number of crossings of straight lines between the nodes and the columns.
 fn crossings(scene: &Scene<'_>, order: &Order) -> usize {
     let mut count = 0;
     for side in [&order.left, &order.right] {
@@ -139,7 +139,7 @@ fn crossings(scene: &Scene<'_>, order: &Order) -> usize {
                     .map(|(at, _)| (above, at)),
             );
         }
-        // Beyond this nobody follows single lines, and counting all pairs takes too long.
+        // With more lines single ones cannot be followed anyway, and counting all pairs takes too long.
         for (at, a) in lines.iter().enumerate().take(1500) {
             count += lines
                 .iter()

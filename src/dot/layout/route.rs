@@ -1,11 +1,11 @@
-//! The lines of links: right angles, a column of tracks between bars and nodes, one track a segment.
+//! The lines of links: they have right angles, with one vertical track per segment between bars and nodes.
 
 use std::collections::BTreeMap;
 
 use crate::dot::layout::place::{LANE, Placed, TRACK};
 use crate::dot::layout::{Scene, Wire};
 
-/// Every link that joins a segment, drawn.
+/// The lines of all links with a segment.
 pub(super) fn wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     let mut wires = leaf_wires(scene, placed);
     for left in [true, false] {
@@ -15,7 +15,7 @@ pub(super) fn wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     wires
 }
 
-/// How often wires to the nodes between the bars cross those of another segment.
+/// The number of crossings between wires of different segments, for the nodes between the bars.
 pub(super) fn crossings(scene: &Scene<'_>, placed: &Placed) -> usize {
     let of = |left: bool| core_wires(scene, placed, left);
     let lines: Vec<(usize, Line)> = [true, false]
@@ -32,7 +32,7 @@ pub(super) fn crossings(scene: &Scene<'_>, placed: &Placed) -> usize {
 
 type Line = ((i32, i32), (i32, i32));
 
-/// Does one of two straight lines, level or upright, pass through the other?
+/// Do two horizontal or vertical lines cross?
 pub(super) fn cross(a: Line, b: Line) -> bool {
     let within = |low: i32, high: i32, at: i32| low.min(high) < at && at < low.max(high);
     let (level, upright) = match (a.0.1 == a.1.1, b.0.1 == b.1.1) {
@@ -81,7 +81,7 @@ fn leaf_wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     wires
 }
 
-/// A link from a node to the tracks: its last point before them, and all before that.
+/// A line from a node to the tracks: its last point, and the points before it.
 struct Start {
     link: usize,
     points: Vec<(i32, i32)>,
@@ -92,7 +92,7 @@ struct Start {
 struct Trunk {
     segment: usize,
     starts: Vec<Start>,
-    /// Where it meets the bar.
+    /// The point on the bar.
     port: i32,
 }
 
@@ -102,10 +102,10 @@ impl Trunk {
         (ys.clone().min().unwrap_or_default(), ys.max().unwrap_or_default())
     }
 
-    /// How many lines cross when this one's track is nearer to the nodes than the other's.
+    /// The number of crossings if this track is closer to the nodes than the other.
     fn crossings_before(&self, other: &Self) -> usize {
         let within = |y: i32, (low, high): (i32, i32)| usize::from(low < y && y < high);
-        // The other's lines from nodes pass our track, our line to the bar passes the other's.
+        // The other's lines from nodes cross our track, and our line to the bar crosses the other's.
         other.starts.iter().map(|it| within(it.y, self.span())).sum::<usize>()
             + within(self.port, other.span())
     }
@@ -179,7 +179,7 @@ fn trunks(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Trunk> {
             ys.sort_unstable();
             let middle = ys.get(ys.len() / 2).copied().unwrap_or_default();
             let wish = middle.clamp(bar.y + 8, bar.bottom() - 8);
-            // A line of another segment at the same height would look like one with it.
+            // Lines of different segments at the same height would look connected.
             let is_free = |y: i32| !taken.iter().any(|(other, at)| *other != segment && (at - y).abs() < 4);
             let near = (0..bar.h).flat_map(|it| [wish + it, wish - it]);
             let mut near = near.filter(|it| (bar.y + 4..=bar.bottom() - 4).contains(it));
@@ -189,7 +189,7 @@ fn trunks(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Trunk> {
         .collect()
 }
 
-/// Orders the tracks, nearest to the nodes first: neighbours change places as long as that saves a crossing.
+/// Orders the tracks, closest to the nodes first, by swapping neighbours as long as that removes crossings.
 fn arrange(trunks: &mut [Trunk]) {
     for _ in 0..trunks.len() {
         let mut changed = false;
@@ -206,7 +206,7 @@ fn arrange(trunks: &mut [Trunk]) {
     }
 }
 
-/// The number of each one's track: those that are not beside each other may share one.
+/// The number of each track. Segments that do not overlap vertically may share one.
 fn tracks(trunks: &[Trunk]) -> Vec<i32> {
     let mut tracks: Vec<i32> = Vec::new();
     for trunk in trunks {

@@ -1,4 +1,4 @@
-//! What holds of every picture: nothing overlaps, every wire joins what its link joins.
+//! Properties of all pictures: nothing overlaps, and every wire connects the node and the segment of its link.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::dot::layout::{Layout, Rect, layout};
 use crate::dot::{Diagram, Replicas, read};
 
-/// Services with links to some of the bridges, each a number of addresses.
+/// Services with links to some of the bridges, each with a number of addresses.
 fn diagram() -> impl Strategy<Value = Diagram> {
     let link = (0..9_usize, 0..4_usize);
     let service = proptest::collection::vec(link, 0..4);
@@ -70,7 +70,7 @@ fn check(diagram: &Diagram, layout: &Layout) {
         );
         for pair in wire.points.windows(2) {
             assert!(pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1, "{wire:?} is not straight");
-            // A pixel less at each side: a wire may touch what it joins.
+            // One pixel less on each side, because a wire may touch its node and bar.
             let inner = Rect {
                 x: pair[0].0.min(pair[1].0),
                 y: pair[0].1.min(pair[1].1),
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_overlaps_and_every_wire_joins_what_its_link_joins(diagram in diagram()) {
+    fn nothing_overlaps_and_every_wire_follows_its_link(diagram in diagram()) {
         check(&diagram, &layout(&diagram));
     }
 }
@@ -118,7 +118,7 @@ fn a_chain_of_routers_has_no_crossing() {
 }
 
 #[test]
-fn numbers_in_names_are_in_their_order() {
+fn names_are_sorted_by_their_numbers() {
     let services: serde_json::Map<String, Value> =
         (0..12).map(|it| (format!("h{it}"), json!({"links": [{"bridge": "lan"}]}))).collect();
     let diagram = read(&json!({"services": services}), &Replicas::default()).unwrap();

@@ -16,14 +16,14 @@ const ETHTOOL_SFEATURES: u32 = 0x3b;
 const SET_FEATURES: u32 = 4;
 /// ETH_GSTRING_LEN, in words.
 const STRING: usize = 8;
-/// Features to a block: a bit each.
+/// Features per block, one bit each.
 const BITS: usize = 32;
 
-/// The names of the kernel's features, by their numbers: the same for every device.
+/// The names of the kernel's features by number, the same for all devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Strings(Vec<String>);
 
-/// What a device says of one block of features (`struct ethtool_get_features_block`).
+/// One block of a device's features (`struct ethtool_get_features_block`).
 #[derive(Clone, Copy, Default)]
 struct Block {
     available: u32,
@@ -35,12 +35,12 @@ struct Block {
 impl Ioctl {
     /// The names of all features.
     pub(in crate::kernel) fn feature_names(&self, name: &IfName) -> io::Result<Strings> {
-        // struct ethtool_sset_info: command, reserved, a mask of 64 bits, a number for each bit that is set.
+        // struct ethtool_sset_info: command, reserved, a mask of 64 bits, one number per bit that is set.
         let mut info = [ETHTOOL_GSSET_INFO, 0, 1 << SET_FEATURES, 0, 0];
         self.exchange(name, &mut info)?;
         let count = info[4] as usize;
         if info[2] == 0 || count == 0 || count > 4096 {
-            return Err(io::Error::other("the kernel does not tell the names of its features"));
+            return Err(io::Error::other("the kernel does not report the names of its features"));
         }
         // struct ethtool_gstrings: command, set, number, then the strings.
         let mut words = vec![0; 3 + count * STRING];
@@ -54,7 +54,7 @@ impl Ioctl {
         Ok(Strings(words[3..].chunks_exact(STRING).map(text).collect()))
     }
 
-    /// Those of the features that are among the wanted ones.
+    /// The states of the wanted features.
     pub(in crate::kernel) fn features(
         &self,
         name: &IfName,
@@ -102,7 +102,7 @@ impl Ioctl {
         for (feature, on) in features {
             let mut covered = strings.0.iter().enumerate().filter(|(_, it)| feature.covers(it)).peekable();
             if covered.peek().is_none() {
-                return Err(io::Error::other(format!("this kernel has no feature `{feature}`")));
+                return Err(io::Error::other(format!("the kernel has no feature `{feature}`")));
             }
             let (mut differ, mut may_change) = (false, false);
             for (number, _) in covered {
@@ -111,13 +111,15 @@ impl Ioctl {
                 let fixed = block.available & bit == 0 || block.never_changed & bit != 0;
                 differ |= (block.active & bit != 0) != *on;
                 may_change |= !fixed;
-                // A name that stands for several features is about those that this device can switch.
+                // If a name stands for several features, those that this device can switch are used.
                 if !fixed {
                     wanted.insert(number, *on);
                 }
             }
             if differ && !may_change {
-                return Err(io::Error::other(format!("the driver holds feature `{feature}` fixed")));
+                return Err(io::Error::other(format!(
+                    "the driver does not allow switching feature `{feature}`"
+                )));
             }
         }
         self.request_features(name, before.len(), &wanted)?;
@@ -134,8 +136,8 @@ impl Ioctl {
         }
     }
 
-    /// Asks for features without a look at what comes of it: what the device cannot do for want of another feature, it
-    /// does once it can.
+    /// Requests features without checking the result: the device switches a feature that needs another one as soon as
+    /// it can.
     pub(in crate::kernel) fn reset_features(
         &self,
         name: &IfName,
@@ -155,7 +157,7 @@ impl Ioctl {
         self.request_features(name, blocks.len(), &wanted)
     }
 
-    /// Asks for features by number; those that are not named stay.
+    /// Requests features by number. Others do not change.
     fn request_features(
         &self,
         name: &IfName,
@@ -172,7 +174,7 @@ impl Ioctl {
                 words[at + 1] |= bit;
             }
         }
-        // A positive answer is a set of ETHTOOL_F_… flags; what came of it is seen in the features themselves.
+        // A positive answer is a set of ETHTOOL_F_… flags. The result is read from the features themselves.
         self.exchange(name, &mut words).map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! Rings, channels, coalescing, pause and the medium: for each a structure that is read, changed and written back.
+//! Rings, channels, coalescing, pause and link settings: each structure is read, changed and written back.
 
 use std::io;
 
@@ -8,14 +8,14 @@ use crate::ethtool::{
 };
 use crate::kernel::ethtool::Ioctl;
 
-/// The commands that read and write one structure, and how many words it has.
+/// A structure with its commands for reading and writing, and its number of words.
 struct Structure {
     get: u32,
     set: u32,
     words: usize,
 }
 
-/// `struct ethtool_ringparam`: the greatest values, then the present ones.
+/// `struct ethtool_ringparam`: the maximum values, then the current ones.
 const RINGS: Structure = Structure { get: 0x10, set: 0x11, words: 9 };
 /// `struct ethtool_channels`: the same.
 const CHANNELS: Structure = Structure { get: 0x3c, set: 0x3d, words: 9 };
@@ -28,14 +28,14 @@ const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 const ETHTOOL_SLINKSETTINGS: u32 = 0x4d;
 /// The fixed part of `struct ethtool_link_settings`; three sets of modes follow.
 const LINK_SETTINGS: usize = 12;
-/// Where a byte of it is: word and byte.
+/// The position of a byte: word and byte.
 const SPEED: usize = 1;
 const DUPLEX: (usize, usize) = (2, 0);
 const AUTONEG: (usize, usize) = (2, 3);
 const MASK_WORDS: (usize, usize) = (3, 3);
 
 impl Ioctl {
-    /// The values that the device has for what the setting names.
+    /// The device's values of the parameters in `wanted`.
     pub(in crate::kernel) fn setting(&self, name: &IfName, wanted: &Ethtool) -> io::Result<Ethtool> {
         Ok(match wanted {
             Ethtool::Features(_) => return Err(io::ErrorKind::InvalidInput.into()),
@@ -77,7 +77,7 @@ impl Ioctl {
         })
     }
 
-    /// `ethtool COMMAND NAME …`: what the setting does not name stays.
+    /// `ethtool COMMAND NAME …`. Parameters that are not given do not change.
     pub(in crate::kernel) fn set(&self, name: &IfName, setting: &Ethtool) -> io::Result<()> {
         match setting {
             Ethtool::Features(_) => Err(io::ErrorKind::InvalidInput.into()),
@@ -135,14 +135,14 @@ impl Ioctl {
         self.exchange(name, &mut words).map(drop)
     }
 
-    /// The kernel is first asked how long its sets of modes are, which it answers as a negative number.
+    /// The first request asks for the length of the mode sets, which the kernel returns as a negative number.
     fn link_settings(&self, name: &IfName) -> io::Result<Vec<u32>> {
         let mut words = vec![0; LINK_SETTINGS];
         words[0] = ETHTOOL_GLINKSETTINGS;
         self.exchange(name, &mut words)?;
         let length = byte(&words, MASK_WORDS).cast_signed().checked_neg().filter(|it| *it > 0);
         let length =
-            length.ok_or_else(|| io::Error::other("the kernel's link settings have another shape"))?;
+            length.ok_or_else(|| io::Error::other("unexpected format of the kernel's link settings"))?;
         let mut words = vec![0; LINK_SETTINGS + 3 * usize::from(length.cast_unsigned())];
         words[0] = ETHTOOL_GLINKSETTINGS;
         set_byte(&mut words, MASK_WORDS, length.cast_unsigned());
@@ -226,8 +226,5 @@ fn number(it: CoalesceNumber) -> io::Result<usize> {
 }
 
 fn newer(name: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("`{name}` is not among what the ethtool ioctl can set"),
-    )
+    io::Error::new(io::ErrorKind::Unsupported, format!("the ethtool ioctl cannot set `{name}`"))
 }

@@ -1,21 +1,21 @@
-//! Tables of jitter: the kernel draws an entry, and adds that many times the jitter to the delay.
+//! Distribution tables: the kernel draws an entry, multiplies it by the jitter and adds it to the delay.
 //!
-//! They are computed, since the files of iproute2 may not be part of ours. On average an entry is as far from theirs as
-//! the tests say.
+//! They are computed, because the files of iproute2 have another license. The tests give the average difference from
+//! them.
 
 use std::f64::consts::PI;
 use std::sync::OnceLock;
 
 use crate::netem::Distribution;
 
-/// As many as the files have; NETEM_DIST_MAX is four times that.
+/// As many as in the files of iproute2; NETEM_DIST_MAX is four times that.
 const ENTRIES: u32 = 4096;
 
-/// What an entry has for one jitter (NETEM_DIST_SCALE).
+/// The entry that stands for one jitter (NETEM_DIST_SCALE).
 const SCALE: f64 = 8192.0;
 
-/// The entries in ascending order, each in the middle of its share; None for what the kernel does without a table. A
-/// table is computed once: hundreds of links may have the same.
+/// The entries of a table in ascending order; None: uniform. Each table is computed once, because hundreds of links may
+/// use it.
 pub(super) fn of(distribution: Option<Distribution>) -> &'static [i16] {
     static TABLES: [OnceLock<Vec<i16>>; 4] = [const { OnceLock::new() }; 4];
     let [uniform, normal, pareto, pareto_normal] = &TABLES;
@@ -36,17 +36,17 @@ fn compute(distribution: Option<Distribution>) -> Vec<i16> {
         Some(Distribution::ParetoNormal) => 0.75 * pareto(share) + 0.25 * normal(share),
     };
     let shares = (0..ENTRIES).map(|it| (f64::from(it) + 0.5) / f64::from(ENTRIES));
-    // The conversion stops at the bounds of the type, as the files do.
+    // The conversion clips at the bounds of the type, like the files.
     shares.map(|it| (entry(it) * SCALE).round() as i16).collect()
 }
 
-/// From one jitter too early to one too late.
+/// Between minus one and plus one jitter.
 fn uniform(share: f64) -> f64 {
     2.0 * share - 1.0
 }
 
-/// Of mean 0 and standard deviation 1: Newton's steps to where the area under the bell curve is `share`. They start
-/// in the middle and never go too far, since the curve falls from there on.
+/// The normal distribution with mean 0 and standard deviation 1: Newton's method for the point where the area under the
+/// curve is `share`. It starts in the middle and never overshoots, because the curve falls from there.
 fn normal(share: f64) -> f64 {
     let wanted = share - 0.5;
     let mut x = 0.0_f64;
@@ -61,13 +61,13 @@ fn normal(share: f64) -> f64 {
     x
 }
 
-/// More than the outermost entry takes.
+/// More steps than the outermost entry needs.
 const STEPS: usize = 20;
 
-/// A thousandth of what an entry can tell.
+/// A thousandth of the resolution of an entry.
 const CLOSE: f64 = 1e-3 / SCALE;
 
-/// The area from 0 to `x` under the bell curve, over its height at `x`: x + x³/3 + x⁵/(3·5) + …
+/// The area under the curve from 0 to `x`, divided by its height at `x`: x + x³/3 + x⁵/(3·5) + …
 fn area(x: f64) -> f64 {
     let mut sum = 0.0;
     let mut term = x;
@@ -80,7 +80,7 @@ fn area(x: f64) -> f64 {
     sum
 }
 
-/// Of shape 3, moved to mean 0 and brought to the files' width.
+/// The Pareto distribution of shape 3, shifted to mean 0 and scaled like the files.
 fn pareto(share: f64) -> f64 {
     ((1.0 - share).powf(-1.0 / 3.0) - 1.5) * 4.0 / 3.0
 }

@@ -16,12 +16,12 @@ use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{link, netns};
 use crate::netem::tests::any_netem;
 
-/// One of the options that were given to `tc` (see `tests/data/netem/capture.sh`).
+/// One set of options that was given to `tc` (see `tests/data/netem/capture.sh`).
 struct Capture {
     text: String,
-    /// TCA_OPTIONS as `tc` sent it, or what it said instead.
+    /// TCA_OPTIONS as sent by `tc`, or its error.
     sent: Result<String, String>,
-    /// TCA_OPTIONS as the kernel reported it then.
+    /// TCA_OPTIONS as then reported by the kernel.
     reported: Option<String>,
 }
 
@@ -30,7 +30,7 @@ fn data(name: &str) -> PathBuf {
 }
 
 fn captures() -> Vec<Capture> {
-    // In the binary, which runs on machines that have no more than it.
+    // Included in the binary, because it also runs on machines without the source.
     let text = include_str!("../../../tests/data/netem/captures.txt");
     let mut captures: Vec<Capture> = Vec::new();
     for line in text.lines() {
@@ -48,7 +48,7 @@ fn captures() -> Vec<Capture> {
     captures
 }
 
-/// As `captures.txt` has it: tables by their length.
+/// The format of `captures.txt`: tables are given by their length.
 fn hex(options: &[u8]) -> String {
     let digits = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, it| text + &format!("{it:02x}"));
     let (prefix, attributes) = options.split_at(24);
@@ -74,7 +74,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn options_are_sent_as_tc_sends_them_but_for_these() {
+fn options_are_sent_as_tc_sends_them_with_known_exceptions() {
     let mut differences = String::new();
     let mut same = 0;
     for Capture { text, sent, .. } in captures() {
@@ -94,7 +94,7 @@ fn options_are_sent_as_tc_sends_them_but_for_these() {
 }
 
 #[test]
-fn what_tc_sends_and_what_the_kernel_reports_is_understood_but_for_these() {
+fn options_of_tc_and_of_the_kernel_are_decoded_with_known_exceptions() {
     let mut differences = String::new();
     let mut same = 0;
     for Capture { text, sent, reported } in captures() {
@@ -115,7 +115,7 @@ fn what_tc_sends_and_what_the_kernel_reports_is_understood_but_for_these() {
 }
 
 #[test]
-fn what_is_sent_reads_back() {
+fn sent_options_are_decoded_to_the_same_netem() {
     for text in captures().into_iter().map(|it| it.text).chain(["".to_owned()]) {
         let Ok(netem) = Netem::parse(&text) else { continue };
         assert_eq!(decode(&encode(&netem)), Some(netem.observable()), "{text}");
@@ -123,9 +123,9 @@ fn what_is_sent_reads_back() {
     }
 }
 
-/// Names the attributes of a change that have to be there whatever is set.
+/// A change must have all of these attributes, whatever is set.
 #[test]
-fn a_change_says_everything() {
+fn a_change_sends_every_attribute() {
     for text in captures().into_iter().map(|it| it.text).chain(["".to_owned()]) {
         let Ok(netem) = Netem::parse(&text) else { continue };
         let options = encode_change(&netem);
@@ -139,14 +139,14 @@ fn a_change_says_everything() {
         assert!(options.len() < usize::from(u16::MAX) - 4, "{text}");
     }
     let seedless = Netem::default();
-    assert_ne!(encode_change(&seedless), encode_change(&seedless), "an old seed gives way to a random one");
+    assert_ne!(encode_change(&seedless), encode_change(&seedless), "an old seed is replaced by a random one");
 }
 
 #[test]
-fn what_is_no_netem_is_none() {
+fn invalid_options_are_not_decoded() {
     let whole = encode(&Netem::parse("delay 10ms loss state 1% slot 1ms 2ms rate 40gbit").unwrap());
     for length in 0..whole.len() {
-        // Cut between two attributes, it is a smaller netem.
+        // Cut between two attributes, it is a valid netem with fewer options.
         let _ = decode(&whole[..length]);
     }
     assert_eq!(decode(&whole[..23]), None);
@@ -160,13 +160,13 @@ fn what_is_no_netem_is_none() {
     assert_eq!(with(LATENCY64, &(-1_i64).to_ne_bytes()), None);
     assert_eq!(with(LOSS, &[]), None);
     assert_eq!(with(LOSS, &[4, 0, 9, 0]), None);
-    // What newer kernels say more: PAD before a seed, which they report whether it was given or drawn.
+    // Newer kernels also report PAD and a seed, whether it was given or drawn.
     assert_eq!(with(9, &[]), Some(Netem::default()));
     assert_eq!(with(PRNG_SEED, &[7; 8]), Some(Netem::default()));
     assert_eq!(with(99, &[1, 2, 3, 4]), Some(Netem::default()));
 }
 
-/// The files of iproute2, where they are installed.
+/// The distribution files of iproute2, if installed.
 fn distribution_file(name: &str) -> Option<Vec<i16>> {
     let folders =
         ["/usr/lib/tc", "/usr/lib64/tc", "/usr/lib/x86_64-linux-gnu/tc", "/usr/lib/aarch64-linux-gnu/tc"];
@@ -196,7 +196,7 @@ fn tables_are_those_of_iproute2_on_average() {
 }
 
 #[test]
-fn tables_have_the_shape_that_their_name_says() {
+fn each_table_has_its_distribution() {
     let moments = |table: &[i16]| {
         let n = table.len() as f64;
         let mean = table.iter().map(|it| f64::from(*it)).sum::<f64>() / n;
@@ -223,27 +223,27 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_sent_reads_back(netem in any_netem()) {
+    fn any_sent_netem_is_decoded_to_the_same(netem in any_netem()) {
         prop_assert_eq!(decode(&encode(&netem)), Some(netem.observable()));
         prop_assert_eq!(decode(&encode_change(&netem)), Some(netem.observable()));
     }
 
     #[test]
-    fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Some(netem) = decode(&bytes) {
             prop_assert_eq!(decode(&encode(&netem)), Some(netem.observable()));
         }
     }
 }
 
-/// As `support::skip` of the integration tests.
+/// The same as `support::skip` of the integration tests.
 fn skip(what: &str, reason: &str) {
     assert!(std::env::var_os("CONLINK_TEST_ALL").is_none(), "{what} must not be skipped: {reason}");
     let mut tty = File::options().append(true).open("/proc/self/fd/2").unwrap();
     io::Write::write_all(&mut tty, format!("\nSKIP {what}: {reason}\n").as_bytes()).unwrap();
 }
 
-/// The interface `lo` of a namespace of its own, up.
+/// The interface `lo` of a new namespace, up.
 struct Lo {
     netns: File,
     netlink: Netlink,
@@ -252,7 +252,7 @@ struct Lo {
 impl Lo {
     const INDEX: u32 = 1;
 
-    /// None, and said, where there can be no netem.
+    /// None with a SKIP line if the kernel has no netem.
     fn new(what: &str) -> Option<Self> {
         let netns = match netns::anonymous() {
             Ok(netns) => netns,
@@ -266,7 +266,7 @@ impl Lo {
         let mut lo = Self { netns, netlink };
         match lo.add(&encode(&Netem::default())) {
             Err(error) if error.errno() == Some(libc::ENOENT) => {
-                skip(what, "this kernel has no netem");
+                skip(what, "the kernel has no netem");
                 None
             }
             result => {
@@ -306,7 +306,7 @@ impl Lo {
         self.netlink.request(message, 0, || "delete netem".to_owned()).unwrap();
     }
 
-    /// TCA_OPTIONS of the one netem.
+    /// The reported TCA_OPTIONS.
     fn reported(&mut self) -> Vec<u8> {
         let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let all = self.netlink.dump(message, || "dump queueing disciplines".to_owned()).unwrap();
@@ -335,7 +335,7 @@ impl Lo {
         socket
     }
 
-    /// How long packets are on their way that are sent all at once.
+    /// The delays of packets that are sent at the same time.
     fn delays(&self, packets: u8) -> Vec<Duration> {
         let socket = self.socket();
         let mut sent = Vec::new();
@@ -353,7 +353,7 @@ impl Lo {
     }
 }
 
-/// Those of the options that we take, each once.
+/// All options that conlink accepts, without duplicates.
 fn netems() -> Vec<Netem> {
     let mut netems: Vec<Netem> = Vec::new();
     for Capture { text, .. } in captures() {
@@ -367,7 +367,7 @@ fn netems() -> Vec<Netem> {
 }
 
 #[test]
-fn the_kernel_reports_what_it_was_given() {
+fn the_kernel_reports_the_netem_that_was_set() {
     let Some(mut lo) = Lo::new("what the kernel reports of a netem") else { return };
     for netem in netems() {
         lo.add(&encode(&netem)).unwrap_or_else(|error| panic!("{netem}: {error}"));
@@ -379,7 +379,7 @@ fn the_kernel_reports_what_it_was_given() {
 }
 
 #[test]
-fn a_change_in_place_leaves_nothing_of_what_was_there() {
+fn a_change_in_place_leaves_no_old_parameter() {
     let Some(mut lo) = Lo::new("a change of a netem") else { return };
     let netems = netems();
     let changes: Vec<Vec<u8>> = netems.iter().map(encode_change).collect();
@@ -394,12 +394,12 @@ fn a_change_in_place_leaves_nothing_of_what_was_there() {
     }
 }
 
-/// What the kernel does not report shows in what it does.
+/// Tables are not reported, so their effect is tested.
 #[test]
 fn a_change_in_place_leaves_no_table() {
     let Some(mut lo) = Lo::new("tables in a change of a netem") else { return };
     let netem = |text: &str| Netem::parse(text).unwrap();
-    // A sixth of a normal distribution is earlier than one jitter before its middle.
+    // A sixth of a normal distribution is more than one jitter below its mean.
     lo.add(&encode(&netem("delay 150ms 100ms distribution normal"))).unwrap();
     let least = lo.delays(200).into_iter().min().unwrap();
     assert!(least < Duration::from_millis(49), "{least:?}");
@@ -407,14 +407,14 @@ fn a_change_in_place_leaves_no_table() {
     let delays = lo.delays(200);
     let least = delays.iter().min().unwrap();
     assert!(*least >= Duration::from_millis(49), "{least:?}");
-    assert!(*least < Duration::from_millis(80), "uniform comes near its bounds: {least:?}");
-    // Nor does a table that comes anew keep the uniform one.
+    assert!(*least < Duration::from_millis(80), "uniform delays come near their bounds: {least:?}");
+    // A new table replaces the uniform one.
     lo.change(&encode_change(&netem("delay 150ms 100ms distribution normal")));
     let least = lo.delays(200).into_iter().min().unwrap();
     assert!(least < Duration::from_millis(49), "{least:?}");
     lo.del();
 
-    // The kernel looks at the bounds of slots only while it has no table.
+    // The kernel uses the bounds of slots only without a table.
     lo.add(&encode(&netem("slot distribution normal 1us 1us"))).unwrap();
     for text in ["slot 100ms", "slot 100ms 110ms"] {
         lo.change(&encode_change(&netem(text)));
@@ -429,9 +429,9 @@ fn a_change_in_place_leaves_no_table() {
 }
 
 #[test]
-fn a_seed_is_found_among_what_the_kernel_reports() {
+fn a_reported_seed_is_found() {
     let seeded = Netem { seed: Some(7), ..Netem::default() };
     assert!(has_seed(&encode(&seeded)));
-    // Before Linux 6.6 none is reported; a cut answer has none either.
+    // Before Linux 6.6 no seed is reported; a truncated answer has none either.
     assert!(!has_seed(&encode(&Netem::default())) && !has_seed(&[0; 10]));
 }

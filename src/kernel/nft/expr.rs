@@ -1,10 +1,10 @@
-//! The expressions of nf_tables that our rules are made of: types to attributes and back.
+//! The nf_tables expressions of our rules, and their attributes.
 //!
-//! Numbers of attributes and their values are those of the kernel's `include/uapi/linux/netfilter/nf_tables.h`.
+//! The numbers of attributes and values are from the kernel's `include/uapi/linux/netfilter/nf_tables.h`.
 
 use crate::kernel::attribute::{Attributes, Received};
 
-/// NFT_REG_1 and NFT_REG_2, 16 bytes each. What is loaded, and compared then, is in the first.
+/// NFT_REG_1 and NFT_REG_2, 16 bytes each. Values are loaded into the first one and compared there.
 pub(super) const REG_1: u32 = 1;
 pub(super) const REG_2: u32 = 2;
 
@@ -22,38 +22,38 @@ const VERDICT_CODE: u16 = 1;
 const VERDICT: u32 = 0;
 const NF_DROP: u32 = 0;
 
-/// The flags that the kernel sets for itself when an address or a port is given (NF_NAT_RANGE_MAP_IPS,
+/// The flags that the kernel adds if an address or a port is given (NF_NAT_RANGE_MAP_IPS,
 /// NF_NAT_RANGE_PROTO_SPECIFIED).
 const NAT_FLAGS: u32 = 1 | 2;
 
-/// One expression. What loads does so into the first register, what compares looks there.
+/// An expression. It loads into the first register, or compares with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expr {
-    /// A property of the packet beside its bytes: NFT_META_….
+    /// Loads metadata of the packet: NFT_META_….
     Meta {
         key: u32,
     },
-    /// A property of its connection: NFT_CT_….
+    /// Loads a property of its connection: NFT_CT_….
     Ct {
         key: u32,
     },
-    /// What the routing table says: NFTA_FIB_F_… of which address, NFT_FIB_RESULT_… of what is asked.
+    /// Looks an address up in the routing table: NFTA_FIB_F_… and NFT_FIB_RESULT_….
     Fib {
         flags: u32,
         result: u32,
     },
-    /// Bytes of the packet, counted from NFT_PAYLOAD_…_HEADER.
+    /// Loads bytes of the packet, relative to NFT_PAYLOAD_…_HEADER.
     Payload {
         base: u32,
         offset: u32,
         length: u32,
     },
-    /// The register becomes `register & mask ^ xor`.
+    /// Sets the register to `register & mask ^ xor`.
     Bitwise {
         mask: Vec<u8>,
         xor: Vec<u8>,
     },
-    /// The rule goes on where the register is the value, or with NFT_CMP_NEQ is not.
+    /// Continues if the register equals the value (NFT_CMP_NEQ: does not equal it).
     Cmp {
         op: u32,
         value: Vec<u8>,
@@ -62,9 +62,9 @@ pub(super) enum Expr {
         register: u32,
         value: Vec<u8>,
     },
-    /// The packet ends here (NF_DROP).
+    /// Drops the packet (NF_DROP).
     Drop,
-    /// NFT_NAT_SNAT or NFT_NAT_DNAT, NFPROTO_…, and the registers of address and port.
+    /// Translates: NFT_NAT_SNAT or NFT_NAT_DNAT, NFPROTO_…, and the registers of address and port.
     Nat {
         kind: u32,
         family: u32,
@@ -87,7 +87,7 @@ impl Expr {
         }
     }
 
-    /// Puts the expression at the end of a list.
+    /// Appends the expression to a list.
     pub(super) fn write<'a>(&self, list: &'a mut Attributes) -> &'a mut Attributes {
         list.nest(ELEMENT, |it| it.text(NAME, self.name()).nest(DATA, |it| self.write_data(it)))
     }
@@ -125,7 +125,7 @@ impl Expr {
         }
     }
 
-    /// Reads a rule's list; None where it holds anything that is none of these.
+    /// Parses the list of a rule; None if it has any other expression.
     pub(super) fn read_list(list: Received<'_>) -> Option<Vec<Self>> {
         list.map(|(_, element)| Self::read(Received(element))).collect()
     }
@@ -144,7 +144,7 @@ impl Expr {
                 in_reg_1(1).and(Some(Self::Payload { base, offset, length }))
             }
             "bitwise" => {
-                // Since Linux 5.6 there are others beside NFT_BITWISE_MASK_XOR.
+                // Linux 5.6 added operations other than NFT_BITWISE_MASK_XOR.
                 let is_mask = number(6).unwrap_or(0) == 0;
                 let (mask, xor) = (value(4)?, value(5)?);
                 in_reg_1(1).and(in_reg_1(2)).filter(|_| is_mask)?;
@@ -158,7 +158,7 @@ impl Expr {
             "immediate" => Some(Self::Immediate { register: number(1)?, value: value(2)? }),
             "nat" => {
                 let (addr, port) = (number(3)?, number(5));
-                // No range of addresses or ports, and no flag such as `random`.
+                // Ranges of addresses or ports and flags such as `random` are not supported.
                 let single =
                     number(4).is_none_or(|it| it == addr) && number(6).is_none_or(|it| Some(it) == port);
                 let plain = number(7).unwrap_or(0) & !NAT_FLAGS == 0;
@@ -169,7 +169,7 @@ impl Expr {
         }
     }
 
-    /// The name of the expression that a part of a list is, at its start.
+    /// The name of the expression at the start of a part of a list.
     pub(super) fn name_at(list: &[u8]) -> Option<&str> {
         let (_, element) = Received(list).next()?;
         Received(element).text(NAME)

@@ -1,4 +1,4 @@
-//! What a rule does, as expressions of nf_tables and back.
+//! Actions of rules, and their nf_tables expressions.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,18 +14,18 @@ const NFPROTO: u32 = libc::NFT_META_NFPROTO as u32;
 const L4PROTO: u32 = libc::NFT_META_L4PROTO as u32;
 const SNAT: u32 = libc::NFT_NAT_SNAT as u32;
 const DNAT: u32 = libc::NFT_NAT_DNAT as u32;
-/// The connection's status bits, of which IPS_DST_NAT tells that its destination was changed.
+/// The status bits of the connection. IPS_DST_NAT: its destination was changed.
 const STATUS: Expr = Expr::Ct { key: libc::NFT_CT_STATUS as u32 };
 const IPS_DST_NAT: u32 = 1 << 5;
-/// NFTA_FIB_F_DADDR and NFT_FIB_RESULT_ADDRTYPE: of what type the destination is.
+/// NFTA_FIB_F_DADDR and NFT_FIB_RESULT_ADDRTYPE: the type of the destination address.
 const DESTINATION_TYPE: Expr = Expr::Fib { flags: 1 << 1, result: 3 };
 /// RTN_LOCAL: an address of this namespace.
 const LOCAL: u32 = 2;
-/// The destination port is in the same place for TCP and UDP.
+/// The destination port, at the same offset for TCP and UDP.
 const PORT: Expr = Expr::Payload { base: libc::NFT_PAYLOAD_TRANSPORT_HEADER as u32, offset: 2, length: 2 };
 
-/// The expressions of an action, in the order in which `nft` puts them for the same words. None for what cannot be a
-/// rule of ours: one of [`NatAction::Other`], addresses of two families, or one that needs a scope.
+/// The expressions of an action, in the same order as `nft` writes them. None for actions that cannot be a rule of
+/// ours: [`NatAction::Other`], addresses of different families, and addresses that need a scope.
 pub(super) fn encode(action: &NatAction) -> Option<Vec<Expr>> {
     Some(match action {
         NatAction::Dnat { dev, to } => [is_name(IIFNAME, dev), is_family(*to), nat(DNAT, *to, None)].concat(),
@@ -50,7 +50,7 @@ pub(super) fn encode(action: &NatAction) -> Option<Vec<Expr>> {
             [matches, nat(DNAT, addr, Some(to_port))].concat()
         }
         NatAction::Guard { dev, source } => {
-            // Of the address one byte tells.
+            // One byte of the address is enough.
             let offset = if *source { 12 } else { 16 };
             let first = Expr::Payload { base: libc::NFT_PAYLOAD_NETWORK_HEADER as u32, offset, length: 1 };
             let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -75,7 +75,7 @@ pub(super) fn encode(action: &NatAction) -> Option<Vec<Expr>> {
     })
 }
 
-/// The action of which these are the expressions, all of them and nothing more.
+/// The action that consists of exactly these expressions.
 pub(super) fn decode(chain: &str, exprs: &[Expr]) -> Option<NatAction> {
     let parts = Parts::read(exprs);
     let action = if chain == NatChain::Guard.name() {
@@ -89,7 +89,7 @@ pub(super) fn decode(chain: &str, exprs: &[Expr]) -> Option<NatAction> {
             action => action,
         }
     };
-    // What the parts do not tell, such as the order, an operator or something beside them, the comparison does.
+    // The comparison also checks the order, the operators and the absence of other expressions.
     (action.chain()?.name() == chain && encode(&action)? == exprs).then_some(action)
 }
 
@@ -97,7 +97,7 @@ fn is(load: Expr, value: &[u8]) -> Vec<Expr> {
     vec![load, Expr::Cmp { op: EQ, value: value.to_vec() }]
 }
 
-/// Exactly that name: all of the 16 bytes are compared.
+/// Compares with exactly this name, in all 16 bytes.
 fn is_name(key: u32, name: &IfName) -> Vec<Expr> {
     let mut value = name.as_str().as_bytes().to_vec();
     value.resize(libc::IFNAMSIZ, 0);
@@ -132,7 +132,7 @@ fn octets(addr: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The destination in the header of that family.
+/// The destination address in the header of that family.
 fn destination(addr: IpAddr) -> Expr {
     let base = libc::NFT_PAYLOAD_NETWORK_HEADER as u32;
     match addr {
@@ -141,12 +141,12 @@ fn destination(addr: IpAddr) -> Expr {
     }
 }
 
-/// Address and port of what has nothing else.
+/// Address and port; None if it has a scope or a flow label.
 fn unscoped(to: &SocketAddr) -> Option<(IpAddr, u16)> {
     (*to == SocketAddr::new(to.ip(), to.port())).then(|| (to.ip(), to.port()))
 }
 
-/// What single expressions say.
+/// The values of a rule's single expressions.
 #[derive(Default)]
 struct Parts {
     iifname: Option<IfName>,
@@ -243,7 +243,7 @@ mod tests {
     use crate::kernel::attribute::{Attributes, Received};
 
     #[test]
-    fn a_list_with_any_bit_changed_is_never_read_as_what_it_is_not() {
+    fn a_rule_with_any_changed_bit_is_not_read_as_the_same_action() {
         let action = NatAction::ForwardSource {
             dev: "eth0".parse().unwrap(),
             protocol: Protocol::Udp,
@@ -261,7 +261,7 @@ mod tests {
                 let mut bytes = list.as_bytes().to_vec();
                 bytes[idx] ^= 1 << bit;
                 let exprs = Expr::read_list(Received(&bytes));
-                // Bytes that fill up to a multiple of four mean nothing, nor do some flags.
+                // Padding bytes and some flags have no meaning.
                 if read(&bytes) == Some(action.clone()) {
                     assert_eq!(exprs, encode(&action), "bit {bit} of byte {idx}");
                 }

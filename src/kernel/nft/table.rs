@@ -1,4 +1,4 @@
-//! The table `conlink` in messages: what is in it, and the transactions that change it.
+//! Messages about the table `conlink`: its content, and the transactions that change it.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub(super) const TABLE: &str = "conlink";
 /// NFTA_…_TABLE of chains and rules, and NFTA_TABLE_NAME.
 const TABLE_NAME: u16 = 1;
 const TABLE_FLAGS: u16 = 2;
-/// NFT_TABLE_F_DORMANT: the table is there, and does nothing.
+/// NFT_TABLE_F_DORMANT: the table has no effect.
 const DORMANT: u32 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
@@ -29,32 +29,32 @@ const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
-/// NFTNL_UDATA_RULE_COMMENT of libnftnl: how `nft` keeps comments.
+/// NFTNL_UDATA_RULE_COMMENT of libnftnl, as used by `nft` for comments.
 const COMMENT: u8 = 0;
 /// NFTA_GEN_ID.
 const GENERATION: u16 = 1;
 
-/// A rule of the table, whosever it is.
+/// A rule of the table, ours or not.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) handle: u64,
     pub(super) chain: String,
-    /// The comment, where it is a mark of ours.
+    /// The comment, if it is a mark of ours.
     pub(super) mark: Option<String>,
-    /// What it does, if that is one of the things that we would have it do.
+    /// Its action, if conlink could have written it.
     pub(super) action: Option<NatAction>,
 }
 
-/// How a chain of ours is.
+/// The state of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChainState {
     Absent,
     Right,
-    /// Of another type, or not where packets pass it.
+    /// It has another type, or is at another hook or priority.
     Wrong,
 }
 
-/// Every rule of the table.
+/// All rules of the table.
 pub(super) fn found(wire: &mut Wire) -> Result<Vec<Found>, Failed> {
     let mut all = Vec::new();
     let mut request = Attributes::default();
@@ -63,13 +63,13 @@ pub(super) fn found(wire: &mut Wire) -> Result<Vec<Found>, Failed> {
     while let Interrupted(true) = wire.dump(Kind::GetRule, &request, |it| all.extend(read(it)))? {
         tries
             .next()
-            .ok_or_else(|| io::Error::other("the kernel's answer was interrupted by changes each time"))?;
+            .ok_or_else(|| io::Error::other("the kernel's state changed during each try to read it"))?;
         all.clear();
     }
     if all.iter().all(|it| it.action.is_none()) {
         return Ok(all);
     }
-    // Rules that no packet meets do nothing, whatever they say.
+    // Rules that no packet reaches have no action.
     let dormant = is_dormant(wire)?.unwrap_or(false);
     for chain in NatChain::ALL {
         if dormant || chain_state(wire, chain)? != ChainState::Right {
@@ -82,7 +82,7 @@ pub(super) fn found(wire: &mut Wire) -> Result<Vec<Found>, Failed> {
 }
 
 fn read(rule: Received<'_>) -> Option<Found> {
-    // A kernel that does not know the filter of a dump gives the rules of all tables.
+    // A kernel that does not support filters of dumps returns the rules of all tables.
     if rule.text(TABLE_NAME)? != TABLE {
         return None;
     }
@@ -94,7 +94,7 @@ fn read(rule: Received<'_>) -> Option<Found> {
     Some(Found { handle, chain, mark, action })
 }
 
-/// The comment among what a program keeps with a rule: kind, length and value of each thing, a byte for the first two.
+/// The comment in the user data of a rule, which is a list of type (1 byte), length (1 byte) and value.
 fn comment(mut userdata: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = userdata {
         let (value, rest) = rest.split_at_checked(usize::from(*length))?;
@@ -109,20 +109,20 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
 
 fn userdata(mark: &str) -> Vec<u8> {
     let mut value = mark.as_bytes().to_vec();
-    // `nft` shows only a comment that a zero closes; to one of the greatest length that does not fit.
+    // `nft` only shows comments that end in a zero, which does not fit into one of the maximum length.
     if value.len() < NatRule::MARK_MAX {
         value.push(0);
     }
     [&[COMMENT, value.len() as u8], &value[..]].concat()
 }
 
-/// The number of the namespace's rules as they are now: each change of anybody's counts it up.
+/// The generation of the namespace's rules: a number that each change increments.
 pub(super) fn generation(wire: &mut Wire) -> Result<u32, Failed> {
     let number = wire.get(Kind::GetGeneration, &Attributes::default(), |it| it.number(GENERATION))?;
-    number.flatten().ok_or_else(|| Failed::decode("it has no generation"))
+    number.flatten().ok_or_else(|| Failed::decode("the generation is missing"))
 }
 
-/// Is the table one that does nothing? None where there is none.
+/// Is the table dormant? None if it does not exist.
 pub(super) fn is_dormant(wire: &mut Wire) -> Result<Option<bool>, Failed> {
     let mut request = Attributes::default();
     request.text(TABLE_NAME, TABLE);
@@ -154,7 +154,7 @@ fn none_if_gone<T>(got: Result<Option<T>, Failed>) -> Result<Option<T>, Failed> 
     }
 }
 
-/// A transaction in the making, and what to call each part of it.
+/// A transaction, with a name for each part.
 #[derive(Default)]
 pub(super) struct Transaction<'a> {
     batch: Batch,
@@ -186,7 +186,7 @@ impl<'a> Transaction<'a> {
         self.names.push(name);
     }
 
-    /// A table that is there already is woken up.
+    /// A dormant table becomes active.
     pub(super) fn add_table(&mut self) {
         self.push(Name::AddTable, Kind::NewTable, NLM_F_CREATE, |it| it.number(TABLE_FLAGS, 0));
     }
@@ -233,13 +233,15 @@ impl<'a> Transaction<'a> {
         }
         wire.commit(&self.batch, generation).map_err(|(part, mut error)| {
             let name = part.and_then(|it| self.names.get(it));
-            // The table and the chains are there by then: what is not is the kernel's part that would do it.
+            // The table and the chains exist by then, so ENOENT means that the kernel lacks the type or the expression.
             let makes = matches!(name, Some(Name::AddChain(_) | Name::AddRule(_)));
             if makes && error.source.raw_os_error() == Some(libc::ENOENT) {
                 error.source = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
                 let refused = part.zip(error.at).and_then(|(part, at)| self.batch.part_at(part, at));
                 error.message = match (name, refused.and_then(Expr::name_at)) {
-                    (Some(Name::AddChain(_)), _) => Some("the kernel has no such type of chain".to_owned()),
+                    (Some(Name::AddChain(_)), _) => {
+                        Some("the kernel does not support this type of chain".to_owned())
+                    }
                     (_, expr) => expr.map(|it| format!("the kernel has no expression `{it}`")),
                 };
             }
@@ -271,7 +273,7 @@ mod tests {
         (0..count).map(|it| NatRule { mark: "conlink:p:a:eth0".to_owned(), action: action(it) }).collect()
     }
 
-    /// An expression that no kernel has, as one of a rule's.
+    /// Appends a rule with an expression that no kernel has.
     fn add_strange<'a>(transaction: &mut Transaction<'a>, rule: &'a NatRule) {
         transaction.push(Name::AddRule(rule), Kind::NewRule, NLM_F_CREATE | NLM_F_APPEND, |it| {
             it.text(RULE_CHAIN, "prerouting").nest(RULE_EXPRESSIONS, |it| {
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_named_and_nothing_is_done() {
+    fn a_refused_part_is_named_and_nothing_is_changed() {
         super::super::tests::in_namespace("refused by the kernel", || {
             let mut wire = Wire::open().unwrap().unwrap();
             let rules = rules(2000);
@@ -302,7 +304,7 @@ mod tests {
                 )
             );
             assert_eq!(is_dormant(&mut wire).unwrap(), None);
-            // More errors than the socket holds: still the first is told, and the socket is of use again.
+            // More errors than fit into the socket: the first is still reported, and the socket still works.
             let mut transaction = Transaction::default();
             transaction.add_table();
             transaction.add_chain(NatChain::Prerouting);
@@ -316,13 +318,13 @@ mod tests {
             transaction.add_table();
             transaction.commit(&mut wire, now).unwrap();
             assert_eq!(is_dormant(&mut wire).unwrap(), Some(false));
-            // What was planned for other rules than there are now is not done.
+            // A change that was planned for an earlier generation is not made.
             let mut transaction = Transaction::default();
             transaction.del_table();
             let error = transaction.commit(&mut wire, now).unwrap_err();
             assert_eq!(error.errno(), Some(libc::ERESTART));
             assert_eq!(is_dormant(&mut wire).unwrap(), Some(false));
-            // A kernel that has no such type of chain says the same.
+            // A kernel that lacks the type of chain answers the same.
             let mut transaction = Transaction::default();
             transaction.push(Name::AddChain(NatChain::Prerouting), Kind::NewChain, NLM_F_CREATE, |it| {
                 it.text(CHAIN_NAME, "x")
@@ -339,10 +341,10 @@ mod tests {
         });
     }
 
-    /// Put together by hand from the kernel's headers.
+    /// Written by hand from the kernel's headers.
     #[cfg(target_endian = "little")]
     #[test]
-    fn a_transaction_is_these_bytes() {
+    fn a_transaction_has_the_bytes_of_the_kernels_headers() {
         const BEGIN: &str = "1c0000001000010005000000000000000000000a0800010000000009";
         const ADD_TABLE: &str =
             "28000000000a01040600000000000000010000000c000100636f6e6c696e6b000800020000000000";
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_found_among_what_programs_keep() {
+    fn comments_are_found_in_user_data() {
         assert_eq!(comment(&userdata("conlink:p:a:x")).as_deref(), Some("conlink:p:a:x"));
         assert_eq!(comment(&[1, 2, 8, 9, 0, 2, b'x', 0, 3, 0]).as_deref(), Some("x"));
         for strange in [&[][..], &[0], &[1, 1, 5], &[0, 2, b'x'], &[0, 1, 0xff], &[5, 200, 0, 1, b'x']] {

@@ -1,4 +1,4 @@
-//! Rules in real namespaces, seen by `nft` and by us.
+//! Rules in real namespaces, read by `nft` and by conlink.
 
 mod traffic;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::addr::IfName;
 use crate::nat::Protocol;
 
-/// Runs `test` in a namespace of its own, if this process may make one.
+/// Runs `test` in a new namespace, if this process may make one.
 pub(super) fn in_namespace(name: &str, test: impl FnOnce() + Send) {
     let body = || match unshare(CloneFlags::CLONE_NEWNET) {
         Ok(()) => test(),
@@ -24,10 +24,10 @@ pub(super) fn in_namespace(name: &str, test: impl FnOnce() + Send) {
     });
 }
 
-/// Reports that this machine cannot run a test, or a part of one. Where everything must run, that is a failure.
+/// Reports that this machine cannot run a test or a part of it. With CONLINK_TEST_ALL that is a failure.
 fn skip(what: &str, reason: &str) {
     assert!(std::env::var_os("CONLINK_TEST_ALL").is_none(), "{what} must not be skipped: {reason}");
-    // Past the test runner's capture, which would hide it.
+    // Not to standard error, which the test runner captures.
     let mut shown = fs::File::options().append(true).open("/proc/self/fd/2").unwrap();
     writeln!(shown, "\nSKIP {what}: {reason}").unwrap();
 }
@@ -48,21 +48,21 @@ fn run(program: &str, args: &[&str], input: &str) -> Result<String, String> {
     }
 }
 
-/// `nft -f -` with `script` to read.
+/// Runs `nft -f -` with `script` as input.
 #[track_caller]
 fn nft(script: &str) {
-    // nft wants an end of line there.
+    // nft needs a newline at the end.
     let script = &script.replace('}', "\n}\n");
     run("nft", &["-f", "-"], script).unwrap_or_else(|it| panic!("{script}\n{it}"));
 }
 
-/// All rules of the namespace as nft shows them.
+/// All rules of the namespace in the format of nft.
 #[track_caller]
 fn ruleset() -> String {
     run("nft", &["list", "ruleset"], "").unwrap()
 }
 
-/// The rules alone, without what surrounds them.
+/// Only the rules, without tables and chains.
 #[track_caller]
 fn shown() -> Vec<String> {
     let text = ruleset();
@@ -102,7 +102,7 @@ fn other(mark: &str, handle: u64) -> NatRule {
     rule(mark, NatAction::Other { handle })
 }
 
-/// One of each action and family.
+/// One rule of each action and family.
 fn every() -> Vec<NatRule> {
     vec![
         dnat("p:a:eth0", "eth0", "10.2.0.2"),
@@ -122,7 +122,7 @@ fn every() -> Vec<NatRule> {
 }
 
 #[test]
-fn every_action_is_what_nft_shows_and_reads_back() {
+fn every_action_is_shown_by_nft_and_reads_back() {
     in_namespace("actions", || {
         let mut nft = Nft::open().unwrap();
         for rule in every() {
@@ -151,7 +151,7 @@ fn every_action_is_what_nft_shows_and_reads_back() {
     });
 }
 
-/// What the planner makes of what it sees.
+/// Changes the rules to the desired ones, as the plan does.
 #[track_caller]
 fn converge(nft: &mut Nft, desired: &[NatRule]) {
     let observed = nft.dump().unwrap();
@@ -167,7 +167,7 @@ fn converge(nft: &mut Nft, desired: &[NatRule]) {
     assert_eq!(seen, desired, "{}", ruleset());
 }
 
-/// The kernel's number of the first rule with these words.
+/// The kernel's handle of the first rule with these words.
 #[track_caller]
 fn handle(words: &str) -> u64 {
     let text = run("nft", &["-a", "list", "table", "inet", "conlink"], "").unwrap();
@@ -176,7 +176,7 @@ fn handle(words: &str) -> u64 {
 }
 
 #[test]
-fn what_nft_makes_of_our_words_is_what_we_make() {
+fn rules_added_by_nft_equal_ours() {
     in_namespace("nft's own", || {
         let mut ours = Nft::open().unwrap();
         ours.change(&[], &every()).unwrap();
@@ -200,13 +200,13 @@ fn what_nft_makes_of_our_words_is_what_we_make() {
 }
 
 #[test]
-fn looking_makes_nothing() {
+fn reading_makes_no_table() {
     in_namespace("looking", || {
         let mut nft = Nft::open().unwrap();
         let before = table::generation(nft.wire.as_mut().unwrap()).unwrap();
         assert_eq!(nft.dump().unwrap(), []);
         nft.change(&[], &[]).unwrap();
-        // What is gone already is deleted.
+        // Deleting a rule that does not exist succeeds.
         nft.change(&every(), &[]).unwrap();
         nft.change(&[other("p:a:eth0", 7)], &[]).unwrap();
         assert_eq!(table::generation(nft.wire.as_mut().unwrap()).unwrap(), before);
@@ -215,7 +215,7 @@ fn looking_makes_nothing() {
 }
 
 #[test]
-fn a_module_is_told_from_what_is_built_in() {
+fn a_module_is_distinguished_from_built_in_code() {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
         let path = root.path().join(path);
@@ -224,7 +224,7 @@ fn a_module_is_told_from_what_is_built_in() {
     };
     write("proc/sys/kernel/osrelease", "6.1.0\n");
     write("sys/module/veth/refcnt", "0\n");
-    // No list, one of another kernel's: nobody knows.
+    // No list, or one of another kernel: unknown.
     assert!(!is_module(root.path()));
     write("lib/modules/6.1.1/modules.builtin", "kernel/net/ipv4/tcp_cubic.ko\n");
     assert!(!is_module(root.path()));
@@ -235,12 +235,12 @@ fn a_module_is_told_from_what_is_built_in() {
 }
 
 #[test]
-fn a_change_is_done_whole_or_not_at_all() {
+fn a_change_is_made_completely_or_not_at_all() {
     in_namespace("atomic", || {
         let mut ours = Nft::open().unwrap();
         let first = [dnat("p:a:eth0", "eth0", "10.2.0.2"), dnat("p:b:eth0", "eth1", "10.2.0.3")];
         ours.change(&[], &first).unwrap();
-        // Somebody's own chain where ours is to be.
+        // Another program's chain with the name of ours.
         nft("add chain inet conlink postrouting { type filter hook postrouting priority 0; }
             add rule inet conlink postrouting oifname \"x\" accept");
         let before = ruleset();
@@ -249,14 +249,14 @@ fn a_change_is_done_whole_or_not_at_all() {
         assert_eq!(error.errno(), Some(libc::EEXIST));
         assert_eq!(
             error.to_string(),
-            "add chain inet conlink postrouting: File exists (os error 17): it is of another type or at another hook, \
+            "add chain inet conlink postrouting: File exists (os error 17): the chain exists with another type or hook, \
              and holds rules that are not ours to delete"
         );
         assert_eq!(ruleset(), before);
-        // The same without the rule that needs it.
+        // The same without the rule that needs the chain.
         ours.change(&first[..1], &add[..1]).unwrap();
         assert_eq!(ours.dump().unwrap(), [first[1].clone(), add[0].clone()]);
-        // A rule is changed for another in one go, and one that is there is not there twice.
+        // One change replaces a rule, and does not add an existing rule again.
         let (del, add) =
             ([add[0].clone()], [forward("p:a:eth0", Protocol::Tcp, 2, "10.2.0.2:2"), first[1].clone()]);
         ours.change(&del, &add).unwrap();
@@ -267,7 +267,7 @@ fn a_change_is_done_whole_or_not_at_all() {
 }
 
 #[test]
-fn what_can_be_no_rule_is_refused() {
+fn unsupported_rules_are_refused() {
     in_namespace("refused", || {
         let mut nft = Nft::open().unwrap();
         let right = dnat("p:a:eth0", "eth0", "10.2.0.2");
@@ -275,17 +275,17 @@ fn what_can_be_no_rule_is_refused() {
         let scoped = SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, 3);
         let to_scoped = NatAction::Forward { protocol: Protocol::Tcp, port: 1, to: scoped.into() };
         for (wrong, expected) in [
+            (forward_source("p:a:eth0", "lan", Protocol::Tcp, "10.2.0.2:80", "fd00::1"), "unsupported rule"),
+            (rule("p:a:eth0", to_scoped), "unsupported rule"),
+            (other("p:a:eth0", 3), "unsupported rule"),
+            (marked("somebody"), "expected a mark `conlink:PROJECT:CONTAINER:DEV` of at most 254 bytes"),
             (
-                forward_source("p:a:eth0", "lan", Protocol::Tcp, "10.2.0.2:80", "fd00::1"),
-                "such a rule cannot be added",
+                marked("conlink:p:a:x\0"),
+                "expected a mark `conlink:PROJECT:CONTAINER:DEV` of at most 254 bytes",
             ),
-            (rule("p:a:eth0", to_scoped), "such a rule cannot be added"),
-            (other("p:a:eth0", 3), "such a rule cannot be added"),
-            (marked("somebody"), "the mark must read `conlink:PROJECT:CONTAINER:DEV`, in 254 bytes"),
-            (marked("conlink:p:a:x\0"), "the mark must read `conlink:PROJECT:CONTAINER:DEV`, in 254 bytes"),
             (
                 marked(&format!("conlink:p:{}:x", "a".repeat(243))),
-                "the mark must read `conlink:PROJECT:CONTAINER:DEV`, in 254 bytes",
+                "expected a mark `conlink:PROJECT:CONTAINER:DEV` of at most 254 bytes",
             ),
         ] {
             let error = nft.change(&[], &[right.clone(), wrong.clone()]).unwrap_err();
@@ -313,11 +313,11 @@ fn marks_of_every_length_read_back() {
 }
 
 #[test]
-fn rules_of_one_mark_come_and_go_beside_those_of_another() {
+fn rules_of_one_mark_change_without_those_of_another() {
     in_namespace("two marks", || {
         let mut nft = Nft::open().unwrap();
         let of_a = [dnat("p:a:eth0", "eth0", "10.2.0.2"), snat("p:a:eth0", "eth0", "10.2.0.1")];
-        // The same but for the mark.
+        // The same rule with another mark.
         let of_b = [dnat("p:b:eth0", "eth0", "10.2.0.2"), dnat("q:a:eth0", "eth0", "10.2.0.2")];
         nft.change(&[], &of_a).unwrap();
         nft.change(&[], &of_b).unwrap();
@@ -332,7 +332,7 @@ fn rules_of_one_mark_come_and_go_beside_those_of_another() {
 }
 
 #[test]
-fn what_others_made_is_left_alone() {
+fn rules_of_other_programs_are_left_alone() {
     in_namespace("others", || {
         let mut ours = Nft::open().unwrap();
         nft(
@@ -342,7 +342,7 @@ fn what_others_made_is_left_alone() {
             table ip conlink { chain prerouting { type nat hook prerouting priority dstnat; tcp dport 1 dnat to 10.0.0.1 comment \"conlink:p:a:eth0\"; } }
             table inet conlink2 { chain prerouting { counter comment \"conlink:p:a:eth0\"; } }",
         );
-        // As Docker puts them.
+        // As Docker adds them.
         for args in [
             "-t nat -N DOCKER",
             "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
@@ -362,7 +362,7 @@ fn what_others_made_is_left_alone() {
         assert_eq!(ours.dump().unwrap(), every());
         ours.change(&every(), &[]).unwrap();
         assert_eq!(ruleset(), foreign);
-        // In our own table, with no mark or none of ours, and in a chain that we do not have.
+        // In our table: without a mark of ours, and in another chain.
         ours.change(&[], &every()).unwrap();
         nft(
             "insert rule inet conlink prerouting iifname \"eth0\" accept
@@ -376,7 +376,7 @@ fn what_others_made_is_left_alone() {
         assert!(text.contains(of_others) && text.contains("\"mine\"") && text.contains("counter"), "{text}");
         assert_eq!(shown().iter().filter(|it| it.contains("inet conlink:")).count(), 0);
         assert_eq!(ours.dump().unwrap(), []);
-        // With the last one of theirs the table is of no use, even when it is not ours to delete that one.
+        // The table is deleted after the last rule of another program.
         nft("flush table inet conlink");
         ours.change(&[], &every()).unwrap();
         ours.change(&every(), &[]).unwrap();
@@ -385,7 +385,7 @@ fn what_others_made_is_left_alone() {
 }
 
 #[test]
-fn an_edited_rule_is_noticed_and_put_right() {
+fn an_edited_rule_is_noticed_and_repaired() {
     in_namespace("edited", || {
         let mut ours = Nft::open().unwrap();
         let desired = every();
@@ -393,7 +393,7 @@ fn an_edited_rule_is_noticed_and_put_right() {
         let mark = "comment \"conlink:p:a:eth0\"";
         let source = "comment \"conlink:p:b:eth0\"";
         let words = [
-            // It does something else.
+            // Another action.
             format!("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.9 {mark}"),
             format!("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.2-10.2.0.3 {mark}"),
             format!("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.2 random {mark}"),
@@ -412,7 +412,7 @@ fn an_edited_rule_is_noticed_and_put_right() {
             format!(
                 "meta nfproto ipv4 tcp dport 8080-8081 fib daddr type local dnat ip to 10.2.0.2:80 {mark}"
             ),
-            // It does the same, for somebody else.
+            // The same action with another mark.
             format!("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.2 {source}"),
         ];
         let is_left = || handle("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.2 comment");
@@ -436,7 +436,7 @@ fn an_edited_rule_is_noticed_and_put_right() {
             assert!(!ours.dump().unwrap().contains(&desired[7]), "{words}");
             converge(&mut ours, &desired);
         }
-        // One more of them, alike or not, in the right chain or not, with nobody's wish for it left.
+        // An additional rule with our mark, equal or not, in any chain.
         let again = format!("iifname \"eth0\" meta nfproto ipv4 dnat ip to 10.2.0.2 {mark}");
         for script in [
             format!("insert rule inet conlink prerouting {again}"),
@@ -460,7 +460,7 @@ fn an_edited_rule_is_noticed_and_put_right() {
 }
 
 #[test]
-fn rules_that_no_packet_meets_are_noticed_and_put_right() {
+fn rules_that_no_packet_reaches_are_noticed_and_repaired() {
     in_namespace("no effect", || {
         let mut ours = Nft::open().unwrap();
         let desired = every();
@@ -477,9 +477,9 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
         let own = "chain output { type nat hook output priority -100; }
             chain guard { type filter hook prerouting priority raw; }";
         for (table, rules, strange) in [
-            // The table does nothing.
+            // The table is dormant.
             (format!("flags dormant; {pre} {post} {own}"), rules(&desired), 13),
-            // A chain is before or after its place, or at another one.
+            // A chain has another priority or hook.
             (format!("{} {post} {own}", pre.replace("dstnat", "dstnat + 1")), rules(&desired), 5),
             (format!("{pre} {} {own}", post.replace("srcnat", "srcnat - 1")), rules(&desired), 4),
             (format!("{pre} {post} {}", own.replace("raw", "mangle")), rules(&desired), 2),
@@ -488,7 +488,7 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
                 rules(&desired[5..]) + &rules(&desired[..2]),
                 2,
             ),
-            // Packets do not pass it. The kernel takes no translation into such a chain.
+            // No packet passes the chain. The kernel allows no translation in it.
             (
                 "chain prerouting { } chain postrouting { } chain output { } chain guard { }".to_owned(),
                 accepts,
@@ -503,7 +503,7 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
             ours.change(&desired, &[]).unwrap();
             assert_eq!(ruleset(), "");
         }
-        // Somebody emptied it, or deleted it.
+        // Another program has flushed or deleted it.
         for script in
             ["flush table inet conlink", "delete table inet conlink", "flush chain inet conlink postrouting"]
         {
@@ -511,7 +511,7 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
             nft(script);
             converge(&mut ours, &desired);
         }
-        // What a chain does with all that it has no rule for.
+        // The policy of a chain.
         nft(
             "table inet conlink { chain prerouting { type nat hook prerouting priority dstnat; policy drop; } }",
         );
@@ -520,7 +520,7 @@ fn rules_that_no_packet_meets_are_noticed_and_put_right() {
     });
 }
 
-/// So many rules that a dump of them takes several messages.
+/// So many rules that a dump needs several messages.
 fn many(mark: &str) -> Vec<NatRule> {
     (0..500).map(|it| forward(mark, Protocol::Tcp, 1000 + it, &format!("[fd00::2]:{it}"))).collect()
 }
@@ -529,7 +529,7 @@ fn many(mark: &str) -> Vec<NatRule> {
 fn hundreds_of_rules_are_one_change_and_one_dump() {
     in_namespace("many", || {
         let mut nft = Nft::open().unwrap();
-        // The longest that there are, one of each for all.
+        // The longest possible rules.
         let long = "x".repeat(NatRule::MARK_MAX - "conlink:p::eth0".len());
         let mut rules = many(&format!("p:{long}:eth0"));
         rules.extend((0..500).map(|it| {
@@ -551,12 +551,12 @@ fn hundreds_of_rules_are_one_change_and_one_dump() {
 }
 
 #[test]
-fn a_dump_amid_changes_is_repeated() {
+fn a_dump_that_is_interrupted_by_changes_is_repeated() {
     in_namespace("interrupted", || {
         let mut nft = Nft::open().unwrap();
         let rules = many("p:a:eth0");
         nft.change(&[], &rules).unwrap();
-        // Each change on a thread of its own, since this one holds what was received.
+        // Each change on another thread, because this one uses the receive buffer.
         let change = |add: &[NatRule], del: &[NatRule]| {
             std::thread::scope(|scope| {
                 scope.spawn(|| Nft::open().unwrap().change(del, add)).join().unwrap().unwrap();
@@ -571,7 +571,7 @@ fn a_dump_amid_changes_is_repeated() {
                 change(&extra, &[]);
             }
         });
-        assert!(interrupted.unwrap().0, "the kernel did not say that rules changed amid a dump");
+        assert!(interrupted.unwrap().0, "the kernel did not report that rules changed during a dump");
         assert!(first.load(Ordering::Relaxed) > 1);
         assert_eq!(nft.dump().unwrap(), [&extra[..0], &rules, &extra].concat());
         change(&[], &extra);
@@ -580,18 +580,21 @@ fn a_dump_amid_changes_is_repeated() {
 }
 
 #[test]
-fn changes_at_the_same_time_lose_nothing() {
+fn simultaneous_changes_lose_no_rule() {
     in_namespace("same time", || {
         std::thread::scope(|scope| {
             for mark in ["p:a:eth0", "q:a:eth0", "r:a:eth0"] {
                 scope.spawn(move || {
                     let mut nft = Nft::open().unwrap();
                     let rules = [dnat(mark, "eth0", "10.2.0.2"), snat(mark, "eth0", "10.2.0.1")];
-                    // The last rule of each takes the table away, under the others' feet.
+                    // The last rule of each thread deletes the table while others use it.
                     for _ in 0..100 {
                         for (del, add) in [(&rules[..0], &rules[..]), (&rules[..], &rules[..0])] {
                             while let Err(error) = nft.change(del, add) {
-                                assert!(error.to_string().contains("others change the rules"), "{error}");
+                                assert!(
+                                    error.to_string().contains("another program changed the rules"),
+                                    "{error}"
+                                );
                             }
                             let seen = nft.dump().unwrap();
                             let mine = seen.iter().filter(|it| rules.contains(it)).count();

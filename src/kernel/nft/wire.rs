@@ -1,4 +1,4 @@
-//! Requests to nf_tables: single ones, dumps, and transactions.
+//! Requests to nf_tables: single requests, dumps and transactions.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use crate::kernel::attribute::{Attributes, Received};
 use crate::kernel::netlink::{ANSWER, BUFFER, Failed, Interrupted};
 
-/// `struct nlmsghdr`, and behind it `struct nfgenmsg`.
+/// The size of `struct nlmsghdr`; `struct nfgenmsg` follows it.
 const HEADER: usize = 16;
 const FULL_HEADER: usize = HEADER + 4;
 
@@ -23,11 +23,10 @@ const INET: u8 = libc::NFPROTO_INET as u8;
 /// NFNL_BATCH_GENID.
 const GENERATION: u16 = 1;
 
-/// What a socket sends without being told that it may send more (`net.core.wmem_default` is 208 KiB, for each socket),
-/// with room to spare.
+/// Bytes that a socket can send without a larger send buffer (`net.core.wmem_default` is 208 KiB), with a margin.
 const USUAL: usize = 128 * 1024;
 
-/// What is asked of nf_tables (`enum nf_tables_msg_types`).
+/// Types of requests (`enum nf_tables_msg_types`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     NewTable = 0,
@@ -50,7 +49,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Opens a socket in the namespace that the calling thread is in; None where the kernel has no netfilter.
+    /// Opens a socket in the namespace of the calling thread; None if the kernel has no netfilter.
     pub(super) fn open() -> io::Result<Option<Self>> {
         let mut socket = match Socket::new(NETLINK_NETFILTER) {
             Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
@@ -63,7 +62,7 @@ impl Wire {
         Ok(Some(Self { socket, sequence: 0 }))
     }
 
-    /// Asks for one object, and reads the attributes of the answer by `answer`.
+    /// Requests one object, whose attributes `answer` parses.
     pub(super) fn get<T>(
         &mut self,
         kind: Kind,
@@ -75,7 +74,7 @@ impl Wire {
         Ok(got)
     }
 
-    /// Asks for all objects of a kind, and hands the attributes of each to `answer`.
+    /// Requests all objects of a type, and calls `answer` with the attributes of each.
     pub(super) fn dump(
         &mut self,
         kind: Kind,
@@ -115,23 +114,24 @@ impl Wire {
         }
     }
 
-    /// Does all that the batch says, or nothing. `generation` is that of the rules which the batch was made for: if
-    /// there is a newer one, nothing is done, and the error is ERESTART. An error says which part it is about, by its
-    /// number within the batch; None: all of it.
+    /// Commits a batch, completely or not at all. If the rules have another `generation` than expected, nothing is
+    /// changed and the error is ERESTART. An error has the number of the failed part within the batch; None: the whole
+    /// batch.
     pub(super) fn commit(&mut self, batch: &Batch, generation: u32) -> Result<(), (Option<usize>, Failed)> {
         let whole = |it: io::Error| (None, Failed::from(it));
-        // One number for the start, one for each part, one for the end.
+        // One sequence number for the start, one per part, one for the end.
         let first = self.next(batch.parts.len() as u32 + 2);
         let request = batch.finish(first, generation);
         if request.len() > USUAL {
             let size = request.len() + USUAL;
-            // Before Linux 5.16 or so this took the capability in the first user namespace: then it is as much as may be.
+            // Before about Linux 5.16 this needs the capability in the initial user namespace; if it fails, the limit
+            // stays.
             if setsockopt(&self.socket, sockopt::SndBufForce, &size).is_err() {
                 setsockopt(&self.socket, sockopt::SndBuf, &size).map_err(|it| whole(it.into()))?;
             }
         }
         self.socket.send(&request, 0).map_err(whole)?;
-        // All answers are there by now. There may be more errors than the socket holds: the first ones count.
+        // All answers have arrived. There may be more errors than fit into the socket: the first ones count.
         let mut acknowledged = false;
         let mut failed: Option<(u32, Failed)> = None;
         loop {
@@ -160,14 +160,14 @@ impl Wire {
         }
     }
 
-    /// The first of so many sequence numbers.
+    /// Reserves `count` sequence numbers and returns the first.
     fn next(&mut self, count: u32) -> u32 {
         let first = self.sequence.wrapping_add(1);
         self.sequence = self.sequence.wrapping_add(count);
         first
     }
 
-    /// Reads what one call gives.
+    /// Receives once, and calls `each` for each message.
     fn receive(&self, flags: libc::c_int, mut each: impl FnMut(Message<'_>)) -> Result<(), Failed> {
         BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < ANSWER {
@@ -176,7 +176,8 @@ impl Wire {
             let length = self.socket.recv(&mut &mut buffer[..], flags)?;
             let mut rest = buffer.get(..length).unwrap_or_default();
             while !rest.is_empty() {
-                let (message, more) = Message::read(rest).ok_or_else(|| Failed::decode("it is cut off"))?;
+                let (message, more) =
+                    Message::read(rest).ok_or_else(|| Failed::decode("truncated message"))?;
                 each(message);
                 rest = more;
             }
@@ -185,7 +186,7 @@ impl Wire {
     }
 }
 
-/// A message that the kernel sent.
+/// A message from the kernel.
 struct Message<'a> {
     kind: u16,
     flags: u16,
@@ -194,7 +195,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The first of several, and the others.
+    /// Splits off the first message.
     fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *bytes.first_chunk::<HEADER>()?;
         let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
@@ -207,7 +208,7 @@ impl<'a> Message<'a> {
         Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
     }
 
-    /// What the request came to, where this message says it.
+    /// The result of the request, if this message has it.
     fn end(&self) -> Option<Result<(), Failed>> {
         if !matches!(self.kind, NLMSG_ERROR | NLMSG_DONE) {
             return None;
@@ -225,20 +226,20 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Changes that are made together.
+/// Changes of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     parts: Vec<(Kind, u16, Attributes)>,
 }
 
 impl Batch {
-    /// Puts a part at the end. `flags` are those beyond REQUEST and ACK.
+    /// Appends a part. `flags` are added to REQUEST and ACK.
     pub(super) fn push(&mut self, kind: Kind, flags: u16, attributes: Attributes) {
         self.parts.push((kind, flags, attributes));
     }
 
-    /// The bytes to send, numbered from `first`. Only the last part asks for an answer, which comes when all is done:
-    /// hundreds of answers would be more than the socket holds. Errors are answered in any case.
+    /// The bytes to send, with sequence numbers from `first`. Only the last part requests an answer, because hundreds
+    /// of answers do not fit into the socket. Errors are always answered.
     pub(super) fn finish(&self, first: u32, generation: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut sequence = first;
@@ -254,20 +255,20 @@ impl Batch {
         bytes
     }
 
-    /// What stands at a place in a part's message, which an error tells ([`Failed::at`]).
+    /// The bytes of a part's message from an offset ([`Failed::at`]).
     pub(super) fn part_at(&self, part: usize, at: usize) -> Option<&[u8]> {
         self.parts.get(part)?.2.as_bytes().get(at.checked_sub(FULL_HEADER)?..)
     }
 }
 
 fn write(to: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, attributes: &Attributes) {
-    // The start and the end of a batch say whose it is where others have nothing (`nfgenmsg.res_id`).
+    // The start and the end of a batch name the subsystem in `nfgenmsg.res_id`, which is 0 in other messages.
     let resource = if matches!(kind, BATCH_BEGIN | BATCH_END) { SUBSYSTEM } else { 0 };
     to.extend(((FULL_HEADER + attributes.as_bytes().len()) as u32).to_ne_bytes());
     to.extend(kind.to_ne_bytes());
     to.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     to.extend(sequence.to_ne_bytes());
-    // The port of the socket, which the kernel knows.
+    // The port; the kernel fills it in.
     to.extend([0; 4]);
     to.extend([family, libc::NFNETLINK_V0 as u8]);
     to.extend(resource.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Bridges: what there is, and changes of them.
+//! Bridges: reading and changing them.
 
 use std::collections::BTreeMap;
 
@@ -15,31 +15,31 @@ use crate::addr::IfName;
 use crate::device::BridgeOptions;
 use crate::kernel::netlink::Error;
 
-/// A bridge as the database has it.
+/// A bridge in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeRecord {
-    /// Whose it is; None where somebody else made it.
+    /// The mark; None if another program made it.
     pub mark: Option<String>,
-    /// None for one that is neither of those we know.
+    /// None for an unknown datapath.
     pub datapath: Option<Datapath>,
-    /// What is set, as [`Ovs::set_bridge`] takes it.
+    /// The options, as for [`Ovs::set_bridge`].
     pub options: BridgeOptions,
-    /// Why the bridge's own interface could not be made.
+    /// Why the switch could not make the bridge's own interface.
     pub error: Option<String>,
-    /// Its ports but for its own interface.
+    /// Its ports, without its own interface.
     pub ports: BTreeMap<IfName, OvsPort>,
 }
 
-/// A port as the database has it.
+/// A port in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OvsPort {
     pub mark: Option<String>,
-    /// Why the switch does not use the interface: mostly, that there is none of that name.
+    /// Why the switch does not use the interface; usually it does not exist.
     pub error: Option<String>,
 }
 
 impl Ovs {
-    /// All bridges and ports, ours and others'.
+    /// All bridges and ports, ours and others.
     pub fn dump(&mut self) -> Result<BTreeMap<String, BridgeRecord>, Error> {
         self.attempt(
             || "dump bridges of Open vSwitch".to_owned(),
@@ -50,7 +50,7 @@ impl Ovs {
         )
     }
 
-    /// The numbers of the interfaces that ports of ours were made with, by name, as of the last [`Ovs::dump`].
+    /// The interface indices with which our ports were made, by name, as of the last [`Ovs::dump`].
     pub fn indices(&self) -> impl Iterator<Item = (IfName, u32)> {
         self.tables.rows(PORT).filter_map(|(_, row)| {
             let index = value(row.get("external_ids")?, INDEX)?.parse().ok()?;
@@ -58,7 +58,7 @@ impl Ovs {
         })
     }
 
-    /// `ovs-vsctl add-br NAME`. That one of ours is there already is success, and it has this mark then.
+    /// `ovs-vsctl add-br NAME`. If the bridge already exists and is ours, it gets this mark.
     pub fn add_bridge(&mut self, name: &IfName, mark: &str) -> Result<(), Error> {
         self.attempt(|| format!("add Open vSwitch bridge {name}"), |it| it.try_add_bridge(name, mark))
     }
@@ -69,7 +69,9 @@ impl Ovs {
         let (added, bridge) = match found.rows(0).first() {
             Some(bridge) => {
                 if mark_of(bridge).is_none() {
-                    return Err(SwitchError::Refused("there is one that is not conlink's".to_owned()));
+                    return Err(SwitchError::Refused(
+                        "it already exists and was not made by conlink".to_owned(),
+                    ));
                 }
                 let changed = set_mark("Bridge", name, mark);
                 (false, self.commit(changed, 1).map(|_| None)?)
@@ -100,10 +102,10 @@ impl Ovs {
         Err(SwitchError::Device(error))
     }
 
-    /// `ovs-vsctl set bridge NAME …`: the options that are given, the others stay.
+    /// `ovs-vsctl set bridge NAME …`. Options that are not given do not change.
     ///
-    /// Any `group_fwd_mask` but 0 has all link-local groups forwarded (`forward-bpdu`): Open vSwitch tells them not apart.
-    /// It always heeds VLAN tags, and so `vlan_filtering` says nothing to it.
+    /// Any `group_fwd_mask` other than 0 forwards all link-local groups (`forward-bpdu`), because Open vSwitch does not
+    /// distinguish them. `vlan_filtering` has no effect: Open vSwitch always handles VLAN tags.
     pub fn set_bridge(&mut self, name: &IfName, options: &BridgeOptions) -> Result<(), Error> {
         let what = || format!("set Open vSwitch bridge {name}");
         self.attempt(what, |it| {
@@ -115,7 +117,7 @@ impl Ovs {
         })
     }
 
-    /// `ovs-vsctl del-br NAME`, with its ports; their interfaces stay. That it is gone already is success.
+    /// `ovs-vsctl del-br NAME` with its ports; their interfaces stay. Succeeds if it does not exist.
     pub fn del_bridge(&mut self, name: &IfName) -> Result<(), Error> {
         self.attempt(
             || format!("del Open vSwitch bridge {name}"),
@@ -174,7 +176,7 @@ fn set_options(name: &str, options: &BridgeOptions) -> Vec<Value> {
     changes
 }
 
-/// The bridges in a copy of the database.
+/// The bridges in the copy of the database.
 fn decode(tables: &Tables) -> BTreeMap<String, BridgeRecord> {
     let get = |table: &str, reference: &Value| tables.row(table, uuid(reference)?);
     let mut bridges = BTreeMap::new();
@@ -196,7 +198,7 @@ fn decode(tables: &Tables) -> BTreeMap<String, BridgeRecord> {
             ports: BTreeMap::new(),
         };
         for port in members(&bridge["ports"]).into_iter().filter_map(|it| get(PORT, it)) {
-            // A bond has several.
+            // A bond has several interfaces.
             let interfaces = members(&port["interfaces"]).into_iter().filter_map(|it| get(INTERFACE, it));
             let interfaces: Vec<&Value> = interfaces.collect();
             let error = interfaces.iter().find_map(|it| text(&it["error"])).map(str::to_owned);
@@ -206,7 +208,7 @@ fn decode(tables: &Tables) -> BTreeMap<String, BridgeRecord> {
                 let mtu = interfaces.iter().find_map(|it| number(&it["mtu_request"]));
                 found.options.mtu = mtu.and_then(|it| it.try_into().ok());
             } else if let Ok(port_name) = port_name.parse() {
-                // Names that no interface has are others', of tunnels for one.
+                // Names that are invalid for interfaces belong to other programs, for example to tunnels.
                 found.ports.insert(port_name, OvsPort { mark: mark_of(port).map(str::to_owned), error });
             }
         }

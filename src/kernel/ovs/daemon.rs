@@ -1,8 +1,8 @@
-//! The two daemons: finding them, starting them, ending them.
+//! Finds, starts and stops the two daemons.
 //!
-//! A daemon locks its pidfile for as long as it lives (`lib/daemon-unix.c` of Open vSwitch). The lock tells its number,
-//! and goes with it however it ends: a pidfile that is left says nothing, and a number that somebody else has by now
-//! misleads nobody.
+//! A daemon locks its pidfile while it runs (`lib/daemon-unix.c` of Open vSwitch). The lock shows its process number,
+//! and the kernel releases it however the daemon ends. So neither a leftover pidfile nor a reused process number is a
+//! problem.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -29,18 +29,18 @@ pub(super) const SWITCH: &str = "ovs-vswitchd";
 const TOOL: &str = "ovsdb-tool";
 const DATABASE: &str = "conf.db";
 
-/// How long a daemon may take to go to the background before it is killed: the switch takes up its ports first.
+/// Time limit for a daemon to go to the background; the switch opens its ports first. After that it is killed.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the switch may take to remove its interfaces: of the userspace datapath the kernel waits some 15 ms for each
+/// Time limit for the switch to remove its interfaces: with the userspace datapath the kernel needs about 15 ms per
 /// port.
 pub(super) const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
-/// How long a process may take to end after SIGKILL.
+/// Time limit for a process to end after SIGKILL.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 
 const MISSING: &str = "install openvswitch-switch, or use the image conlink:tools, or mode linux";
 
-/// Where the programs of Open vSwitch are.
+/// The paths of the programs of Open vSwitch.
 #[derive(Clone, Debug)]
 pub struct Programs {
     server: PathBuf,
@@ -49,11 +49,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Looks in the folders of `path`, which has the form of the variable PATH. An error names what is missing.
+    /// Searches the folders of `path`, which has the format of the variable PATH. The error names the missing program.
     pub fn find(path: &OsStr) -> Result<Self, Error> {
         let find = |name| {
             process::find(name, path).ok_or_else(|| {
-                let missing = io::Error::other("there is no such program");
+                let missing = io::Error::other("program not found");
                 Error::new(format!("find {name}"), missing).with_hint(MISSING)
             })
         };
@@ -61,9 +61,9 @@ impl Programs {
     }
 }
 
-/// A process, by a file that stands for it alone: whoever has its number later is another one.
+/// A process, held by a pidfd, so that a reused number cannot be confused with it.
 ///
-/// Its number is that in our process namespace. `/proc` may be that of another one: in a lab it is the machine's.
+/// Its number is that in our process namespace. `/proc` may belong to another one: in a lab it is the machine's.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
@@ -75,8 +75,8 @@ impl Process {
         Ok(Self { pid, pidfd: node::pidfd(pid.as_raw())? })
     }
 
-    /// Waits for its end, with all that it holds, for as long as `limit`. False when it lives then. A process whose first
-    /// thread has ended is not gone before the last has.
+    /// Waits at most `limit` until it has ended and released everything. Returns false if it still runs. It has ended
+    /// when its last thread has.
     pub(super) fn ends_within(&self, limit: Duration) -> bool {
         node::wait_for_end(self.pidfd.as_fd(), limit).unwrap_or(false)
     }
@@ -90,7 +90,7 @@ impl Process {
         let gone = || io::Error::from(nix::Error::ESRCH);
         let number = node::number_in_proc(self.pidfd.as_fd()).ok_or_else(gone)?;
         let file = File::open(format!("/proc/{number}/{name}"))?;
-        // The number is its own for as long as it lives.
+        // The number cannot be reused while the process runs.
         if self.ends_within(Duration::ZERO) { Err(gone()) } else { Ok(file) }
     }
 
@@ -99,7 +99,7 @@ impl Process {
         Ok(netns::inode(&self.file("ns/net")?)? == netns::inode(netns)?)
     }
 
-    /// What its first thread does (`proc_pid_status(5)`). None where that cannot be told.
+    /// The activity of its first thread (`proc_pid_status(5)`). None if unknown.
     pub(super) fn activity(&self) -> Option<Activity> {
         let mut status = String::new();
         self.file("status").ok()?.read_to_string(&mut status).ok()?;
@@ -122,7 +122,7 @@ impl Process {
     }
 }
 
-/// What a thread does.
+/// The activity of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Activity {
     pub(super) is_at_work: bool,
@@ -132,14 +132,14 @@ pub(super) struct Activity {
     pub(super) switches: u64,
 }
 
-/// The daemons of one folder, running or not.
+/// The daemons of a folder, running or not.
 #[derive(Debug)]
 pub(super) struct Daemons {
     rundir: PathBuf,
     starting: Option<Starting>,
 }
 
-/// A daemon that does its first work before it goes to the background.
+/// A daemon that has been started and is not in the background yet.
 #[derive(Debug)]
 struct Starting {
     daemon: &'static str,
@@ -160,7 +160,7 @@ impl Daemons {
         self.rundir.join("db.sock")
     }
 
-    /// Is there anything of theirs, living or dead?
+    /// Are there any files or processes of the daemons?
     pub(super) fn left_something(&self) -> bool {
         self.rundir.join(DATABASE).exists()
     }
@@ -184,30 +184,30 @@ impl Daemons {
             l_pid: 0,
         };
         fcntl(&pidfile, FcntlArg::F_GETLK(&mut lock)).ok()?;
-        // Zero and less: the holder is none of the processes that we can see.
+        // Zero or negative: the lock's holder is not visible in our process namespace.
         (lock.l_type != libc::F_UNLCK as libc::c_short && lock.l_pid > 0).then(|| Pid::from_raw(lock.l_pid))
     }
 
-    /// The daemon, if it lives.
+    /// The daemon, if it runs.
     pub(super) fn process(&self, daemon: &str) -> Option<Process> {
         let process = Process::open(self.locker(daemon)?).ok()?;
         // Still, so the number was not somebody else's when it was opened.
         (self.locker(daemon) == Some(process.pid)).then_some(process)
     }
 
-    /// The number of the daemon, if it lives.
+    /// The process number of the daemon, if it runs.
     pub(super) fn pid(&self, daemon: &str) -> Option<Pid> {
         self.process(daemon).map(|it| it.pid)
     }
 
-    /// Do both live, and is the one that makes interfaces in this namespace?
+    /// Do both run, and is the switch in this namespace?
     pub(super) fn serve(&self, netns: &File) -> bool {
         let switch = || self.process(SWITCH).is_some_and(|it| it.is_in(netns).unwrap_or(false));
         self.process(SERVER).is_some() && switch()
     }
 
-    /// Makes the folder, and ends what lives elsewhere: a namespace of the same name may be another one by now. `limit` is
-    /// how long each of them is waited for.
+    /// Makes the folder, and stops daemons in other namespaces: the namespace may have been replaced by another of the
+    /// same name. Waits at most `limit` for each daemon.
     pub(super) fn prepare(&self, netns: &File, limit: Duration) -> Result<(), Error> {
         let make = |it| Error::new(format!("make {}", self.rundir.display()), it);
         if let Some(parent) = self.rundir.parent() {
@@ -225,7 +225,7 @@ impl Daemons {
                 Err(error) => {
                     let what = format!("find the network namespace of {daemon}, process {}", process.pid);
                     let error = Error::new(what, error);
-                    // One that was killed leaves its namespaces first.
+                    // A killed process leaves its namespaces first.
                     if !error.is_gone() || !process.ends_within(limit) {
                         return Err(error);
                     }
@@ -235,7 +235,7 @@ impl Daemons {
         Ok(())
     }
 
-    /// Starts the database's server if it does not live. `limit` is how long it is waited for.
+    /// Starts the database server if it does not run. Waits at most `limit`.
     pub(super) fn start_server(
         &mut self,
         netns: &File,
@@ -246,8 +246,7 @@ impl Daemons {
         if self.process(SERVER).is_some() { Ok(()) } else { self.make_server(netns, limit, &programs()?) }
     }
 
-    /// Starts the switch if it does not live, with the database's socket there. `limit` is how long each of its stages is
-    /// waited for.
+    /// Starts the switch if it does not run. The database's socket must exist. Waits at most `limit` for each stage.
     pub(super) fn start_switch(
         &mut self,
         netns: &File,
@@ -267,8 +266,8 @@ impl Daemons {
         self.spawn(SWITCH, netns, &program, limit)?.done()
     }
 
-    /// A switch that was killed lets go of its pidfile at once, and of its ports one by one; before that the database lets
-    /// no other one work (`ovsdb_idl_set_lock()`).
+    /// Waits for the end of a killed switch. It releases its pidfile at once and its ports one by one, and until then
+    /// the database blocks another switch (`ovsdb_idl_set_lock()`).
     fn await_the_last(&self, daemon: &str, limit: Duration) -> Result<(), Error> {
         let pid = fs::read_to_string(self.pidfile(daemon)).ok().and_then(|it| it.trim().parse().ok());
         let Some(pid) = pid.filter(|it| *it > 0).map(Pid::from_raw) else {
@@ -292,8 +291,8 @@ impl Daemons {
         }
         match self.spawn(SERVER, netns, &program, limit) {
             Err(error) if !is_new => {
-                // All of it follows from the configuration: one that cannot be read is made again.
-                log::warn!("{error}; the database is made anew");
+                // Its content is derived from the configuration, so an unreadable database is made again.
+                log::warn!("{error}: making a new database");
                 self.make_database(programs)?;
                 self.spawn(SERVER, netns, &program, limit)?.done()
             }
@@ -301,7 +300,7 @@ impl Daemons {
         }
     }
 
-    /// A kill leaves no half of a database under its name.
+    /// Makes the database under another name first, so that a kill leaves no incomplete one.
     fn make_database(&self, programs: &Programs) -> Result<(), Error> {
         let (new, database) = (self.rundir.join("new.db"), self.rundir.join(DATABASE));
         let what = || format!("make {}", database.display());
@@ -346,7 +345,7 @@ impl Daemons {
         self.await_program(limit)
     }
 
-    /// Waits for the daemon that is being started.
+    /// Waits for the starting daemon.
     fn await_start(&mut self, limit: Duration) -> Result<(), Error> {
         self.await_program(limit)?.done()
     }
@@ -369,13 +368,13 @@ impl Daemons {
         }
     }
 
-    /// Ends a daemon: the switch takes its interfaces with it. One that has not ended after `limit` is killed.
+    /// Stops a daemon; the switch removes its interfaces. A daemon that has not ended after `limit` is killed.
     pub(super) fn end(&self, daemon: &str, limit: Duration) -> Result<(), Error> {
         let Some(process) = self.process(daemon) else {
             return Ok(());
         };
         let end = Instant::now() + limit;
-        // It may well end before it answers.
+        // It may end before it answers.
         let told = daemon == SWITCH
             && Rpc::connect(&self.control(daemon), PATIENCE).is_ok_and(|mut it| {
                 let answer = it.call("exit", &json!(["--cleanup"]), limit);
@@ -387,14 +386,14 @@ impl Daemons {
         if process.ends_within(end.saturating_duration_since(Instant::now())) {
             return Ok(());
         }
-        log::warn!("{daemon}, process {}, does not end: it is killed", process.pid);
+        log::warn!("{daemon}, process {}, does not stop and is killed", process.pid);
         process.signal(Signal::SIGKILL);
         let what = || format!("end {daemon}, process {}", process.pid);
         let late = || Err(Error::new(what(), nix::Error::ETIMEDOUT));
         if process.ends_within(KILL_LIMIT) { Ok(()) } else { late() }
     }
 
-    /// Kills a daemon that does not answer, and waits for its end for as long as `limit`.
+    /// Kills a daemon that does not answer, and waits at most `limit` for its end.
     pub(super) fn kill(&self, daemon: &str, limit: Duration) {
         if let Some(process) = self.process(daemon) {
             process.signal(Signal::SIGKILL);
@@ -402,7 +401,7 @@ impl Daemons {
         }
     }
 
-    /// Ends both, though one may not end well, and what is being started.
+    /// Stops both daemons and those that are starting, even if one of them fails to stop.
     pub(super) fn end_all(&mut self) -> Result<(), Error> {
         if let Some(starting) = self.starting.take() {
             let error = starting.program.kill(starting.since.elapsed());
@@ -412,12 +411,12 @@ impl Daemons {
         self.end(SERVER, KILL_LIMIT).and(switch)
     }
 
-    /// A file for each that lives, which can be read from once it does not (`pidfd_open(2)`).
+    /// A pidfd of each running daemon, readable when it ends (`pidfd_open(2)`).
     pub(super) fn watch(&self) -> Vec<OwnedFd> {
         [SERVER, SWITCH].into_iter().filter_map(|it| self.process(it)).map(|it| it.pidfd).collect()
     }
 
-    /// Removes the folder with all that is in it.
+    /// Removes the folder with its content.
     pub(super) fn remove(&self) -> Result<(), Error> {
         match fs::remove_dir_all(&self.rundir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -425,7 +424,7 @@ impl Daemons {
         }
     }
 
-    /// The last line of the switch's log that has this text, without time and number.
+    /// The last line of the switch's log with this text, without time and number.
     fn last_logged(&self, text: &str) -> Option<String> {
         const END: u64 = 64 * 1024;
         let mut file = File::open(self.log(SWITCH)).ok()?;
@@ -439,7 +438,7 @@ impl Daemons {
         Some(line.splitn(5, '|').last().unwrap_or(line).to_owned())
     }
 
-    /// The same for a line that is there in a moment: the switch writes its log from a thread of its own.
+    /// The same for a line that may appear shortly: the switch writes its log in another thread.
     pub(super) fn soon_logged(&self, text: &str) -> Option<String> {
         const MOMENT: Duration = Duration::from_millis(500);
         let end = Instant::now() + MOMENT;
@@ -452,7 +451,7 @@ impl Daemons {
     }
 }
 
-/// Whether a daemon that was started has gone to the background.
+/// Whether a started daemon has gone to the background.
 enum Started {
     Done,
     NotYet(&'static str),
@@ -474,8 +473,8 @@ fn start_error(error: process::Error) -> Error {
     Error::new("start Open vSwitch", io::Error::other(chain(&error)))
 }
 
-/// A container's `/dev` lacks the device that interfaces of the userspace datapath are made with, though the engine lets
-/// the container use it. Where that fails, the interface's own error tells.
+/// Makes the device for interfaces of the userspace datapath, which is missing in a container's `/dev` even if the
+/// container may use it. If this fails, the error of the interface reports it.
 fn have_tun() {
     const TUN: &str = "/dev/net/tun";
     if fs::metadata(TUN).is_ok_and(|it| it.file_type().is_char_device()) {

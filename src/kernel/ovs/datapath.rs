@@ -1,4 +1,4 @@
-//! What forwards the frames: the kernel's module, or the daemon itself.
+//! Datapaths: the kernel module, or the daemon itself.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::kernel::attribute::Attributes;
 
-/// What forwards the frames of a bridge.
+/// The datapath of a bridge, which forwards its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
-    /// The kernel's module `openvswitch`.
+    /// The kernel module `openvswitch`.
     Kernel,
-    /// The daemon, by packet sockets: slower, and on every kernel that has tun.
+    /// The daemon with packet sockets: slower, but works on every kernel with tun.
     Userspace,
 }
 
@@ -24,7 +24,7 @@ impl Datapath {
         }
     }
 
-    /// None for one that is neither.
+    /// None for other names.
     pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "" | "system" => Some(Self::Kernel),
@@ -36,7 +36,7 @@ impl Datapath {
 
 /// NETLINK_GENERIC.
 const GENERIC: isize = 16;
-/// GENL_ID_CTRL: the family that knows of the others.
+/// GENL_ID_CTRL: the family that lists the others.
 const CONTROL: u16 = 0x10;
 /// NLM_F_REQUEST.
 const REQUEST: u16 = 1;
@@ -45,8 +45,8 @@ const GET_FAMILY: [u8; 4] = [3, 1, 0, 0];
 /// CTRL_ATTR_FAMILY_NAME.
 const NAME: u16 = 2;
 
-/// Has the kernel Open vSwitch? To be asked by name makes it load the module (`ctrl_getfamily()` in
-/// `net/netlink/genetlink.c`), which is why this asks and reads no list of modules.
+/// Does the kernel have Open vSwitch? The request by name makes the kernel load the module (`ctrl_getfamily()` in
+/// `net/netlink/genetlink.c`), which reading a list of modules would not.
 pub(super) fn in_kernel() -> bool {
     has_family("ovs_datapath").unwrap_or_else(|error| {
         log::debug!("ask the kernel for Open vSwitch: {error}");
@@ -61,7 +61,7 @@ fn has_family(name: &str) -> io::Result<bool> {
     socket.send(&request(name), 0)?;
     let mut answer = [0; 8192];
     let length = socket.recv(&mut &mut answer[..], 0)?;
-    // An error message otherwise.
+    // Otherwise it is an error message.
     let kind = answer.get(..length).and_then(|it| it.get(4..6));
     Ok(kind == Some(&CONTROL.to_ne_bytes()))
 }
@@ -76,7 +76,7 @@ fn request(name: &str) -> Vec<u8> {
     bytes.extend((length as u32).to_ne_bytes());
     bytes.extend(CONTROL.to_ne_bytes());
     bytes.extend(REQUEST.to_ne_bytes());
-    // Sequence and port: there is one request on the socket.
+    // Sequence and port are 0, because there is only one request on the socket.
     bytes.extend([0; 8]);
     bytes.extend(GET_FAMILY);
     bytes.extend(attributes.as_bytes());
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn families_are_found_by_name() {
-        // The one that every kernel has, and one that none has.
+        // A family that every kernel has, and one that none has.
         assert!(has_family("nlctrl").unwrap());
         assert!(!has_family("conlink_none").unwrap());
     }

@@ -1,17 +1,17 @@
-//! The database's notation (RFC 7047 section 5.1), and the operations that we ask for.
+//! The database's JSON notation (RFC 7047 section 5.1) and operations.
 
 use serde_json::{Map, Value, json};
 
 use super::rpc::{SwitchError, words};
 
-/// The name of the database, and of its table with the one row.
+/// The name of the database and of its table with a single row.
 pub(super) const DATABASE: &str = "Open_vSwitch";
 
 pub(super) fn select(table: &str, condition: Value, columns: &[&str]) -> Value {
     json!({"op": "select", "table": table, "where": condition, "columns": columns})
 }
 
-/// `name` is what other operations of the transaction call the row.
+/// Other operations of the transaction refer to the row by `name`.
 pub(super) fn insert(table: &str, row: Value, name: &str) -> Value {
     json!({"op": "insert", "table": table, "row": row, "uuid-name": name})
 }
@@ -47,7 +47,7 @@ pub(super) fn map_of(pairs: &[(&str, &str)]) -> Value {
     json!(["map", pairs])
 }
 
-/// The members of a set, which is written as its member when it has one.
+/// The members of a set. A set with one member is written as that member.
 pub(super) fn members(set: &Value) -> Vec<&Value> {
     match set.as_array().map(Vec::as_slice) {
         Some([kind, Value::Array(items)]) if kind == "set" => items.iter().collect(),
@@ -55,7 +55,7 @@ pub(super) fn members(set: &Value) -> Vec<&Value> {
     }
 }
 
-/// The first text in a set, which is all there is in columns of at most one.
+/// The first text in a set, for columns with at most one value.
 pub(super) fn text(set: &Value) -> Option<&str> {
     members(set).into_iter().find_map(Value::as_str)
 }
@@ -71,17 +71,17 @@ pub(super) fn value<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
     pairs.iter().find(|it| it.get(0).is_some_and(|it| it == key))?.get(1)?.as_str()
 }
 
-/// What identifies the row (column `_uuid`), as other columns refer to it.
+/// The UUID of a row (column `_uuid`), as other columns refer to it.
 pub(super) fn uuid(reference: &Value) -> Option<&str> {
     reference.get(1)?.as_str()
 }
 
-/// The answers to the operations of one transaction, each of which an operation has made.
+/// The results of a transaction, one per operation.
 #[derive(Debug)]
 pub(super) struct Answers(Vec<Value>);
 
 impl Answers {
-    /// The first operation that failed is the transaction's failure: nothing of it was done.
+    /// If an operation failed, the whole transaction failed with that error.
     pub(super) fn new(result: Value) -> Result<Self, SwitchError> {
         let Value::Array(answers) = result else {
             return Err(SwitchError::Refused(format!("the database answers {result}")));
@@ -92,24 +92,24 @@ impl Answers {
         }
     }
 
-    /// The rows that the operation of that number has selected.
+    /// The rows selected by an operation, given by its index.
     pub(super) fn rows(&self, operation: usize) -> &[Value] {
         let rows = self.0.get(operation).and_then(|it| it.get("rows")).and_then(Value::as_array);
         rows.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// A column of the first row that the operation of that number has selected.
+    /// A column of the first row selected by an operation.
     pub(super) fn column(&self, operation: usize, column: &str) -> Option<&Value> {
         self.rows(operation).first()?.get(column)
     }
 
-    /// The row that the operation of that number has inserted.
+    /// The UUID of the row inserted by an operation.
     pub(super) fn inserted(&self, operation: usize) -> Option<&Value> {
         self.0.get(operation)?.get("uuid")
     }
 }
 
-/// A row with what of it is not None.
+/// A row with the columns that are not None.
 pub(super) fn row<const N: usize>(columns: [(&str, Option<Value>); N]) -> Value {
     let columns = columns.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(columns.collect::<Map<_, _>>())

@@ -1,4 +1,4 @@
-//! Ports: joining and leaving a bridge.
+//! Adding and removing ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,19 +10,19 @@ use super::{INDEX, MARK, Ovs, mark_of, no_bridge, set_mark};
 use crate::addr::IfName;
 use crate::kernel::netlink::Error;
 
-/// A port that is to be on a bridge.
+/// A port to be added to a bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Join<'a> {
     pub bridge: &'a IfName,
     pub port: &'a IfName,
     pub mark: &'a str,
-    /// The number of its interface.
+    /// The index of its interface.
     pub index: Option<u32>,
 }
 
 impl Ovs {
-    /// `ovs-vsctl add-port BRIDGE PORT`. A port that is there already is success, and has this mark then; one of ours on
-    /// another bridge comes over. `index` is the number of its interface, for [`Ovs::indices`].
+    /// `ovs-vsctl add-port BRIDGE PORT`. An existing port gets this mark; a port of ours on another bridge is moved.
+    /// `index` is the index of its interface, for [`Ovs::indices`].
     pub fn add_port(
         &mut self,
         bridge: &IfName,
@@ -33,8 +33,8 @@ impl Ovs {
         self.add_ports(&[Join { bridge, port, mark, index }])?.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// The same for many in one transaction, which takes hardly longer than one. Answers those that failed: they are not
-    /// there then, and keep no other from being.
+    /// Adds many ports in one transaction, which takes hardly longer than one port. Returns the failed ones, which are
+    /// not added; the others are.
     pub fn add_ports(&mut self, ports: &[Join<'_>]) -> Result<BTreeMap<IfName, Error>, Error> {
         if ports.is_empty() {
             return Ok(BTreeMap::new());
@@ -45,7 +45,7 @@ impl Ovs {
             _ => format!("add {} ports", ports.len()),
         };
         let failed = self.attempt(whole, |it| match it.try_add_ports(ports) {
-            // One that the database refuses takes all others with it.
+            // One port that the database refuses makes the whole transaction fail.
             Err(SwitchError::Refused(_)) if ports.len() > 1 => {
                 let mut failed = Vec::new();
                 for (at, one) in ports.iter().enumerate() {
@@ -66,7 +66,7 @@ impl Ovs {
         Ok(failed.collect())
     }
 
-    /// Answers the failed ones by their places in the list.
+    /// Returns the failed ports by their positions in the list.
     fn try_add_ports(&mut self, ports: &[Join<'_>]) -> Result<Vec<(usize, SwitchError)>, SwitchError> {
         let bridges: BTreeSet<&IfName> = ports.iter().map(|it| it.bridge).collect();
         let mut look: Vec<Value> = Vec::new();
@@ -83,7 +83,7 @@ impl Ovs {
         let mut failed = Vec::new();
         let mut changes = Vec::new();
         let mut joins: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
-        // The places of those that are new, and of the operations that insert them.
+        // The positions of the new ports, and of the operations that insert them.
         let mut inserts = BTreeMap::new();
         for (at, Join { bridge, port, mark, index }) in ports.iter().enumerate() {
             let Some(uuid_of_bridge) = uuids.get(bridge) else {
@@ -99,7 +99,7 @@ impl Ovs {
                         joins.entry(bridge).or_default().push(there["_uuid"].clone());
                     }
                     Rejoin::Refuse => {
-                        let message = "the port is on another bridge, and not conlink's";
+                        let message = "it is a port of another bridge and was not made by conlink";
                         failed.push((at, SwitchError::Refused(message.to_owned())));
                         continue;
                     }
@@ -148,7 +148,7 @@ impl Ovs {
         Ok(failed)
     }
 
-    /// What is to be done with a port that exists, so that it is on this bridge.
+    /// How an existing port gets onto this bridge.
     fn rejoin(&mut self, bridge: &Value, port: &Value) -> Result<Rejoin, SwitchError> {
         let found = self.transact(vec![select("Bridge", includes("ports", &port["_uuid"]), &["_uuid"])])?;
         Ok(match found.column(0, "_uuid") {
@@ -158,12 +158,12 @@ impl Ovs {
         })
     }
 
-    /// `ovs-vsctl del-port BRIDGE PORT`; the interface stays. That the bridge has no such port is success.
+    /// `ovs-vsctl del-port BRIDGE PORT`; the interface stays. Succeeds if the bridge has no such port.
     pub fn del_port(&mut self, bridge: &IfName, port: &IfName) -> Result<(), Error> {
         self.del_ports(&[(bridge, port)])
     }
 
-    /// The same for many in one transaction.
+    /// Removes many ports in one transaction.
     pub fn del_ports(&mut self, ports: &[(&IfName, &IfName)]) -> Result<(), Error> {
         let what = || match ports {
             [(bridge, port)] => format!("del port {port} of bridge {bridge}"),
@@ -174,7 +174,7 @@ impl Ovs {
             let found = it.transact(look)?;
             let mut gone: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
             for (at, (bridge, port)) in ports.iter().enumerate() {
-                // A bridge's own interface goes with the bridge.
+                // A bridge's own interface is removed with the bridge.
                 if let Some(row) = found.column(at, "_uuid")
                     && bridge != port
                 {
@@ -196,7 +196,7 @@ enum Rejoin {
     Refuse,
 }
 
-/// Takes a port off whatever bridge it is on. What nothing refers to, the database removes.
+/// Removes a port from its bridge. The database deletes rows without references.
 fn leave_all(port: &Value) -> Value {
     mutate("Bridge", includes("ports", port), json!([["ports", "delete", port]]))
 }

@@ -1,4 +1,4 @@
-//! JSON-RPC 1.0 as RFC 7047 section 4 has it: values without anything between them, on a unix socket.
+//! JSON-RPC 1.0 as in RFC 7047 section 4: JSON values without separators, on a unix socket.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,16 +15,16 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
 
-/// Why a call has no result.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum SwitchError {
-    /// The connection is of no use any more, and nobody knows whether the call was heard.
+    /// The connection is broken. It is unknown whether the server received the call.
     Broken(io::Error),
-    /// The server's own words.
+    /// The error message of the server.
     Refused(String),
-    /// Why the switch does not use an interface, in its own words.
+    /// The switch's reason for not using an interface.
     Device(String),
-    /// What the call is about is not there.
+    /// The object of the call does not exist.
     Missing(String),
     /// No answer in time.
     Late,
@@ -39,10 +39,10 @@ impl From<io::Error> for SwitchError {
     }
 }
 
-/// Bytes read at once.
+/// Size of the read buffer, in bytes.
 const PART: usize = 64 * 1024;
 
-/// How long an echo may take to be sent.
+/// Time limit for sending an echo.
 const ECHO_LIMIT: Duration = Duration::from_millis(100);
 
 /// A connection to a server.
@@ -51,27 +51,26 @@ pub(super) struct Rpc {
     stream: UnixStream,
     received: Received,
     calls: u64,
-    /// What the server told of changes, in its order.
+    /// The received updates, in order.
     updates: Vec<Value>,
 }
 
 impl AsFd for Rpc {
-    /// Readable when the server told something.
+    /// Readable when the server has sent something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
 impl Rpc {
-    /// Connects, and waits no longer than `limit` for a server that does not accept connections: then the error is of the
-    /// kind WouldBlock.
+    /// Connects. Waits at most `limit` for a server that does not accept connections; then the error is WouldBlock.
     pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<Self> {
         let stream = connect(socket, limit)?;
         Ok(Self { stream, received: Received::default(), calls: 0, updates: Vec::new() })
     }
 
-    /// Calls a method and waits for what it answers. What the server asks meanwhile is answered, and what it tells of
-    /// changes is kept for [`Rpc::take_updates`].
+    /// Calls a method and waits for the result. Requests of the server in the meantime are answered, and its updates
+    /// are kept for [`Rpc::take_updates`].
     pub(super) fn call(
         &mut self,
         method: &str,
@@ -92,14 +91,14 @@ impl Rpc {
         }
     }
 
-    /// Sends a call and does not wait for the answer, which [`Rpc::hear`] notices.
+    /// Sends a call without waiting for the answer, which [`Rpc::hear`] receives.
     pub(super) fn begin(&mut self, method: &str, params: &Value, end: Instant) -> Result<u64, SwitchError> {
         self.calls += 1;
         self.send(&json!({"id": self.calls, "method": method, "params": params}), end)?;
         Ok(self.calls)
     }
 
-    /// Takes in what has arrived, and waits for nothing. Answers whether the last call was answered.
+    /// Receives messages without waiting. Returns whether the last call has been answered.
     pub(super) fn hear(&mut self) -> Result<bool, SwitchError> {
         let mut part = vec![0; PART];
         let mut answered = false;
@@ -110,7 +109,7 @@ impl Rpc {
                 answered |= answer.is_some_and(|it| it.get("id").and_then(Value::as_u64) == Some(self.calls));
             }
             match recv(self.stream.as_raw_fd(), &mut part, MsgFlags::MSG_DONTWAIT) {
-                // The next call finds that it is the end.
+                // The next call finds the end of the connection.
                 Ok(0) if answered => return Ok(true),
                 Ok(0) => return Err(SwitchError::Broken(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => self.received.push(part.get(..count).unwrap_or_default()),
@@ -121,13 +120,13 @@ impl Rpc {
         }
     }
 
-    /// What the server told of changes since it was asked for last.
+    /// The updates since the last call of this function.
     pub(super) fn take_updates(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.updates)
     }
 
-    /// Takes in what the server asks or tells by itself. Answers any other message. A server that hears nothing for a while
-    /// asks for an echo, and hangs up on who does not answer.
+    /// Handles requests and updates of the server, and returns any other message. A server requests an echo after a while
+    /// without traffic, and disconnects a client that does not answer.
     fn sort(&mut self, mut message: Value, end: Instant) -> Result<Option<Value>, SwitchError> {
         match message.get("method").and_then(Value::as_str) {
             None => return Ok(Some(message)),
@@ -180,7 +179,7 @@ fn left(end: Instant) -> Result<Duration, SwitchError> {
     if left.is_zero() { Err(SwitchError::Late) } else { Ok(left) }
 }
 
-/// An error of a server, which is a text or, from OVSDB, an object (RFC 7047 section 3.1).
+/// The text of a server's error, which is a string or, for OVSDB, an object (RFC 7047 section 3.1).
 pub(super) fn words(error: &Value) -> String {
     let part = |name: &str| error.get(name).and_then(Value::as_str);
     match (part("error"), part("details")) {
@@ -190,7 +189,8 @@ pub(super) fn words(error: &Value) -> String {
     }
 }
 
-/// A socket's path has at most 107 bytes (`unix(7)`). One that is longer is reached from its folder.
+/// Connects to a path of any length: one that is longer than a socket address (107 bytes, `unix(7)`) through its
+/// folder.
 fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
     const LONGEST: usize = 107;
     match (socket.parent(), socket.file_name()) {
@@ -203,13 +203,13 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// A server that does not accept connections has a queue of them, and a full one is waited for as long as the limit of
-/// sending says (`unix_stream_connect()` in net/unix/af_unix.c).
+/// Connects within `limit`. If the server's queue of connections is full, connect(2) waits for the send timeout
+/// (`unix_stream_connect()` in net/unix/af_unix.c).
 fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let stream = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let end = Instant::now() + limit;
     loop {
-        // A limit of zero would be none.
+        // A timeout of zero would mean no limit.
         let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
         setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(micros / 1_000_000, micros % 1_000_000))?;
@@ -221,13 +221,13 @@ fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// What has arrived, in whatever pieces.
+/// Received bytes.
 #[derive(Debug, Default)]
 struct Received {
     bytes: Vec<u8>,
-    /// How many of them have been looked at.
+    /// Number of bytes that have been scanned.
     seen: usize,
-    /// Objects and lists that are open there.
+    /// Number of open objects and lists there.
     depth: usize,
     in_text: bool,
     after_backslash: bool,
@@ -238,7 +238,7 @@ impl Received {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next message that is there to its end.
+    /// The next complete message.
     fn next(&mut self) -> Option<serde_json::Result<Value>> {
         while let Some(byte) = self.bytes.get(self.seen) {
             self.seen += 1;
@@ -275,7 +275,7 @@ mod tests {
     const SECONDS: Duration = Duration::from_secs(10);
 
     #[test]
-    fn messages_may_be_cut_anywhere() {
+    fn messages_do_not_depend_on_how_the_bytes_arrive() {
         let first = json!({"id": 1, "result": ["a\"}{[\\", {"b": [[], {}, "\\\""]}], "error": null});
         let second = json!({"id": 2, "result": "é]}", "error": null});
         let text = format!("{first}{second} \n{first}");
@@ -300,7 +300,7 @@ mod tests {
         assert!(received.next().unwrap().is_err());
     }
 
-    /// A server that has these pieces to say after the first message it hears; answers all that it heard.
+    /// A server that sends these pieces after the first message. Returns everything that it received.
     fn serve(socket: &Path, say: Vec<String>) -> std::thread::JoinHandle<String> {
         let listener = UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_the_server_are_answered() {
+    fn echo_requests_of_the_server_are_answered() {
         let (result, heard) = call(
             &[
                 r#"{"method":"update","params":[null],"id":null}{"method":"echo","params":["x"],"#,
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_server_is_not_waited_for() {
+    fn a_call_to_a_silent_server_times_out() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let _listener = UnixListener::bind(&socket).unwrap();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_accepts_no_connections_is_not_waited_for() {
+    fn connecting_to_a_server_with_a_full_queue_times_out() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let listener = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_without_a_call_is_heard_without_waiting() {
+    fn updates_are_received_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
         let update = r#"{"method":"update","params":[null,{"Port":{}}],"id":null}"#;
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_no_obstacle() {
+    fn a_long_socket_path_works() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("x".repeat(100));
         std::fs::create_dir(&deep).unwrap();

@@ -1,5 +1,5 @@
-//! A copy of the rows that we look at, kept up to date by what the server tells of changes (`monitor` and `update`, RFC 7047
-//! sections 4.1.5 and 4.1.6).
+//! A copy of the needed rows, kept up to date by the server's updates (`monitor` and `update`, RFC 7047 sections 4.1.5
+//! and 4.1.6).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ pub(super) const BRIDGE: &str = "Bridge";
 pub(super) const PORT: &str = "Port";
 pub(super) const INTERFACE: &str = "Interface";
 
-/// The columns that are looked at. `name` is in each.
+/// The needed columns. `name` is in each table.
 const COLUMNS: [(&str, &[&str]); 3] = [
     (
         BRIDGE,
@@ -27,26 +27,26 @@ const COLUMNS: [(&str, &[&str]); 3] = [
     (INTERFACE, &["name", "error", "mtu_request"]),
 ];
 
-/// Rows by what identifies them (column `_uuid`), by table.
+/// By table: rows by UUID.
 #[derive(Debug, Default)]
 pub(super) struct Tables(BTreeMap<String, BTreeMap<String, Value>>);
 
-/// What has changed: bridges and ports by name.
+/// Changed bridges and ports, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub changed: BTreeSet<String>,
-    /// Bridges that were deleted.
+    /// Deleted bridges.
     pub deleted: BTreeSet<String>,
 }
 
 impl Tables {
-    /// What is to be told: the third parameter of the method `monitor`.
+    /// The requested updates: the third parameter of the method `monitor`.
     pub(super) fn requests() -> Value {
         let request = |(table, columns): (&str, &[&str])| (table.to_owned(), json!({"columns": columns}));
         Value::Object(COLUMNS.into_iter().map(request).collect::<Map<_, _>>())
     }
 
-    /// Rows of a table with what identifies them.
+    /// The rows of a table with their UUIDs.
     pub(super) fn rows(&self, table: &str) -> impl Iterator<Item = (&str, &Value)> {
         self.0.get(table).into_iter().flatten().map(|(uuid, row)| (uuid.as_str(), row))
     }
@@ -55,7 +55,7 @@ impl Tables {
         self.0.get(table)?.get(uuid)
     }
 
-    /// Takes in what the server told, and notes the names of what is not as it was.
+    /// Applies an update, and records the names of changed rows.
     pub(super) fn update(&mut self, update: Value, changes: &mut Changes) {
         let Value::Object(tables) = update else { return };
         for (table, rows) in tables {
@@ -78,7 +78,7 @@ impl Tables {
         }
     }
 
-    /// Takes the place of another copy, and notes the names of what differs.
+    /// Replaces the copy, and records the names of rows that differ.
     pub(super) fn replace(&mut self, new: Self, changes: &mut Changes) {
         let old = std::mem::replace(self, new);
         for (these, others, is_deleted) in [(&old, &*self, true), (&*self, &old, false)] {
@@ -102,7 +102,7 @@ impl Changes {
         }
     }
 
-    /// Forgets what was heard of these names, or of all.
+    /// Drops the recorded changes of these names, or of all.
     pub(super) fn forget(&mut self, names: Option<&BTreeSet<crate::addr::IfName>>) {
         let Some(names) = names else { return *self = Self::default() };
         let is_left = |it: &String| !names.iter().any(|name| name.as_str() == it);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_keep_the_copy_true_and_name_what_changed() {
+    fn updates_are_applied_and_their_names_recorded() {
         let mut tables = Tables::default();
         let mut changes = Changes::default();
         let port = |name: &str| json!({"name": name, "interfaces": ["uuid", "i"]});
@@ -139,7 +139,7 @@ mod tests {
         tables.update(json!({"Bridge": {"b1": {"old": {"name": "lan"}}}}), &mut changes);
         assert_eq!(names(&mut changes), (vec![], vec!["lan".to_owned()]));
         assert_eq!(tables.row(BRIDGE, "b1"), None);
-        // What was missed while there was no connection.
+        // Changes that were missed without a connection.
         let mut new = Tables::default();
         let second = json!({"Bridge": {"b2": {"new": {"name": "lan"}}}, "Port": {"p1": {"new": port("c")}}});
         new.update(second, &mut Changes::default());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_no_change() {
+    fn forgotten_names_are_not_reported() {
         let set = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
         let mut changes = Changes { changed: set(&["a", "b"]), deleted: set(&["lan"]) };
         changes.forget(Some(&BTreeSet::from(["a".parse().unwrap(), "lan".parse().unwrap()])));

@@ -1,4 +1,4 @@
-//! With real daemons in fresh namespaces.
+//! Tests with real daemons in new namespaces.
 
 #![expect(clippy::disallowed_methods, reason = "tests run programs: `ip`, `ping`")]
 
@@ -27,7 +27,7 @@ fn name(text: &str) -> IfName {
     text.parse().unwrap()
 }
 
-/// The bridges' namespace and two containers, each with a veth into it, and Open vSwitch.
+/// The namespace of the bridges, and two containers with a veth into it.
 struct Lab {
     bridges: File,
     a: File,
@@ -48,7 +48,7 @@ impl Drop for Lab {
 }
 
 impl Lab {
-    /// One for each datapath that there is here; none, and said so, where nothing can be tried.
+    /// One per available datapath; none, with a SKIP line, if Open vSwitch cannot run here.
     fn all(test: &str) -> Vec<Self> {
         let Some(best) = probe() else {
             skip(test, "openvswitch-switch is not installed");
@@ -59,7 +59,7 @@ impl Lab {
             return Vec::new();
         }
         match best {
-            // The other one is tried where it is the only one, at the machine's own speed.
+            // The userspace datapath is tested where it is the only one.
             Datapath::Kernel => vec![Self::new(Datapath::Kernel)],
             Datapath::Userspace => vec![Self::new(Datapath::Userspace)],
         }
@@ -96,7 +96,7 @@ impl Lab {
         ovs
     }
 
-    /// Waits for an answer: rules of the switch that are in use are revised a moment after a change.
+    /// Waits for an answer: the switch revises its rules shortly after a change.
     #[track_caller]
     fn reach(&self) {
         until("an answer", || self.ping());
@@ -107,7 +107,7 @@ impl Lab {
     }
 }
 
-/// Both ends up, and as conlink makes them: without transmit checksum offload.
+/// Makes a veth as conlink does: without transmit checksum offload; both ends up.
 fn add_veth(netns: &File, inner: &str, bridges: &File, outer: &str) {
     let there = format!("/proc/{}/fd/{}", std::process::id(), bridges.as_raw_fd());
     run(netns, &format!("ip link add {inner} type veth peer name {outer} netns {there}"));
@@ -143,7 +143,7 @@ fn succeeds(netns: &File, text: &str) -> bool {
     output(netns, text).status.success()
 }
 
-/// As the integration tests' `support::skip`.
+/// The same as `support::skip` of the integration tests.
 fn skip(what: &str, reason: &str) {
     assert!(std::env::var_os("CONLINK_TEST_ALL").is_none(), "{what} must not be skipped: {reason}");
     use std::io::Write;
@@ -153,12 +153,12 @@ fn skip(what: &str, reason: &str) {
 
 const SECONDS: Duration = Duration::from_secs(20);
 
-/// Does the process run, other than as a zombie that nobody has waited for?
+/// Does the process run, and is it not a zombie?
 fn runs(pid: Pid) -> bool {
     Process::open(pid).is_ok_and(|it| !it.ends_within(Duration::ZERO))
 }
 
-/// Waits for what must come.
+/// Waits until the condition holds.
 #[track_caller]
 fn until(what: &str, done: impl Fn() -> bool) {
     let end = Instant::now() + SECONDS;
@@ -183,7 +183,7 @@ impl Lab {
         until("the end of a killed daemon", || !runs(pid));
     }
 
-    /// The names of the interfaces where bridges live, those of containers and `lo` left out.
+    /// The names of the interfaces in the namespace of the bridges, without outer ends and `lo`.
     fn interfaces(&self) -> BTreeSet<String> {
         let text = run(&self.bridges, "ip -o link");
         let names = text.lines().filter_map(|it| it.split(&[':', '@', ' '][..]).nth(2));
@@ -191,7 +191,7 @@ impl Lab {
     }
 }
 
-/// A bridge as conlink makes it, with these ports.
+/// The record of a bridge with these ports, as conlink makes it.
 fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> BridgeRecord {
     let port = |(port, mark): &(&str, Option<&str>)| {
         (name(port), OvsPort { mark: mark.map(str::to_owned), error: None })
@@ -205,7 +205,7 @@ fn bridge(lab: &Lab, mark: Option<&str>, ports: &[(&str, Option<&str>)]) -> Brid
     }
 }
 
-/// What somebody else does, in the words of the database.
+/// Runs database operations as another program.
 fn others(ovs: &mut Ovs, operations: Vec<Value>) {
     ovs.commit(operations, 1).unwrap();
 }
@@ -235,7 +235,7 @@ fn hosts_on_a_bridge_reach_each_other() {
         let ports = [("a-eth0", Some(A)), ("b-eth0", Some(B))];
         let wired = BTreeMap::from([("lan".to_owned(), bridge(&lab, Some(LAN), &ports))]);
         assert_eq!(ovs.dump().unwrap(), wired);
-        // Once more is as good as once.
+        // Adding it again succeeds.
         ovs.add_bridge(&name("lan"), LAN).unwrap();
         ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         assert_eq!(ovs.dump().unwrap(), wired);
@@ -292,7 +292,7 @@ fn link_local_frames_pass_when_asked_for() {
         };
         let send = |it| {
             sender.send([1, 0x80, 0xc2, 0, 0, 0x0e], &lldp(it));
-            // What comes after it has passed it.
+            // A later frame has arrived, so this one was not forwarded.
             sender.send([0xff; 6], &[&[0x88, 0xb5, it], &[0; 50][..]].concat());
             receiver.next()
         };
@@ -300,7 +300,7 @@ fn link_local_frames_pass_when_asked_for() {
         for (mask, passes) in [(0x4000, true), (0, false)] {
             let options = BridgeOptions { group_fwd_mask: Some(mask), ..BridgeOptions::default() };
             ovs.set_bridge(&name("lan"), &options).unwrap();
-            // Rules of the switch that are in use are made anew after a while.
+            // The switch revises its rules after a while.
             until("the rule", || {
                 let got = send(2);
                 if got[..2] == [0x88, 0xcc] {
@@ -330,7 +330,7 @@ fn options_are_set_and_read() {
         ovs.set_bridge(&lan, &options).unwrap();
         assert_eq!(ovs.dump().unwrap()["lan"].options, options);
         assert!(run(&lab.bridges, "ip link show lan").contains("mtu 1400"));
-        // What is not given stays.
+        // Options that are not given do not change.
         let less = BridgeOptions { stp: Some(false), ageing_time: Some(30), ..BridgeOptions::default() };
         ovs.set_bridge(&lan, &less).unwrap();
         let now = BridgeOptions { stp: Some(false), ageing_time: Some(30), ..options };
@@ -347,7 +347,7 @@ fn options_are_set_and_read() {
 }
 
 #[test]
-fn what_is_not_ours_is_left_alone() {
+fn foreign_bridges_and_ports_are_left_alone() {
     for lab in Lab::all("what_is_not_ours_is_left_alone") {
         let mut ovs = lab.wire();
         others_bridge(&mut ovs, "theirs", lab.datapath.name());
@@ -363,9 +363,12 @@ fn what_is_not_ours_is_left_alone() {
         assert_eq!(ovs.dump().unwrap()["theirs"], theirs);
 
         let error = ovs.add_bridge(&name("theirs"), LAN).unwrap_err().to_string();
-        assert_eq!(error, "add Open vSwitch bridge theirs: there is one that is not conlink's");
+        assert_eq!(error, "add Open vSwitch bridge theirs: it already exists and was not made by conlink");
         let error = ovs.add_port(&name("lan"), &name("c-eth0"), A, None).unwrap_err().to_string();
-        assert_eq!(error, "add port c-eth0 to bridge lan: the port is on another bridge, and not conlink's");
+        assert_eq!(
+            error,
+            "add port c-eth0 to bridge lan: it is a port of another bridge and was not made by conlink"
+        );
         ovs.del_port(&name("lan"), &name("c-eth0")).unwrap();
         ovs.del_bridge(&name("lan")).unwrap();
         assert_eq!(ovs.dump().unwrap(), BTreeMap::from([("theirs".to_owned(), theirs)]));
@@ -389,7 +392,7 @@ fn an_interface_of_that_name_is_left_alone() {
 }
 
 #[test]
-fn a_bridge_that_cannot_be_made_says_why() {
+fn a_bridge_that_cannot_be_made_has_the_switchs_reason() {
     for mut lab in Lab::all("a_bridge_that_cannot_be_made_says_why") {
         let mut ovs = lab.start();
         others_bridge(&mut ovs, "theirs", "nonsense");
@@ -398,7 +401,7 @@ fn a_bridge_that_cannot_be_made_says_why() {
         assert_eq!(ovs.dump().unwrap()["theirs"].datapath, None);
         ovs.stop().unwrap();
         if probe() == Some(Datapath::Kernel) {
-            // Then there is nothing to say.
+            // The switch logs no reason then.
             continue;
         }
         lab.datapath = Datapath::Kernel;
@@ -413,7 +416,7 @@ fn a_bridge_that_cannot_be_made_says_why() {
 }
 
 #[test]
-fn a_long_name_of_a_project_is_no_obstacle() {
+fn a_long_project_name_works() {
     for lab in Lab::all("a_long_name_of_a_project_is_no_obstacle") {
         let rundir = lab.folder.path().join(format!("ovs-{}", "p".repeat(200)));
         let start = || Ovs::start(&lab.bridges, &rundir, lab.datapath).unwrap();
@@ -427,7 +430,7 @@ fn a_long_name_of_a_project_is_no_obstacle() {
 }
 
 #[test]
-fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
+fn a_port_without_interface_is_an_error_and_the_others_are_added() {
     for lab in Lab::all("a_port_that_does_not_exist_is_an_error") {
         let mut ovs = lab.start();
         let (lan, none) = (name("lan"), name("none"));
@@ -456,7 +459,7 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
             bridge(&lab, Some(LAN), &[("a-eth0", Some(A)), ("b-eth0", Some(B))])
         );
         lab.reach();
-        // One that the database refuses: the bridge's own interface cannot be a port beside.
+        // The database refuses this one: the bridge's own interface cannot be another port.
         ovs.del_ports(&[(&lan, &a), (&lan, &b)]).unwrap();
         let interface =
             json!({"name": "bond", "interfaces": db::set_of(vec![db::new_row("i"), db::new_row("j")])});
@@ -479,7 +482,7 @@ fn a_port_that_does_not_exist_is_an_error_and_keeps_no_other_from_joining() {
 }
 
 #[test]
-fn a_port_of_ours_comes_over_from_another_bridge() {
+fn a_port_of_ours_moves_to_another_bridge() {
     for lab in Lab::all("a_port_of_ours_comes_over_from_another_bridge") {
         let mut ovs = lab.wire();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
@@ -495,7 +498,7 @@ fn a_port_of_ours_comes_over_from_another_bridge() {
 }
 
 #[test]
-fn what_others_change_is_heard() {
+fn changes_by_other_programs_are_reported() {
     for lab in Lab::all("what_others_change_is_heard") {
         let mut ovs = lab.wire();
         let all = |it: Changes| it.changed.into_iter().chain(it.deleted).collect::<BTreeSet<_>>();
@@ -504,14 +507,14 @@ fn what_others_change_is_heard() {
         assert_eq!(ovs.changes(), Changes::default());
         let connection = ovs.connection().unwrap().1.try_clone_to_owned().unwrap();
         assert!(!is_readable(&connection));
-        // Somebody else, by a connection of their own.
+        // Another program with its own connection.
         let mut other = lab.start();
         other.del_port(&name("lan"), &name("b-eth0")).unwrap();
         until("the notice", || is_readable(&connection));
         let changes = ovs.changes();
         assert!(changes.changed.contains("b-eth0") && changes.deleted.is_empty(), "{changes:?}");
         assert!(!ovs.dump().unwrap()["lan"].ports.contains_key(&name("b-eth0")));
-        // What is looked at, by name, is no news any more.
+        // A look at a name drops its changes.
         ovs.changes();
         other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
         other.add_bridge(&name("wan"), LAN).unwrap();
@@ -534,13 +537,13 @@ fn what_others_change_is_heard() {
         until("the notice", || is_readable(&connection));
         assert!(ovs.changes().changed.contains("b-eth0"));
         other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
-        // What was changed while the server was down.
+        // Changes that were made while the server was down.
         lab.kill(SERVER);
         other.del_port(&name("lan"), &name("a-eth0")).unwrap();
         let now = ovs.dump().unwrap();
         assert_eq!(now["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
         assert!(ovs.changes().changed.contains("a-eth0"));
-        // The copy is what the server holds, as soon as somebody else's change is done.
+        // The copy is up to date as soon as another program's change is done.
         for at in 0..50 {
             let is_there = at % 2 == 0;
             if is_there {
@@ -586,8 +589,8 @@ fn a_missing_program_is_named() {
         }
         let rundir = folder.path().join("run");
         let error = Ovs::start_on(bin.as_os_str(), &netns, &rundir, Datapath::Userspace).unwrap_err();
-        assert_eq!(error.to_string(), format!("find {missing}: there is no such program"));
-        assert!(error.hint().unwrap().contains("install openvswitch-switch"));
+        assert_eq!(error.to_string(), format!("find {missing}: program not found"));
+        assert!(error.hint().unwrap().contains("install the package openvswitch-switch"));
     }
     std::fs::copy("/bin/true", bin.join("ovsdb-tool")).unwrap();
     assert!(probe_on(bin.as_os_str()).is_some());

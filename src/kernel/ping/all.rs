@@ -1,6 +1,6 @@
-//! Many pairs at once, such as every node with every other one.
+//! Pings between many pairs at the same time, such as all pairs of nodes.
 //!
-//! One socket for each namespace and family serves all pairs that start there; sequence numbers tell them apart.
+//! One socket per namespace and family serves all pairs that start there, distinguished by sequence numbers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -18,13 +18,13 @@ use crate::kernel::ping::neighbours::{Neighbours, most};
 use crate::kernel::ping::socket::{self, Received, Socket};
 use crate::kernel::ping::{Options, payload};
 
-/// Requests that are sent before answers are looked at: some of what a network device queues (`netdev_max_backlog`).
+/// Most requests that are sent before answers are read, less than the queue of a network device (`netdev_max_backlog`).
 const BURST: usize = 64;
 
-/// When what has no room in the kernel is tried again.
+/// Time until a request is sent again for which the kernel had no room.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// From where to where.
+/// The source and destination of a ping.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
     pub netns: &'a File,
@@ -34,11 +34,11 @@ pub struct Pair<'a> {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum PingError {
-    /// Nothing came back in time.
+    /// No answer in time.
     Silent,
-    /// Somebody on the way could not pass the request on.
+    /// A router could not forward the request.
     Unreachable { from: IpAddr, reason: Reason },
-    /// Nothing was sent: errors as those of [`Ping::open`](super::Ping::open) and [`Ping::send`](super::Ping::send).
+    /// The request was not sent: an error of [`Ping::open`](super::Ping::open) or [`Ping::send`](super::Ping::send).
     Failed(io::Error),
 }
 
@@ -54,12 +54,12 @@ impl fmt::Display for PingError {
 
 impl std::error::Error for PingError {}
 
-/// Sends echo requests for all pairs, as fast as they are passed on, and answers for each how long it took.
+/// Sends echo requests for all pairs as fast as possible. Returns the round-trip time of each pair.
 ///
-/// A pair without an answer within `timeout` has another try, until it has had as many as `tries`, which is at least 1.
-/// Where the pairs are so many that the kernel's table of neighbours would run over, what it learns of them is removed
-/// from it as they are done. Both directions of two nodes behind one another take half the time of other orders: the
-/// request of the one has told the other its address.
+/// A pair without an answer within `timeout` is tried again, at most `tries` times in all (at least 1). If there are so
+/// many pairs that the kernel's neighbour table would overflow, the entries of finished pairs are removed from it. It
+/// is fastest if both directions of two nodes follow each other, because the first request teaches the other node the
+/// address.
 pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Duration, PingError>> {
     let mut run = Run::new(pairs, tries.max(1), timeout);
     while run.open > 0 {
@@ -77,9 +77,9 @@ pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Dura
 struct Station {
     socket: Socket,
     next_seq: u16,
-    /// The requests that are out, by their numbers.
+    /// The outstanding requests by sequence number.
     sent: BTreeMap<u16, Request>,
-    /// Only where they must be removed.
+    /// Only if entries must be removed.
     neighbours: Option<Neighbours>,
 }
 
@@ -92,7 +92,7 @@ struct Request {
 struct State {
     station: usize,
     to: SocketAddr,
-    /// Requests that were sent.
+    /// Number of sent requests.
     tries: u32,
     since: Option<Instant>,
     result: Option<Result<Duration, PingError>>,
@@ -103,9 +103,9 @@ struct Run {
     states: Vec<State>,
     /// Pairs without a result.
     open: usize,
-    /// Pairs that have not begun.
+    /// Pairs that have not started.
     fresh: VecDeque<usize>,
-    /// When pairs that have begun are looked at again.
+    /// When pairs that have started are checked again.
     timers: BTreeSet<(Instant, usize)>,
     room: Room,
     tries: u32,
@@ -114,20 +114,20 @@ struct Run {
     buffer: Vec<u8>,
 }
 
-/// How many pairs may have left entries in the kernel's table of neighbours.
+/// Number of pairs with entries in the kernel's neighbour table.
 #[derive(Clone, Copy)]
 struct Room {
     most: usize,
-    /// Those that have begun, and whose entries are not removed.
+    /// Started pairs whose entries have not been removed.
     taken: usize,
-    /// Those of them that are done.
+    /// Finished pairs among them.
     done: usize,
 }
 
 impl Run {
     fn new(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Self {
         let options = Options::default();
-        // A pair takes two entries, there and for the way back, and half of the table is for others.
+        // A pair needs two entries, one for each direction, and half of the table is left to others.
         let most = (most(false).min(most(true)) / 4).max(1);
         let mut run = Self {
             stations: Vec::new(),
@@ -141,7 +141,7 @@ impl Run {
             payload: payload(options.size),
             buffer: vec![0; socket::LONGEST],
         };
-        // A namespace that cannot be used is not tried again for each of its pairs.
+        // A namespace that cannot be opened is not tried again for each pair.
         let mut found: BTreeMap<(u64, bool), Result<usize, Cause>> = BTreeMap::new();
         for (index, pair) in pairs.iter().enumerate() {
             let v6 = pair.to.is_ipv6();
@@ -167,7 +167,7 @@ impl Run {
         run
     }
 
-    /// Sends for pairs that have begun and wait no longer, or ends them.
+    /// Sends again for pairs whose time is over, or ends them.
     fn send_again(&mut self) {
         let now = Instant::now();
         for _ in 0..BURST {
@@ -226,7 +226,7 @@ impl Run {
         }
     }
 
-    /// Until there is something to do: answers the stations that have something to read.
+    /// Waits until there is something to do. Returns the stations with received messages.
     fn wait(&self) -> Vec<usize> {
         let now = Instant::now();
         let may_begin = !self.fresh.is_empty() && self.room.taken < self.room.most;
@@ -235,7 +235,7 @@ impl Run {
         let mut polled: Vec<_> = sockets.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
         match poll(&mut polled, socket::milliseconds(next.saturating_duration_since(now))) {
             Ok(_) => (0..).zip(polled).filter(|(_, it)| it.any() == Some(true)).map(|(it, _)| it).collect(),
-            // All are read without waiting anyhow.
+            // All are read without waiting anyway.
             Err(_) => (0..self.stations.len()).collect(),
         }
     }
@@ -243,7 +243,7 @@ impl Run {
     fn receive(&mut self, index: usize) {
         let mut results = Vec::new();
         let Some(station) = self.stations.get_mut(index) else { return };
-        // What cannot be read is missed, and found so when its time is over.
+        // An unreadable answer counts as missing.
         while let Ok(Some(received)) = station.socket.receive(&mut self.buffer) {
             match received {
                 Received::Echo { seq, at, payload, .. } if payload == self.payload => {
@@ -266,7 +266,7 @@ impl Run {
         }
     }
 
-    /// Makes room for more pairs, when there is none and it is worth it.
+    /// Removes neighbour entries if there is no room for more pairs and enough pairs have finished.
     fn forget_neighbours(&mut self) {
         let Room { most, taken, done } = self.room;
         if self.fresh.is_empty() || taken < most || done < most.div_ceil(4) {
@@ -289,7 +289,7 @@ impl Station {
     }
 }
 
-/// What an error comes from: errors themselves cannot be copied.
+/// An error in a form that can be copied.
 #[derive(Clone, Copy)]
 enum Cause {
     Number(i32),
@@ -311,7 +311,7 @@ impl From<Cause> for io::Error {
     }
 }
 
-/// Does waiting help: for room in a queue or a table, for an IPv6 address to become usable?
+/// Is the error temporary: a full queue or table, an IPv6 address that is not usable yet?
 fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

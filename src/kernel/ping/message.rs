@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// Type, code, checksum, identifier, sequence number: a byte or two each.
+/// Type, code, checksum, identifier and sequence number, in bytes.
 pub(super) const HEADER: usize = 8;
 
-/// The type of an echo request, and that of its reply.
+/// The type of an echo request and of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Types {
     pub(super) request: u8,
@@ -25,7 +25,7 @@ pub(super) struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    /// The message with the checksum that IPv4 wants; over IPv6, where it covers addresses too, the kernel writes it.
+    /// The message with the checksum of IPv4. For IPv6 the checksum includes addresses, and the kernel writes it.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.kind, 0, 0, 0];
         bytes.extend(self.id.to_be_bytes());
@@ -36,7 +36,7 @@ impl<'a> Echo<'a> {
         bytes
     }
 
-    /// Checksums were the kernel's to look at. The payload may be cut off.
+    /// The kernel has checked the checksum. The payload may be truncated.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (&[kind, 0, _, _, id1, id2, seq1, seq2], payload) = bytes.split_first_chunk::<HEADER>()? else {
             return None;
@@ -61,27 +61,27 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// May `quoted`, which routers may cut at any length, be what we sent? Some pad what they quote.
+/// May `quoted` be our payload? Routers quote a part of any length, and some add padding.
 pub(super) fn is_start_of(quoted: &[u8], payload: &[u8]) -> bool {
     let length = quoted.len().min(payload.len());
     quoted[..length] == payload[..length]
 }
 
-/// What follows the header of an IPv4 packet.
+/// The data after the header of an IPv4 packet.
 pub(super) fn behind_ip(packet: &[u8]) -> Option<&[u8]> {
     let length = usize::from(packet.first()? & 0xf) * 4;
     packet.get(length..).filter(|_| length >= 20)
 }
 
-/// Why a packet was not passed on. Its text is in the words that `ping` has for it.
+/// Why a packet was not forwarded. Its text is the same as that of `ping`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// Told by ICMPv6.
+    /// Reported by ICMPv6.
     pub v6: bool,
-    /// The message's type: RFC 792, RFC 4443.
+    /// The type of the message: RFC 792, RFC 4443.
     pub kind: u8,
     pub code: u8,
-    /// The greatest packet that fits, in bytes, where that is the reason, else 0.
+    /// The largest packet that fits, in bytes, if that is the reason; otherwise 0.
     pub mtu: u32,
 }
 

@@ -1,9 +1,9 @@
-//! The neighbour entries that requests leave behind.
+//! The neighbour entries that requests leave.
 //!
-//! The kernel has one table for each family, of 1024 entries in all its namespaces together
-//! (`net.ipv4.neigh.default.gc_thresh3`), and keeps an entry for at least five seconds once that is full
-//! (`neigh_forced_gc()` in `net/core/neighbour.c`). A hundred nodes that ping each other make 9900 of them: so those of
-//! pairs that are done with are removed before the table is full.
+//! The kernel has one table per family with 1024 entries for all namespaces together
+//! (`net.ipv4.neigh.default.gc_thresh3`). If it is full, entries are kept for at least five seconds
+//! (`neigh_forced_gc()` in `net/core/neighbour.c`). A hundred nodes that ping each other need 9900 entries, so the
+//! entries of finished pairs are removed before the table is full.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::netns;
 
-/// What a kernel has of its own accord.
+/// The kernel's default.
 const USUAL: usize = 1024;
 
-/// How many entries may be there, in all namespaces. The host's own namespace alone shows it.
+/// The maximum number of entries in all namespaces. Only the host's namespace has this setting.
 pub(super) fn most(v6: bool) -> usize {
     let family = if v6 { "ipv6" } else { "ipv4" };
     let text = fs::read_to_string(format!("/proc/sys/net/{family}/neigh/default/gc_thresh3"));
@@ -32,7 +32,7 @@ pub(super) fn most(v6: bool) -> usize {
 pub(super) struct Neighbours {
     netlink: Netlink,
     family: AddressFamily,
-    /// Those that were there before us, by interface and address.
+    /// The entries that existed before, by interface and address.
     before: BTreeSet<(u32, Vec<u8>)>,
 }
 
@@ -45,7 +45,7 @@ impl Neighbours {
         Ok(it)
     }
 
-    /// Removes what the kernel would forget too: entries that it has learned since, and is not learning now.
+    /// Removes entries that were added since, except those that are being resolved.
     pub(super) fn forget(&mut self) -> Result<(), Error> {
         for entry in self.dump()? {
             use NeighbourState::{Delay, Failed, Probe, Reachable, Stale};

@@ -1,7 +1,7 @@
 //! A socket for ICMP messages in one namespace.
 //!
-//! Errors of the way come by the socket's error queue (IP_RECVERR in `ip(7)`): with raw and with datagram sockets, in
-//! one form for both families.
+//! Errors on the way are read from the socket's error queue (IP_RECVERR in `ip(7)`), which has the same format for raw
+//! and datagram sockets and for both families.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -20,17 +20,17 @@ use crate::kernel::netns;
 use crate::kernel::ping::message::{self, Echo, Reason, Types, behind_ip};
 use crate::kernel::ping::{Options, random};
 
-/// Bytes that a message and what the kernel puts before it may have.
+/// Longest message in bytes, including the header that the kernel adds.
 pub(super) const LONGEST: usize = 1 << 16;
 
-/// Bytes of answers that may wait, before the kernel's own overhead.
+/// Receive buffer in bytes, without the kernel's overhead.
 const WAITING: usize = 4 << 20;
 
-/// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6: errors that a message tells of, in place of our own kernel's.
+/// SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6: errors from an ICMP message, and not from our own kernel.
 const FROM_ICMP: [u8; 2] = [2, 3];
 
-/// ICMP_FILTER and ICMP6_FILTER are both number 1 of their level; their levels are SOL_RAW and IPPROTO_ICMPV6
-/// (`linux/icmp.h`, `linux/icmpv6.h`). A bit that is set keeps a type out.
+/// ICMP_FILTER and ICMP6_FILTER, both 1; their levels are SOL_RAW and IPPROTO_ICMPV6 (`linux/icmp.h`,
+/// `linux/icmpv6.h`). A set bit blocks a type.
 const FILTER: libc::c_int = 1;
 const SOL_RAW: libc::c_int = 255;
 
@@ -46,11 +46,11 @@ mod filter {
 pub(super) struct Socket {
     fd: OwnedFd,
     types: Types,
-    /// None where the kernel chooses it, and passes us no reply with another.
+    /// None if the kernel chooses it and filters replies by it.
     id: Option<u16>,
 }
 
-/// A message, or what became of one.
+/// A received message, or an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received<'a> {
     Echo {
@@ -63,14 +63,14 @@ pub(super) enum Received<'a> {
     },
     Error {
         from: IpAddr,
-        /// Whom the request was sent to.
+        /// The destination of the request.
         to: IpAddr,
         seq: u16,
         reason: Reason,
-        /// What is told of the request's payload.
+        /// The quoted part of the request's payload.
         quoted: &'a [u8],
     },
-    /// Nothing for us.
+    /// Not for us.
     Other,
 }
 
@@ -81,7 +81,7 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    /// Also answers the number of the interface in the options, 0 without one.
+    /// Also returns the index of the interface in the options, 0 without one.
     pub(super) fn open(netns: &File, v6: bool, options: &Options) -> io::Result<(Self, u32)> {
         netns::inside(netns, || {
             let (types, family, protocol) = if v6 {
@@ -115,7 +115,7 @@ impl Socket {
         }
         self.set(sockopt::ReceiveTimestampns, &true)?;
         if self.set(sockopt::RcvBufForce, &WAITING).is_err() {
-            // Up to the machine's limit, which goes without saying.
+            // Limited by the machine's maximum without an error.
             self.set(sockopt::RcvBuf, &WAITING)?;
         }
         match (options.ttl.map(i32::from), v6) {
@@ -126,7 +126,7 @@ impl Socket {
         if let Some(dev) = &options.dev {
             self.set(sockopt::BindToDevice, &dev.as_str().into())?;
         }
-        // A raw socket hears all that is said in the namespace, requests to it too.
+        // A raw socket receives all ICMP messages of the namespace, including requests.
         match (self.id, v6) {
             (Some(_), true) => self.set(filter::V6, &only(self.types.reply)),
             (Some(_), false) => self.set(filter::V4, &!(1 << self.types.reply)),
@@ -146,8 +146,7 @@ impl Socket {
     pub(super) fn send(&self, to: SocketAddr, seq: u16, payload: &[u8]) -> io::Result<()> {
         let message = Echo { kind: self.types.request, id: self.id.unwrap_or(0), seq, payload }.encode();
         let to = SockaddrStorage::from(to);
-        // What became of earlier requests is told to whoever calls next. It is in the error queue as well, where it is
-        // known what it is about.
+        // The error may belong to an earlier request. The error queue has it too, together with its request.
         const OLD_ERRORS: usize = 3;
         let mut result = Ok(0);
         for _ in 0..=OLD_ERRORS {
@@ -159,9 +158,9 @@ impl Socket {
         result.map(drop).map_err(io::Error::from)
     }
 
-    /// The next message that waits, None when none does.
+    /// The next waiting message; None if there is none.
     pub(super) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Received<'a>>> {
-        // The first failure to read may be what the error queue tells of.
+        // The first read may fail with an error that the error queue has too.
         for last in [false, true] {
             for queue in [MsgFlags::MSG_ERRQUEUE, MsgFlags::empty()] {
                 match self.read(buffer, queue) {
@@ -180,7 +179,7 @@ impl Socket {
         Ok(None)
     }
 
-    /// What stands beside a message, and the message's length.
+    /// Receives a message. Returns its ancillary data and its length.
     fn read(&self, buffer: &mut [u8], queue: MsgFlags) -> nix::Result<(Beside, usize)> {
         let mut space = nix::cmsg_space!(timespec, libc::c_int, (sock_extended_err, libc::sockaddr_in6));
         let mut data = [IoSliceMut::new(buffer)];
@@ -225,14 +224,14 @@ impl Socket {
     }
 }
 
-/// What the kernel tells of a message.
+/// The ancillary data of a message.
 #[derive(Default)]
 struct Beside {
-    /// Who sent it; with an error, whom the request was sent to.
+    /// The sender; for an error the destination of the request.
     peer: Option<IpAddr>,
     ttl: Option<u8>,
     at: Option<Duration>,
-    /// With who tells it.
+    /// The error, with the address of the host that reported it.
     error: Option<(sock_extended_err, Option<IpAddr>)>,
 }
 
@@ -241,19 +240,19 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::from(it.ip())))
 }
 
-/// The filter that lets one type of ICMPv6 messages pass.
+/// The filter that allows one type of ICMPv6 messages.
 fn only(kind: u8) -> [u32; 8] {
     let mut blocked = [u32::MAX; 8];
     blocked[usize::from(kind / 32)] &= !(1 << (kind % 32));
     blocked
 }
 
-/// Since the epoch: by the clock that the kernel marks messages with.
+/// The time since the epoch, from the clock of the kernel's timestamps.
 pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// For `poll`: rounded up, so that it does not end before its time, over and over.
+/// The timeout for `poll`, rounded up so that it does not return early again and again.
 pub(super) fn milliseconds(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time + Duration::from_nanos(999_999)).unwrap_or(PollTimeout::MAX)
 }

@@ -7,13 +7,13 @@ use super::socket::Received;
 use super::{Answer, Sent, answer, payload};
 
 #[test]
-fn request_is_the_bytes_that_the_rfc_has() {
+fn a_request_has_the_bytes_of_the_rfc() {
     let echo = Echo { kind: message::V4.request, id: 0x1234, seq: 7, payload: b"abc" };
     // 0800 + 1234 + 0007 + 6162 + 6300 = de9d; its complement is 2162.
     let bytes = [8, 0, 0x21, 0x62, 0x12, 0x34, 0, 7, b'a', b'b', b'c'];
     assert_eq!(echo.encode(), bytes);
     assert_eq!(Echo::decode(&bytes), Some(echo));
-    // Carries are added again until there are none: ffff + ffff + … + 0800 + ffff.
+    // Carries are added until there are none: ffff + ffff + … + 0800 + ffff.
     let full = Echo { kind: 8, id: 0xffff, seq: 0xffff, payload: &[0xff; 65507] };
     let bytes = full.encode();
     let sum: u64 =
@@ -22,7 +22,7 @@ fn request_is_the_bytes_that_the_rfc_has() {
 }
 
 #[test]
-fn what_is_too_short_or_no_echo_is_not_decoded() {
+fn short_messages_and_other_types_are_not_decoded() {
     assert_eq!(Echo::decode(&[0; 7]), None);
     assert_eq!(Echo::decode(&[0, 1, 0, 0, 0, 0, 0, 0]), None, "a code");
     assert!(Echo::decode(&[0; 8]).unwrap().payload.is_empty());
@@ -33,14 +33,14 @@ fn what_is_too_short_or_no_echo_is_not_decoded() {
 }
 
 #[test]
-fn quotes_may_be_cut_or_padded() {
+fn quoted_payloads_may_be_truncated_or_padded() {
     for (quoted, expected) in [("", true), ("ab", true), ("abcd", true), ("abcd\0", true), ("abx", false)] {
         assert_eq!(is_start_of(quoted.as_bytes(), b"abcd"), expected, "{quoted:?}");
     }
 }
 
 #[test]
-fn reasons_are_in_the_words_of_ping() {
+fn reasons_have_the_texts_of_ping() {
     let text = |v6, kind, code| Reason { v6, kind, code, mtu: 1400 }.to_string();
     assert_eq!(text(false, 3, 1), "Destination Host Unreachable");
     assert_eq!(text(false, 3, 4), "Frag needed and DF set (mtu = 1400)");
@@ -52,7 +52,7 @@ fn reasons_are_in_the_words_of_ping() {
 }
 
 #[test]
-fn only_what_was_asked_and_with_our_payload_is_an_answer() {
+fn an_answer_needs_a_sent_number_and_our_payload() {
     let ours = payload(56);
     assert_ne!(payload(56), ours, "two pings must differ");
     let (from, to) = (IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3]));

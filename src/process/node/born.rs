@@ -1,4 +1,4 @@
-//! The life of a node's first process, from its birth to the program that it becomes.
+//! The first process of a node, from its start to the execution of the program.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -18,10 +18,10 @@ use crate::process::node::enter::join;
 use crate::process::node::{Bind, Net, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
 
-/// What is wrong with a node so that it cannot be.
+/// Why a node cannot be started.
 type Why = String;
 
-/// Goes from birth to the program. Whatever happens, what called [`clone`](super::clone) is not gone back to.
+/// Sets the node up and executes the program. Never returns to the caller of [`clone`](super::clone).
 pub(super) fn live(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> ! {
     let why = match prepare(setup, net, talk) {
         Err(why) => why,
@@ -41,7 +41,8 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     };
     reset_signals();
     restore_file_limit();
-    // What is the keeper's: held open here, clients and other nodes' networks would not end when it lets go of them.
+    // Files of the keeper: if they stayed open here, connections and other nodes' networks would not end when the
+    // keeper closes them.
     let of = match net {
         Net::Own => None,
         Net::Of(of) => Some(of.as_raw_fd()),
@@ -59,12 +60,12 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
     covered.iter().flat_map(|it| &it.notes).for_each(|it| say(talk, b'n', it, None));
     let root = covered.map(|it| it.root);
-    // What is mounted is the host's, and where it is mounted the node's.
+    // The sources of mounts are on the host, the targets in the node.
     let binds =
         setup.binds.iter().map(|it| (it.target.as_path(), What::Bind(it, mounts::source(&it.source))));
     let tmpfs = setup.tmpfs.iter().map(|(path, options)| (Path::new(path), What::Tmpfs(options)));
     let mut all: Vec<(&Path, What<'_>)> = binds.chain(tmpfs).collect();
-    // Outer ones first: they would hide the others.
+    // Outer ones first, because they would hide the inner ones.
     all.sort_by_key(|(target, _)| *target);
     let mount_all = || {
         for (target, what) in all {
@@ -82,7 +83,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     if let Some(domain) = &setup.domainname {
         set_domainname(domain).map_err(|it| format!("set the domain name: {it}"))?;
     }
-    // Before there are interfaces: `net.ipv6.conf.default.…` is for those that come.
+    // Before there are interfaces, because `net.ipv6.conf.default.…` affects new ones only.
     for (key, value) in setup.sysctls.iter().filter(|(key, _)| !is_of_interface(key)) {
         set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
     }
@@ -96,14 +97,14 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     Ok(())
 }
 
-/// Something to be mounted.
+/// A mount.
 enum What<'a> {
     Bind(&'a Bind, io::Result<File>),
-    /// An empty file system with these options.
+    /// A tmpfs with these options.
     Tmpfs(&'a str),
 }
 
-/// The error is a note for the user.
+/// Mounts `what`. The error is a note for the user.
 fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
     let may_make = setup.layer.is_some();
     match what {
@@ -123,7 +124,7 @@ fn bind_note(setup: &Setup, it: &Bind, error: &io::Error) -> String {
     format!("volume {source} at {target} is left out: {error}")
 }
 
-/// Is it a setting of one interface, which is there once its link is?
+/// Is it a setting of one interface, which does not exist before its link?
 fn is_of_interface(key: &str) -> bool {
     let mut parts = key.split('.').skip(2);
     parts.next().is_some_and(|it| it == "conf" || it == "neigh")
@@ -137,14 +138,14 @@ fn set_sysctl(key: &str, value: &str) -> Result<(), Why> {
 
 #[expect(unsafe_code, reason = "no crate offers it")]
 fn set_domainname(name: &str) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as it is told there are.
+    // SAFETY: the kernel reads as many bytes as the slice has.
     match unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Handlers and masks are of the process that this one is a copy of.
+/// Resets the handlers and masks that were copied from the other process.
 pub(super) fn reset_signals() {
     let _ = SigSet::empty().thread_set_mask();
     for it in Signal::iterator() {
@@ -154,7 +155,7 @@ pub(super) fn reset_signals() {
     }
 }
 
-/// An end of the conversation instead is the end of whoever made us.
+/// Waits for the start message. The end of the stream means that the parent has ended.
 fn wait_to_be_told(talk: &OwnedFd) -> Result<(), Why> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -197,7 +198,7 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
         attend();
     }
     if let Some(user) = &setup.user {
-        // What writes to `/dev/stdout` opens the file anew.
+        // Programs that write to `/dev/stdout` open the file again.
         let _ =
             nix::unistd::fchown(io::stdout(), Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
         change_user(user)?;
@@ -205,7 +206,7 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
     program.exec(setup)
 }
 
-/// A file to execute, and the words that it is given.
+/// An executable file with its arguments.
 pub(super) struct Program {
     path: PathBuf,
     argv: Vec<CString>,
@@ -213,7 +214,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// By the PATH of the environment that the program will have. None where there is none of that name.
+    /// Searches the PATH of the program's environment. None if there is no such program.
     pub(super) fn find(setup: &Setup) -> Option<Self> {
         let name = setup.argv.first()?;
         let found = if name.contains('/') {
@@ -238,7 +239,7 @@ impl Program {
         let path = CString::new(self.path.as_os_str().as_bytes()).map_err(|it| it.to_string())?;
         match execve(&path, &self.argv, &self.env) {
             Ok(it) => Ok(it),
-            // A script without its first line, which shells run all the same.
+            // A script without a `#!` line, which shells run too.
             Err(nix::Error::ENOEXEC) => {
                 let argv: Vec<CString> =
                     [c"sh".to_owned(), path].into_iter().chain(self.argv.iter().skip(1).cloned()).collect();
@@ -258,10 +259,10 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
     changed.map_err(|it| format!("become user {}: {}", user.uid, it.desc()))
 }
 
-/// Does nothing until it is killed, with nothing open that is the keeper's. Orphans vanish by themselves.
+/// Waits until it is killed, without open files of the keeper. Orphans are reaped automatically.
 fn idle() -> ! {
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: no code of ours runs when a child ends.
+    // SAFETY: no handler runs when a child ends.
     unsafe {
         let _ = signal(Signal::SIGCHLD, SigHandler::SigIgn);
     }
@@ -273,10 +274,10 @@ fn idle() -> ! {
     }
 }
 
-/// Goes on as a child; the process itself stays, passes signals on and ends as the child does.
+/// Returns in a child process. This process stays, passes signals on, and ends like the child.
 fn attend() {
     let mut held = SigSet::all();
-    // What the kernel sends to whoever has made a mistake is not for others.
+    // Signals for faults of this process are not passed on.
     for it in
         [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGSYS]
     {
@@ -293,12 +294,12 @@ fn attend() {
         }
         Err(_) => leave(126),
     };
-    // The program alone tells that it runs.
+    // Only the program may keep the socket to the parent.
     close_files_but(&[]);
     loop {
         let mut signal = 0;
         #[expect(unsafe_code, reason = "nix knows no signals of realtime")]
-        // SAFETY: both point to values that outlive the calls; the child is not buried yet.
+        // SAFETY: both point to values that outlive the calls; the child has not been reaped yet.
         unsafe {
             if libc::sigwait(held.as_ref(), &raw mut signal) != 0 {
                 leave(126);

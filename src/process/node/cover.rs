@@ -1,4 +1,4 @@
-//! A root file system of a node's own: layers in memory over the host's mounts, which go with the namespace.
+//! A private root file system of a node: overlays in memory over the host's mounts. They end with the namespace.
 
 use std::fs;
 use std::io;
@@ -9,21 +9,21 @@ use nix::mount::{MsFlags, mount};
 
 use crate::process::node::mounts::{NONE, bind_all, mounted};
 
-/// Where the kernel shows itself: what is written there is no file.
+/// Mounts of the kernel's virtual file systems, which are not overlaid.
 const VIEWS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// The longest file, in bytes, that is copied.
+/// Longest file that is copied, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// A root file system to enter.
 #[derive(Debug)]
 pub(super) struct Covered {
     pub(super) root: PathBuf,
-    /// What of it is the host's all the same.
+    /// Notes about parts that are the host's.
     pub(super) notes: Vec<String>,
 }
 
-/// Covers all of the host's files by a layer for each mount, at `layer`.
+/// Makes an overlay for each mount of the host, at `layer`.
 pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
     let under = mounted()?;
     fs::create_dir_all(layer)?;
@@ -36,17 +36,16 @@ pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
     let mut whole: Vec<&Path> = Vec::new();
     for path in under.iter().filter(|it| *it != Path::new("/")) {
         let target = below(&root, path);
-        // What a mount hides cannot be reached, and is not missed.
+        // Mounts that are hidden by others cannot be reached and are skipped.
         if whole.iter().any(|it| path.starts_with(it)) || !target.exists() {
             continue;
         }
         if !VIEWS.iter().any(|it| path.starts_with(it)) {
             match cover.any(path, &target) {
                 Ok(()) => continue,
-                Err(error) => notes.push(format!(
-                    "{}: what is written there is written to the host's files: {error}",
-                    path.display()
-                )),
+                Err(error) => {
+                    notes.push(format!("{}: the node shares the host's files there: {error}", path.display()))
+                }
             }
         }
         bind_all(path, &target)?;
@@ -59,12 +58,12 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// A file system in memory to take what is written.
+/// The tmpfs for written files.
 struct Cover<'a> {
     layer: &'a Path,
-    /// Where the host has mounts.
+    /// The mount points of the host.
     under: &'a [PathBuf],
-    /// Folders in the layer, which have numbers for names.
+    /// Number of folders in the layer; their names are numbers.
     count: u32,
 }
 
@@ -79,11 +78,11 @@ impl Cover<'_> {
         if fs::metadata(path)?.is_dir() { self.folder(path, target) } else { self.file(path, target) }
     }
 
-    /// Mounts a folder of the host, and what is going to be written there, at `target`.
+    /// Mounts an overlay of a host folder at `target`.
     fn folder(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         match self.overlay(path, target) {
-            // In a user namespace the host's mounts are not to be taken off what is below them: then each folder
-            // without any is covered by itself.
+            // In a user namespace the mounts of the host cannot be removed from a copy of the tree. Then each folder
+            // without mounts gets its own overlay.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), NONE)?;
                 like(path, target)?;
@@ -103,11 +102,11 @@ impl Cover<'_> {
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         let overlay =
             |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
-        // In a user namespace the attributes that it keeps its books in have to be those of users.
+        // In a user namespace overlayfs must store its metadata in `user.` attributes.
         Ok(overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?)
     }
 
-    /// Makes what is in a folder in another one, part by part.
+    /// Recreates the content of a folder in another one.
     fn parts(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -135,7 +134,7 @@ impl Cover<'_> {
         Ok(())
     }
 
-    /// Puts a copy of a file at its place, where there is one already; what is no plain file, itself.
+    /// Replaces a file with a copy; a file that is not regular is mounted itself.
     fn file(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         let metadata = fs::metadata(path)?;
         if !metadata.is_file() {
@@ -151,10 +150,10 @@ impl Cover<'_> {
     }
 }
 
-/// Gives a file the mode and, as far as may be, the owner of another.
+/// Copies the mode and, if possible, the owner of a file.
 fn like(path: &Path, new: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
-    // A user namespace has no numbers for others than its own user.
+    // A user namespace maps its own user only.
     let _ = chown(new, Some(metadata.uid()), Some(metadata.gid()));
     fs::set_permissions(new, metadata.permissions())
 }

@@ -1,4 +1,4 @@
-//! Another program in the namespaces of a node.
+//! Runs programs in the namespaces of a node.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::process::node::job::Terminal;
 use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
 
-/// Into which of a process's namespaces to go.
+/// The namespaces to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// All that a node has of its own; the flag says whether it is in another user namespace than we are.
+    /// All namespaces of a node; `user`: it is in another user namespace.
     Node { user: bool },
-    /// The network, with host name and files left as they are, but for `/proc` and `/sys`. The processes as well:
-    /// process 1 of the namespace, a lab's keeper, is to take all that runs in its network with it.
+    /// The network, with new `/proc` and `/sys`; host name and other files stay. Also the process namespace, so that
+    /// the end of its process 1, the lab's keeper, ends the program.
     Network { user: bool },
 }
 
@@ -39,17 +39,17 @@ impl Entry {
     }
 }
 
-/// Moves this process into namespaces of the process behind a pidfd (Linux 5.8). Of the setup count program, environment,
-/// folder and user; the program runs with our standard streams, gets the signals that we get, and its end is answered.
-/// This process stays where it is then: there is no way back.
+/// Moves this process into namespaces of a process (Linux 5.8) and runs a program there, of which `setup` gives the
+/// command, environment, folder and user. The program has our standard streams and gets our signals. Returns how it
+/// ended. This process cannot leave the namespaces again.
 ///
-/// The program's parent is a process between the two, which a Ctrl-Z does not stop. Process 1 of a namespace ends only
-/// once every process in there is reaped ([`pid_namespaces(7)`]): a parent that is stopped would hold up its end.
+/// The program's parent is an intermediate process, which Ctrl-Z does not stop. Process 1 of a namespace ends only
+/// after every process in the namespace has been reaped ([`pid_namespaces(7)`]), and a stopped parent would delay that.
 ///
 /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
     alone()?;
-    // The process between stays outside of the process namespace, as its parent would have to reap it.
+    // The intermediate process stays outside of the process namespace, because its parent would have to reap it.
     join(pidfd.as_fd(), entry.flags() - CloneFlags::CLONE_NEWPID)?;
     let terminal = Terminal::ours();
     let signals = Signals::hold()?;
@@ -60,7 +60,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             let stops = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
-            // The program has none of them blocked: it gets the mask of before.
+            // The program gets the earlier mask, without blocked signals.
             let _ = stops.into_iter().collect::<SigSet>().thread_block();
             let views = matches!(entry, Entry::Network { .. });
             match run(pidfd, CloneFlags::CLONE_NEWPID, views, terminal, setup, signals) {
@@ -74,8 +74,8 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
     }
 }
 
-/// Enters the namespaces, and runs the program there as a child until its end. Signals that are held back are passed on.
-/// With `views` it has a `/proc` and `/sys` of its own; `terminal` is given to it.
+/// Enters the namespaces and runs the program there as a child until it ends. Blocked signals are passed on. With
+/// `views` it gets new mounts of `/proc` and `/sys`; it gets `terminal`.
 fn run(
     pidfd: &OwnedFd,
     flags: CloneFlags,
@@ -105,20 +105,20 @@ fn run(
     }
 }
 
-/// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
+/// Moves this process into the user namespace of a process, as root there.
 pub fn enter_user(pidfd: &OwnedFd) -> io::Result<()> {
     alone()?;
     Ok(join(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
 }
 
-/// Enters namespaces of the process behind a pidfd (Linux 5.8), or one by its own file. In a process of one thread alone.
+/// Enters namespaces of a process (Linux 5.8), or one by its own file. Only for processes with one thread.
 #[expect(clippy::disallowed_methods, reason = "this is the one place of processes that enters a namespace")]
 pub(super) fn join(of: BorrowedFd<'_>, flags: CloneFlags) -> nix::Result<()> {
     setns(of, flags)
 }
 
-/// Runs a program in a node beside its own, without input; what it prints goes to `output`. Answers the process id of a
-/// child of ours that ends as the program does.
+/// Runs an additional program in a node without input; its output goes to `output`. Returns the process number of a
+/// child that ends like the program.
 pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result<i32> {
     alone()?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
@@ -133,9 +133,9 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
                 .and_then(|null| Ok(dup2_stdin(null).and(dup2_stdout(&output)).and(dup2_stderr(&output))?))
                 .and_then(|()| {
                     debug_assert!(output.as_raw_fd() > 2);
-                    // It stays for as long as the program runs, and must not hold what is the keeper's.
+                    // It runs as long as the program, and must not keep files of the keeper open.
                     close_files_but(&[pidfd.as_raw_fd()]);
-                    // The session is ours alone: nobody stops it by a Ctrl-Z.
+                    // It has its own session, so Ctrl-Z does not stop it.
                     run(pidfd, Entry::Node { user: false }.flags(), false, None, setup, Signals::hold()?)
                 });
             match ended {
@@ -149,8 +149,8 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
     }
 }
 
-/// Gives this process the `/proc` of its process namespace and the `/sys` of its network: with those of the machine
-/// `ps` fails, and `pkill` would signal a process of another number. Where the kernel refuses, they are the machine's.
+/// Mounts `/proc` of the process namespace and `/sys` of the network namespace: with those of the machine `ps` fails,
+/// and `pkill` would signal the wrong process. If the kernel refuses, those of the machine stay.
 fn show_own_views() {
     let own = nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from);
     if own.and_then(|()| mounts::keep_to_ourselves()).is_ok() {
@@ -158,10 +158,11 @@ fn show_own_views() {
     }
 }
 
-/// Becomes the program; the exit codes where it cannot are those of shells.
+/// Executes the program. If that fails, the exit codes are those of shells.
 fn replace(setup: &Setup) -> ! {
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: the default action runs no code of ours. Rust's start-up ignores it, and a program would inherit that.
+    // SAFETY: the default action runs no code of ours. Rust ignores SIGPIPE at start-up, and the program would inherit
+    // that.
     let _ = unsafe {
         nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
     };
@@ -181,7 +182,7 @@ fn replace(setup: &Setup) -> ! {
         say(&why);
         leave(126);
     }
-    // Were we killed without notice, nobody would be left to end it. A change of user would undo it.
+    // If this process is killed, the program must end too. This comes after the change of user, which resets it.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     match program.exec(setup) {
         Ok(it) => match it {},

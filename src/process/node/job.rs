@@ -1,7 +1,7 @@
-//! A program as the foreground job of our terminal, as a shell with job control makes it one.
+//! Makes a program the foreground job of our terminal, as a shell with job control does.
 //!
-//! A program in a process namespace does not see a process group that comes from outside, so a shell could neither find
-//! itself in the foreground nor give the terminal back at its end. It gets a group of its own.
+//! A program in a process namespace cannot see a process group from outside. A shell there could neither detect that it
+//! is in the foreground nor give the terminal back. So the program gets a process group of its own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,18 +15,18 @@ use rustix::process::WaitOptions;
 use crate::process::node::Ended;
 use crate::process::{Foreground, Signals};
 
-/// The terminal of a process that leads the group in the foreground.
+/// The terminal of a process that leads the foreground group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
     /// That process, and its group.
     leader: Pid,
-    /// A shell waits for the leader: it notices that the leader stops, and lets it go on.
+    /// A shell waits for the leader: it notices when the leader stops, and continues it.
     has_shell: bool,
 }
 
 impl Terminal {
-    /// Ours. None unless we lead the group in the foreground and all standard streams are the terminal: in a script or a
-    /// pipeline Ctrl-C must reach the others of the group as well.
+    /// Our terminal. None unless this process leads the foreground group and all standard streams are the terminal: in
+    /// a script or pipeline Ctrl-C must reach the other processes of the group too.
     pub(super) fn ours() -> Option<Self> {
         let leader = getpid();
         let stdin = io::stdin();
@@ -37,14 +37,14 @@ impl Terminal {
         (getpgrp() == leader && streams.iter().all(is_ours)).then_some(Self { leader, has_shell })
     }
 
-    /// Makes this process a group of its own, in the foreground. SIGTTOU is to be blocked.
+    /// Moves this process into a new group in the foreground. SIGTTOU must be blocked.
     pub(super) fn take() {
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         let _ = tcsetpgrp(io::stdin(), getpid());
     }
 
-    /// Waits for the end of a child that has taken the terminal. When the child stops, so does the leader; when the leader
-    /// goes on, so does the child. SIGTTOU is to be blocked.
+    /// Waits for a child that has taken the terminal. If the child stops, the leader stops too; if the leader
+    /// continues, so does the child. SIGTTOU must be blocked.
     pub(super) fn wait(self, child: Pid, signals: &Signals) -> io::Result<Ended> {
         let continued = SigSet::from(Signal::SIGCONT);
         continued.thread_block()?;
@@ -75,7 +75,7 @@ impl Terminal {
             }
             program.pass_on()?;
             if continued.read_signal()?.is_some() {
-                // `fg` has made the leader's group the foreground, `bg` has not.
+                // After `fg` the leader's group is in the foreground, after `bg` it is not.
                 if tcgetpgrp(io::stdin()) == Ok(self.leader) {
                     let _ = tcsetpgrp(io::stdin(), child);
                 }

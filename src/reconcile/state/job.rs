@@ -1,4 +1,4 @@
-//! What is to be made so: the desired state of a part, from what runs now.
+//! Jobs: the desired state of a part of the network, for the containers that run now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,13 +12,13 @@ use crate::plan::{BridgeSpec, Desired, ForwardSpec, Forwards, Ns, Patch, Scope, 
 use crate::reconcile::state::{Leftovers, Reconciler, Tracked};
 use crate::reconcile::{About, Failure, Job};
 
-/// Forwarded ports, and those that cannot be.
-struct GrantedForwards {
+/// Forwarded ports, and the failures of those that cannot be forwarded.
+struct AssignedForwards {
     granted: Vec<ForwardSpec>,
     refused: Vec<Failure>,
 }
 
-/// The outer ends that a patch joins, those that are up first; then the links that are too many.
+/// The outer ends that a patch joins, ends that are up first, and the links beyond two.
 #[derive(Default)]
 struct Ends<'a> {
     joined: Vec<IfName>,
@@ -26,7 +26,7 @@ struct Ends<'a> {
 }
 
 impl Reconciler {
-    /// Bridges, and the removal of everything of ours that nobody wants any more.
+    /// Bridges and tunnels, and the removal of everything of ours that is no longer configured.
     pub(super) fn sweep_job(&self) -> Job {
         let keep = self.containers.values().flat_map(|it| outers(&it.instance.links)).collect();
         let links = self.containers.values().flat_map(|it| &it.instance.links);
@@ -39,8 +39,8 @@ impl Reconciler {
         job
     }
 
-    /// Where interfaces of ours may be, outside of containers: on the host whatever the configuration says by now, since
-    /// an engine that was killed may have had another.
+    /// Where interfaces of ours may be, outside of containers. That includes the host, whatever the configuration says:
+    /// an engine that was killed may have had another configuration.
     fn places(&self) -> BTreeSet<Place> {
         let mut places = self.network.places();
         if self.own.sweeps_host || self.own.bridges_apart && !self.network.tunnels.is_empty() {
@@ -64,12 +64,12 @@ impl Reconciler {
         }
     }
 
-    /// May interfaces there be ours?
+    /// May conlink change interfaces there?
     fn may_act(&self, place: Place) -> bool {
         !self.own.no_host || place != Place::Host
     }
 
-    /// A tunnel's packets take the host's routes.
+    /// The failures of tunnels without access to the host, whose routes their packets take.
     fn tunnels_without_host(&self) -> Vec<Failure> {
         let refused = self.network.tunnels.iter().filter(|_| self.own.bridges_apart && self.own.no_host);
         let failure = |it: &Tunnel| {
@@ -80,7 +80,7 @@ impl Reconciler {
     }
 
     pub(super) fn teardown(&self) -> Job {
-        // One container of each namespace is enough to reach it.
+        // One container per namespace is enough.
         let inside: BTreeMap<u64, ContainerId> =
             self.containers.iter().filter_map(|(id, it)| Some((it.netns?, id.clone()))).collect();
         let scope = Scope::Project { places: self.places(), keep: BTreeSet::new(), inner: BTreeSet::new() };
@@ -93,7 +93,7 @@ impl Reconciler {
     }
 
     pub(super) fn gone_job(&self, name: String, left: Leftovers) -> Job {
-        // A namespace that others still use keeps what the one that is gone had in it.
+        // If other containers use the namespace, interfaces of this one are still in it.
         let mut job = match left.netns.filter(|it| self.containers.values().any(|c| c.netns == Some(*it))) {
             Some(netns) => self.containers_job(netns),
             None => Job {
@@ -106,7 +106,7 @@ impl Reconciler {
         job.about = About::Gone(name.clone());
         if let Scope::Containers { names, outers } = &mut job.desired.scope {
             names.insert(name);
-            // Replicas come and go: a name that another container has by now is that one's.
+            // Another replica may have the name by now.
             let taken: BTreeSet<_> =
                 self.containers.values().flat_map(|it| self::outers(&it.instance.links)).collect();
             let gone = left.outers.into_iter().filter(|it| self.may_act(it.0) && !taken.contains(it));
@@ -122,13 +122,13 @@ impl Reconciler {
             job.desired.forwards = Some(Forwards { specs: self.forwards().granted, whole: true });
         }
         if left.forwarded || left.ovs {
-            // Addresses and ports on bridges are to be looked at there.
+            // Its addresses and ports on bridges are checked there.
             job.desired.bridges = self.bridges();
         }
         job
     }
 
-    /// Everything that the containers of one namespace want.
+    /// All links of the containers in one namespace.
     pub(super) fn containers_job(&self, netns: u64) -> Job {
         let here: BTreeMap<&ContainerId, &Tracked> =
             self.containers.iter().filter(|(_, it)| it.netns == Some(netns)).collect();
@@ -144,8 +144,8 @@ impl Reconciler {
         for (patch, Ends { joined: ends, more }) in self.patch_ends(patches.iter().map(String::as_str)) {
             for (end, link) in more.into_iter().filter(|(_, it)| names.contains(it.id.container.as_str())) {
                 let message = format!(
-                    "patch bridge `{patch}` joins exactly two links, and {} has both already",
-                    ends.iter().map(IfName::to_string).collect::<Vec<_>>().join(" with ")
+                    "patch `{patch}` joins exactly two links, and already has {}",
+                    ends.iter().map(IfName::to_string).collect::<Vec<_>>().join(" and ")
                 );
                 third.insert(end);
                 refused.push(Failure {
@@ -158,7 +158,7 @@ impl Reconciler {
             }
             desired.patches.push(Patch { name: patch.to_owned(), ends });
         }
-        // Every container of the namespace reaches it by the first one's handle.
+        // The namespace is opened through its first container.
         if let Some(first) = here.keys().next() {
             desired.inside.insert((*first).clone());
             let links = here.values().flat_map(|it| &it.instance.links);
@@ -168,11 +168,11 @@ impl Reconciler {
             let mine = links
                 .into_iter()
                 .filter(|it| !matches!(&it.kind, LinkKind::Veth { outer, .. } if third.contains(outer)));
-            desired.links = mine.map(|it| ((*first).clone(), self.as_now(it))).collect();
+            desired.links = mine.map(|it| ((*first).clone(), self.current(it))).collect();
         }
         desired.bridges = self.bridges_of(desired.links.iter().map(|(_, it)| it));
         if desired.links.iter().any(|(_, it)| !it.forwards.is_empty()) {
-            let GrantedForwards { mut granted, refused: conflicts } = self.forwards();
+            let AssignedForwards { mut granted, refused: conflicts } = self.forwards();
             let ids: BTreeSet<&LinkId> = desired.links.iter().map(|(_, it)| &it.id).collect();
             let mine = |it: &Failure| matches!(&it.subject, Subject::Link(id) if ids.contains(id));
             refused.extend(conflicts.into_iter().filter(mine));
@@ -183,8 +183,8 @@ impl Reconciler {
         Job { number: 0, about, desired, refused }
     }
 
-    /// A link as it is to be now, and as this engine wires it.
-    fn as_now(&self, link: &Link) -> Link {
+    /// A link with its overrides and with the options of this engine.
+    fn current(&self, link: &Link) -> Link {
         let link = self.overrides.apply(link);
         match self.own.without_netem {
             true => Link { netem: None, netem_in: None, ..link },
@@ -192,8 +192,7 @@ impl Reconciler {
         }
     }
 
-    /// The ends of each of those patches, in one pass over all links. Which of them are there yet, the plan sees for
-    /// itself.
+    /// The ends of these patches, found in one pass over all links. The plan checks which of them exist.
     fn patch_ends<'a>(&'a self, patches: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Ends<'a>> {
         let mut ends: BTreeMap<&str, Vec<(bool, &Link, &IfName)>> =
             patches.map(|it| (it, Vec::new())).collect();
@@ -223,7 +222,7 @@ impl Reconciler {
         ends.into_iter().map(ordered).collect()
     }
 
-    /// The patches that tunnels are ends of.
+    /// The patches with tunnels.
     fn tunnel_patches(&self) -> Vec<Patch> {
         let is_patch =
             |name: &&str| self.network.bridges.get(*name).is_some_and(|it| it.mode == BridgeMode::Patch);
@@ -240,7 +239,7 @@ impl Reconciler {
                 (Some(BridgeMode::Patch), _) => Attach::Patch(it.bridge.clone()),
                 (Some(BridgeMode::Ovs), Ok(name)) => Attach::Ovs(name),
                 (_, Ok(name)) => Attach::Bridge(name),
-                // Names that are no interface's are refused before.
+                // Invalid names have been refused before.
                 (_, Err(_)) => return None,
             };
             Some(TunnelSpec {
@@ -264,15 +263,15 @@ impl Reconciler {
         tunnels.filter(|_| !self.own.bridges_apart || !self.own.no_host).filter_map(spec).collect()
     }
 
-    /// Every forwarded port, of those who were there first; and why others cannot have theirs.
-    fn forwards(&self) -> GrantedForwards {
+    /// All forwarded ports. If several links want the same one, the first has it, and the others get a failure.
+    fn forwards(&self) -> AssignedForwards {
         let mut all: Vec<(bool, &Link)> = Vec::new();
         for it in self.containers.values() {
             let links = it.instance.links.iter().filter(|it| !it.forwards.is_empty());
             all.extend(links.map(|link| (!it.standing.connected, link)));
         }
         all.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-        let mut forwards = GrantedForwards { granted: Vec::new(), refused: Vec::new() };
+        let mut forwards = AssignedForwards { granted: Vec::new(), refused: Vec::new() };
         let mut ports: BTreeMap<(Protocol, u16), &LinkId> = BTreeMap::new();
         let mut addrs: BTreeMap<IpAddr, (&IfName, &LinkId)> = BTreeMap::new();
         for (_, link) in all {
@@ -292,13 +291,13 @@ impl Reconciler {
             if self.own.on_host {
                 refuse(
                     link.forwards.first().map(|it| Item::Forward(*it)),
-                    "ports are forwarded from the engine's own container, and the engine runs in none"
+                    "`forward` needs an engine that runs in a container, because it forwards from the engine's container"
                         .to_owned(),
-                    "run the engine as a service of the project, with `ports:` for what is to be published",
+                    "run conlink as a service of the project, and publish the ports with `ports:`",
                 );
                 continue;
             }
-            // One address of each family.
+            // One address per family.
             let v4 = link.addrs.iter().map(|it| it.addr()).find(IpAddr::is_ipv4);
             let v6 = link.addrs.iter().map(|it| it.addr()).find(IpAddr::is_ipv6);
             for to in [v4, v6].into_iter().flatten() {
@@ -307,9 +306,9 @@ impl Reconciler {
                     refuse(
                         link.addrs.iter().find(|it| it.addr() == to).map(|it| Item::Addr(*it)),
                         format!(
-                            "forwards to {to} on bridge `{bridge}`, and {holder} has that address on bridge `{other}`"
+                            "cannot forward to {to} on bridge `{bridge}`: {holder} has the same address on bridge `{other}`"
                         ),
-                        "give one of the two another address",
+                        "use different addresses",
                     );
                     continue;
                 }
@@ -319,10 +318,10 @@ impl Reconciler {
                         refuse(
                             Some(Item::Forward(*forward)),
                             format!(
-                                "port {}/{} is forwarded to {holder} already",
+                                "port {}/{} is already forwarded to {holder}",
                                 forward.outer, forward.protocol
                             ),
-                            "each replica takes the next port: leave room between those of two services",
+                            "each replica uses the next port: leave enough ports between two services",
                         );
                         continue;
                     }
@@ -338,7 +337,7 @@ impl Reconciler {
         forwards
     }
 
-    /// The bridges that links are ports of, with what the configuration says of them.
+    /// The bridges of these links, with their configuration.
     fn bridges_of<'a>(&self, links: impl Iterator<Item = &'a Link>) -> BTreeMap<(Place, IfName), BridgeSpec> {
         let attached = links.filter_map(|it| match &it.kind {
             LinkKind::Veth { place, attach: Attach::Bridge(name), .. } => Some((*place, name.clone(), false)),
@@ -354,7 +353,7 @@ impl Reconciler {
             .collect()
     }
 
-    /// Those of the configuration, and those that only replicas name (`rack{{index}}`).
+    /// All bridges: those of the configuration, and those that only links of replicas name (`rack{{index}}`).
     fn bridges(&self) -> BTreeMap<(Place, IfName), BridgeSpec> {
         let mut bridges = self.bridges_of(self.containers.values().flat_map(|it| &it.instance.links));
         for it in self.network.bridges.values().filter(|it| it.mode != BridgeMode::Patch) {
@@ -376,11 +375,11 @@ impl Reconciler {
     }
 }
 
-/// Why what is on the host cannot be had without it.
+/// The failure of something that needs the host's network namespace.
 fn without_host(subject: Subject) -> Failure {
     Failure {
         subject,
-        message: "it needs the host's own network, which an ordinary user may not change".to_owned(),
+        message: "an ordinary user may not change the host's network".to_owned(),
         help: Some("run the lab as root".to_owned()),
         origin: None,
         is_final: true,

@@ -1,4 +1,4 @@
-//! What others changed in the kernel: where to look again.
+//! Reacts to changes by other programs.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -9,24 +9,24 @@ use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Effect, EngineId, News, Notice};
 
 impl Reconciler {
-    /// Looks again at what somebody changed.
+    /// Checks what another program changed.
     pub(super) fn changed(&mut self, news: &News, now: Instant, effects: &mut Vec<Effect>) {
         if news.lost {
             effects.push(Effect::Notify(Notice::NoticesLost));
             self.sweep_again(effects);
             let all: BTreeSet<u64> = self.containers.values().filter_map(|it| it.netns).collect();
-            all.into_iter().for_each(|it| self.look_inside(it, now, effects));
+            all.into_iter().for_each(|it| self.check_inside(it, now, effects));
             return;
         }
         let mut inside = news.inside.clone();
         let outside = [(Place::Engine, &news.bridges), (Place::Host, &news.host)];
         for (place, names) in outside.iter().filter(|(_, it)| !it.changed.is_empty()) {
             if self.is_of_base(&names.changed) {
-                self.look_at_bridges(effects);
+                self.check_bridges(effects);
             }
             let touched = |link: &Link| match &link.kind {
                 LinkKind::Veth { place: it, outer, attach } => {
-                    // Ports are forwarded from an address of the bridge.
+                    // Forwarded connections come from an address of the bridge.
                     let bridge = match attach {
                         Attach::Bridge(it) | Attach::Ovs(it) if !link.forwards.is_empty() => {
                             Some(it.as_str())
@@ -53,19 +53,19 @@ impl Reconciler {
             self.vanished(&deleted, now, effects);
         }
         for netns in inside {
-            self.look_inside(netns, now, effects);
+            self.check_inside(netns, now, effects);
         }
     }
 
-    /// Are there bridges or tunnels of these names, of which all is to be looked at?
+    /// Does the configuration have bridges or tunnels of these names?
     fn is_of_base(&self, names: &BTreeSet<String>) -> bool {
         let bridge = |it: &crate::network::Bridge| it.mode != BridgeMode::Patch && names.contains(&it.name);
         let tunnel = |it: &crate::network::Tunnel| names.contains(it.name.as_str());
         self.network.bridges.values().any(bridge) || self.network.tunnels.iter().any(tunnel)
     }
 
-    /// What failed is tried again in its own time, and what was not tried yet soon.
-    fn look_at_bridges(&mut self, effects: &mut Vec<Effect>) {
+    /// Checks the bridges, unless their first try or a retry is due anyway.
+    fn check_bridges(&mut self, effects: &mut Vec<Effect>) {
         if !self.swept {
             self.sweep_again(effects);
         } else if self.base.tried && self.base.retry_at.is_none() {
@@ -73,7 +73,7 @@ impl Reconciler {
         }
     }
 
-    /// The same, and removes what nobody wants, once every engine has told what runs.
+    /// The same, and removes leftovers if every engine has listed its containers.
     fn sweep_again(&mut self, effects: &mut Vec<Effect>) {
         if self.base.tried && self.base.retry_at.is_none() {
             match self.engines.values().all(|it| *it) {
@@ -83,7 +83,7 @@ impl Reconciler {
         }
     }
 
-    pub(super) fn look_inside(&mut self, netns: u64, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn check_inside(&mut self, netns: u64, now: Instant, effects: &mut Vec<Effect>) {
         let here = || self.containers.values().filter(|it| it.netns == Some(netns));
         let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
         if here().next().is_some() && !here().any(waits) {
@@ -91,15 +91,16 @@ impl Reconciler {
         }
     }
 
-    /// Makes again what is gone from where bridges live. Its container may be gone with it: so that is asked for first.
+    /// Restores what was deleted in the namespace of the bridges. Its container may have died, so that is inspected
+    /// first.
     pub(super) fn vanished(&mut self, names: &BTreeSet<String>, now: Instant, effects: &mut Vec<Effect>) {
         if self.is_of_base(names) {
-            // One that has another name by now is still ours, and nobody wants it.
+            // An interface that was renamed is still ours, and has become a leftover.
             self.sweep_again(effects);
         }
         let waits = |it: &Tracked| it.standing.retry_at.is_some_and(|it| it > now);
         let hit = |it: &Tracked| {
-            !self.asked.contains_key(&it.container.id)
+            !self.inspections.contains_key(&it.container.id)
                 && !waits(it)
                 && it.instance.links.iter().any(|link| match &link.kind {
                     LinkKind::Veth { outer, attach, .. } => {

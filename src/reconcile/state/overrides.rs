@@ -10,7 +10,7 @@ use crate::plan::Subject;
 use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Effect, Notice};
 
-/// Longest name of an author, in characters: the status shows it on a line.
+/// Longest author, in characters. The status shows it on one line.
 const LONGEST_AUTHOR: usize = 64;
 
 /// A parsed request.
@@ -21,8 +21,8 @@ struct Wanted {
 }
 
 impl Reconciler {
-    /// Sets or removes overrides: all that the request asks for, or nothing if there is an error. Returns the links that
-    /// the request names, and the effects.
+    /// Sets or removes overrides: all that the request asks for, or nothing if there is an error. Returns the links
+    /// that the request names, and the effects.
     ///
     /// # Errors
     /// An unknown link, an invalid impairment, or a link whose type does not support the setting.
@@ -64,9 +64,10 @@ impl Reconciler {
         let mut effects = Vec::new();
         self.changed_overrides(&changed, Some(&asked.author), &mut effects);
         let now_wired = self.wire_links(&changed, &mut effects);
-        // Links without a change are checked too, because the answer is about the kernel. Failed ones keep their back-off.
+        // Links without a change are checked too, because the answer is about the kernel. Failed ones keep their
+        // back-off.
         for netns in self.namespaces_of(&meant).difference(&now_wired) {
-            self.look_inside(*netns, now, &mut effects);
+            self.check_inside(*netns, now, &mut effects);
         }
         self.settle(now, &mut effects);
         Ok((meant, effects))

@@ -1,4 +1,4 @@
-//! What is known of the network, gathered from the state.
+//! The status of the network, derived from the reconciler's state.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Failure, Standing};
 
 impl Reconciler {
-    /// What is known of everything, at this moment.
+    /// The current status.
     pub fn status(&self) -> Status {
         let mut containers: Vec<&Tracked> = self.containers.values().collect();
         containers.sort_by_key(|it| {
             let Container { name, service, index, .. } = &it.container;
             (service.as_ref().unwrap_or(name), *index, name)
         });
-        // Containers that are followed only for what an earlier engine may have left in them are no nodes.
+        // Containers that are tracked only because of possible leftovers are not nodes.
         let (nodes, others): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|it| !it.instance.is_empty());
-        // Containers' jobs touch what is outside of them too.
+        // The jobs of containers may have failures of bridges too.
         let standings = [&self.base].into_iter().chain(self.containers.values().map(|it| &it.standing));
         let failures: Vec<&Failure> = standings.flat_map(|it| &it.failures).collect();
         let bridges = self.bridge_statuses(&failures);
@@ -67,13 +67,13 @@ impl Reconciler {
         }
     }
 
-    /// How the network is as a whole.
+    /// The state of the network as a whole.
     pub fn health(&self) -> Health {
         let all = || self.containers.values().map(|it| &it.standing).chain([&self.base]);
         if all().any(|it| it.tried && !it.connected) || self.gone.values().any(|it| !it.failures.is_empty()) {
             return Health::Failing;
         }
-        let answered = self.engines.values().all(|it| *it) && self.asked.is_empty();
+        let answered = self.engines.values().all(|it| *it) && self.inspections.is_empty();
         match answered && !self.stopping && all().all(|it| it.connected) {
             true if !self.drift.is_empty() => Health::Drifted,
             true => Health::Connected,
@@ -117,7 +117,7 @@ impl Reconciler {
         }
     }
 
-    /// How far something outside of containers is, of which these are the failures.
+    /// The state of a bridge or tunnel with these failures.
     fn outside(&self, errors: &[Problem], drift: &[String]) -> LinkState {
         match (errors, drift) {
             ([], []) => self.base.state_of_the_rest(),
@@ -131,7 +131,7 @@ impl Reconciler {
     }
 }
 
-/// Those failures that are about something, each once.
+/// The failures with the subjects that `is_meant` selects, without duplicates.
 fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Problem> {
     let mut found: Vec<Problem> = Vec::new();
     for it in failures.iter().filter(|it| is_meant(&it.subject)) {
@@ -176,7 +176,7 @@ impl Tracked {
         let standing = &self.standing;
         let mine = |it: &&Failure| match (&it.subject, &link.kind) {
             (Subject::Link(id), _) => *id == link.id,
-            // Without it no frame passes.
+            // Without the patch the link carries no frames.
             (Subject::Patch(name), LinkKind::Veth { attach: Attach::Patch(it), .. }) => name == it,
             _ => false,
         };
@@ -206,7 +206,7 @@ fn bad_link_status(it: &BadInstance) -> LinkStatus {
     }
 }
 
-/// What a link is and what it is joined to, and nothing of how it is.
+/// The type and connections of a link, without its state.
 fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
     let mut link = LinkStatus {
         dev: dev.to_owned(),
@@ -263,7 +263,7 @@ fn override_status(it: &Override) -> OverrideStatus {
     }
 }
 
-/// The bridge or cable that an outer end is joined to.
+/// The bridge or patch of an outer end.
 fn bridge_of(attach: &Attach) -> (String, BridgeMode) {
     match attach {
         Attach::Bridge(name) => (name.to_string(), BridgeMode::Linux),
@@ -273,7 +273,7 @@ fn bridge_of(attach: &Attach) -> (String, BridgeMode) {
 }
 
 impl Standing {
-    /// How far that is which no failure is about: one that is about everything leaves nothing known.
+    /// The state of links without failures of their own: up, unless a failure of the whole container makes it unknown.
     fn state_of_the_rest(&self) -> LinkState {
         let blind = |it: &Failure| matches!(it.subject, Subject::Container(_) | Subject::Everything);
         match self.tried && !self.failures.iter().any(blind) {

@@ -7,9 +7,9 @@ use crate::config::{Input, Sources, load};
 use crate::network::{Defaults, resolve};
 use crate::plan::{Names, News};
 
-/// Were every link looked at for each patch, this would take minutes.
+/// If each patch looked at every link, this would take minutes.
 #[test]
-fn the_work_of_a_job_grows_with_its_links_and_not_with_their_square() {
+fn the_cost_of_a_job_is_linear_in_its_links() {
     const COUNT: u32 = 10_000;
     let yaml = "links:
 - {service: h, dev: 'a{{index}}', bridge: 'p{{index}}'}
@@ -73,7 +73,7 @@ fn inspected(ticket: u64) -> Event {
     Event::Inspected { engine: EngineId::Docker, id: container().id, ticket, found }
 }
 
-/// Why something that is left could not be removed.
+/// A leftover that could not be removed.
 fn failure() -> Failure {
     let subject = Subject::Leftover("old".parse().unwrap());
     Failure { subject, message: "del old: busy".to_owned(), help: None, origin: None, is_final: false }
@@ -107,7 +107,7 @@ fn about(effects: &[Effect]) -> Option<About> {
 }
 
 #[test]
-fn an_engine_that_is_lost_before_it_has_listed_keeps_no_bridge_or_tunnel_of_the_other_back() {
+fn a_lost_engine_does_not_delay_bridges_and_tunnels_of_the_other_one() {
     let now = Instant::now();
     let (docker, podman) = (EngineId::Docker, EngineId::Podman);
     let lost = || Event::Lost { engine: podman };
@@ -126,14 +126,14 @@ fn an_engine_that_is_lost_before_it_has_listed_keeps_no_bridge_or_tunnel_of_the_
 }
 
 #[test]
-fn what_could_not_be_removed_once_is_no_success() {
+fn once_fails_if_a_leftover_cannot_be_removed() {
     let engine = EngineId::Docker;
     let now = Instant::now();
     for (failures, code) in [(Vec::new(), 0), (vec![failure()], 1)] {
         let mut it = reconciler(true);
         let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
         let wired = it.handle(inspected(ticket(&listed)), now);
-        // It goes before all is done.
+        // The container dies before the end.
         let id = container().id;
         let hinted = it.handle(Event::Hint { engine, id: id.clone() }, now);
         let answer = Event::Inspected { engine, id, ticket: ticket(&hinted), found: None };
@@ -152,7 +152,7 @@ fn what_could_not_be_removed_once_is_no_success() {
 }
 
 #[test]
-fn what_could_not_be_removed_is_tried_again_and_no_success_until_then() {
+fn the_removal_of_leftovers_is_retried_and_the_network_is_failing_until_then() {
     let engine = EngineId::Docker;
     let now = Instant::now();
     let mut it = reconciler(false);
@@ -160,19 +160,19 @@ fn what_could_not_be_removed_is_tried_again_and_no_success_until_then() {
     let failed = Outcome { failures: vec![failure()], ..Outcome::default() };
     it.handle(Event::Done { job: job(&listed), outcome: failed.clone() }, now);
     assert_eq!(it.health(), Health::Failing);
-    // Somebody else does something to a bridge: nothing is to be made of that, and all the more to be removed.
+    // Another program changes a bridge: no new bridge is needed, but leftovers still have to be removed.
     let news = News { bridges: names("lan"), ..News::default() };
     assert_eq!(about(&it.handle(Event::Changed(news.clone()), now)), None);
     let again = it.handle(Event::Wake, now + back_off(0));
     assert_eq!(about(&again), Some(About::Sweep));
-    // One that is not worth another try stays a failure.
+    // A final failure stays a failure.
     let final_failure = Failure { is_final: true, ..failure() };
     let failed = Outcome { failures: vec![final_failure], ..Outcome::default() };
     it.handle(Event::Done { job: job(&again), outcome: failed }, now);
     assert_eq!(about(&it.handle(Event::Changed(news), now)), Some(About::Sweep));
     assert_eq!(it.health(), Health::Failing);
 
-    // The same for what a container left.
+    // The same for leftovers of a container.
     let mut it = reconciler(false);
     let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
     it.handle(Event::Done { job: job(&listed), outcome: Outcome::default() }, now);
@@ -190,14 +190,14 @@ fn what_could_not_be_removed_is_tried_again_and_no_success_until_then() {
 }
 
 #[test]
-fn drift_of_a_container_that_is_gone_is_nobodys() {
+fn drift_ends_with_its_container() {
     let engine = EngineId::Docker;
     let now = Instant::now();
     let mut it = reconciler(false);
     let listed = it.handle(Event::Listed { engine, containers: vec![container()] }, now);
     it.handle(Event::Done { job: job(&listed), outcome: Outcome::default() }, now);
     let wired = it.handle(inspected(ticket(&listed)), now);
-    // It goes while its links are looked at, and the outcome of that comes late.
+    // The container dies during a check, whose result arrives later.
     it.handle(Event::Listed { engine, containers: Vec::new() }, now);
     let link =
         Subject::Link(crate::network::LinkId { container: "h-1".to_owned(), dev: "eth0".parse().unwrap() });

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 
 use crate::container::ContainerId;
 use crate::daemon::{self, Mode, Setup};
+use crate::device::BridgeMode;
 use crate::docker::{Engine, Running, own_container_id};
-use crate::kernel::{Datapath, Kernel, netns, probe};
+use crate::kernel::{self, Datapath, Kernel, netns, probe};
 use crate::network;
 use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
@@ -41,9 +42,17 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     let mut described = describe(&files, defaults.clone(), &environment())?;
     // Asked only where it makes a difference: it may load a module.
     let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
-    if asks && probe() == Some(Datapath::Kernel) {
+    let datapath = if asks { probe() } else { None };
+    if datapath == Some(Datapath::Kernel) {
         defaults.ovs = true;
         described = describe(&files, defaults, &environment())?;
+    } else if asks {
+        let reason = match datapath {
+            Some(_) => "the kernel module openvswitch is missing",
+            None => "Open vSwitch is not installed",
+        };
+        let level = if described.network.names_auto { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "bridges of mode auto are linux bridges: {reason}");
     }
     if !described.diagnostics.is_empty() {
         report(&described);
@@ -51,6 +60,9 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     }
     if options.show_config {
         return out(&format!("{}\n", serde_json::to_string_pretty(&described.network.show())?)).map(|()| 0);
+    }
+    if let Some(bridge) = described.network.bridges.values().find(|it| it.mode == BridgeMode::Ovs) {
+        kernel::ovs::check_installed().with_context(|| format!("bridge `{}` has mode ovs", bridge.name))?;
     }
     // A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
     raise_file_limit();
@@ -160,7 +172,8 @@ async fn own_container(
 ) -> anyhow::Result<Option<Running>> {
     let mut unknown = None;
     for (name, engine) in engines {
-        match daemon::within(*name, "the engine's own container", engine.inspect_container(id)).await {
+        match daemon::within(*name, "inspect the engine's own container", engine.inspect_container(id)).await
+        {
             Ok(Some(it)) => return Ok(Some(it)),
             Ok(None) => {}
             Err(error) => unknown = Some(error),
@@ -191,16 +204,22 @@ impl BridgesIn {
     fn open(&self, mode: Mode) -> anyhow::Result<File> {
         match self {
             Self::Own => netns::own().context("open the engine's own network namespace"),
-            Self::Host => netns::of_process(1).context("open the host's network namespace"),
+            Self::Host => {
+                let error = |it| kernel::Error::new("open the host's network namespace", it);
+                Ok(netns::of_process(1).map_err(error)?)
+            }
             // A look at what would be done leaves no name behind.
             Self::Named(name) if mode == Mode::DryRun => match netns::find_named(name) {
                 Ok(Some(it)) => Ok(it),
-                Ok(None) => netns::anonymous().context("make a network namespace"),
+                Ok(None) => {
+                    Ok(netns::anonymous().map_err(|it| kernel::Error::new("make a network namespace", it))?)
+                }
                 Err(error) => Err(error).with_context(|| format!("open network namespace {name}")),
             },
-            Self::Named(name) => netns::named(name).with_context(|| {
-                format!("make network namespace {name} (conlink on the host must run as root)")
-            }),
+            Self::Named(name) => {
+                let error = |it| kernel::Error::new(format!("make network namespace {name}"), it);
+                Ok(netns::named(name).map_err(error)?)
+            }
         }
     }
 
@@ -319,7 +338,7 @@ async fn connect_to(
         tokio::time::sleep(SECOND_ENGINE).await;
     };
     tokio::select! {
-        connected = daemon::within(id, "a sign of life", Engine::connect(socket)) => {
+        connected = daemon::within(id, "ping", Engine::connect(socket)) => {
             let engine = connected?;
             any.send_replace(true);
             Ok(Some(engine))

@@ -1,4 +1,4 @@
-//! Answers that no container engine should give.
+//! Invalid answers of a container engine.
 
 use super::*;
 
@@ -70,7 +70,7 @@ fn assert_wires(world: &World, what: &str) {
 }
 
 #[test]
-fn a_list_that_makes_no_sense_is_told_of_and_never_taken_for_all_that_runs() {
+fn an_invalid_list_of_containers_is_reported_and_not_used() {
     let Some(mut world) = World::new("hostile lists", NETWORK) else { return };
     let mut cases = always_wrong();
     cases.extend([
@@ -91,7 +91,7 @@ fn a_list_that_makes_no_sense_is_told_of_and_never_taken_for_all_that_runs() {
 }
 
 #[test]
-fn a_container_without_a_usable_id_is_an_error_of_its_own() {
+fn a_container_with_an_invalid_id_is_an_error_of_its_own() {
     let Some(mut world) = World::new("hostile ids", NETWORK) else { return };
     let ids = [json!(null), json!("../events"), json!("a\nAll links connected")];
     let entry = |(number, id): (usize, &Value)| {
@@ -113,7 +113,7 @@ fn a_container_without_a_usable_id_is_an_error_of_its_own() {
 }
 
 #[test]
-fn an_inspection_that_makes_no_sense_is_an_error_of_its_container() {
+fn an_invalid_inspection_is_an_error_of_its_container() {
     let Some(mut world) = World::new("hostile inspections", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");
@@ -164,7 +164,7 @@ fn an_inspection_that_makes_no_sense_is_an_error_of_its_container() {
 }
 
 #[test]
-fn an_answer_to_the_request_for_events_that_makes_no_sense_is_told_of() {
+fn an_invalid_answer_to_the_request_for_events_is_reported() {
     let Some(mut world) = World::new("hostile answers for events", NETWORK) else { return };
     for (what, answer) in always_wrong() {
         world.docker().raw.insert("events".to_owned(), answer);
@@ -176,7 +176,7 @@ fn an_answer_to_the_request_for_events_that_makes_no_sense_is_told_of() {
 }
 
 #[test]
-fn an_event_that_makes_no_sense_hides_no_container() {
+fn an_invalid_event_hides_no_container() {
     let Some(mut world) = World::new("hostile events", NETWORK) else { return };
     let deep = [b"[".repeat(100_000), b"\n".to_vec()].concat();
     let cases: [(&str, &[u8]); 13] = [
@@ -207,7 +207,7 @@ fn an_event_that_makes_no_sense_hides_no_container() {
 }
 
 #[test]
-fn an_event_about_an_id_that_is_none_is_nobody_s() {
+fn an_event_with_an_invalid_id_is_ignored() {
     let Some(mut world) = World::new("hostile ids in events", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");

@@ -1,4 +1,4 @@
-//! What an engine that was killed left.
+//! Leftovers of a killed engine.
 
 use super::*;
 
@@ -52,7 +52,7 @@ impl Machine {
 }
 
 #[test]
-fn a_namespace_of_an_engine_that_was_killed_is_removed_by_one_whose_bridges_are_on_the_host() {
+fn a_killed_engines_namespace_is_removed_by_an_engine_with_netns_host() {
     let Some(machine) = Machine::new("namespace left", NETWORK) else { return };
     // One that wires once leaves all there is, as one that is killed.
     let own = || {
@@ -93,7 +93,7 @@ fn a_namespace_of_an_engine_that_was_killed_is_removed_by_one_whose_bridges_are_
 }
 
 #[test]
-fn daemons_of_an_engine_that_was_killed_are_ended_by_one_with_another_netns() {
+fn a_killed_engines_daemons_are_stopped_by_an_engine_with_another_netns() {
     let test = "daemons left";
     let yaml = "bridges: [{bridge: sw, mode: ovs}]\nlinks: [{service: h, bridge: sw}]\n";
     let Some(machine) = Machine::new(test, yaml) else { return };

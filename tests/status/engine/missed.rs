@@ -1,4 +1,4 @@
-//! Containers that start while the engine is being connected to.
+//! Containers that start while conlink connects to the container engine.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn is_wired(world: &World, name: &str) -> bool {
 }
 
 #[test]
-fn a_container_that_starts_while_the_list_is_on_its_way_is_wired() {
+fn a_container_that_starts_during_the_list_request_is_wired() {
     let Some(mut world) = World::new("slow list", NETWORK) else { return };
     world.docker().holds_list = true;
     world.start();
@@ -32,7 +32,7 @@ fn a_container_that_starts_while_the_list_is_on_its_way_is_wired() {
 }
 
 #[test]
-fn a_container_whose_start_is_forgotten_before_events_begin_is_wired() {
+fn a_container_whose_start_event_is_lost_is_wired() {
     let Some(mut world) = World::new("slow events", NETWORK) else { return };
     world.docker().hides_events = true;
     world.start();
@@ -44,7 +44,7 @@ fn a_container_whose_start_is_forgotten_before_events_begin_is_wired() {
 }
 
 #[test]
-fn an_engine_that_dies_before_it_has_listed_keeps_nothing_of_the_other_back() {
+fn an_engine_that_dies_before_its_list_does_not_delay_the_other() {
     let Some(mut world) = World::new("two engines", NETWORK) else { return };
     let podman = Arc::new(Mutex::new(Docker::default()));
     serve(&world.folder.path().join("podman.sock"), podman.clone());

@@ -1,9 +1,9 @@
-//! Whose network namespace is opened, and whose never.
+//! Which network namespaces are opened, and errors at the start.
 
 use super::*;
 
 #[test]
-fn a_process_number_that_is_another_s_by_now_wires_no_other_namespace() {
+fn a_reused_process_number_wires_no_other_namespace() {
     let Some(mut world) = World::new("recycled number", NETWORK) else { return };
     // Part of the name of every process's cgroup.
     let short = "0";
@@ -25,7 +25,7 @@ fn a_process_number_that_is_another_s_by_now_wires_no_other_namespace() {
 }
 
 #[test]
-fn the_namespace_of_a_container_that_no_file_speaks_of_is_never_opened() {
+fn the_namespace_of_an_unconfigured_container_is_never_opened() {
     let Some(mut world) = World::new("nobody's container", NETWORK) else { return };
     world.start();
     world.within("it has listened", |it| it.status()["state"] == "connected");
@@ -53,7 +53,7 @@ fn the_namespace_of_a_container_that_no_file_speaks_of_is_never_opened() {
 }
 
 #[test]
-fn only_a_container_in_the_host_s_network_is_wired_there() {
+fn only_a_container_with_host_networking_is_wired_in_the_hosts_namespace() {
     let Some(mut world) = World::new("the host's network", NETWORK) else { return };
     world.add(&id("q-x-1"), "q-x-1");
     let lie = |mode: String| move |_: usize, it: &mut Value| it["HostConfig"]["NetworkMode"] = json!(mode);
@@ -69,7 +69,8 @@ fn only_a_container_in_the_host_s_network_is_wired_there() {
     world.engine = command.spawn().unwrap();
     world.within("it is refused", |it| it.log().contains("error: container p-h-1: "));
     let log = world.log();
-    let expected = "the engine reports process 1, which is in the host's network namespace: the container is not to be there";
+    let expected =
+        "the engine reports process 1, which is in the host's network namespace, but the container is not";
     assert!(log.contains(expected), "{log}");
     let there = fs::File::open(format!("/proc/{}/ns/net", world.engine.id())).unwrap();
     assert_eq!(interfaces(&there), "");
@@ -80,10 +81,10 @@ fn only_a_container_in_the_host_s_network_is_wired_there() {
     assert_eq!(interfaces(&there), "eth0");
 }
 
-const NEEDS_PIDS: &str = "error: hint: a conlink that runs in a container needs `pid: host`\n";
+const NEEDS_PIDS: &str = "hint: if conlink runs in a container, its service needs `pid: host`\n";
 
 #[test]
-fn processes_that_only_the_container_engine_sees_are_an_error_with_a_hint() {
+fn process_numbers_that_are_not_in_proc_are_an_error_with_a_hint() {
     let Some(world) = World::new("processes unseen", NETWORK) else { return };
     for (name, pid) in [("p-h-1", 1), ("p-h-2", 4_000_000)] {
         world.add(&id(name), name);
@@ -95,17 +96,86 @@ fn processes_that_only_the_container_engine_sees_are_an_error_with_a_hint() {
     for (name, message) in [
         (
             "p-h-1",
-            "the engine reports process 1, which is in the host's network namespace: the container is not to be there",
+            "the engine reports process 1, which is in the host's network namespace, but the container is not",
         ),
-        ("p-h-2", "the engine reports process 4000000, which /proc does not have"),
+        ("p-h-2", "the engine reports process 4000000, which is not in /proc"),
     ] {
         let expected = format!("error: container {name}: {message}\n{NEEDS_PIDS}");
         assert!(ended.stderr.contains(&expected), "{}", ended.stderr);
     }
 }
 
+const OPTIONS: [&str; 7] = [
+    "--network-file=net.yaml",
+    "--compose-project=p",
+    "--once",
+    "--docker-socket",
+    "docker.sock",
+    "--podman-socket",
+    "none",
+];
+
 #[test]
-fn an_engine_whose_container_has_processes_of_its_own_does_not_start() {
+fn an_engine_without_a_capability_names_it_and_says_how_to_give_it() {
+    let Some(world) = World::new("missing capability", NETWORK) else { return };
+    for (dropped, error, capability) in [
+        (
+            "-sys_admin",
+            "make network namespace conlink-p: Operation not permitted (os error 1)",
+            "the capability SYS_ADMIN",
+        ),
+        (
+            "-sys_admin,-net_admin",
+            "make network namespace conlink-p: Operation not permitted (os error 1)",
+            "the capabilities SYS_ADMIN and NET_ADMIN",
+        ),
+        (
+            "-net_admin",
+            "make network namespace conlink-p: set interface 1 up: Operation not permitted (os error 1)",
+            "the capability NET_ADMIN",
+        ),
+    ] {
+        let program = format!("run='setpriv --bounding-set={dropped} --inh-caps={dropped}'");
+        let ended = run(world.apart_after(&program, &OPTIONS));
+        let expected = format!(
+            "error: {error}\nhint: conlink lacks {capability}: run it as root, or give its container \
+             `cap_add: [SYS_ADMIN, NET_ADMIN]`\n"
+        );
+        assert_eq!(ended, Run { code: 1, stdout: String::new(), stderr: expected }, "{dropped}");
+    }
+}
+
+#[test]
+fn a_bridge_of_mode_ovs_without_open_vswitch_ends_the_engine() {
+    let yaml = "bridges: [{bridge: sw, mode: ovs}]\nlinks: [{service: h, bridge: sw}]\n";
+    let Some(world) = World::new("no Open vSwitch", yaml) else { return };
+    let hide = "for it in $(which -a ovsdb-server); do mount --bind /dev/null $it; done";
+    let ended = run(world.apart_after(hide, &OPTIONS));
+    let expected = "error: bridge `sw` has mode ovs: find ovsdb-server: program not found\n\
+         hint: install the package openvswitch-switch, use the image conlink:ovs, or set `mode: linux` for the bridge\n";
+    assert_eq!(ended, Run { code: 1, stdout: String::new(), stderr: expected.to_owned() });
+}
+
+#[test]
+fn a_bridge_of_mode_auto_without_open_vswitch_is_a_linux_bridge_with_a_warning() {
+    for (yaml, warning) in [
+        (
+            "bridges: [{bridge: lan, mode: auto}]\n",
+            "warning: bridges of mode auto are linux bridges: Open vSwitch is not installed\n",
+        ),
+        // Nobody asked for Open vSwitch by name.
+        ("bridges: [{bridge: lan}]\n", ""),
+    ] {
+        let Some(world) = World::new("no Open vSwitch", yaml) else { return };
+        let hide = "for it in $(which -a ovsdb-server); do mount --bind /dev/null $it; done";
+        let ended = run(world.apart_after(hide, &OPTIONS));
+        assert_eq!((ended.code, ended.stderr.contains("mode auto")), (0, !warning.is_empty()), "{yaml}");
+        assert!(ended.stderr.starts_with(warning), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_engine_without_pid_host_does_not_start() {
     let Some(world) = World::new("an init of its own", NETWORK) else { return };
     let own = "ab".repeat(32);
     world.add(&own, "z-net-1");
@@ -124,7 +194,7 @@ fn an_engine_whose_container_has_processes_of_its_own_does_not_start() {
 }
 
 #[test]
-fn an_engine_that_cannot_learn_its_own_project_serves_no_other() {
+fn an_engine_that_does_not_know_its_project_does_not_start() {
     let Some(world) = World::new("an own container unknown", NETWORK) else { return };
     let own = "ab".repeat(32);
     world.add(&own, "p-net-1");

@@ -7,16 +7,16 @@ fn a_podman_socket_that_is_named_and_absent_is_an_error() {
     let Some(world) = World::new("absent socket", NETWORK) else { return };
     let mut command = world.apart(&["--network-file", "net.yaml", "--compose-project", "p", "--once"]);
     command.args(["--docker-socket", "docker.sock", "--podman-socket", "nowhere.sock"]);
-    let expected = "error: podman: there is no socket nowhere.sock\n".to_owned();
+    let expected = "error: podman: socket nowhere.sock does not exist\n".to_owned();
     assert_eq!(run(command), Run { code: 1, stdout: String::new(), stderr: expected });
 }
 
 #[test]
-fn a_container_engine_that_does_not_answer_is_told_of() {
+fn a_silent_container_engine_is_reported() {
     let Some(mut world) = World::new("mute engine", NETWORK) else { return };
     world.docker().is_mute = true;
     world.spawn();
-    let expected = "warning: docker: no answer for 5 s to the request for a sign of life\n";
+    let expected = "warning: docker: no answer for 5 s: ping\n";
     world.within("it is told of", |it| it.log().contains(expected));
     world.docker().is_mute = false;
     world.within("the engine answers", |it| UnixStream::connect(it.socket()).is_ok());
@@ -38,7 +38,7 @@ fn a_silent_podman_socket_that_nobody_named_is_left_out() {
 }
 
 #[test]
-fn an_inspection_that_hangs_is_told_of_and_counts_in_health() {
+fn a_hanging_inspection_is_reported_and_counts_in_health() {
     let Some(mut world) = World::new("hanging inspection", NETWORK) else { return };
     world.docker().stuck.insert(id("p-h-1"));
     world.start();
@@ -47,8 +47,7 @@ fn an_inspection_that_hangs_is_told_of_and_counts_in_health() {
     world.within("it is asked for", |it| it.status()["state"] == "working");
     let health = world.conlink(&["healthcheck"]);
     assert_eq!((health.code, health.stdout.as_str()), (1, ""), "{}", health.stderr);
-    let expected =
-        format!("warning: docker: no answer for 5 s to the request for container {}\n", &id("p-h-1")[..12]);
+    let expected = format!("warning: docker: no answer for 5 s: inspect container {}\n", &id("p-h-1")[..12]);
     world.within("it is told of", |it| it.log().contains(&expected));
     assert!(!world.log().contains("All links connected"), "{}", world.log());
     world.docker().stuck.clear();

@@ -1,4 +1,4 @@
-//! What the rules do to traffic: a client and a server with a namespace between them.
+//! The effect of rules on traffic: a client and a server with a namespace between them.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::kernel::netns;
 
-/// How long anything may take.
+/// Time limit of each step.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Lab {
@@ -20,8 +20,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// Three namespaces, the ends joined to the middle by `c` and `s` there and `eth0` here. None, and said so, where
-    /// this process may not make any.
+    /// Three namespaces. Client and server have `eth0`, connected to `c` and `s` in the middle. None with a SKIP line
+    /// if this process may not make namespaces.
     fn new(test: &str) -> Option<Self> {
         let make = || Ok((netns::anonymous()?, netns::anonymous()?, netns::anonymous()?));
         let (client, middle, server) = match make() {
@@ -43,7 +43,7 @@ impl Lab {
         Some(Self { client, middle, server, nft })
     }
 
-    /// The middle is a router, to the client's mind; the server knows its own network alone.
+    /// The client uses the middle as router; the server has a route to its own network only.
     fn routed(test: &str) -> Option<Self> {
         let lab = Self::new(test)?;
         for (family, client, by_client, by_server, server) in [
@@ -80,7 +80,7 @@ fn may_ping(netns: &File, addr: &str) -> bool {
     netns::inside(netns, || Ok(run("busybox", &["ping", "-c1", "-W2", addr], "").is_ok())).unwrap()
 }
 
-/// What `attempt` comes to, which may take several.
+/// The result of `attempt`, which is repeated until it succeeds.
 #[track_caller]
 fn poll<T>(mut attempt: impl FnMut() -> io::Result<T>) -> T {
     let end = Instant::now() + PATIENCE;
@@ -102,8 +102,7 @@ impl Server {
         Self(listener)
     }
 
-    /// Connects from `client` to `addr`, has the two talk, and answers whom the server sees, and at which address of its
-    /// own.
+    /// Connects from `client` to `addr` and exchanges data. Returns the addresses of both sides as seen by the server.
     #[track_caller]
     fn seen(&self, client: &File, addr: &str) -> (SocketAddr, SocketAddr) {
         let mut near = connect(client, addr).unwrap_or_else(|it| panic!("{addr}: {it}"));
@@ -128,7 +127,7 @@ fn talk(from: &mut TcpStream, to: &mut TcpStream) {
     assert_eq!(&heard, b"hello");
 }
 
-/// Sends from `client` to `addr`, where `server` answers; answers whom the server sees.
+/// Sends from `client` to `addr` and waits for the answer of `server`. Returns the sender as seen by the server.
 #[track_caller]
 fn udp_seen(client: &File, addr: &str, server: &UdpSocket) -> SocketAddr {
     let any = if addr.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
@@ -165,7 +164,7 @@ fn a_forwarded_port_reaches_a_server_that_knows_no_route_back() {
         let (seen, at) = listening.seen(&lab.client, &addr);
         assert_eq!((seen.ip().to_string().as_str(), at.port()), (from, 80));
         assert_eq!(udp_seen(&lab.client, &addr, &udp).ip().to_string(), from);
-        // Other ports, and addresses that are not the middle's own, are no concern of the rule.
+        // The rule does not match other ports, nor addresses that are not the middle's own.
         assert_eq!(
             connect(&lab.client, &format!("{near}:8081")).unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
@@ -178,7 +177,7 @@ fn a_forwarded_port_reaches_a_server_that_knows_no_route_back() {
 }
 
 #[test]
-fn connections_that_nothing_forwarded_keep_their_source() {
+fn connections_that_are_not_forwarded_keep_their_source() {
     let Some(mut lab) = Lab::routed("source") else { return };
     ip(&lab.server, "route add default via 10.2.0.254");
     ip(&lab.server, "route add default via fd02::fe");
@@ -192,7 +191,7 @@ fn connections_that_nothing_forwarded_keep_their_source() {
 }
 
 #[test]
-fn all_that_arrives_goes_on_and_comes_from_there() {
+fn all_traffic_that_arrives_is_translated_in_both_directions() {
     let Some(mut lab) = Lab::routed("nat") else { return };
     let rules = [
         dnat("p:a:c", "c", "10.2.0.2"),
@@ -204,7 +203,7 @@ fn all_that_arrives_goes_on_and_comes_from_there() {
     for (near, server, from) in
         [("10.1.0.254", "10.2.0.2", "10.2.0.254"), ("[fd01::fe]", "[fd02::2]", "fd02::fe")]
     {
-        // Whatever the address and the port: the middle's own, and one that nobody has.
+        // Any address and port: the middle's own address, and one that no host has.
         let nobodys = if near.starts_with('[') { "[fd09::9]" } else { "10.9.9.9" };
         let listening = Server::listen(&lab.server, &format!("{server}:80"));
         let udp = netns::inside(&lab.server, || UdpSocket::bind(format!("{server}:53"))).unwrap();
@@ -215,20 +214,20 @@ fn all_that_arrives_goes_on_and_comes_from_there() {
             assert_eq!(udp_seen(&lab.client, &format!("{addr}:53"), &udp).ip().to_string(), from);
         }
     }
-    // The other way there is no rule: neither do answers need one, nor is anything else changed.
+    // There is no rule for the other direction: answers need none, and other traffic is not changed.
     let listening = Server::listen(&lab.client, "10.1.0.1:80");
     ip(&lab.server, "route add default via 10.2.0.254");
     assert_eq!(listening.seen(&lab.server, "10.1.0.1:80").0.ip().to_string(), "10.2.0.2");
     lab.nft.change(&[], &[snat("p:a:c", "c", "10.1.0.254")]).unwrap();
     assert_eq!(listening.seen(&lab.server, "10.1.0.1:80").0.ip().to_string(), "10.1.0.254");
-    // Without the rules the server has nobody to answer.
+    // Without the rules the server has no route for its answers.
     lab.nft.change(&rules, &[]).unwrap();
     ip(&lab.server, "route del default");
     assert!(!may_ping(&lab.client, "10.9.9.9"));
 }
 
 #[test]
-fn frames_between_ports_of_a_bridge_are_not_forwarded_elsewhere() {
+fn frames_between_ports_of_a_bridge_are_not_translated() {
     let Some(mut lab) = Lab::new("bridge netfilter") else { return };
     ip(&lab.middle, "link add br0 type bridge");
     ip(&lab.middle, "link set br0 up");
@@ -249,7 +248,7 @@ fn frames_between_ports_of_a_bridge_are_not_forwarded_elsewhere() {
     for (server, middle, other) in
         [("10.5.0.2", "10.5.0.254", "10.5.0.1"), ("[fd05::2]", "[fd05::254]", "[fd05::1]")]
     {
-        // A rule without the guard sends what passes the bridge elsewhere: it is netfilter that sees it.
+        // A rule without the guard translates frames that pass the bridge, because netfilter sees them.
         let listening = Server::listen(&lab.server, &format!("{server}:80"));
         let (family, proto) = if server.starts_with('[') { ("ip6", "ipv6") } else { ("ip", "ipv4") };
         netns::inside(&lab.middle, || {
@@ -263,13 +262,13 @@ fn frames_between_ports_of_a_bridge_are_not_forwarded_elsewhere() {
         .unwrap();
         let (seen, at) = listening.seen(&lab.client, &format!("{server}:81"));
         assert_eq!((SocketAddr::new(seen.ip(), 0), at.port()), (format!("{other}:0").parse().unwrap(), 80));
-        // With it the server is reached itself, though the port is forwarded: to where nobody answers.
+        // With the guard the client reaches the server, although its port is forwarded to an address without a host.
         let rules = [forward("p:a:eth0", Protocol::Tcp, 80, &format!("{other}:9"))];
         lab.nft.change(&[], &rules).unwrap();
         let (seen, at) = listening.seen(&lab.client, &format!("{server}:80"));
         assert_eq!((SocketAddr::new(seen.ip(), 0), at.port()), (format!("{other}:0").parse().unwrap(), 80));
         lab.nft.change(&rules, &[]).unwrap();
-        // The bridge's own address at that port is what the rule is about, from a port of the bridge as well.
+        // The rule matches the bridge's own address, also for clients behind a port of the bridge.
         let rules = [
             forward("p:a:eth0", Protocol::Tcp, 8080, &format!("{server}:80")),
             forward_source(

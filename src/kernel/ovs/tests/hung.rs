@@ -2,12 +2,12 @@
 
 use super::*;
 
-/// Stops a daemon as a hung one is: it lives, and does nothing.
+/// Stops a daemon, so that it looks like a hung one.
 fn hang(pid: Pid) {
     kill(pid, Signal::SIGSTOP).unwrap();
 }
 
-/// The first call finds that a daemon hangs, and none after it waits.
+/// Checks that the first call finds the daemon silent, and that later calls do not wait.
 #[track_caller]
 fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
     let message = format!("{daemon} does not answer");
@@ -25,14 +25,14 @@ fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
 }
 
 #[test]
-fn a_hung_daemon_holds_up_one_call_and_is_started_again() {
+fn a_hung_daemon_delays_one_call_and_is_started_again() {
     for lab in Lab::all("a_hung_daemon_holds_up_one_call_and_is_started_again") {
         for (at, daemon) in [SERVER, SWITCH].into_iter().enumerate() {
             let mut ovs = lab.wire();
             let (before, pids) = (ovs.dump().unwrap(), lab.pids());
             hang(pids[at]);
             is_found_silent(&mut ovs, daemon);
-            // A new engine is held up no longer.
+            // A new engine does not wait longer.
             let error = Ovs::start(&lab.bridges, &lab.rundir(), lab.datapath).unwrap_err().to_string();
             assert!(error.contains(&format!("{daemon} does not answer")), "{error}");
             let dumped = std::cell::RefCell::new(ovs);
@@ -75,7 +75,7 @@ fn a_hung_daemon_of_the_system_is_not_killed() {
             ovs.dump().unwrap();
             hang(pid);
             is_found_silent(&mut ovs, daemon);
-            // As if it had been so for an hour.
+            // As if it had been silent for an hour.
             let since = Instant::now().checked_sub(Duration::from_secs(3600));
             ovs.silence.as_mut().unwrap().since = since.unwrap();
             let error = ovs.dump().unwrap_err();
@@ -90,7 +90,7 @@ fn a_hung_daemon_of_the_system_is_not_killed() {
 }
 
 #[test]
-fn hung_daemons_are_ended_with_their_interfaces() {
+fn hung_daemons_are_stopped_with_their_interfaces() {
     for lab in Lab::all("hung_daemons_are_ended_with_their_interfaces") {
         for hung in [&[1][..], &[0], &[0, 1]] {
             let ovs = lab.wire();
@@ -107,7 +107,7 @@ fn hung_daemons_are_ended_with_their_interfaces() {
 }
 
 #[test]
-fn a_daemon_that_hangs_at_its_start_holds_up_one_call() {
+fn a_daemon_that_hangs_at_its_start_delays_one_call() {
     if netns::anonymous().is_err() {
         return skip("a_daemon_that_hangs_at_its_start", "no network namespace can be made");
     }
@@ -134,7 +134,7 @@ fn a_daemon_that_hangs_at_its_start_holds_up_one_call() {
     }
     assert!(begun.elapsed() < START_PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(ovs.stop().unwrap_err().to_string(), message);
-    // It was started once, and is gone.
+    // It was started once, and has ended.
     let pids = std::fs::read_to_string(pids).unwrap();
     let pids: Vec<i32> = pids.lines().map(|it| it.parse().unwrap()).collect();
     assert_eq!(pids.len(), 1);

@@ -1,4 +1,4 @@
-//! Daemons that are killed, ended or replaced.
+//! Daemons that are killed, stopped or replaced.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn a_killed_switch_is_started_again_and_traffic_resumes() {
         lab.kill(SWITCH);
         until("the notice", || is_readable(&watched[1]));
         assert!(!is_readable(&watched[0]));
-        // By a new engine, and then by the next call of the same.
+        // By a new engine, and then by the next call of the same engine.
         lab.start();
         lab.reach();
         let [same_server, other_switch] = lab.pids();
@@ -58,7 +58,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         lab.kill(SERVER);
         assert!(Ovs::find(&lab.bridges, &lab.rundir(), lab.datapath, false).unwrap().is_none());
         assert!(Ovs::is_left(&lab.rundir()));
-        // An interface that went meanwhile comes again later.
+        // An interface that was deleted in the meantime is made again later.
         run(&lab.bridges, "ip link del a-eth0");
         let mut ovs = lab.start();
         let error = ovs.dump().unwrap()["lan"].ports[&name("a-eth0")].error.clone().unwrap();
@@ -73,7 +73,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
 }
 
 #[test]
-fn a_switch_that_is_not_gone_yet_is_waited_for() {
+fn a_killed_switch_that_still_holds_its_ports_is_waited_for() {
     for lab in Lab::all("a_switch_that_is_not_gone_yet_is_waited_for") {
         let mut ovs = lab.wire();
         let lan = name("lan");
@@ -84,7 +84,7 @@ fn a_switch_that_is_not_gone_yet_is_waited_for() {
         let ports: Vec<_> =
             names.iter().map(|port| Join { bridge: &lan, port, mark: A, index: None }).collect();
         assert!(ovs.add_ports(&ports).unwrap().is_empty());
-        // The last that the switch lets go of.
+        // The last port that the switch releases.
         ovs.add_bridge(&name("wan"), LAN).unwrap();
         let before = ovs.dump().unwrap();
         assert_eq!(before["lan"].ports.len(), 22);
@@ -121,7 +121,7 @@ fn stop_leaves_no_process_no_interface_and_no_folder() {
 }
 
 #[test]
-fn what_a_kill_left_half_made_is_of_no_consequence() {
+fn incomplete_files_of_a_killed_start_do_no_harm() {
     for lab in Lab::all("what_a_kill_left_half_made_is_of_no_consequence") {
         let rundir = lab.rundir();
         let own = std::process::id().to_string();
@@ -149,7 +149,7 @@ fn what_a_kill_left_half_made_is_of_no_consequence() {
             ovs.stop().unwrap();
             assert!(!rundir.exists());
         }
-        // The database alone, cut anywhere.
+        // Only the database, truncated at any length.
         let ovs = lab.wire();
         drop(ovs);
         lab.daemons().end_all().unwrap();
@@ -170,7 +170,7 @@ fn what_a_kill_left_half_made_is_of_no_consequence() {
 }
 
 #[test]
-fn daemons_of_a_namespace_that_is_no_longer_ours_are_replaced() {
+fn daemons_in_an_earlier_namespace_are_replaced() {
     for mut lab in Lab::all("daemons_of_a_namespace_that_is_no_longer_ours_are_replaced") {
         drop(lab.wire());
         let before = lab.pids();
@@ -187,7 +187,7 @@ fn daemons_of_a_namespace_that_is_no_longer_ours_are_replaced() {
 }
 
 #[test]
-fn daemons_of_the_system_are_used_where_they_serve() {
+fn system_daemons_are_used_in_their_namespace() {
     for lab in Lab::all("daemons_of_the_system_are_used_where_they_serve") {
         let system = lab.wire();
         let (ours, theirs) = (lab.folder.path().join("ours"), lab.rundir());
@@ -198,11 +198,11 @@ fn daemons_of_the_system_are_used_where_they_serve() {
         ovs.add_bridge(&name("wan"), LAN).unwrap();
         assert_eq!(ovs.dump().unwrap().len(), 2);
         ovs.del_bridge(&name("wan")).unwrap();
-        // They are not ours to end.
+        // conlink must not stop them.
         ovs.stop().unwrap();
         lab.reach();
         assert!(!ours.exists());
-        // Elsewhere they are of no use, nor where we have something already.
+        // They are not used in other namespaces, nor if conlink already has its own.
         assert!(choose(ours.clone(), theirs.clone(), &lab.a).1);
         std::fs::create_dir(&ours).unwrap();
         std::fs::write(ours.join("conf.db"), "").unwrap();

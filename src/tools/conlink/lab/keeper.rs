@@ -14,7 +14,7 @@ use crate::lab::Lab;
 use crate::network::Defaults;
 use crate::plan::Ns;
 use crate::process::node::{Rights, detach};
-use crate::process::raise_file_limit;
+use crate::process::{Capability, has_capability, raise_file_limit};
 use crate::reconcile::Own;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lab::ask;
@@ -67,12 +67,7 @@ pub(super) fn start(dir: &LabDir, claim: &Claim, tie: Option<PipeReader>) -> any
 
 /// Has this process what it takes to make namespaces of every kind, as it is?
 fn may_make_namespaces() -> bool {
-    // CAP_NET_ADMIN and CAP_SYS_ADMIN (capabilities(7)).
-    const NEEDED: u64 = 1 << 12 | 1 << 21;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
-    let has = line.and_then(|it| u64::from_str_radix(it.trim(), 16).ok()).unwrap_or(0);
-    has & NEEDED == NEEDED
+    has_capability(Capability::NetAdmin) && has_capability(Capability::SysAdmin)
 }
 
 /// The life of the keeper, from its first step to its exit code.
