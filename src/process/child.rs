@@ -1,4 +1,4 @@
-//! Becoming another program, running one beside us, and the signals that come meanwhile.
+//! Replacing this process with a program, running one as a child, and the signals that arrive meanwhile.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -12,8 +12,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, execvp, getpid};
 
-/// Replaces this process by a program, which is looked for in PATH unless its name has a slash. Environment, working
-/// folder, open files and the signal mask stay. Answers only when that fails.
+/// Replaces this process with a program, which is searched in PATH unless its name contains a slash. Environment, working
+/// directory, open files and the signal mask are kept. Returns only if that fails.
 pub fn exec(program: &OsStr, args: &[OsString]) -> io::Error {
     let words = std::iter::once(program).chain(args.iter().map(OsString::as_os_str));
     let words: Result<Vec<CString>, _> = words.map(|it| CString::new(it.as_bytes())).collect();
@@ -21,7 +21,7 @@ pub fn exec(program: &OsStr, args: &[OsString]) -> io::Error {
         Ok(it) => it,
         Err(error) => return error.into(),
     };
-    // Rust's start-up ignores it, and what is ignored stays so in the program.
+    // The Rust runtime ignores SIGPIPE, and a program would inherit that.
     if let Err(error) = set_action(Signal::SIGPIPE, &default_action()) {
         return error;
     }
@@ -31,14 +31,14 @@ pub fn exec(program: &OsStr, args: &[OsString]) -> io::Error {
     }
 }
 
-/// A program that runs beside us, in a process group of its own.
+/// A child in a process group of its own.
 #[derive(Debug)]
 pub struct Child {
     child: std::process::Child,
 }
 
 impl Child {
-    /// Starts a program without input; its standard output goes where `stdout` says.
+    /// Starts a program without input. `stdout` selects its standard output.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
     pub fn start(program: &OsStr, args: &[OsString], stdout: ChildOutput) -> io::Result<Self> {
         let command = |stdin: Stdio| {
@@ -49,7 +49,7 @@ impl Child {
             }
             spawn(&mut command)
         };
-        // An image that holds nothing may lack /dev/null too.
+        // An empty image may lack /dev/null.
         let child = match std::fs::File::open("/dev/null") {
             Ok(null) => command(null.into()),
             Err(_) => command(Stdio::inherit()),
@@ -62,12 +62,12 @@ impl Child {
         self.child.id()
     }
 
-    /// How it ended; None while it runs.
+    /// The exit status; None while the program is running.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    /// Signals its whole process group; that it is gone is no error.
+    /// Signals the whole process group. Ignores a missing one.
     pub fn signal(&self, signal: ChildSignal) {
         let signal = match signal {
             ChildSignal::Terminate => Signal::SIGTERM,
@@ -78,29 +78,29 @@ impl Child {
         }
     }
 
-    /// Kills it and takes its exit status, so that no zombie is left.
+    /// Kills the program and reaps it.
     pub fn kill(mut self) {
         self.signal(ChildSignal::Kill);
         let _ = self.child.wait();
     }
 }
 
-/// Starts a program to which every signal comes: those that are held back are so for us alone.
+/// Starts a program with no signal blocked.
 pub(super) fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
     #[expect(unsafe_code, reason = "the standard library has no other way")]
-    // SAFETY: between fork and exec there is but one system call.
+    // SAFETY: between fork and exec there is only one system call.
     unsafe {
         command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?))
     };
     command.spawn()
 }
 
-/// Where the standard output of a [`Child`] goes.
+/// The standard output of a [`Child`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildOutput {
-    /// To ours.
+    /// Our standard output.
     Inherit,
-    /// To our standard error.
+    /// Our standard error.
     Error,
 }
 
@@ -110,7 +110,7 @@ pub enum ChildSignal {
     Kill,
 }
 
-/// What an exit status is in words: `exit code 1`, `killed by signal 9`.
+/// An exit status in words: `exit code 1`, `killed by signal 9`.
 pub fn status_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
@@ -119,8 +119,8 @@ pub fn status_text(status: ExitStatus) -> String {
     }
 }
 
-/// The signals that end a program, held back and read from a file: also as PID 1, whom the kernel protects from
-/// signals that it does not ask for.
+/// The signals that end a program, blocked and read from a file descriptor. This works as PID 1 too, which the kernel
+/// protects from signals without a handler.
 #[derive(Debug)]
 pub struct Signals {
     file: SignalFd,
@@ -135,11 +135,11 @@ impl AsFd for Signals {
 }
 
 impl Signals {
-    /// Those that whoever started us has ignored (`nohup`) stay ignored.
+    /// Signals that are ignored at the start (`nohup`) stay ignored.
     const ENDING: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
 
-    /// Holds them back until [`Signals::release`], in this thread and those that it starts; so too SIGCHLD, and SIGIO,
-    /// by which the kernel tells of files.
+    /// Blocks the signals until [`Signals::release`], in this thread and those that it starts. Blocks SIGCHLD too, and SIGIO,
+    /// which notifies of files.
     pub fn hold() -> io::Result<Self> {
         let mut held = SigSet::from(Signal::SIGIO);
         for signal in Self::ENDING {
@@ -149,14 +149,14 @@ impl Signals {
         }
         held.add(Signal::SIGCHLD);
         let mask = SigSet::thread_get_mask()?;
-        // Where it is ignored, children leave no exit status.
+        // If SIGCHLD is ignored, children leave no exit status.
         let on_child = set_action(Signal::SIGCHLD, &default_action())?;
         held.thread_block()?;
         let file = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { file, mask, on_child })
     }
 
-    /// Takes what came. As PID 1, children that ended are gone then, but for `ours`.
+    /// Reads the pending signals. As PID 1, reaps children that have ended, except `ours`.
     pub fn next(&self, ours: &[u32]) -> io::Result<Came> {
         let mut came = Came::default();
         while let Some(info) = self.file.read_signal()? {
@@ -165,7 +165,7 @@ impl Signals {
                 Ok(libc::SIGCHLD) => reap(ours),
                 _ if came.ending.is_none() => {
                     came.ending = u8::try_from(info.ssi_signo).ok();
-                    // What the kernel itself sends has another code (sigaction(2)).
+                    // Signals from the kernel have another code (sigaction(2)).
                     came.from_process = info.ssi_code <= 0;
                 }
                 _ => {}
@@ -174,8 +174,8 @@ impl Signals {
         Ok(came)
     }
 
-    /// Puts mask and dispositions back to what they were. Answers the number of a signal that ends us after all. Whoever
-    /// asked the kernel for SIGIO must have closed its files: one that came now would be the end.
+    /// Restores mask and dispositions. Returns the number of a pending signal that ends the program. Descriptors that
+    /// send SIGIO must be closed before, because SIGIO would end the program now.
     pub fn release(self) -> io::Result<Option<u8>> {
         let came = self.next(&[])?;
         set_action(Signal::SIGCHLD, &self.on_child)?;
@@ -184,26 +184,26 @@ impl Signals {
     }
 }
 
-/// The signals that were held back.
+/// The pending signals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Came {
-    /// The number of one that ends us.
+    /// The number of a signal that ends the program.
     pub ending: Option<u8>,
-    /// That one was sent by a process; else it comes from the terminal.
+    /// That signal was sent by a process, not by the terminal.
     pub from_process: bool,
-    /// SIGIO came.
+    /// SIGIO has arrived.
     pub io: bool,
 }
 
-/// PID 1 inherits orphans, and is the only one who can remove them once they end. Anyone else leaves children that came
-/// with the process to the program that it becomes.
+/// Reaps orphans as PID 1, which inherits them. Any other process leaves children that it had before to the program that
+/// replaces it.
 fn reap(ours: &[u32]) {
     if getpid().as_raw() != 1 {
         return;
     }
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while let Ok(status) = waitid(Id::All, look) {
-        // One of ours is taken by who waits for it, and is in the way of the others until then: the signal comes again.
+        // A child of ours is reaped by its owner and hides the others until then; the signal arrives again.
         let Some(pid) = status.pid().filter(|it| !ours.iter().any(|our| *our == it.as_raw() as u32)) else {
             return;
         };
@@ -219,18 +219,18 @@ fn default_action() -> SigAction {
 
 #[expect(unsafe_code, reason = "no crate offers a safe way")]
 fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
-    // SAFETY: the action is the default one, or one that this process had before: no handler of ours runs.
+    // SAFETY: the action is the default one or the one before, so no handler of ours runs.
     Ok(unsafe { sigaction(signal, action) }?)
 }
 
-#[expect(unsafe_code, reason = "nix sets a disposition, and has no way to look at one")]
+#[expect(unsafe_code, reason = "nix cannot read a disposition")]
 fn is_ignored(signal: Signal) -> io::Result<bool> {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: without a new action the call only writes the present one to where `now` is.
+    // SAFETY: without a new action the call only writes the current one to `now`.
     let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), now.as_mut_ptr()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, so it has written all of it.
+    // SAFETY: the call succeeded, so `now` is initialized.
     Ok(unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }

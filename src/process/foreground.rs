@@ -1,4 +1,4 @@
-//! A program that has our terminal for as long as it runs.
+//! A program that has our terminal while it is running.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use crate::process::Signals;
 use crate::process::child::spawn;
 use crate::process::node::Ended;
 
-/// A program with our standard streams, in our process group: what the terminal sends reaches both.
+/// A program with our standard streams, in our process group, so that signals of the terminal reach both.
 #[derive(Debug)]
 pub struct Foreground<'a> {
     pid: Pid,
@@ -21,7 +21,7 @@ pub struct Foreground<'a> {
 }
 
 impl<'a> Foreground<'a> {
-    /// Starts a program, which is looked for in PATH unless its name has a slash. It gets our environment with `vars`
+    /// Starts a program, which is searched in PATH unless its name contains a slash. It gets our environment with `vars`
     /// set.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts programs")]
     pub fn start(words: &[String], vars: &[(&str, &str)], signals: &'a Signals) -> io::Result<Self> {
@@ -33,13 +33,13 @@ impl<'a> Foreground<'a> {
         Ok(Self { pid: Pid::from_raw(pid), signals })
     }
 
-    /// A child of ours that runs already; our signals have been held back since before its birth.
+    /// A running child. Our signals have been blocked since before its start.
     pub(super) fn of(pid: Pid, signals: &'a Signals) -> Self {
         Self { pid, signals }
     }
 
-    /// Waits for its end. Signals are passed on; what the terminal sends to all of its processes it has got itself.
-    /// Signals that came before its end are taken: any later one is meant for us.
+    /// Waits for the end of the program and forwards signals, except those of the terminal, which it gets itself. Signals
+    /// that arrived before its end are consumed; later ones are for us.
     pub fn wait(&mut self) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.ended()? {
@@ -54,7 +54,7 @@ impl<'a> Foreground<'a> {
         }
     }
 
-    /// Passes on the signals that have come.
+    /// Forwards the pending signals.
     pub(super) fn pass_on(&self) -> io::Result<()> {
         let came = self.signals.next(&[self.pid.as_raw().unsigned_abs()])?;
         let signal = came.ending.and_then(|it| Signal::try_from(i32::from(it)).ok());
@@ -66,7 +66,7 @@ impl<'a> Foreground<'a> {
         Ok(())
     }
 
-    /// How it ended; None while it runs.
+    /// How the program ended; None while it is running.
     fn ended(&self) -> io::Result<Option<Ended>> {
         match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(status) => Ok(Ended::of(status)),

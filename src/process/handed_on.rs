@@ -1,16 +1,15 @@
-//! What a process hands on to its copies and to programs that it starts, and should not: open files, and a limit on them
-//! that it has raised for itself.
+//! What copies of a process and started programs must not inherit: open files, and the raised limit on them.
 
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The soft limit that we were started with.
+/// The soft limit at the start.
 static SOFT: OnceLock<u64> = OnceLock::new();
 
-/// Allows this process as many open files as it may have at all. Programs have to be given their own limit back: some
-/// go through every number up to it, or use `select(2)`, which knows 1024.
+/// Raises the limit of open files to the hard limit. Started programs must get the old limit back: some loop over all
+/// numbers up to it, or use `select(2)`, which is limited to 1024.
 pub fn raise_file_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         SOFT.get_or_init(|| soft);
@@ -24,8 +23,8 @@ pub(super) fn restore_file_limit() {
     }
 }
 
-/// Closes every file from number 3 on but these (`close_range(2)`, Linux 5.9). For copies of a process alone, which never
-/// come back to code that believes to have one of them.
+/// Closes every file from number 3 on except these (`close_range(2)`, Linux 5.9). Only for copies of a process, which
+/// never return to code that uses one of the others.
 pub(super) fn close_files_but(kept: &[RawFd]) {
     let mut kept: Vec<u32> = kept.iter().filter_map(|it| u32::try_from(*it).ok()).collect();
     kept.sort_unstable();
@@ -41,7 +40,7 @@ pub(super) fn close_files_but(kept: &[RawFd]) {
 
 #[expect(unsafe_code, reason = "no crate offers it")]
 fn close_range(first: u32, last: u32) {
-    // SAFETY: the callers use nothing that is closed.
+    // SAFETY: the callers do not use the closed files.
     unsafe {
         libc::syscall(libc::SYS_close_range, first, last, 0);
     }

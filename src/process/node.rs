@@ -1,8 +1,8 @@
-//! A program in namespaces of its own: network, host name, mounts and processes, over the root file system of the host.
+//! A program in network, UTS, mount and process namespaces of its own, on the root file system of the host.
 //!
-//! The first process is a copy of this one ([`clone(2)`] without exec), which makes its surroundings, says that it is
-//! ready, waits to be told, and becomes the program: as process 1 of its process namespace, as in a container. Its end
-//! ends everything in there, and with the last process go namespaces, interfaces and mounts.
+//! The first process is a copy of this one ([`clone(2)`] without exec). It prepares its namespaces, reports that it is
+//! ready, waits for the go-ahead, and becomes the program, as process 1 of its process namespace like in a container. When
+//! it ends, the kernel ends all other processes there, and with the last one the namespaces, interfaces and mounts.
 //!
 //! [`clone(2)`]: https://man7.org/linux/man-pages/man2/clone.2.html
 
@@ -31,35 +31,35 @@ use crate::process::rights;
 
 pub use enter::{Entry, enter, enter_user, run_inside};
 
-/// What a node's first process is to be.
+/// The setup of a node's first process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     pub hostname: String,
     pub domainname: Option<String>,
-    /// A folder for what the node writes: then its root file system is a layer of its own over the host's. Without it
-    /// the two share their files.
+    /// A directory for the files that the node writes: its root file system is then a layer over the host's. Without it the
+    /// node shares the files of the host.
     pub layer: Option<PathBuf>,
     pub binds: Vec<Bind>,
-    /// Folders that are to be empty file systems in memory, each with its options.
+    /// Mount points of tmpfs, each with its options.
     pub tmpfs: Vec<(String, String)>,
-    /// Settings below `/proc/sys`, with dots, each with its value.
+    /// Sysctls, with dots, each with its value.
     pub sysctls: Vec<(String, String)>,
-    /// The program, and its arguments. Empty: the node idles.
+    /// The program and its arguments. If empty, the node idles.
     pub argv: Vec<String>,
-    /// All of its environment.
+    /// The whole environment.
     pub env: Vec<(String, String)>,
     pub folder: PathBuf,
-    /// Numbers of user and group, and of further groups.
+    /// The ids of user, group and further groups.
     pub user: Option<User>,
-    /// Process 1 stays with us: it passes signals on, and buries orphans.
+    /// Process 1 is an init that forwards signals and reaps orphans.
     pub init: bool,
-    /// Where standard output and standard error go, appended.
+    /// The file to which standard output and standard error are appended.
     pub log: PathBuf,
-    /// Names of programs that we are ourselves, for where the file system has none of that name.
+    /// Names of tools in this binary, for programs that the file system lacks.
     pub own_programs: Vec<&'static str>,
 }
 
-/// A file or folder of the host at a place of the node's own.
+/// A file or directory of the host that is mounted in the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     pub source: PathBuf,
@@ -67,7 +67,7 @@ pub struct Bind {
     pub read_only: bool,
 }
 
-/// Whom a program runs as.
+/// The user of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
@@ -75,35 +75,35 @@ pub struct User {
     pub groups: Vec<u32>,
 }
 
-/// Whose network a node has.
+/// The network namespace of a node.
 #[derive(Clone, Copy, Debug)]
 pub enum Net<'a> {
     Own,
-    /// That of a namespace, or of the process behind a pidfd.
+    /// This namespace, or the one of the process behind a pidfd.
     Of(BorrowedFd<'a>),
 }
 
-/// A node's first process.
+/// A node, by its first process.
 #[derive(Debug)]
 pub struct Node {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Closed at its other end once the program runs.
+    /// The other end is closed once the program is running.
     talk: OwnedFd,
 }
 
-/// What a node's first process says before it becomes the program.
+/// A message of a node's first process before it becomes the program.
 #[derive(Debug)]
 pub enum Heard {
-    /// Its surroundings are made; this is its network namespace.
+    /// The namespaces are prepared; this is the network namespace.
     Ready(File),
-    /// Something about it is not as asked for.
+    /// Something differs from the setup.
     Note(String),
-    /// It can not be, and ends.
+    /// The setup failed, and the process ends.
     Failed(String),
-    /// The program runs, or the process has ended.
+    /// The program is running, or the process has ended.
     Began,
-    /// Nothing yet.
+    /// No message yet.
     Nothing,
 }
 
@@ -115,7 +115,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// None for a process that has not ended.
+    /// None if the process has not ended.
     pub(super) fn of(status: WaitStatus) -> Option<Self> {
         match status {
             WaitStatus::Exited(_, code) => Some(Self::Code(code)),
@@ -124,7 +124,7 @@ impl Ended {
         }
     }
 
-    /// As shells count: 128 and the signal's number.
+    /// As in shells: the exit code, or 128 plus the number of the signal.
     pub fn code(self) -> i32 {
         match self {
             Self::Code(it) => it,
@@ -146,8 +146,8 @@ impl std::fmt::Display for Ended {
 }
 
 impl Node {
-    /// Starts a node, which waits for [`Node::go`]. Fails in a process with several threads: a copy of one of them could
-    /// find locks that others hold.
+    /// Starts a node, which waits for [`Node::go`]. Fails if other threads are running, because the copy of a thread could
+    /// depend on locks that others hold.
     pub fn start(setup: &Setup, net: Net<'_>) -> io::Result<Self> {
         alone()?;
         let (ours, theirs) = socketpair(
@@ -166,37 +166,37 @@ impl Node {
         }
     }
 
-    /// Its process id, in our process namespace.
+    /// The process id in our process namespace.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Stands for the process wherever it is passed to.
+    /// The pidfd of the process.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// Readable when there is something to be heard.
+    /// Readable when there is a message.
     pub fn talk(&self) -> BorrowedFd<'_> {
         self.talk.as_fd()
     }
 
-    /// Its process id where our `/proc` was mounted.
+    /// The process id in our `/proc`.
     pub fn host_pid(&self) -> Option<i32> {
         number_in_proc(self.pidfd())
     }
 
-    /// Lets it become the program.
+    /// Lets the process become the program.
     pub fn go(&self) -> io::Result<()> {
         match rights::send(&self.talk, &[IoSlice::new(b"go")], &[], true) {
             Ok(_) => Ok(()),
-            // It has ended; its parent is told.
+            // The process has ended, which its parent notices.
             Err(error) if is_hung_up(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The next thing that it has said.
+    /// The next message.
     pub fn hear(&self) -> io::Result<Heard> {
         let mut text = [0; 4096];
         let (bytes, files) = match rights::receive(&self.talk, &mut text, false) {
@@ -215,21 +215,21 @@ impl Node {
         })
     }
 
-    /// Sends a signal, one of realtime too. That the process is gone is no error.
+    /// Sends a signal, which may be a real-time signal. Ignores a process that has ended.
     pub fn signal(&self, number: i32) {
         signal(self.pidfd(), number);
     }
 
-    /// Would it notice that signal? Process 1 of a namespace gets none that it has no handler for ([`pid_namespaces(7)`]).
-    /// None where one look cannot tell: a program may wait for signals without a handler, and every program blocks them
-    /// for a moment while it starts another.
+    /// Whether the program notices this signal: process 1 of a namespace gets no signal without a handler
+    /// ([`pid_namespaces(7)`]). None if one check cannot tell: a program may wait for signals without a handler, and every
+    /// program blocks signals for a moment while it starts another.
     ///
     /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
     pub fn heeds(&self, signal: i32) -> Option<bool> {
         let read = |what: &str| {
             std::fs::read_to_string(format!("/proc/{}/{what}", self.host_pid().unwrap_or_default())).ok()
         };
-        // A process that cannot be read is given the time to answer.
+        // The state cannot be read: assume that the program notices the signal.
         let (Some(before), Some(status), Some(after)) = (read("syscall"), read("status"), read("syscall"))
         else {
             return Some(true);
@@ -250,13 +250,13 @@ impl Node {
     }
 }
 
-/// Has the other end been closed?
+/// Whether the other end is closed.
 fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Children of this thread that have ended, by process id: nodes, and orphans that came to us as process 1. Those of other
-/// threads are left to whoever started them.
+/// Children of this thread that have ended, by process id: nodes, and orphans that process 1 inherits. Children of other
+/// threads are left to them.
 pub fn buried() -> Vec<(i32, Ended)> {
     let mut found = Vec::new();
     while let Some(it) = next_ended() {
@@ -265,13 +265,13 @@ pub fn buried() -> Vec<(i32, Ended)> {
     found
 }
 
-/// The next child that has ended. The crate's `waitpid` fails where a real-time signal was the end, which nobody would
-/// hear of then.
+/// The next child that has ended. The crate's `waitpid` fails for a child that a real-time signal ended, which would go
+/// unnoticed then.
 #[expect(unsafe_code, reason = "no crate offers it for every signal")]
 fn next_ended() -> Option<(i32, Ended)> {
     let mut status = 0;
     loop {
-        // SAFETY: the kernel writes to where `status` is.
+        // SAFETY: the kernel writes to `status`.
         match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WNOTHREAD) } {
             -1 if nix::Error::last() == nix::Error::EINTR => {}
             ..=0 => return None,
@@ -281,7 +281,7 @@ fn next_ended() -> Option<(i32, Ended)> {
     }
 }
 
-/// A file that stands for a process: readable once it has ended (`pidfd_open(2)`, Linux 5.3).
+/// Opens a pidfd, which is readable once the process has ended (`pidfd_open(2)`, Linux 5.3).
 #[expect(unsafe_code, reason = "no crate offers it")]
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the arguments are numbers.
@@ -290,27 +290,27 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call has succeeded, so the descriptor is new and ours.
+    // SAFETY: the call succeeded, so the descriptor is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number in our `/proc` of the process behind a pidfd. That may be another than its process id: the `/proc` of a lab's
-/// keeper is the one of the machine. None for a process that has ended, or that is not in there.
+/// The process id in our `/proc` of the process behind a pidfd. It may differ from the one in our namespace: the `/proc` of
+/// a lab's keeper is the one of the machine. None for a process that has ended or is not visible there.
 pub fn number_in_proc(pidfd: BorrowedFd<'_>) -> Option<i32> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|it| *it > 0)
 }
 
-/// Signals the process behind a pidfd. That it is gone is no error.
+/// Signals the process behind a pidfd. Ignores a process that has ended.
 #[expect(unsafe_code, reason = "no crate offers it")]
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
-    // SAFETY: the arguments are numbers, and no details are given.
+    // SAFETY: the arguments are numbers and a null pointer.
     unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
     };
 }
 
-/// Waits until the process behind a pidfd has ended. False when it has not within the time.
+/// Waits for the end of the process behind a pidfd. False after the time limit.
 pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let end = Instant::now() + limit;
@@ -325,28 +325,28 @@ pub fn wait_for_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> 
     }
 }
 
-/// Kills a child and all of its process group.
+/// Kills a child and its process group.
 pub fn kill_group(pid: i32) {
     let _ = nix::sys::signal::killpg(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
-/// What a process is made in.
+/// The user namespace of a new process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Our user namespace: we may make others.
+    /// Our user namespace, if we may create other namespaces in it.
     Ours,
-    /// A user namespace of its own, in which the user that we are is root.
+    /// A user namespace of its own, in which our user is root.
     OwnUser,
 }
 
-/// Starts a process in a session, and in network, mount and process namespaces, of its own, and goes on as it in `main`,
-/// which answers its exit code. Of open files it has the standard streams and `kept` alone. Answers its process id in our
-/// namespace; its parent is whoever takes orphans.
+/// Starts a process in a session and in network, mount and process namespaces of its own. The process runs `main`, which
+/// returns its exit code. Its open files are the standard streams and `kept`. Returns its process id in our namespace;
+/// its parent is the process that inherits orphans.
 pub fn detach(rights: Rights, kept: &[RawFd], main: impl FnOnce() -> i32) -> io::Result<i32> {
     alone()?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: this process has one thread, so its copy may do whatever it could.
+    // SAFETY: this process has one thread, so its copy may call anything.
     let child = match unsafe { fork() }? {
         nix::unistd::ForkResult::Parent { child } => child,
         nix::unistd::ForkResult::Child => {
@@ -382,8 +382,8 @@ fn detached(rights: Rights) -> io::Result<Cloned> {
         let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
         let what = |what: &str, it: io::Error| io::Error::new(it.kind(), format!("{what}: {it}"));
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
-            .map_err(|it| what("make a user namespace", it.into()))?;
-        // Groups cannot be mapped before they are fixed (user_namespaces(7)).
+            .map_err(|it| what("create a user namespace", it.into()))?;
+        // Groups can be mapped only after setgroups is denied (user_namespaces(7)).
         for (file, text) in [
             ("setgroups", "deny".to_owned()),
             ("uid_map", format!("0 {uid} 1")),
@@ -395,7 +395,7 @@ fn detached(rights: Rights) -> io::Result<Cloned> {
     }
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     let cloned = clone(flags).map_err(|it| {
-        io::Error::new(it.kind(), format!("make network, mount and process namespaces: {it}"))
+        io::Error::new(it.kind(), format!("create network, mount and process namespaces: {it}"))
     })?;
     if let Cloned::Child = cloned {
         mounts::keep_to_ourselves()?;
@@ -413,59 +413,58 @@ enum Cloned {
 fn clone(flags: CloneFlags) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
     let flags = flags.bits() as libc::c_long | i64::from(libc::CLONE_PIDFD) | i64::from(libc::SIGCHLD);
-    // SAFETY: without CLONE_VM and a stack this is fork(): the child goes on in a copy of our memory. The callers have
-    // made sure that there is no other thread. The kernel writes the descriptor to where `pidfd` is.
+    // SAFETY: without CLONE_VM and a stack this is fork(): the child continues in a copy of our memory. The callers have
+    // made sure that there is no other thread. The kernel writes the descriptor to `pidfd`.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     match pid {
         ..0 => Err(io::Error::last_os_error()),
         0 => Ok(Cloned::Child),
         _ => {
-            // SAFETY: the call has succeeded, so the number is that of a descriptor that it made for us.
+            // SAFETY: the call succeeded, so the descriptor is new and ours.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Cloned::Parent(Pid::from_raw(i32::try_from(pid).unwrap_or(-1)), pidfd))
         }
     }
 }
 
-/// Threads of this process that hold no lock whenever a node is made.
+/// The number of threads that hold no lock while a node is created.
 static RESTING: AtomicUsize = AtomicUsize::new(0);
 
-/// Says that one thread more, which runs already, is at rest whenever a node is made: it holds no lock then, neither
-/// ours nor one of a library's such as the allocator's, which nobody in the copy would ever give back.
+/// Declares that another running thread is paused while a node is created. It must hold no lock then, neither ours nor one
+/// of a library such as the allocator's, because nothing in the copy would release it.
 pub fn add_resting_thread() {
     RESTING.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Does nothing run in this process but the calling thread and those that are at rest?
+/// Whether no other thread than the calling one and the paused ones is running.
 fn alone() -> io::Result<()> {
-    // A thread that was joined a moment ago runs nothing of ours any more, but the kernel may still be at its end.
+    // The kernel may still be removing a thread that was joined a moment ago.
     let end = Instant::now() + Duration::from_secs(1);
     loop {
-        // Two links are `.` and `..`.
+        // Two of the links are `.` and `..`.
         let threads = std::fs::metadata("/proc/self/task")?.nlink().saturating_sub(2);
         if threads <= 1 + RESTING.load(Ordering::Relaxed) as u64 {
             return Ok(());
         }
         if Instant::now() >= end {
-            let message =
-                format!("{threads} threads run: a process is copied only while no other is at work");
+            let message = format!("{threads} threads are running, expected only paused ones");
             return Err(io::Error::other(message));
         }
         std::thread::sleep(Duration::from_micros(100));
     }
 }
 
-/// Ends this process, and nothing that was meant for the one that it is a copy of.
+/// Ends this process without running the exit handlers of the process that it is a copy of.
 #[expect(unsafe_code, reason = "no crate offers it")]
 fn leave(code: i32) -> ! {
-    // SAFETY: it takes a number and does not come back.
+    // SAFETY: the call takes a number and does not return.
     unsafe { libc::_exit(code) }
 }
 
-/// Says something to the parent; there is nobody else to tell when that fails.
+/// Sends a message to the parent. A failure is ignored: there is nowhere to report it.
 fn say(talk: &OwnedFd, letter: u8, text: &str, file: Option<&File>) {
     let files: Vec<_> = file.map(AsFd::as_fd).into_iter().collect();
-    // Longer texts than what the other end reads at once would come without their end.
+    // The other end reads a limited number of bytes at once.
     let cut = text.char_indices().map(|(at, _)| at).find(|it| *it > 4000).unwrap_or(text.len());
     let letter = [letter];
     let parts = [IoSlice::new(&letter), IoSlice::new(text.get(..cut).unwrap_or_default().as_bytes())];

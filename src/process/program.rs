@@ -1,4 +1,4 @@
-//! Programs that run on their own: daemons, and those that do one thing within a time limit.
+//! Daemons, and programs with a time limit.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,27 +14,27 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// Where system programs are, for those who have no PATH to go by: Debian's for root, and NixOS's.
+/// The path of system programs: Debian's for root, and that of NixOS.
 pub const SYSTEM_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 
-/// The longest that one look at a running program is apart from the next.
+/// The longest time between checks of a running program.
 const STEP: Duration = Duration::from_millis(8);
 
-/// What is kept of what a failed program printed, in bytes: the end, where the reason is.
+/// The number of bytes kept from the end of a failed program's output.
 const PRINTED: u64 = 4096;
 
-/// Why a program did not do its work.
+/// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It did not come to run.
+    /// The program was not started.
     #[error("start {program}")]
     Start {
         program: String,
         #[source]
         source: io::Error,
     },
-    /// It ended with another exit code than 0, or by a signal.
+    /// The program ended with an exit code other than 0, or by a signal.
     #[error("{program}: {status}{}", after_colon(.printed))]
     Failed {
         program: String,
@@ -42,7 +42,7 @@ pub enum Error {
         /// The end of its standard error.
         printed: String,
     },
-    /// It ran for longer than it may, and was killed.
+    /// The program ran too long and was killed.
     #[error("{program} did not end within {} seconds{}", .limit.as_secs_f32(), after_colon(.printed))]
     Late { program: String, limit: Duration, printed: String },
 }
@@ -51,8 +51,8 @@ fn after_colon(printed: &str) -> String {
     if printed.is_empty() { String::new() } else { format!(": {printed}") }
 }
 
-/// The first executable file of that name in the folders of `path`, which has the form of the variable PATH. Parts that
-/// are no absolute path are left out.
+/// The first executable file with this name in the directories of `path`, which has the form of PATH. Relative
+/// directories are ignored.
 pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     let folders = path.as_bytes().split(|it| *it == b':').map(|it| Path::new(OsStr::from_bytes(it)));
     folders.filter(|it| it.is_absolute()).map(|it| it.join(name)).find(|it| is_executable(it))
@@ -62,8 +62,8 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
-/// A program with its arguments, to be run in a session of its own: no signal of our terminal reaches it, and of our
-/// open files it gets none. Its standard input and output are `/dev/null`.
+/// A program with its arguments. It runs in a session of its own, without signals of our terminal and without our open
+/// files. Its standard input and output are `/dev/null`.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
@@ -76,22 +76,22 @@ impl Program {
         Self { path: path.into(), args: Vec::new(), vars: Vec::new() }
     }
 
-    /// One more argument.
+    /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// A variable beyond those that we have ourselves.
+    /// Sets an environment variable in addition to ours.
     #[must_use]
     pub fn var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.vars.push((name.into(), value.into()));
         self
     }
 
-    /// Runs it to its end, in the namespaces of the calling thread. A daemon that goes to the background by itself
-    /// lives on: it is no child of ours, and our end is not its end.
+    /// Runs the program to its end, in the namespaces of the calling thread. A daemon that goes to the background survives,
+    /// and outlives this process.
     pub fn run(&self, limit: Duration) -> Result<(), Error> {
         let mut running = self.start()?;
         match running.wait(limit)? {
@@ -100,9 +100,9 @@ impl Program {
         }
     }
 
-    /// Starts it in the namespaces of the calling thread.
+    /// Starts the program in the namespaces of the calling thread.
     pub fn start(&self) -> Result<Running, Error> {
-        // No pipe: a daemon that keeps standard error open would have its reader wait for ever.
+        // Not a pipe: a daemon that keeps standard error open would block the reader forever.
         let stderr =
             memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC).map_err(|it| self.start_error(it.into()))?;
         let stderr = File::from(stderr);
@@ -129,7 +129,7 @@ impl Program {
     }
 }
 
-/// A program that was started.
+/// A started program.
 #[derive(Debug)]
 pub struct Running {
     program: String,
@@ -138,8 +138,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for its end, for as long as `limit`. False when it still runs then; an error when it failed. Where somebody
-    /// else has waited for it, nobody knows how it ended, and it counts as done.
+    /// Waits up to `limit` for the end of the program. False if it is still running; an error if it failed. If it was
+    /// reaped elsewhere, its exit status is unknown and counts as success.
     pub fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
         let program = || self.program.clone();
         match wait(&mut self.child, limit) {
@@ -154,9 +154,9 @@ impl Running {
         }
     }
 
-    /// Kills it with what it started itself, and answers the error that it did not end within `limit`.
+    /// Kills the program and its children, and returns the error that it did not end within `limit`.
     pub fn kill(mut self, limit: Duration) -> Error {
-        // Its session's number is its own.
+        // The program leads its session, so the group has its process id.
         let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
         let _ = self.child.wait();
         let printed = self.printed();
@@ -172,16 +172,16 @@ impl Running {
 fn in_a_session_of_its_own(command: &mut Command) {
     let prepare = || {
         nix::unistd::setsid()?;
-        // What we inherited ourselves need not be marked to be closed. Kernels before 5.11 lack the call: then so be it.
+        // Inherited files may lack close-on-exec. Kernels before 5.11 lack the flag, which is acceptable.
         // SAFETY: the flag closes nothing before exec; the numbers are passed by value.
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         Ok(())
     };
-    // SAFETY: two system calls, which are safe after fork; nothing is allocated and no lock taken.
+    // SAFETY: two system calls, which are safe after fork. Nothing is allocated and no lock is taken.
     unsafe { command.pre_exec(prepare) };
 }
 
-/// None when it still runs after `limit`.
+/// The exit status; None if the program is still running after `limit`.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     let mut step = Duration::from_micros(500);

@@ -13,7 +13,7 @@ const SCM_MAX_FD: usize = 253;
 ///
 /// # Errors
 /// recvmsg(2); without `wait`, `WouldBlock` if there is nothing to receive.
-#[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
+#[expect(unsafe_code, reason = "received file descriptors are plain numbers")]
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut parts = [IoSliceMut::new(bytes)];
@@ -23,7 +23,7 @@ pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(u
     let mut files = Vec::new();
     for it in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = it {
-            // SAFETY: the kernel has just made them for us, and nobody else knows of them.
+            // SAFETY: the kernel has just created these descriptors, so nothing else owns them.
             files.extend(received.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) }));
         }
     }

@@ -1,4 +1,4 @@
-//! The life of a node's first process, from its birth to the program that it becomes.
+//! The first process of a node, from its creation until it becomes the program.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -18,10 +18,10 @@ use crate::process::node::enter::join;
 use crate::process::node::{Bind, Net, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
 
-/// What is wrong with a node so that it cannot be.
+/// Why the setup of a node failed.
 type Why = String;
 
-/// Goes from birth to the program. Whatever happens, what called [`clone`](super::clone) is not gone back to.
+/// Sets up the node and becomes the program. Never returns to the caller of [`clone`](super::clone).
 pub(super) fn live(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> ! {
     let why = match prepare(setup, net, talk) {
         Err(why) => why,
@@ -41,13 +41,13 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     };
     reset_signals();
     restore_file_limit();
-    // What is the keeper's: held open here, clients and other nodes' networks would not end when it lets go of them.
+    // Close the files of the keeper: they would keep connections of clients and networks of other nodes alive.
     let of = match net {
         Net::Own => None,
         Net::Of(of) => Some(of.as_raw_fd()),
     };
     close_files_but(&[Some(talk.as_raw_fd()), of].into_iter().flatten().collect::<Vec<_>>());
-    nix::unistd::setsid().map_err(because("begin a session"))?;
+    nix::unistd::setsid().map_err(because("start a session"))?;
     if let Net::Of(of) = net {
         join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
     }
@@ -55,16 +55,16 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let log = OpenOptions::new().create(true).append(true).open(&setup.log);
     let log = log.map_err(|it| format!("open {}: {it}", setup.log.display()))?;
     let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
-    let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
+    let own_root = |it: io::Error| format!("set up the private root file system: {it}");
     let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
     covered.iter().flat_map(|it| &it.notes).for_each(|it| say(talk, b'n', it, None));
     let root = covered.map(|it| it.root);
-    // What is mounted is the host's, and where it is mounted the node's.
+    // Sources are paths of the host, targets are paths of the node.
     let binds =
         setup.binds.iter().map(|it| (it.target.as_path(), What::Bind(it, mounts::source(&it.source))));
     let tmpfs = setup.tmpfs.iter().map(|(path, options)| (Path::new(path), What::Tmpfs(options)));
     let mut all: Vec<(&Path, What<'_>)> = binds.chain(tmpfs).collect();
-    // Outer ones first: they would hide the others.
+    // Outer mounts first, because they would hide the others.
     all.sort_by_key(|(target, _)| *target);
     let mount_all = || {
         for (target, what) in all {
@@ -76,13 +76,13 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
         None => mount_all(),
     }
     for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
-        say(talk, b'n', &format!("{missing} is the host's: the kernel refuses another one here"), None);
+        say(talk, b'n', &format!("{missing} is shared with the host: the kernel refuses a new mount"), None);
     }
     nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
     if let Some(domain) = &setup.domainname {
         set_domainname(domain).map_err(|it| format!("set the domain name: {it}"))?;
     }
-    // Before there are interfaces: `net.ipv6.conf.default.…` is for those that come.
+    // Before interfaces exist, because `net.ipv6.conf.default.…` applies to new ones.
     for (key, value) in setup.sysctls.iter().filter(|(key, _)| !is_of_interface(key)) {
         set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
     }
@@ -96,14 +96,14 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     Ok(())
 }
 
-/// Something to be mounted.
+/// A mount.
 enum What<'a> {
     Bind(&'a Bind, io::Result<File>),
-    /// An empty file system with these options.
+    /// A tmpfs with these options.
     Tmpfs(&'a str),
 }
 
-/// The error is a note for the user.
+/// Mounts it. The error is a note for the user.
 fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
     let may_make = setup.layer.is_some();
     match what {
@@ -118,12 +118,14 @@ fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
 fn bind_note(setup: &Setup, it: &Bind, error: &io::Error) -> String {
     let (source, target) = (it.source.display(), it.target.display());
     if setup.layer.is_none() && !it.target.exists() {
-        return format!("volume {target} is left out: there is no {target} here (--private-root makes it)");
+        return format!(
+            "volume {target} is not mounted: no such file or directory (--private-root creates it)"
+        );
     }
-    format!("volume {source} at {target} is left out: {error}")
+    format!("volume {source} at {target} is not mounted: {error}")
 }
 
-/// Is it a setting of one interface, which is there once its link is?
+/// Whether a sysctl belongs to one interface, which exists only after its link is created.
 fn is_of_interface(key: &str) -> bool {
     let mut parts = key.split('.').skip(2);
     parts.next().is_some_and(|it| it == "conf" || it == "neigh")
@@ -137,14 +139,14 @@ fn set_sysctl(key: &str, value: &str) -> Result<(), Why> {
 
 #[expect(unsafe_code, reason = "no crate offers it")]
 fn set_domainname(name: &str) -> io::Result<()> {
-    // SAFETY: the kernel reads as many bytes as it is told there are.
+    // SAFETY: the kernel reads exactly this number of bytes.
     match unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Handlers and masks are of the process that this one is a copy of.
+/// Resets signal handlers and masks, which are copied from the keeper.
 pub(super) fn reset_signals() {
     let _ = SigSet::empty().thread_set_mask();
     for it in Signal::iterator() {
@@ -154,7 +156,7 @@ pub(super) fn reset_signals() {
     }
 }
 
-/// An end of the conversation instead is the end of whoever made us.
+/// Waits for the go-ahead. A closed connection means that the keeper has ended.
 fn wait_to_be_told(talk: &OwnedFd) -> Result<(), Why> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -183,21 +185,21 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
         say(
             talk,
             b'n',
-            &format!("working folder {}: {}: it is / instead", setup.folder.display(), error.desc()),
+            &format!("working directory {}: {}: using / instead", setup.folder.display(), error.desc()),
             None,
         );
         chdir("/").map_err(|it| it.to_string())?;
     }
     let Some(program) = Program::find(setup) else {
         let name = setup.argv.first().map(String::as_str).unwrap_or_default();
-        say(talk, b'n', &format!("there is no program `{name}` here: the node idles"), None);
+        say(talk, b'n', &format!("program `{name}` not found: the node idles"), None);
         idle();
     };
     if setup.init {
         attend();
     }
     if let Some(user) = &setup.user {
-        // What writes to `/dev/stdout` opens the file anew.
+        // A program that opens `/dev/stdout` opens the log file again.
         let _ =
             nix::unistd::fchown(io::stdout(), Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
         change_user(user)?;
@@ -205,7 +207,7 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
     program.exec(setup)
 }
 
-/// A file to execute, and the words that it is given.
+/// A file to execute, and its arguments.
 pub(super) struct Program {
     path: PathBuf,
     argv: Vec<CString>,
@@ -213,7 +215,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// By the PATH of the environment that the program will have. None where there is none of that name.
+    /// Finds the program in the PATH of its own environment. None if there is none.
     pub(super) fn find(setup: &Setup) -> Option<Self> {
         let name = setup.argv.first()?;
         let found = if name.contains('/') {
@@ -238,11 +240,11 @@ impl Program {
         let path = CString::new(self.path.as_os_str().as_bytes()).map_err(|it| it.to_string())?;
         match execve(&path, &self.argv, &self.env) {
             Ok(it) => Ok(it),
-            // A script without its first line, which shells run all the same.
+            // A script without a `#!` line, which shells run too.
             Err(nix::Error::ENOEXEC) => {
                 let argv: Vec<CString> =
                     [c"sh".to_owned(), path].into_iter().chain(self.argv.iter().skip(1).cloned()).collect();
-                execve(c"/bin/sh", &argv, &self.env).map_err(|it| format!("run it by sh: {it}"))
+                execve(c"/bin/sh", &argv, &self.env).map_err(|it| format!("run it with sh: {it}"))
             }
             Err(error) => Err(format!("run `{}`: {}", setup.argv.join(" "), error.desc())),
         }
@@ -255,13 +257,13 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
     let changed = nix::unistd::setgroups(&groups)
         .and_then(|()| nix::unistd::setresgid(gid, gid, gid))
         .and_then(|()| nix::unistd::setresuid(uid, uid, uid));
-    changed.map_err(|it| format!("become user {}: {}", user.uid, it.desc()))
+    changed.map_err(|it| format!("switch to user {}: {}", user.uid, it.desc()))
 }
 
-/// Does nothing until it is killed, with nothing open that is the keeper's. Orphans vanish by themselves.
+/// Idles until it is killed, without open files of the keeper. The kernel reaps orphans.
 fn idle() -> ! {
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: no code of ours runs when a child ends.
+    // SAFETY: no handler of ours is installed.
     unsafe {
         let _ = signal(Signal::SIGCHLD, SigHandler::SigIgn);
     }
@@ -273,10 +275,10 @@ fn idle() -> ! {
     }
 }
 
-/// Goes on as a child; the process itself stays, passes signals on and ends as the child does.
+/// Continues as a child. The process itself stays as an init: it forwards signals and ends like the child.
 fn attend() {
     let mut held = SigSet::all();
-    // What the kernel sends to whoever has made a mistake is not for others.
+    // Signals that the kernel sends after a fault are not forwarded.
     for it in
         [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGTRAP, Signal::SIGSYS]
     {
@@ -293,12 +295,12 @@ fn attend() {
         }
         Err(_) => leave(126),
     };
-    // The program alone tells that it runs.
+    // Only the program may hold the connection, which is closed when it runs.
     close_files_but(&[]);
     loop {
         let mut signal = 0;
-        #[expect(unsafe_code, reason = "nix knows no signals of realtime")]
-        // SAFETY: both point to values that outlive the calls; the child is not buried yet.
+        #[expect(unsafe_code, reason = "nix does not support real-time signals")]
+        // SAFETY: both point to values that outlive the calls, and the child is not reaped yet.
         unsafe {
             if libc::sigwait(held.as_ref(), &raw mut signal) != 0 {
                 leave(126);

@@ -1,4 +1,4 @@
-//! A root file system of a node's own: layers in memory over the host's mounts, which go with the namespace.
+//! A private root file system: layers in memory over the mounts of the host, which end with the namespace.
 
 use std::fs;
 use std::io;
@@ -9,21 +9,21 @@ use nix::mount::{MsFlags, mount};
 
 use crate::process::node::mounts::{NONE, bind_all, mounted};
 
-/// Where the kernel shows itself: what is written there is no file.
+/// File systems of the kernel, which have no files to protect.
 const VIEWS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// The longest file, in bytes, that is copied.
+/// The size in bytes of the largest file that is copied.
 const LONGEST: u64 = 1 << 20;
 
-/// A root file system to enter.
+/// A new root file system.
 #[derive(Debug)]
 pub(super) struct Covered {
     pub(super) root: PathBuf,
-    /// What of it is the host's all the same.
+    /// Notes about parts that are shared with the host.
     pub(super) notes: Vec<String>,
 }
 
-/// Covers all of the host's files by a layer for each mount, at `layer`.
+/// Covers each mount of the host with a layer, at `layer`.
 pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
     let under = mounted()?;
     fs::create_dir_all(layer)?;
@@ -36,17 +36,16 @@ pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
     let mut whole: Vec<&Path> = Vec::new();
     for path in under.iter().filter(|it| *it != Path::new("/")) {
         let target = below(&root, path);
-        // What a mount hides cannot be reached, and is not missed.
+        // A mount that is hidden by another one cannot be reached.
         if whole.iter().any(|it| path.starts_with(it)) || !target.exists() {
             continue;
         }
         if !VIEWS.iter().any(|it| path.starts_with(it)) {
             match cover.any(path, &target) {
                 Ok(()) => continue,
-                Err(error) => notes.push(format!(
-                    "{}: what is written there is written to the host's files: {error}",
-                    path.display()
-                )),
+                Err(error) => {
+                    notes.push(format!("{}: writes go to the files of the host: {error}", path.display()))
+                }
             }
         }
         bind_all(path, &target)?;
@@ -59,12 +58,12 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// A file system in memory to take what is written.
+/// A tmpfs for written files.
 struct Cover<'a> {
     layer: &'a Path,
-    /// Where the host has mounts.
+    /// The mount points of the host.
     under: &'a [PathBuf],
-    /// Folders in the layer, which have numbers for names.
+    /// The number of directories in the layer; numbers are their names.
     count: u32,
 }
 
@@ -79,11 +78,11 @@ impl Cover<'_> {
         if fs::metadata(path)?.is_dir() { self.folder(path, target) } else { self.file(path, target) }
     }
 
-    /// Mounts a folder of the host, and what is going to be written there, at `target`.
+    /// Mounts a directory of the host at `target`, under a writable layer.
     fn folder(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         match self.overlay(path, target) {
-            // In a user namespace the host's mounts are not to be taken off what is below them: then each folder
-            // without any is covered by itself.
+            // In a user namespace, the mounts of the host cannot be detached from their mount points. Each directory without
+            // mounts is covered separately.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), NONE)?;
                 like(path, target)?;
@@ -103,11 +102,11 @@ impl Cover<'_> {
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
         let overlay =
             |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
-        // In a user namespace the attributes that it keeps its books in have to be those of users.
+        // In a user namespace, overlayfs must use user attributes.
         Ok(overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?)
     }
 
-    /// Makes what is in a folder in another one, part by part.
+    /// Recreates the entries of a directory in another one.
     fn parts(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -135,7 +134,7 @@ impl Cover<'_> {
         Ok(())
     }
 
-    /// Puts a copy of a file at its place, where there is one already; what is no plain file, itself.
+    /// Mounts a copy of a file on an existing file. A special file is mounted itself.
     fn file(&mut self, path: &Path, target: &Path) -> io::Result<()> {
         let metadata = fs::metadata(path)?;
         if !metadata.is_file() {
@@ -151,15 +150,15 @@ impl Cover<'_> {
     }
 }
 
-/// Gives a file the mode and, as far as may be, the owner of another.
+/// Copies the mode and, if allowed, the owner of a file.
 fn like(path: &Path, new: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
-    // A user namespace has no numbers for others than its own user.
+    // A user namespace maps only its own user.
     let _ = chown(new, Some(metadata.uid()), Some(metadata.gid()));
     fs::set_permissions(new, metadata.permissions())
 }
 
-/// A path as a value of mount options.
+/// A path escaped for mount options.
 fn option(path: &Path) -> String {
     let text = path.display().to_string();
     text.chars().flat_map(|it| "\\:,".contains(it).then_some('\\').into_iter().chain([it])).collect()

@@ -1,4 +1,4 @@
-//! Another program in the namespaces of a node.
+//! Runs a further program in the namespaces of a node.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use crate::process::node::job::Terminal;
 use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
 
-/// Into which of a process's namespaces to go.
+/// The namespaces to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// All that a node has of its own; the flag says whether it is in another user namespace than we are.
+    /// All namespaces of a node. `user`: it is in another user namespace.
     Node { user: bool },
-    /// The network, with host name and files left as they are, but for `/proc` and `/sys`. The processes as well:
-    /// process 1 of the namespace, a lab's keeper, is to take all that runs in its network with it.
+    /// The network namespace, with the host's name and files except `/proc` and `/sys`. Also the process namespace, so that
+    /// the program ends with its process 1, the keeper of the lab.
     Network { user: bool },
 }
 
@@ -39,17 +39,17 @@ impl Entry {
     }
 }
 
-/// Moves this process into namespaces of the process behind a pidfd (Linux 5.8). Of the setup count program, environment,
-/// folder and user; the program runs with our standard streams, gets the signals that we get, and its end is answered.
-/// This process stays where it is then: there is no way back.
+/// Moves this process into namespaces of the process behind a pidfd (Linux 5.8) and runs a program there. It uses program,
+/// environment, directory and user of the setup. The program has our standard streams and gets our signals. Returns how it
+/// ended. This process cannot go back to its old namespaces.
 ///
-/// The program's parent is a process between the two, which a Ctrl-Z does not stop. Process 1 of a namespace ends only
-/// once every process in there is reaped ([`pid_namespaces(7)`]): a parent that is stopped would hold up its end.
+/// The parent of the program is an intermediate process, which Ctrl-Z does not stop. Process 1 of a namespace ends only
+/// after all processes there are reaped ([`pid_namespaces(7)`]), so a stopped parent would block its end.
 ///
 /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
     alone()?;
-    // The process between stays outside of the process namespace, as its parent would have to reap it.
+    // The intermediate process stays outside of the process namespace, because its parent reaps it.
     join(pidfd.as_fd(), entry.flags() - CloneFlags::CLONE_NEWPID)?;
     let terminal = Terminal::ours();
     let signals = Signals::hold()?;
@@ -60,7 +60,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
         ForkResult::Child => {
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             let stops = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU];
-            // The program has none of them blocked: it gets the mask of before.
+            // The program gets the old mask, without blocked signals.
             let _ = stops.into_iter().collect::<SigSet>().thread_block();
             let views = matches!(entry, Entry::Network { .. });
             match run(pidfd, CloneFlags::CLONE_NEWPID, views, terminal, setup, signals) {
@@ -74,8 +74,8 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
     }
 }
 
-/// Enters the namespaces, and runs the program there as a child until its end. Signals that are held back are passed on.
-/// With `views` it has a `/proc` and `/sys` of its own; `terminal` is given to it.
+/// Enters the namespaces and runs the program there as a child until its end. Blocked signals are forwarded. With `views`
+/// the program has a `/proc` and `/sys` of its own. It gets the `terminal`.
 fn run(
     pidfd: &OwnedFd,
     flags: CloneFlags,
@@ -105,20 +105,21 @@ fn run(
     }
 }
 
-/// Moves this process into the user namespace of the process behind a pidfd, where it may do whatever root does there.
+/// Moves this process into the user namespace of the process behind a pidfd, in which it is root.
 pub fn enter_user(pidfd: &OwnedFd) -> io::Result<()> {
     alone()?;
     Ok(join(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
 }
 
-/// Enters namespaces of the process behind a pidfd (Linux 5.8), or one by its own file. In a process of one thread alone.
-#[expect(clippy::disallowed_methods, reason = "this is the one place of processes that enters a namespace")]
+/// Enters namespaces of the process behind a pidfd (Linux 5.8), or one namespace by its file. Needs a process with a single
+/// thread.
+#[expect(clippy::disallowed_methods, reason = "only this function moves a process into a namespace")]
 pub(super) fn join(of: BorrowedFd<'_>, flags: CloneFlags) -> nix::Result<()> {
     setns(of, flags)
 }
 
-/// Runs a program in a node beside its own, without input; what it prints goes to `output`. Answers the process id of a
-/// child of ours that ends as the program does.
+/// Runs a further program in a node, without input; its output goes to `output`. Returns the process id of a child that
+/// ends like the program.
 pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result<i32> {
     alone()?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
@@ -133,9 +134,9 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
                 .and_then(|null| Ok(dup2_stdin(null).and(dup2_stdout(&output)).and(dup2_stderr(&output))?))
                 .and_then(|()| {
                     debug_assert!(output.as_raw_fd() > 2);
-                    // It stays for as long as the program runs, and must not hold what is the keeper's.
+                    // The child lives as long as the program and must not hold files of the keeper.
                     close_files_but(&[pidfd.as_raw_fd()]);
-                    // The session is ours alone: nobody stops it by a Ctrl-Z.
+                    // The session has no terminal, so Ctrl-Z cannot stop it.
                     run(pidfd, Entry::Node { user: false }.flags(), false, None, setup, Signals::hold()?)
                 });
             match ended {
@@ -149,8 +150,8 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
     }
 }
 
-/// Gives this process the `/proc` of its process namespace and the `/sys` of its network: with those of the machine
-/// `ps` fails, and `pkill` would signal a process of another number. Where the kernel refuses, they are the machine's.
+/// Mounts the `/proc` of this process namespace and the `/sys` of this network namespace: with those of the machine, `ps`
+/// fails and `pkill` would signal wrong processes. If the kernel refuses, those of the machine stay.
 fn show_own_views() {
     let own = nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from);
     if own.and_then(|()| mounts::keep_to_ourselves()).is_ok() {
@@ -158,10 +159,10 @@ fn show_own_views() {
     }
 }
 
-/// Becomes the program; the exit codes where it cannot are those of shells.
+/// Becomes the program. If that fails, the exit codes are those of shells.
 fn replace(setup: &Setup) -> ! {
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
-    // SAFETY: the default action runs no code of ours. Rust's start-up ignores it, and a program would inherit that.
+    // SAFETY: the default action runs no code of ours. The Rust runtime ignores the signal, and a program would inherit that.
     let _ = unsafe {
         nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
     };
@@ -169,10 +170,7 @@ fn replace(setup: &Setup) -> ! {
         let _ = nix::unistd::chdir("/");
     }
     let Some(program) = Program::find(setup) else {
-        say(&format!(
-            "there is no program `{}` here",
-            setup.argv.first().map(String::as_str).unwrap_or_default()
-        ));
+        say(&format!("program `{}` not found", setup.argv.first().map(String::as_str).unwrap_or_default()));
         leave(127);
     };
     if let Some(user) = &setup.user
@@ -181,7 +179,7 @@ fn replace(setup: &Setup) -> ! {
         say(&why);
         leave(126);
     }
-    // Were we killed without notice, nobody would be left to end it. A change of user would undo it.
+    // The program must end if this process is killed. Set after the change of user, which would reset it.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
     match program.exec(setup) {
         Ok(it) => match it {},

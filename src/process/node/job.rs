@@ -1,7 +1,7 @@
-//! A program as the foreground job of our terminal, as a shell with job control makes it one.
+//! Makes a program the foreground job of our terminal, like a shell with job control.
 //!
-//! A program in a process namespace does not see a process group that comes from outside, so a shell could neither find
-//! itself in the foreground nor give the terminal back at its end. It gets a group of its own.
+//! A program in a process namespace cannot see a process group from outside, so a shell could neither find itself in the
+//! foreground nor return the terminal at its end. Therefore it gets a group of its own.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,18 +15,18 @@ use nix::unistd::{Pid, getpgrp, getpid, getppid, getsid, isatty, setpgid, tcgetp
 use crate::process::node::Ended;
 use crate::process::{Foreground, Signals};
 
-/// The terminal of a process that leads the group in the foreground.
+/// The terminal of a process that leads the foreground group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
-    /// That process, and its group.
+    /// The leader, which is also the id of its group.
     leader: Pid,
-    /// A shell waits for the leader: it notices that the leader stops, and lets it go on.
+    /// A shell waits for the leader, notices when it stops, and can continue it.
     has_shell: bool,
 }
 
 impl Terminal {
-    /// Ours. None unless we lead the group in the foreground and all standard streams are the terminal: in a script or a
-    /// pipeline Ctrl-C must reach the others of the group as well.
+    /// Our terminal. None unless we lead the foreground group and all standard streams are the terminal: in a script or a
+    /// pipeline, Ctrl-C must reach the other processes of the group too.
     pub(super) fn ours() -> Option<Self> {
         let leader = getpid();
         let stdin = io::stdin();
@@ -37,14 +37,14 @@ impl Terminal {
         (getpgrp() == leader && streams.iter().all(is_ours)).then_some(Self { leader, has_shell })
     }
 
-    /// Makes this process a group of its own, in the foreground. SIGTTOU is to be blocked.
+    /// Puts this process into a group of its own, in the foreground. SIGTTOU must be blocked.
     pub(super) fn take() {
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         let _ = tcsetpgrp(io::stdin(), getpid());
     }
 
-    /// Waits for the end of a child that has taken the terminal. When the child stops, so does the leader; when the leader
-    /// goes on, so does the child. SIGTTOU is to be blocked.
+    /// Waits for the end of a child that has taken the terminal. The leader stops and continues together with the child.
+    /// SIGTTOU must be blocked.
     pub(super) fn wait(self, child: Pid, signals: &Signals) -> io::Result<Ended> {
         let continued = SigSet::from(Signal::SIGCONT);
         continued.thread_block()?;
@@ -56,7 +56,7 @@ impl Terminal {
                     let _ = tcsetpgrp(io::stdin(), self.leader);
                     let _ = kill(self.leader, Signal::SIGSTOP);
                 }
-                // Nobody would let it go on.
+                // Nothing would continue it.
                 Ok(WaitStatus::Stopped(..)) => drop(killpg(child, Signal::SIGCONT)),
                 Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => {}
                 Ok(status) => {
@@ -74,7 +74,7 @@ impl Terminal {
             }
             program.pass_on()?;
             if continued.read_signal()?.is_some() {
-                // `fg` has made the leader's group the foreground, `bg` has not.
+                // `fg` has put the leader's group into the foreground, `bg` has not.
                 if tcgetpgrp(io::stdin()) == Ok(self.leader) {
                     let _ = tcsetpgrp(io::stdin(), child);
                 }

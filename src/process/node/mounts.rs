@@ -14,13 +14,13 @@ use crate::process::node::Bind;
 
 pub(super) const NONE: Option<&str> = None;
 
-/// What we mount stays in our mount namespace; what the host mounts later comes to us.
+/// Keeps our mounts in our namespace. Later mounts of the host still propagate to us.
 pub(super) fn keep_to_ourselves() -> io::Result<()> {
     Ok(mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?)
 }
 
-/// Fresh `/proc` and `/sys`: of our processes and our interfaces. Says which of them cannot be had: within a container
-/// that hides parts of its own, the kernel refuses whole ones.
+/// Mounts `/proc` and `/sys` of our namespaces. Returns those that failed: in a container that hides parts of its own, the
+/// kernel refuses complete ones.
 pub(super) fn mount_kernel_views(own_network: bool) -> Vec<&'static str> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mut refused = Vec::new();
@@ -37,8 +37,8 @@ pub(super) fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
 }
 
-/// Makes a folder that is a mount the root file system; `between`, paths are those of the new one, while what was opened
-/// in the old one can still be mounted.
+/// Makes a mounted directory the root file system. During `between`, paths refer to the new one, and files opened in the
+/// old one can still be mounted.
 pub(super) fn enter_root(root: &Path, between: impl FnOnce()) -> io::Result<()> {
     chdir(root)?;
     pivot_root(".", ".")?;
@@ -48,7 +48,7 @@ pub(super) fn enter_root(root: &Path, between: impl FnOnce()) -> io::Result<()> 
     Ok(chdir("/")?)
 }
 
-/// Where file systems are mounted, outer ones first.
+/// The mount points, outer ones first.
 pub(super) fn mounted() -> io::Result<Vec<PathBuf>> {
     let text = fs::read_to_string("/proc/self/mountinfo")?;
     let mut paths: Vec<PathBuf> =
@@ -57,7 +57,7 @@ pub(super) fn mounted() -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Blanks and the like are written as three octal digits (`proc_pid_mountinfo(5)`).
+/// Replaces octal escapes of blanks and similar characters (`proc_pid_mountinfo(5)`).
 fn unescaped(text: &str) -> String {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
@@ -78,12 +78,12 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Takes hold of what is to be mounted.
+/// Opens the source of a mount.
 pub(super) fn source(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
 }
 
-/// Puts a file or folder at its place. Where that is missing it is made if it may be.
+/// Mounts a file or directory. A missing target is created if that is allowed.
 pub(super) fn bind(source: &File, it: &Bind, may_make: bool) -> io::Result<()> {
     let is_folder = source.metadata()?.is_dir();
     let target = &it.target;
@@ -98,7 +98,7 @@ pub(super) fn bind(source: &File, it: &Bind, may_make: bool) -> io::Result<()> {
     let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
     bind_all(&source, target)?;
     if it.read_only {
-        // Flags that a user namespace found on the mount are not its own to take away (mount_namespaces(7)).
+        // A user namespace cannot clear inherited flags of a mount (mount_namespaces(7)).
         let now = statvfs(target)?.flags();
         let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         for (has, flag) in [
@@ -115,7 +115,7 @@ pub(super) fn bind(source: &File, it: &Bind, may_make: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// An empty file system in memory.
+/// Mounts a tmpfs.
 pub(super) fn tmpfs(target: &Path, options: &str, may_make: bool) -> io::Result<()> {
     if may_make {
         fs::create_dir_all(target)?;

@@ -1,5 +1,5 @@
-//! Brings the folder of files up to date in place, so that running containers that mount parts of it see the new
-//! files: everything is copied beside first, then moved in file by file.
+//! Updates the files directory in place, so that running containers that mount parts of it see the new files. All files
+//! are copied first, then renamed one by one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -19,10 +19,10 @@ use crate::tools::mdc::files::{Entry, Kind, MARKER, STAGE, Source, Tree};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::safety::FilesDir;
 
-/// What the mark says to those who look.
-const MARKER_TEXT: &str = "This folder is made by mdc, which replaces and removes what is in it.\n";
+/// The text of the marker.
+const MARKER_TEXT: &str = "This directory belongs to mdc, which replaces and removes its content.\n";
 
-/// What has to be done to the folder of files.
+/// The changes of the files directory.
 #[derive(Debug)]
 pub(super) struct Sync {
     dir: FilesDir,
@@ -30,7 +30,7 @@ pub(super) struct Sync {
     pub(super) steps: Vec<Step>,
 }
 
-/// One path of the folder, from there.
+/// A change of one path, relative to the files directory.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) path: PathBuf,
@@ -40,19 +40,19 @@ pub(super) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Does {
     Add,
-    /// Of another kind, or other content.
+    /// The kind or the content differs.
     Replace,
-    /// The same content with other attributes.
+    /// Only attributes differ.
     Adjust,
     Remove,
 }
 
 impl Sync {
-    /// Compares what is there with what is to be; changes nothing.
+    /// Compares the directory with the desired tree; changes nothing.
     pub(super) fn plan(dir: FilesDir, tree: Tree) -> Result<Self, Wrong> {
         let mut sync = Self { dir, tree, steps: Vec::new() };
         let mut wrong = Vec::new();
-        // Folders that are not there yet: what is to be in them is not there either.
+        // New directories, whose content is new too.
         let mut fresh: BTreeSet<&Path> = BTreeSet::new();
         let mut steps = Vec::new();
         let mut changed: BTreeSet<&Path> = BTreeSet::new();
@@ -84,7 +84,7 @@ impl Sync {
         if wrong.is_empty() { Ok(sync) } else { Err(wrong) }
     }
 
-    /// Is what is there what is to be?
+    /// Compares an existing entry with the desired one.
     fn compare(
         &self,
         path: &Path,
@@ -120,13 +120,13 @@ impl Sync {
         if !same {
             return Ok(Some(Does::Replace));
         }
-        // Another user's file can be replaced where it cannot be adjusted.
+        // A file of another user cannot be adjusted, but may be replaced.
         let may_adjust = entry.kind == Kind::Folder || may_change(there);
         let does = if may_adjust { Does::Adjust } else { Does::Replace };
         Ok((!attributes_agree(&entry.kind, source, there)).then_some(does))
     }
 
-    /// What is there and is not to be.
+    /// Adds steps that remove what no mode has.
     fn find_strangers(&self, folder: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
         for name in names(&self.dir.path.join(folder))? {
             let path = folder.join(&name);
@@ -146,7 +146,7 @@ impl Sync {
         Ok(())
     }
 
-    /// Each folder that gets or loses something must allow it: better known before than amid.
+    /// Checks that each directory that changes is writable, before anything is changed.
     fn check_writable(&self, wrong: &mut Wrong) {
         let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
         if self.dir.exists {
@@ -155,7 +155,7 @@ impl Sync {
             }
             let parents = self.steps.iter().filter_map(|it| it.path.parent());
             folders.extend(parents.map(|it| self.dir.path.join(it)).filter(|it| it.is_dir()));
-            // A folder goes with all that is in it.
+            // A directory is removed with its content.
             let gone = self.steps.iter().filter(|it| matches!(it.does, Does::Remove | Does::Replace));
             gone.for_each(|it| filled_folders(&self.dir.path.join(&it.path), &mut folders));
         } else if let Some(parent) =
@@ -167,7 +167,7 @@ impl Sync {
             let folder = if it == Path::new("") { Path::new(".") } else { &it };
             if let Err(error) = access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
                 wrong.push(format!(
-                    "{}: the folder cannot be written to: {}",
+                    "{}: cannot write to the directory: {}",
                     shown(folder),
                     io::Error::from(error)
                 ));
@@ -175,7 +175,7 @@ impl Sync {
         }
     }
 
-    /// Copies what is new beside, without touching what is there.
+    /// Copies new files to the staging directory, without changing existing ones.
     pub(super) fn stage(&self) -> io::Result<()> {
         if !self.dir.exists {
             fs::create_dir_all(&self.dir.path)?;
@@ -197,11 +197,11 @@ impl Sync {
         Ok(())
     }
 
-    /// Moves what is new to its place, one by one, and removes what is not wanted.
+    /// Renames new files into place one by one, and removes what no mode has.
     pub(super) fn commit(&self) -> io::Result<()> {
         if !self.dir.is_marked {
             let marker = self.dir.path.join(MARKER);
-            // It may be anything in a folder that is taken over.
+            // In a directory that is taken over it may be anything.
             remove(&marker)?;
             fs::write(marker, MARKER_TEXT)?;
         }
@@ -219,7 +219,7 @@ impl Sync {
         let entry = self.tree.get(&step.path);
         match (step.does, entry) {
             (Does::Remove, _) | (_, None) => remove(target),
-            // Folders have their turn at the end.
+            // Directories are adjusted at the end.
             (Does::Adjust, Some(Entry { kind: Kind::Folder, .. })) => Ok(()),
             (Does::Adjust, Some(entry)) => adjust(entry, target),
             (Does::Add | Does::Replace, Some(entry)) => {
@@ -236,7 +236,7 @@ impl Sync {
         }
     }
 
-    /// What happens in a folder changes its time: folders get their attributes last, the innermost first.
+    /// Sets the attributes of directories last and inner ones first, because changes in a directory change its time.
     fn finish_folders(&self) -> io::Result<()> {
         for (path, entry) in self.tree.iter().rev() {
             if let (Kind::Folder, Some(source)) = (&entry.kind, &entry.source) {
@@ -252,33 +252,33 @@ impl Sync {
         Ok(())
     }
 
-    /// Where a step's file waits, or the folder of them all.
+    /// The staged file of a step, or the staging directory.
     fn staged(&self, number: Option<usize>) -> PathBuf {
         let stage = self.dir.path.join(STAGE);
         number.map_or(stage.clone(), |it| stage.join(it.to_string()))
     }
 
-    /// Takes back what `stage` did.
+    /// Reverts [`Sync::stage`].
     pub(super) fn unstage(&self) {
-        // The error that led here is the one to tell.
+        // The error that led here is reported instead.
         let _ = self.clear_stage();
         if !self.dir.exists {
             let _ = fs::remove_dir(&self.dir.path);
         }
     }
 
-    /// Removes what waits there, of a run that was killed too.
+    /// Removes staged files, those of a killed run too.
     fn clear_stage(&self) -> io::Result<()> {
         remove(&self.staged(None))
     }
 }
 
-/// A folder that is not empty, and those in it.
+/// Collects the non-empty directories at and below a path.
 fn filled_folders(path: &Path, found: &mut BTreeSet<PathBuf>) {
     if !path.symlink_metadata().is_ok_and(|it| it.is_dir()) {
         return;
     }
-    // One that cannot be read cannot be emptied either.
+    // An unreadable directory cannot be emptied either.
     let names = names(path).unwrap_or_else(|_| vec!["?".into()]);
     if !names.is_empty() {
         found.insert(path.to_owned());
@@ -286,7 +286,7 @@ fn filled_folders(path: &Path, found: &mut BTreeSet<PathBuf>) {
     names.iter().for_each(|it| filled_folders(&path.join(it), found));
 }
 
-/// May this process change owner, permissions and time of what is there?
+/// Whether this process may change owner, permissions and time of the entry.
 fn may_change(there: &Metadata) -> bool {
     geteuid().is_root() || there.uid() == geteuid().as_raw()
 }
@@ -306,13 +306,13 @@ fn names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     Ok(names)
 }
 
-/// The permission bits that a copy gets: without an owner's rights where it cannot be the owner's.
+/// The permissions of a copy: without set-id bits if it gets another owner.
 fn bits(source: &Source) -> u32 {
     let bits = source.meta.mode() & 0o7777;
     if may_change(&source.meta) { bits } else { bits & 0o777 }
 }
 
-/// Are owner, permissions and time of what is there those that a copy has? Times of folders are looked at at the end.
+/// Whether owner, permissions and time are those of a copy. Times of directories are checked at the end.
 fn attributes_agree(kind: &Kind, source: &Source, there: &Metadata) -> bool {
     let owners = !geteuid().is_root() || (there.uid(), there.gid()) == (source.meta.uid(), source.meta.gid());
     let permissions = matches!(kind, Kind::Symlink(_)) || there.mode() & 0o7777 == bits(source);
@@ -328,17 +328,17 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
         if read == 0 {
             return Ok(true);
         }
-        // A file that has become shorter meanwhile is another one.
+        // The file has become shorter meanwhile.
         if b.read_exact(other).is_err() || buffers.0.get(..read) != Some(other) {
             return Ok(false);
         }
     }
 }
 
-/// Makes a copy with all attributes at a place that is free.
+/// Creates a copy with all attributes at a new path.
 fn copy(kind: &Kind, source: &Source, to: &Path) -> io::Result<()> {
     match kind {
-        // These are made when their turn comes.
+        // Created later.
         Kind::Folder | Kind::LinkTo(_) => return Ok(()),
         Kind::File => {
             let from = File::open(&source.path)?;
@@ -355,7 +355,7 @@ fn copy(kind: &Kind, source: &Source, to: &Path) -> io::Result<()> {
     set_attributes(kind, source, to)
 }
 
-/// Holes stay holes.
+/// Copies a file with its holes.
 fn copy_content(mut from: File, mut to: &File, meta: &Metadata) -> io::Result<()> {
     let is_sparse = meta.blocks().saturating_mul(512) < meta.len();
     if !is_sparse {
@@ -372,7 +372,7 @@ fn copy_content(mut from: File, mut to: &File, meta: &Metadata) -> io::Result<()
     Ok(())
 }
 
-/// Owner (where we may), permissions and time.
+/// Sets owner (if allowed), permissions and time.
 fn set_attributes(kind: &Kind, source: &Source, to: &Path) -> io::Result<()> {
     if geteuid().is_root() {
         lchown(to, Some(source.meta.uid()), Some(source.meta.gid()))?;
@@ -390,7 +390,7 @@ fn adjust(entry: &Entry, target: &Path) -> io::Result<()> {
     entry.source.as_ref().map_or(Ok(()), |source| set_attributes(&entry.kind, source, target))
 }
 
-/// Moves a staged file to its place in one step, whatever is there.
+/// Renames a staged file into place in one step, whatever exists there.
 fn move_in(staged: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
     let there = match target.symlink_metadata() {
         Ok(it) => Some(it.is_dir()),
@@ -401,7 +401,7 @@ fn move_in(staged: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
         Some(is_dir) if is_dir || is_folder => {
             let exchanged = renameat2(AT_FDCWD, staged, AT_FDCWD, target, RenameFlags::RENAME_EXCHANGE);
             if exchanged.is_err() {
-                // A file system that cannot: then it is missing for a moment.
+                // The file system cannot exchange; the entry is missing for a moment.
                 remove(target)?;
                 return fs::rename(staged, target);
             }
@@ -411,7 +411,7 @@ fn move_in(staged: &Path, target: &Path, is_folder: bool) -> io::Result<()> {
     }
 }
 
-/// Removes what is there, if anything is; links are not followed.
+/// Removes an entry if it exists. Symbolic links are not followed.
 fn remove(path: &Path) -> io::Result<()> {
     let result = match path.symlink_metadata() {
         Ok(it) if it.is_dir() => fs::remove_dir_all(path),
