@@ -175,7 +175,10 @@ fn forty_malformed_invocations_say_what_is_wrong_and_run_nothing() {
         (&["--route", "default@a/b"], "an interface name cannot hold '/'"),
         (&["--http", "web"], "expected a URL that starts with `http://`"),
         (&["--http", "https://web"], "TLS is not supported"),
-        (&["--http", "http://web/=99"], "`99` is no status"),
+        (
+            &["--http", "http://web/=99"],
+            "expected a status from 100 to 599, or a range such as 200-399, found `99`",
+        ),
         (&["--dns", "a=b"], "`b` is not an IP address"),
         (&["--dns", "a b"], "a host name cannot contain ' '"),
         (&["--mac", "eth0"], "expected an interface and an address, such as `eth0=02:00:00:00:00:01`"),

@@ -165,7 +165,7 @@ fn bad_input_changes_nothing() {
     project.refused(&["a"], &[("ENV_FILE", "no/such/folder/env")], "cannot write to its directory");
     project.write("modes/socket/s/files/", b"");
     project.write("modes/reserved/.mdc/files/x", b"");
-    project.refused(&["reserved"], &[], "a service cannot have this name here");
+    project.refused(&["reserved"], &[], "the name is reserved for mdc");
     // All that is wrong is told at once.
     let all = project.mdc(&["yaml,env-quote,env-binary"]);
     assert_eq!(all.stderr.lines().count(), 3, "{}", all.stderr);
