@@ -12,8 +12,8 @@
 //!                                                          └ kernel.observe()  kernel.apply(step)
 //! ```
 //!
-//! `docs/architecture.md` tells the story at length. The library is there for the binary and its tests: it is no
-//! API, and may change with any version.
+//! `docs/architecture.md` has the details. The library exists for the binary and its tests. It is not an API and may
+//! change with any version.
 
 pub mod addr;
 pub mod api;
@@ -25,6 +25,7 @@ pub mod deps;
 pub mod device;
 pub mod docker;
 pub mod dot;
+pub mod duration;
 pub mod env_file;
 pub mod ethtool;
 pub mod kernel;
@@ -48,71 +49,54 @@ use std::process::ExitCode;
 
 /// A program within the binary.
 struct Tool {
-    /// The exact name that selects it, as file name or as first argument.
+    /// The name that selects it, as the file name of the binary or as the first argument.
     name: &'static str,
     /// Names that projects written for the reference tool use.
     aliases: &'static [&'static str],
-    about: &'static str,
-    /// Takes the arguments with its own name first; answers the exit code.
+    /// Its command line.
+    command: fn() -> clap::Command,
+    /// Runs it. Takes the arguments with its own name first, returns the exit code.
     main: fn(Vec<OsString>) -> anyhow::Result<u8>,
 }
 
-/// Every tool, by name.
+/// Every tool. The first is what the binary is under any other name.
 const TOOLS: &[Tool] = &[
     Tool {
         name: "conlink",
         aliases: &["conlink.js"],
-        about: "wires containers as their compose file describes",
+        command: tools::conlink::command,
         main: tools::conlink::main,
     },
-    Tool {
-        name: "copy",
-        aliases: &["copy.sh"],
-        about: "overlays a templated file tree, then runs a command",
-        main: tools::copy::main,
-    },
-    Tool { name: ECHO, aliases: &[], about: "prints its arguments", main: tools::echo::main },
-    Tool {
-        name: "mdc",
-        aliases: &[],
-        about: "assembles a compose project from modes",
-        main: tools::mdc::main,
-    },
-    Tool { name: "net2dot", aliases: &[], about: "draws the network", main: tools::net2dot::main },
+    Tool { name: "copy", aliases: &["copy.sh"], command: tools::copy::command, main: tools::copy::main },
+    Tool { name: ECHO, aliases: &[], command: tools::echo::command, main: tools::echo::main },
+    Tool { name: "mdc", aliases: &[], command: tools::mdc::command, main: tools::mdc::main },
+    Tool { name: "net2dot", aliases: &[], command: tools::net2dot::command, main: tools::net2dot::main },
     Tool {
         name: "resolve-deps",
         aliases: &["resolve-deps.py"],
-        about: "resolves the dependencies between modes",
+        command: tools::resolve_deps::command,
         main: tools::resolve_deps::main,
     },
-    Tool {
-        name: "wait",
-        aliases: &["wait.sh"],
-        about: "waits for interfaces, addresses, files or ports, then runs a command",
-        main: tools::wait::main,
-    },
+    Tool { name: "wait", aliases: &["wait.sh"], command: tools::wait::command, main: tools::wait::main },
 ];
 
-/// The tool that exists for images without any other program.
+/// The tool for images without any other program.
 const ECHO: &str = "echo";
 
-/// Usage errors: an unknown tool or option.
+/// The exit code of a usage error: an unknown command or option, a missing or invalid argument.
 pub(crate) const USAGE: u8 = 2;
 
-/// Runs the tool that the arguments name and prints what it fails with.
+/// A usage error that clap does not know of.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Runs the tool that the arguments name, and prints its error.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage; a tool that becomes another program has that one's.
+/// Exit codes: 0 success, 1 failure, 2 usage error. A tool that becomes another program has the exit code of that program.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let result = match select(&args) {
-        Selected::Tool(tool, args) => (tool.main)(args),
-        Selected::List => out(&list()).map(|()| 0),
-        Selected::Install(args) => tools::install::main(args),
-        Selected::Unknown(name) => {
-            err(&format!("error: no tool is named `{}`; there are:\n{}", name.display(), list()));
-            Ok(USAGE)
-        }
-    };
-    match result {
+    let (tool, args) = select(args);
+    match (tool.main)(args) {
         Ok(code) => ExitCode::from(code),
         // `conlink schema | head -1`: the reader has seen enough.
         Err(error) if error.chain().any(|it| it.is::<OutputClosed>()) => ExitCode::SUCCESS,
@@ -122,59 +106,39 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             if let Some(hint) = tools::hint(&error) {
                 err(&format!("hint: {hint}\n"));
             }
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
-enum Selected {
-    Tool(&'static Tool, Vec<OsString>),
-    List,
-    Install(Vec<OsString>),
-    Unknown(OsString),
-}
-
-/// The tool of that exact name, or alias.
+/// The tool with that exact name or alias.
 fn named(name: &OsStr) -> Option<&'static Tool> {
     TOOLS.iter().find(|it| name == it.name || it.aliases.iter().any(|alias| name == *alias))
 }
 
-/// By the file name that we were called by, else by the first argument. A file name of no tool is the binary itself.
-fn select(args: &[OsString]) -> Selected {
+/// The tool is named by the file name of the binary, else by the first argument. Otherwise it is the first in [`TOOLS`].
+fn select(mut args: Vec<OsString>) -> (&'static Tool, Vec<OsString>) {
     let engine = &TOOLS[0];
     let called = args.first().and_then(|it| Path::new(it).file_name()).and_then(named).unwrap_or(engine);
-    if called.name != engine.name {
-        return Selected::Tool(called, args.to_vec());
+    if called.name == engine.name
+        && let Some(tool) = args.get(1).and_then(|it| named(it))
+    {
+        args.remove(0);
+        // Usage texts name the command as it was given.
+        let name =
+            if tool.name == engine.name { engine.name.to_owned() } else { format!("conlink {}", tool.name) };
+        args[0] = name.into();
+        return (tool, args);
     }
-    let Some(first) = args.get(1) else {
-        return Selected::Tool(engine, args.to_vec());
-    };
-    if first == "--list" {
-        return Selected::List;
-    }
-    if first == "install" {
-        return Selected::Install(args[1..].to_vec());
-    }
-    if let Some(tool) = named(first) {
-        return Selected::Tool(tool, args[1..].to_vec());
-    }
-    let is_option = first.as_encoded_bytes().starts_with(b"-") || first.is_empty();
-    if is_option || tools::conlink::SUBCOMMANDS.iter().any(|it| first == *it) {
-        return Selected::Tool(engine, args.to_vec());
-    }
-    Selected::Unknown(first.clone())
+    (called, args)
 }
 
-fn list() -> String {
-    TOOLS.iter().map(|it| format!("{:<14}{}\n", it.name, it.about)).collect()
-}
-
-/// Nobody reads our standard output any more.
+/// The reader of standard output has closed it.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 struct OutputClosed;
 
-/// Writes data for the next program in the pipe.
+/// Writes to standard output.
 pub(crate) fn out(text: &str) -> anyhow::Result<()> {
     out_bytes(text.as_bytes())
 }
@@ -185,21 +149,15 @@ pub(crate) fn out_bytes(data: &[u8]) -> anyhow::Result<()> {
     written(stdout.write_all(data).and_then(|()| stdout.flush()))
 }
 
-/// Prints the help or the usage error that clap has for the command line. Returns the exit code.
-pub(crate) fn print_clap(error: &clap::Error) -> anyhow::Result<u8> {
-    written(error.print())?;
-    Ok(error.exit_code().try_into().unwrap_or(USAGE))
-}
-
-/// Tells a closed standard output from a broken pipe of any other kind, such as a socket's.
-fn written(result: io::Result<()>) -> anyhow::Result<()> {
+/// Marks a closed standard output, which is no failure, unlike a broken pipe of any other kind.
+pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(OutputClosed.into()),
         result => Ok(result?),
     }
 }
 
-/// Writes to the person at the terminal; there is nobody to tell when that fails.
+/// Writes to standard error. A failure is ignored: there is nowhere to report it.
 pub(crate) fn err(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -208,36 +166,26 @@ pub(crate) fn err(text: &str) {
 mod tests {
     use super::*;
 
-    fn selected(args: &[&str]) -> String {
-        let args: Vec<OsString> = args.iter().map(Into::into).collect();
-        match select(&args) {
-            Selected::Tool(tool, rest) => format!("{} {rest:?}", tool.name),
-            Selected::List => "list".into(),
-            Selected::Install(rest) => format!("install {rest:?}"),
-            Selected::Unknown(name) => format!("unknown {name:?}"),
-        }
-    }
-
     #[test]
     fn tools_are_selected_by_their_exact_name() {
-        for (args, expected) in [
-            (vec!["/usr/bin/wait", "-i", "eth0"], r#"wait ["/usr/bin/wait", "-i", "eth0"]"#),
-            (vec!["/utils/wait.sh"], r#"wait ["/utils/wait.sh"]"#),
-            (vec!["/app/build/conlink.js", "--once"], r#"conlink ["/app/build/conlink.js", "--once"]"#),
-            (vec!["conlink", "wait", "-i", "x"], r#"wait ["wait", "-i", "x"]"#),
-            (vec!["conlink", "conlink", "--once"], r#"conlink ["conlink", "--once"]"#),
-            (vec!["conlink"], r#"conlink ["conlink"]"#),
-            (vec!["conlink", "check", "f"], r#"conlink ["conlink", "check", "f"]"#),
-            (vec!["/utils/echo", "-n"], r#"echo ["/utils/echo", "-n"]"#),
-            (vec!["conlink", "--list"], "list"),
-            (vec!["conlink", "install", "d"], r#"install ["install", "d"]"#),
-            (vec!["conlink", "frob"], r#"unknown "frob""#),
-            // `await` is not `wait`: a name of no tool is the binary under another name.
-            (vec!["await", "-i"], r#"conlink ["await", "-i"]"#),
-            (vec!["conlink-3.0", "wait"], r#"wait ["wait"]"#),
-            (vec![], "conlink []"),
+        for (args, tool, rest) in [
+            ("/usr/bin/wait -i eth0", "wait", "/usr/bin/wait -i eth0"),
+            ("/utils/wait.sh", "wait", "/utils/wait.sh"),
+            ("/app/build/conlink.js --once", "conlink", "/app/build/conlink.js --once"),
+            ("conlink wait -i x", "wait", "conlink wait -i x"),
+            ("conlink conlink --once", "conlink", "conlink --once"),
+            ("conlink", "conlink", "conlink"),
+            ("conlink check f", "conlink", "conlink check f"),
+            ("conlink frob", "conlink", "conlink frob"),
+            // `await` is not `wait`: under a name of no tool the binary is the engine.
+            ("await -i", "conlink", "await -i"),
+            ("conlink-3.0 wait.sh", "wait", "conlink wait"),
+            ("", "conlink", ""),
         ] {
-            assert_eq!(selected(&args), expected, "{args:?}");
+            let words = |it: &str| it.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+            let (found, found_rest) = select(words(args));
+            let found_rest: Vec<_> = found_rest.iter().map(|it| it.to_string_lossy()).collect();
+            assert_eq!((found.name, found_rest.join(" ").as_str()), (tool, rest), "{args}");
         }
     }
 }

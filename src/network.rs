@@ -262,6 +262,11 @@ impl Network {
     pub fn set_project(&mut self, project: &str) {
         self.defaults.project = project.to_owned();
     }
+
+    /// The name of the project; empty if it is not known.
+    pub fn project(&self) -> &str {
+        &self.defaults.project
+    }
 }
 
 /// The address of a bridge that forwarded connections come from, the same in every run: link-local for IPv4

@@ -6,7 +6,6 @@
 //! Architecture invariant: no I/O. The environment and what reads env files are arguments.
 
 mod check;
-mod duration;
 mod engine;
 mod environment;
 mod hosts;

@@ -1,10 +1,12 @@
 //! The tools: argv, environment, standard streams; thin.
 
+mod color;
 pub(crate) mod conlink;
 pub(crate) mod copy;
 pub(crate) mod echo;
 mod exec;
-pub(crate) mod install;
+pub(crate) mod front;
+mod install;
 mod logger;
 pub(crate) mod mdc;
 pub(crate) mod net2dot;
@@ -20,7 +22,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|it| it.downcast_ref::<kernel::Error>()?.hint())
 }
 
-/// The environment. Variables whose name or value is no text can be in no file either.
+/// The environment, without variables that are not UTF-8: no file can refer to them.
 fn environment() -> Env {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -169,7 +169,8 @@ fn without_a_configuration_there_is_nothing_to_do() {
         2,
         &expect![""],
         &expect![[r#"
-            error: no configuration: give --compose-file or --network-file (see `conlink --help`)
+            error: no configuration file
+            hint: name a compose file with --file; `conlink --help` lists all commands
         "#]],
     );
 }
@@ -573,23 +574,204 @@ x-network:
 }
 
 #[test]
-fn an_unknown_tool_gets_the_list() {
-    check(
-        &[],
-        &["frob"],
-        2,
-        &expect![""],
-        &expect![[r#"
-            error: no tool is named `frob`; there are:
-            conlink       wires containers as their compose file describes
-            copy          overlays a templated file tree, then runs a command
-            echo          prints its arguments
-            mdc           assembles a compose project from modes
-            net2dot       draws the network
-            resolve-deps  resolves the dependencies between modes
-            wait          waits for interfaces, addresses, files or ports, then runs a command
-        "#]],
-    );
+fn an_unknown_subcommand_is_a_usage_error_with_a_near_name() {
+    for (args, stderr) in [
+        (&["statsu"] as &[&str], "error: unknown subcommand `statsu`; did you mean `status`?\n"),
+        (&["mcd", "a"], "error: unknown subcommand `mcd`; did you mean `mdc`?\n"),
+        (&["lab", "staus"], "error: unknown subcommand `staus`; did you mean `status`?\n"),
+        (
+            &["help", "reslove-deps"],
+            "error: unknown subcommand `reslove-deps`; did you mean `resolve-deps`?\n",
+        ),
+        (
+            &["frobnicate"],
+            "error: unknown subcommand `frobnicate`\nhint: `conlink --help` lists all subcommands\n",
+        ),
+        (&["completions", "bash", "mcd"], "error: unknown tool `mcd`; did you mean `mdc`?\n"),
+        (&["man", "lab", "upp"], "error: unknown command `lab upp`; did you mean `lab up`?\n"),
+    ] {
+        let run = with_files(&[], args, &[]);
+        assert_eq!(run, Run { code: 2, stdout: String::new(), stderr: stderr.to_owned() }, "{args:?}");
+    }
+}
+
+#[test]
+fn the_help_lists_every_command_on_one_line() {
+    let help = with_files(&[], &["--help"], &[]);
+    assert_eq!((help.code, help.stderr.as_str()), (0, ""));
+    let (commands, options) = help.stdout.split_once("\nOptions:\n").unwrap();
+    for line in [
+        "Labs without a container engine:",
+        "  check         Check configuration files and print every error",
+        "  link down     Pull cables: both ends of each link lose their carrier",
+        "  mdc           Assemble a compose project from modes, then run docker compose",
+        "  wait          Wait for interfaces, addresses, files or ports, then run a command",
+    ] {
+        assert!(commands.lines().any(|it| it == line), "{line}: {commands}");
+    }
+    assert!(options.contains("  -f, --file <FILE>...") && options.contains("--network-file <FILE>..."));
+    assert_eq!(with_files(&[], &["help"], &[]).stdout, help.stdout);
+    assert_eq!(with_files(&[], &["-h"], &[]).stdout.lines().next(), help.stdout.lines().next());
+}
+
+#[test]
+fn help_describes_every_command() {
+    for name in [
+        "check",
+        "net2dot",
+        "schema",
+        "status",
+        "diff",
+        "healthcheck",
+        "link down",
+        "link up",
+        "lab up",
+        "lab run",
+        "lab exec",
+        "lab ping",
+        "lab logs",
+        "lab status",
+        "lab list",
+        "lab down",
+        "mdc",
+        "resolve-deps",
+        "wait",
+        "copy",
+        "install",
+        "completions",
+        "man",
+    ] {
+        let words: Vec<&str> = name.split(' ').collect();
+        let help = with_files(&[], &[&["help"], words.as_slice()].concat(), &[]);
+        assert_eq!((help.code, help.stderr.as_str()), (0, ""), "{name}");
+        assert!(help.stdout.contains("Usage: "), "{name}: {}", help.stdout);
+        assert_eq!(with_files(&[], &[words.as_slice(), &["--help"]].concat(), &[]).stdout, help.stdout);
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_cover_every_tool() {
+    let script = with_files(&[], &["completions", "bash"], &[]).stdout;
+    for word in ["resolve-deps", "--allow-missing", "--if-count", "--template-glob", "--private-root"] {
+        assert!(script.contains(word), "{word}");
+    }
+    let script = with_files(&[], &["completions", "zsh", "mdc"], &[]).stdout;
+    assert!(script.starts_with("#compdef mdc\n"), "{script}");
+    assert!(with_files(&[], &["man", "lab", "up"], &[]).stdout.contains("private\\-root"));
+    let dir = tempfile::tempdir().unwrap();
+    let run = conlink(dir.path(), &["man", "--output-dir", "pages"], &BTreeMap::new());
+    assert_eq!(run, Run { code: 0, stdout: String::new(), stderr: String::new() });
+    for name in ["conlink.1", "conlink-lab-up.1", "conlink-wait.1", "conlink-link-down.1", "conlink-mdc.1"] {
+        let page = fs::read_to_string(dir.path().join("pages").join(name)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}: {page}");
+    }
+}
+
+#[test]
+fn a_usage_error_is_code_2_in_every_tool() {
+    let tools =
+        ["check", "status", "lab", "mdc", "wait", "copy", "net2dot", "resolve-deps", "install", "link"];
+    for tool in tools {
+        let run = with_files(&[], &[tool, "--frob"], &[]);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{tool}");
+        assert!(run.stderr.starts_with("error: "), "{tool}: {}", run.stderr);
+    }
+    for args in [
+        &["mdc"] as &[&str],
+        &["mdc", "--list", "--format", "frob"],
+        &["check"],
+        &["net2dot"],
+        &["--show-config"],
+        &["schema", "status", "--compose"],
+        &["link", "down", "a", "--for", "0s"],
+        &["lab", "ping", "-i", "2h"],
+        &["resolve-deps", "--time-limit", "1x", "a"],
+        &["wait", "-T", "1x", "-i", "lo"],
+    ] {
+        let run = with_files(&[], args, &[]);
+        assert!(run.code == 2 && run.stderr.starts_with("error: "), "{args:?}: {run:?}");
+    }
+}
+
+#[test]
+fn without_files_commands_that_look_read_the_compose_file_of_the_folder() {
+    let files = [
+        ("docker-compose.yml", "name: found\nservices: {a: {x-network: {links: [{bridge: '${LAN}'}]}}}\n"),
+        (".env", "LAN=lan\n"),
+    ];
+    let shown = |args: &[&str], env: &[(&str, &str)]| {
+        let run = with_files(&files, args, env);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{args:?}");
+        run.stdout
+    };
+    assert_eq!(shown(&["check"], &[]), "ok: 1 link and 1 bridge\n");
+    assert_eq!(shown(&["check", "-q"], &[]), "");
+    assert!(shown(&["net2dot"], &[]).contains("lan"));
+    let found: serde_json::Value = serde_json::from_str(&shown(&["--show-config"], &[])).unwrap();
+    assert_eq!(found["bridges"]["lan"]["mode"], "linux");
+    // The project is the one of the file, unless another is named.
+    assert_eq!(shown(&["--show-config"], &[]), shown(&["--show-config", "-n", "found"], &[]));
+    assert_ne!(shown(&["--show-config"], &[]), shown(&["--show-config", "-n", "other"], &[]));
+    let nothing = with_files(&[], &["net2dot"], &[]);
+    let hint =
+        "hint: name files with --file or --network-file, or pipe in the output of `conlink --show-config`\n";
+    assert!(nothing.code == 2 && nothing.stderr.ends_with(hint), "{nothing:?}");
+    // The engine itself takes only files that are named.
+    let run = with_files(&files, &["--once"], &[]);
+    assert!(run.code == 2 && run.stderr.starts_with("error: no configuration file\nhint: "), "{run:?}");
+    let wrong = [("compose.yaml", "x-network: {links: [{bridge: lan}]}\n")];
+    let run = with_files(&wrong, &["check"], &[]);
+    assert!(run.code == 1 && run.stderr.contains(" --> compose.yaml:1:"), "{run:?}");
+}
+
+#[test]
+fn several_files_may_follow_one_option() {
+    let files = [
+        ("a.yaml", "x-network: {links: [{service: a, bridge: x}]}\n"),
+        ("b.yaml", "x-network: {links: [{service: b, bridge: x}]}\n"),
+        ("c.yaml", "links: [{service: c, bridge: x}]\n"),
+        ("d.yaml", "links: [{service: d, bridge: x}]\n"),
+    ];
+    let shown = |line: &str| {
+        let args: Vec<&str> = line.split(' ').chain(["--show-config"]).collect();
+        let run = with_files(&files, &args, &[]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{line}");
+        run.stdout
+    };
+    let all =
+        shown("--compose-file a.yaml --compose-file b.yaml --network-file c.yaml --network-file d.yaml");
+    for line in [
+        "--compose-file a.yaml b.yaml --network-file c.yaml d.yaml",
+        "-f a.yaml b.yaml --network-file c.yaml:d.yaml",
+        "--file a.yaml:b.yaml --network-file c.yaml d.yaml",
+    ] {
+        assert_eq!(shown(line), all, "{line}");
+    }
+    assert!(all.contains("\"d\""), "{all}");
+    // What follows an option's file in `check` is a file of any kind.
+    let run = with_files(&files, &["check", "-f", "a.yaml", "c.yaml"], &[]);
+    assert_eq!(run.stdout, "ok: 2 links and 1 bridge\n", "{}", run.stderr);
+}
+
+#[test]
+fn colour_follows_the_option() {
+    let files = [("net.yaml", "links: [{bridge: lan}]\n")];
+    let coloured = |args: &[&str], env: &[(&str, &str)]| {
+        with_files(&files, &[&["check", "net.yaml"], args].concat(), env).stderr.contains('\u{1b}')
+    };
+    assert!(!coloured(&[], &[]));
+    assert!(coloured(&["--color", "always"], &[("NO_COLOR", "1")]));
+    assert!(!coloured(&["--color", "never"], &[]));
+}
+
+#[test]
+fn json_is_short_for_the_format() {
+    let files = [("net.yaml", "links: [{bridge: lan}]\n")];
+    let json = with_files(&files, &["check", "--json", "net.yaml"], &[]);
+    assert_eq!(json, with_files(&files, &["check", "--format", "json", "net.yaml"], &[]));
+    assert!(json.stdout.starts_with("{\n  \"diagnostics\""), "{}", json.stdout);
+    let json = with_files(&[], &["resolve-deps", "--json", "a"], &[]);
+    assert_eq!(json.stdout, "[{\"node\": \"a\", \"deps\": []}]\n");
 }
 
 #[test]
@@ -603,8 +785,8 @@ fn an_unknown_option_is_a_usage_error() {
 fn version_list_completions_and_manual_go_to_standard_output() {
     for (args, begin) in [
         (vec!["--version"], "conlink "),
-        (vec!["--list"], "conlink  "),
-        (vec!["--help"], "Wires containers"),
+        (vec!["--list"], "conlink       Real networks for containers"),
+        (vec!["--help"], "Real networks for containers"),
         (vec!["completions", "bash"], "_conlink() {"),
         (vec!["man"], ".ie \\n(.g"),
         (vec!["schema"], "{\n  \"$schema\""),
@@ -652,8 +834,8 @@ fn install_creates_a_file_for_each_tool() {
         assert_eq!(crate::support::run(called).stdout, said);
     }
     let run = conlink(dir.path(), &["install", name, "frob"], &BTreeMap::new());
-    assert_eq!(run.code, 1);
-    assert!(run.stderr.starts_with("error: no tool is named `frob`; there are: conlink"), "{}", run.stderr);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.starts_with("error: unknown tool `frob`; expected `conlink`, "), "{}", run.stderr);
 }
 
 #[test]

@@ -117,27 +117,24 @@ fn malformed_invocations_say_what_is_wrong_and_change_nothing() {
     let cases: &[(&[&str], &str)] = &[
         (&["--frob", "src", "dst"], "unexpected argument '--frob'"),
         (&["--templat", "src", "dst"], "a similar argument exists: '--template'"),
-        (&["none", "dst"], "SRC: none: there is no such folder"),
-        (&["src", "none"], "DST: none: there is no such folder"),
-        (
-            &["none", "nowhere"],
-            "SRC: none: there is no such folder\nerror: DST: nowhere: there is no such folder",
-        ),
-        (&["file", "dst"], "SRC: file: it is no folder"),
-        (&["src", "file"], "DST: file: it is no folder"),
+        (&["none", "dst"], "SRC: none: no such directory"),
+        (&["src", "none"], "DST: none: no such directory"),
+        (&["none", "nowhere"], "SRC: none: no such directory\nerror: DST: nowhere: no such directory"),
+        (&["file", "dst"], "SRC: file: not a directory"),
+        (&["src", "file"], "DST: file: not a directory"),
         (&["", "dst"], "a value is required for '<SRC>'"),
         (&["src", ""], "a value is required for '<DST>'"),
         (&["-T", "-J", "src", "dst"], "cannot be used with"),
         (&["-q", "-v", "src", "dst"], "cannot be used with"),
         (&["--owner", "root", "--preserve-owner", "src", "dst"], "cannot be used with"),
-        (&["--owner", "no-such-user", "src", "dst"], "/etc/passwd has no user `no-such-user`"),
-        (&["--owner", "0:no-such-group", "src", "dst"], "/etc/group has no group `no-such-group`"),
-        (&["--owner", "", "src", "dst"], "it is like `1000:1000`"),
-        (&["--owner", "99999999999", "src", "dst"], "too large for the number of a user"),
+        (&["--owner", "no-such-user", "src", "dst"], "no user `no-such-user` in /etc/passwd"),
+        (&["--owner", "0:no-such-group", "src", "dst"], "no group `no-such-group` in /etc/group"),
+        (&["--owner", "", "src", "dst"], "expected an owner such as `1000:1000`"),
+        (&["--owner", "99999999999", "src", "dst"], "user id `99999999999` is too large"),
         (&["--include", "[", "src", "dst"], "--include: `[`: "),
         (&["--exclude", "a{b", "src", "dst"], "--exclude: `a{b`: "),
-        (&["--exclude", "/", "src", "dst"], "a pattern is due"),
-        (&["--template-glob", "*", "src", "dst"], "--template-glob: it needs -T or -J"),
+        (&["--exclude", "/", "src", "dst"], "expected a pattern"),
+        (&["--template-glob", "*", "src", "dst"], "--template-glob: requires --template or --jinja"),
         (&["--undefined", "error", "src", "dst"], "--template"),
         (&["-T", "--undefined", "frob", "src", "dst"], "possible values: keep, error, empty"),
         (&["--template-glob"], "a value is required for '--template-glob <GLOB>'"),
@@ -170,7 +167,7 @@ fn what_is_said_is_a_line_at_the_end_and_more_on_demand() {
     trees.write("src/d/b", "plain");
     let env = [("USER", "me"), ("SECRET", "s3cret")];
     expect![[r#"
-        copy: 2 files copied, 0 unchanged, 1 folder made
+        copy: 2 files copied, 0 unchanged, 1 directory created
     "#]]
     .assert_eq(&trees.done(&["-T"], &env));
     expect![[r#"
@@ -181,12 +178,12 @@ fn what_is_said_is_a_line_at_the_end_and_more_on_demand() {
     fs::remove_dir_all(trees.path("dst/d")).unwrap();
     trees.write("dst/a", "old\n");
     expect![[r#"
-        Making folder 'dst/d'
+        Creating directory 'dst/d'
         Copying 'src/a' to 'dst/a'
         Replacing '{{SECRET}}' in 'dst/a'
         Replacing '{{USER}}' in 'dst/a'
         Copying 'src/d/b' to 'dst/d/b'
-        copy: 2 files copied, 0 unchanged, 1 folder made
+        copy: 2 files copied, 0 unchanged, 1 directory created
     "#]]
     .assert_eq(&trees.done(&["-T", "-v"], &env));
     trees.write("dst/a", "old\n");
@@ -255,7 +252,7 @@ fn copy_and_wait_are_chained_in_an_empty_root() {
 #[test]
 fn help_and_version_are_no_errors() {
     let trees = Trees::new();
-    for (args, begin) in [(["--help"], "Overlays the tree SRC"), (["--version"], "copy 3")] {
+    for (args, begin) in [(["--help"], "Copy a directory tree over another"), (["--version"], "copy 3")] {
         let run = trees.copy(&args, &[]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
         assert!(run.stdout.starts_with(begin), "{}", run.stdout);

@@ -553,7 +553,7 @@ fn json_of_another_shape_is_refused_with_all_its_places() {
     "#]];
     assert_eq!(check(&[], Some(text), &["--replicas", "web=2"], 1, &stderr), "");
     let stderr = expect![[r#"
-        error: net.yaml: it is no JSON of `conlink --show-config`; configuration files are read by --compose-file and --network-file: expected value at line 1 column 1
+        error: net.yaml: expected JSON of `conlink --show-config` (--file and --network-file read configuration files): expected value at line 1 column 1
     "#]];
     assert_eq!(check(&[("net.yaml", "links: []\n")], None, &["net.yaml"], 1, &stderr), "");
     let stderr = expect![[r#"
@@ -565,7 +565,8 @@ fn json_of_another_shape_is_refused_with_all_its_places() {
 #[test]
 fn replicas_are_drawn_one_by_one() {
     let scaled = examples().into_iter().find(|it| it.name == "scaled").unwrap();
-    let drawn: Value = serde_json::from_str(&scaled.draw(&["--replicas", "worker=3", "-f", "json"])).unwrap();
+    let drawn: Value =
+        serde_json::from_str(&scaled.draw(&["--replicas", "worker=3", "--format", "json"])).unwrap();
     let segments: Vec<&str> =
         drawn["segments"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     // A placeholder is filled in for each.
@@ -595,7 +596,7 @@ fn replicas_are_drawn_one_by_one() {
         "n.yaml",
         "links: [{service: a, bridge: x, route: 'default via 10.0.0.{{index}}', netem: 'delay {{index}}ms'}]\n",
     )];
-    let args = ["--network-file", "n.yaml", "--replicas", "a=2", "-f", "json"];
+    let args = ["--network-file", "n.yaml", "--replicas", "a=2", "--json"];
     let drawn: Value = serde_json::from_str(&check(&files, None, &args, 0, &expect![""])).unwrap();
     assert_eq!(drawn["links"][1]["facts"]["route"][0], "default via 10.0.0.2");
     assert_eq!(drawn["links"][1]["marks"][0], "netem delay 2ms");

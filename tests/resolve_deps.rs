@@ -101,28 +101,28 @@ fn mistakes_are_told_with_their_places_and_all_at_once() {
         &["-p", "m", "a b"],
         1,
         "",
-        "Error: m/a/deps:1:3: `|` has no alternative behind it (write `a|b`)\n\
-         Error: m/a/deps:2:4: `+x` is among alternatives, which cannot be order only (write `a|b`, and `+a` as a word of its own)\n\
-         Error: m/b/deps:1:1: `\"c\"` is no name (names are written without quotes)\n",
+        "error: m/a/deps:1:3: `|` has no alternative behind it (write `a|b`)\n\
+         error: m/a/deps:2:4: `+x` is among alternatives, which cannot be order only (write `a|b`, and `+a` as a word of its own)\n\
+         error: m/b/deps:1:1: `\"c\"` is no name (names are written without quotes)\n",
     );
-    check(path, &["-p", "n:o", "z"], 1, "", "Error: Node e appears in multiple places: n/e, o/e\n");
-    check(path, &["-p", "none", "z"], 1, "", "Error: none: No such file or directory (os error 2)\n");
+    check(path, &["-p", "n:o", "z"], 1, "", "error: Node e appears in multiple places: n/e, o/e\n");
+    check(path, &["-p", "none", "z"], 1, "", "error: none: No such file or directory (os error 2)\n");
     check(
         path,
         &["-p", "bad.json", "z"],
         1,
         "",
-        "Error: bad.json: expected an object of nodes, each with a list of what it needs\n",
+        "error: bad.json: expected an object of nodes, each with a list of what it needs\n",
     );
     check(
         path,
         &["-p", "n", "z|"],
         1,
         "",
-        "Error: DEP `z|`:1:2: `|` has no alternative behind it (write `a|b`)\n",
+        "error: DEP `z|`:1:2: `|` has no alternative behind it (write `a|b`)\n",
     );
     fs::write(path.join("n/e/deps"), b"ok\n\xff").unwrap();
-    check(path, &["-p", "n", "e"], 1, "", "Error: n/e/deps:2:1: the file is not text in UTF-8\n");
+    check(path, &["-p", "n", "e"], 1, "", "error: n/e/deps:2:1: the file is not UTF-8\n");
     assert_eq!(resolve(path, &[]).code, 2);
     assert_eq!(resolve(path, &["--format", "dot", "a"]).code, 2);
 }
@@ -130,7 +130,7 @@ fn mistakes_are_told_with_their_places_and_all_at_once() {
 #[test]
 fn a_cycle_is_named() {
     let dir = tree(&[("m/a/deps", "b"), ("m/b/deps", "+a")]);
-    check(dir.path(), &["-p", "m", "a"], 1, "", "Error: Graph contains a cycle: a → b → a\n");
+    check(dir.path(), &["-p", "m", "a"], 1, "", "error: Graph contains a cycle: a → b → a\n");
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn what_is_too_hard_is_given_up_in_time() {
     let run = resolve(dir.path(), &["-p", "g.json", "--time-limit", "0.2", &wanted.join(" ")]);
     assert_eq!(
         run.stderr,
-        "Error: the alternatives are too many to find the smallest set in time (the limit is 0.2 s: --time-limit \
-         allows more; or ask for some of the alternatives by name)\n"
+        "error: the alternatives are too many to find the smallest set in time (after 0.2 s; raise --time-limit, or \
+         name some of the alternatives in the request)\n"
     );
     assert_eq!(run.code, 1);
 }

@@ -119,9 +119,18 @@ fn the_exit_code_is_0_if_all_is_connected_and_1_otherwise() {
         let expected = Run { code, stdout: stdout.to_owned(), stderr: stderr.to_owned() };
         assert_eq!(labs.run(&["healthcheck", name]), expected);
     };
+    // `--name` is the same, and `-q` leaves errors.
+    let quiet = labs.run(&["healthcheck", "-q", "-n", "st-good"]);
+    assert_eq!(quiet, Run { code: 0, stdout: String::new(), stderr: String::new() });
+    assert_eq!(labs.run(&["status", "--name", "st-bad"]), labs.run(&["status", "st-bad"]));
+    // Of several, the project of the working directory.
+    fs::write(labs.folder.path().join("compose.yaml"), "name: st-bad\nservices: {}\n").unwrap();
+    assert_eq!(labs.run(&["healthcheck"]), labs.run(&["healthcheck", "st-bad"]));
+    assert_eq!(labs.run(&["status", "--color", "always", "st-bad"]).stdout.matches("\u{1b}[").count(), 6);
+
     health("st-good", 0, "lab `st-good`: connected, 1 node, 1 link\n", "");
     health("st-bad", 1, "", "lab `st-bad`: link h1:eth0: add veth eth0: File exists (c.yaml:3:7)\n");
-    health("st-new", 1, "", "lab `st-new`: not everything that runs has been looked at yet\n");
+    health("st-new", 1, "", "lab `st-new`: not every container has been checked yet\n");
 }
 
 #[test]
@@ -130,7 +139,8 @@ fn a_silent_lab_and_a_missing_lab_have_different_errors() {
     let socket =
         |name: &str| labs.folder.path().join(format!("conlink/lab/{name}/socket")).display().to_string();
     drop(labs.bind("st-killed"));
-    let killed = format!("error: lab `st-killed` does not run: nobody listens on {}\n", socket("st-killed"));
+    let killed =
+        format!("error: lab `st-killed` is not running: nothing listens on {}\n", socket("st-killed"));
     for (name, answer, expected) in [
         ("st-error", "{\"error\":\"there is no request `status`\"}\n", "there is no request `status`"),
         ("st-end", "\n", "the answer is not JSON: EOF while parsing a value at line 1 column 0"),
@@ -152,7 +162,8 @@ fn a_silent_lab_and_a_missing_lab_have_different_errors() {
         let run = labs.run(&[command, "st-killed"]);
         assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (1, "", killed.as_str()));
         let run = labs.run(&[command, "st-none"]);
-        let begin = "error: no engine and no lab `st-none` runs here: there is no /run/conlink/st-none.sock; there is ";
+        let begin =
+            "error: no engine or lab `st-none` is running: no socket /run/conlink/st-none.sock; running: ";
         assert!(run.code == 1 && run.stderr.starts_with(begin), "{run:?}");
         assert!(
             run.stderr.contains("lab `st-error`, lab `st-junk`, lab `st-killed`, lab `st-other`"),
@@ -160,7 +171,7 @@ fn a_silent_lab_and_a_missing_lab_have_different_errors() {
         );
     }
     // A name is no way to other folders.
-    assert!(labs.run(&["status", "../../x"]).stderr.contains("there is no /run/conlink/.._.._x.sock"));
+    assert!(labs.run(&["status", "../../x"]).stderr.contains("no socket /run/conlink/.._.._x.sock"));
     for args in [&["status", "a", "b"] as &[&str], &["status", "--frob"], &["healthcheck", "--json"]] {
         assert_eq!(labs.run(args).code, 2, "{args:?}");
     }
@@ -180,14 +191,14 @@ fn a_lab_that_hangs_up_or_stays_silent_ends_the_command() {
         }
     });
     // Whether the end comes before the request has been taken is a matter of luck.
-    let said = ["hung up", "Broken pipe", "Connection reset"];
+    let said = ["closed the connection", "Broken pipe", "Connection reset"];
     for command in ["status", "healthcheck", "diff"].repeat(30) {
         let run = labs.run(&[command, "st-hangs"]);
         let is_told = said.iter().any(|it| run.stderr.contains(it));
         assert!(run.code == 1 && run.stdout.is_empty() && is_told, "{command}: {run:?}");
     }
     let run = labs.run(&["status", "st-off"]);
-    let said = ["breaks off", "Broken pipe", "Connection reset"];
+    let said = ["is incomplete", "Broken pipe", "Connection reset"];
     assert!(run.code == 1 && said.iter().any(|it| run.stderr.contains(it)), "{run:?}");
     // As long as the patience of the client, and no longer.
     let start = Instant::now();
@@ -195,7 +206,7 @@ fn a_lab_that_hangs_up_or_stays_silent_ends_the_command() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert_eq!(said, "error: ask lab `st-breaks`: no answer came in time\n");
+    assert_eq!(said, "error: ask lab `st-breaks`: no answer in time\n");
     assert!((5..20).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
@@ -218,8 +229,10 @@ fn a_socket_of_another_user_and_a_stopped_engine_have_different_errors() {
     assert_eq!(run(copy).code, 0);
     let mut command = Command::new(&binary);
     command.args(["status", "st-other"]).env_clear().envs(labs.env()).uid(65534).gid(65534).current_dir("/");
-    let expected =
-        format!("error: lab `st-other` answers its owner alone, who may use {}\n", socket.display());
+    let expected = format!(
+        "error: permission denied: only the owner of lab `st-other` may connect to {}\n",
+        socket.display()
+    );
     assert_eq!(run(command), Run { code: 1, stdout: String::new(), stderr: expected });
 }
 

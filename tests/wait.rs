@@ -144,49 +144,52 @@ fn forty_malformed_invocations_say_what_is_wrong_and_run_nothing() {
         (&["-T", "1", "-T", "2", "-i", "lo"], "cannot be used multiple times"),
         (&["-q", "-q", "-i", "lo"], "cannot be used multiple times"),
         (&["--on-timeout", "frob", "-i", "lo"], "possible values: fail, run"),
-        (&["-i", ""], "--intf: ``: it cannot be empty"),
+        (&["-i", ""], "--intf: ``: the value is empty"),
         (&["-i", "a/b"], "an interface name cannot hold '/'"),
         (&["-i", "a b"], "an interface name cannot hold ' '"),
         (&["-i", "much-too-long-a-name"], "an interface name is at most 15 bytes, this has 20"),
         (&["-I", ".."], "an interface name cannot be `..`"),
         (&["-I", "eth0:1"], "an interface name cannot hold ':'"),
-        (&["-t", "nohost"], "it is like `HOST:PORT`, the port is missing"),
-        (&["-t", "a:b"], "`b` is no port, which is a number from 1 to 65535"),
-        (&["-t", "a:0"], "`0` is no port"),
-        (&["-t", "a:65536"], "`65536` is no port"),
-        (&["-t", "a:+80"], "`+80` is no port"),
-        (&["-t", ":80"], "the host is missing"),
-        (&["-t", "[::1:80"], "the `]` is missing"),
+        (&["-t", "nohost"], "expected HOST:PORT, found no port"),
+        (&["-t", "a:b"], "expected a port from 1 to 65535, found `b`"),
+        (&["-t", "a:0"], "expected a port from 1 to 65535, found `0`"),
+        (&["-t", "a:65536"], "expected a port from 1 to 65535, found `65536`"),
+        (&["-t", "a:+80"], "expected a port from 1 to 65535, found `+80`"),
+        (&["-t", ":80"], "missing host"),
+        (&["-t", "[::1:80"], "missing `]`"),
         (&["-t", "[x]:80"], "`x` is not an IPv6 address"),
         (&["-t", "a:b:80"], "`a:b` is neither a host name nor an IPv6 address"),
         (&["-t", "http://web:80"], "neither a host name nor an IPv6 address"),
-        (&["-s", "x", "-i", "lo"], "--sleep: `x` is no number of seconds, like 5 or 0.2"),
-        (&["-s", "-1", "-i", "lo"], "--sleep: `-1` is no number of seconds"),
-        (&["-s", "1s", "-i", "lo"], "--sleep: `1s` is no number of seconds"),
-        (&["-T", "inf", "-i", "lo"], "--timeout: `inf` is no number of seconds"),
-        (&["-T", "", "-i", "lo"], "--timeout: `` is no number of seconds"),
-        (&["--try-timeout", "0", "-i", "lo"], "--try-timeout: a try needs more than no time"),
-        (&["-u", "9", "-i", "lo"], "--umask: `9` is no octal number from 0 to 777"),
-        (&["-u", "1777", "-i", "lo"], "--umask: `1777` is no octal number"),
+        (&["-s", "x", "-i", "lo"], "--sleep: `x`: expected a duration such as `5s`, `200ms` or `1m30s`"),
+        (&["-s", "-1", "-i", "lo"], "--sleep: `-1`: expected a duration"),
+        (&["-s", "1 s", "-i", "lo"], "--sleep: `1 s`: expected a duration"),
+        (&["-T", "inf", "-i", "lo"], "--timeout: `inf`: expected a duration"),
+        (&["-T", "", "-i", "lo"], "--timeout: ``: expected a duration"),
+        (&["--try-timeout", "0", "-i", "lo"], "--try-timeout: expected a duration above 0"),
+        (&["-u", "9", "-i", "lo"], "--umask: `9`: expected an octal number from 0 to 777"),
+        (&["-u", "1777", "-i", "lo"], "--umask: `1777`: expected an octal number"),
         (&["--addr", "10.0.0.256"], "`10.0.0.256` is not an IP address"),
         (&["--addr", "10.0.0.1/33"], "the prefix length of an IPv4 address is 0 to 32"),
-        (&["--route", "10.0.0.1/8"], "a route leads to a network, like `10.0.0.0/8`"),
+        (&["--route", "10.0.0.1/8"], "expected a network address, such as `10.0.0.0/8`"),
         (&["--route", "everywhere"], "`everywhere` is not an IP address, or `default`"),
         (&["--route", "default@a/b"], "an interface name cannot hold '/'"),
-        (&["--http", "web"], "a URL starts with `http://`"),
-        (&["--http", "https://web"], "TLS is not built in"),
-        (&["--http", "http://web/=99"], "`99` is no status"),
+        (&["--http", "web"], "expected a URL that starts with `http://`"),
+        (&["--http", "https://web"], "TLS is not supported"),
+        (
+            &["--http", "http://web/=99"],
+            "expected a status from 100 to 599, or a range such as 200-399, found `99`",
+        ),
         (&["--dns", "a=b"], "`b` is not an IP address"),
-        (&["--dns", "a b"], "a host name cannot hold ' '"),
-        (&["--mac", "eth0"], "it is like `eth0=02:00:00:00:00:01`"),
-        (&["--mtu", "eth0=big"], "`big` is no MTU"),
-        (&["--if-count", "few"], "`few` is no number of interfaces"),
-        (&["--not"], "--not: a condition has to follow"),
+        (&["--dns", "a b"], "a host name cannot contain ' '"),
+        (&["--mac", "eth0"], "expected an interface and an address, such as `eth0=02:00:00:00:00:01`"),
+        (&["--mtu", "eth0=big"], "expected an MTU such as 1500, found `big`"),
+        (&["--if-count", "few"], "expected a number of interfaces, found `few`"),
+        (&["--not"], "--not: expected a condition to follow"),
         (&["--not", "--not", "-i", "lo"], "--not: given twice in a row"),
-        (&["--any"], "--any: conditions have to follow"),
+        (&["--any"], "--any: expected conditions to follow"),
         (&["--any", "-i", "lo", "--any"], "--any: given twice"),
-        (&["--any", "-u", "22", "-i", "lo"], "--umask: give it before --any"),
-        (&["--unix", ""], "--unix: ``: it cannot be empty"),
+        (&["--any", "-u", "22", "-i", "lo"], "--umask: must come before --any"),
+        (&["--unix", ""], "--unix: ``: the value is empty"),
     ];
     assert!(cases.len() >= 40);
     for (args, message) in cases {
@@ -208,21 +211,33 @@ fn forty_malformed_invocations_say_what_is_wrong_and_run_nothing() {
     environment.env("WAIT_SLEEP", "soon").env("WAIT_TIMEOUT", "late");
     let environment = run(environment);
     expect![[r#"
-        error: WAIT_TIMEOUT: `late` is no number of seconds, like 5 or 0.2
-        error: WAIT_SLEEP: `soon` is no number of seconds, like 5 or 0.2
+        error: WAIT_TIMEOUT: `late`: expected a duration such as `5s`, `200ms` or `1m30s`
+        error: WAIT_SLEEP: `soon`: expected a duration such as `5s`, `200ms` or `1m30s`
     "#]]
     .assert_eq(&environment.stderr);
     assert_eq!(environment.code, 2);
 }
 
 #[test]
+fn durations_may_have_units() {
+    let start = Instant::now();
+    let ran = run(wait(&["--sleep-for", "150ms", "-T", "1m30s", "-s", "0.01", "-i", "lo", "--", "true"]));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!((150..5000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let mut environment = wait(&["-i", "nope0"]);
+    environment.env("WAIT_TIMEOUT", "100ms");
+    let ran = run(environment);
+    assert!(ran.code == 124 && ran.stderr.contains("error: timeout after 0.1 s:"), "{}", ran.stderr);
+}
+
+#[test]
 fn all_mistakes_are_shown_at_once() {
     let run = run(wait(&["-t", "a:b", "-i", "a/b", "-s", "x", "-T", "y", "--", "true"]));
     expect![[r#"
-        error: --timeout: `y` is no number of seconds, like 5 or 0.2
-        error: --tcp: `a:b`: `b` is no port, which is a number from 1 to 65535
+        error: --timeout: `y`: expected a duration such as `5s`, `200ms` or `1m30s`
+        error: --tcp: `a:b`: expected a port from 1 to 65535, found `b`
         error: --intf: `a/b`: an interface name cannot hold '/'
-        error: --sleep: `x` is no number of seconds, like 5 or 0.2
+        error: --sleep: `x`: expected a duration such as `5s`, `200ms` or `1m30s`
     "#]]
     .assert_eq(&run.stderr);
     assert_eq!(run.code, 2);
@@ -271,7 +286,7 @@ fn json_is_an_object_a_line() {
     expect![[r#"
         {"event":"holds","condition":"file","target":"/"}
         {"event":"waiting","condition":"interface","target":"lo","not":true}
-        {"event":"timeout","missing":[{"condition":"interface","target":"lo","not":true,"reason":"it holds"},{"condition":"file","target":"/none","reason":"its turn did not come"}]}
+        {"event":"timeout","missing":[{"condition":"interface","target":"lo","not":true,"reason":"it is still met"},{"condition":"file","target":"/none","reason":"not checked yet"}]}
     "#]]
     .assert_eq(&lines.concat());
 }
@@ -286,9 +301,9 @@ fn a_timeout_names_what_is_missing_and_why() {
     expect![[r#"
         File '/' exists
         Waiting for file: DIR/a/b...
-        error: not within 0.2 s:
+        error: timeout after 0.2 s:
           file: DIR/a/b: No such file or directory (os error 2)
-          TCP connection: localhost:1: its turn did not come
+          TCP connection: localhost:1: not checked yet
     "#]]
     .assert_eq(&run.stderr.replace(dir.path().to_str().unwrap(), "DIR"));
     let mut by_variable = wait(&["-f", missing]);
@@ -305,7 +320,7 @@ fn a_timeout_names_what_is_missing_and_why() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for (args, begin) in [(["--help"], "Waits for interfaces, addresses"), (["--version"], "wait 3")] {
+    for (args, begin) in [(["--help"], "Wait for interfaces, addresses"), (["--version"], "wait 3")] {
         let run = run(wait(&args));
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
         assert!(run.stdout.starts_with(begin), "{}", run.stdout);

@@ -1,4 +1,4 @@
-//! The one binary: which tool it is, [`conlink::main`] decides.
+//! The binary; [`conlink::main`] selects the tool.
 
 use std::process::ExitCode;
 

@@ -235,7 +235,7 @@ fn set_action(signal: Signal, action: &SigAction) -> io::Result<SigAction> {
     Ok(unsafe { sigaction(signal, action) }?)
 }
 
-#[expect(unsafe_code, reason = "nix sets a disposition, and has no way to look at one")]
+#[expect(unsafe_code, reason = "nix cannot read a disposition")]
 fn is_ignored(signal: Signal) -> io::Result<bool> {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action the call only writes the current one to `now`.

@@ -67,7 +67,7 @@ impl<'a> Foreground<'a> {
         Ok(())
     }
 
-    /// How it ended; None while it runs.
+    /// How the program ended; None while it is running.
     fn ended(&self) -> io::Result<Option<Ended>> {
         match waitpid(rustix::process::Pid::from_raw(self.pid.as_raw()), WaitOptions::NOHANG) {
             Ok(found) => Ok(found.and_then(|(_, status)| Ended::of(status))),

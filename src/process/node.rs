@@ -85,7 +85,7 @@ pub enum Net<'a> {
     Of(BorrowedFd<'a>),
 }
 
-/// A node's first process.
+/// A node, by its first process.
 #[derive(Debug)]
 pub struct Node {
     pid: Pid,
@@ -103,7 +103,7 @@ pub enum Heard {
     Note(String),
     /// The setup failed, and the process ends.
     Failed(String),
-    /// The program runs, or the process has ended.
+    /// The program is running, or the process has ended.
     Began,
     /// No message yet.
     Nothing,
@@ -249,7 +249,7 @@ impl Node {
     }
 }
 
-/// Has the other end been closed?
+/// Whether the other end is closed.
 fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
@@ -289,7 +289,7 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call has succeeded, so the descriptor is new and ours.
+    // SAFETY: the call succeeded, so the descriptor is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -303,7 +303,7 @@ pub fn number_in_proc(pidfd: BorrowedFd<'_>) -> Option<i32> {
 /// Signals a process. Succeeds if it no longer exists.
 #[expect(unsafe_code, reason = "no crate offers it")]
 pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) {
-    // SAFETY: the arguments are numbers, and no details are given.
+    // SAFETY: the arguments are numbers and a null pointer.
     unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
     };
@@ -394,7 +394,7 @@ fn detached(rights: Rights) -> io::Result<Cloned> {
     }
     let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     let cloned = clone(flags).map_err(|it| {
-        io::Error::new(it.kind(), format!("make network, mount and process namespaces: {it}"))
+        io::Error::new(it.kind(), format!("create network, mount and process namespaces: {it}"))
     })?;
     if let Cloned::Child = cloned {
         mounts::keep_to_ourselves()?;
@@ -446,8 +446,7 @@ fn alone() -> io::Result<()> {
             return Ok(());
         }
         if Instant::now() >= end {
-            let message =
-                format!("{threads} threads run: a process is copied only while no other is at work");
+            let message = format!("{threads} threads are running, expected only paused ones");
             return Err(io::Error::other(message));
         }
         std::thread::sleep(Duration::from_micros(100));

@@ -100,7 +100,7 @@ impl Program {
         }
     }
 
-    /// Starts it in the namespaces of the calling thread.
+    /// Starts the program in the namespaces of the calling thread.
     pub fn start(&self) -> Result<Running, Error> {
         // Not a pipe: a daemon that keeps standard error open would block its reader forever.
         let stderr =

@@ -13,7 +13,7 @@ const SCM_MAX_FD: usize = 253;
 ///
 /// # Errors
 /// recvmsg(2); without `wait`, `WouldBlock` if there is nothing to receive.
-#[expect(unsafe_code, reason = "received file descriptors are told as numbers")]
+#[expect(unsafe_code, reason = "received file descriptors are plain numbers")]
 pub fn receive(socket: impl AsFd, bytes: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; SCM_MAX_FD]);
     let mut parts = [IoSliceMut::new(bytes)];

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::{Diagnostic, Key, Node, Span, Spanned, Value};
+use crate::duration;
 use crate::service::value::{Reader, text_of};
-use crate::service::{Condition, Dependency, Restart, Service, duration, engine, signal, split};
+use crate::service::{Condition, Dependency, Restart, Service, engine, signal, split};
 use crate::words::near;
 
 /// More than a machine runs, and no danger to memory.
@@ -327,7 +328,7 @@ impl Reader<'_> {
 
     pub(super) fn duration(&mut self, node: &Node) -> Option<Duration> {
         let text = self.text(node)?;
-        let duration = duration::parse(&text);
+        let duration = duration::with_units(&text);
         if duration.is_none() {
             let is_number = text.parse::<f64>().is_ok_and(|it| it >= 0.0);
             let help = match is_number {

@@ -1,7 +1,7 @@
-//! `copy`: overlays a tree of files onto a folder, then becomes a command.
+//! `copy`: copies a tree of files over a directory, then runs a command.
 //!
-//! First a plan, by looking at both trees: what is wrong is told, all of it, and nothing is changed. Then the plan is
-//! carried out, file by file, each of which is the old one or the new one at any time.
+//! First it compares both trees and makes a plan. After errors, all of which are reported, nothing is changed. Then it
+//! carries out the plan file by file. At any time a file is either the old one or the new one.
 
 mod apply;
 mod args;
@@ -31,20 +31,25 @@ use nix::sys::stat::{Mode, fstat, umask};
 
 use crate::process::Signals;
 use crate::tools::exec::{exec, shown};
-use crate::{USAGE, err, print_clap};
+use crate::tools::front::print_clap;
+use crate::{USAGE, err};
 use apply::{Results, Run};
 use args::{BadArgs, Options, Templating};
 use folder::Root;
 use jinja::Jinja;
 
-/// Something could not be copied.
+/// The exit code if a file could not be copied.
 const FAILED: u8 = 1;
 
-/// Added to the number of the signal that ended a program, as shells do.
+/// Added to the number of a signal that ends the program, as in shells.
 const SIGNALLED: u8 = 128;
 
-/// How often to ask whether another run is over.
+/// How often to check whether another run has finished.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
+
+pub(crate) fn command() -> clap::Command {
+    args::command()
+}
 
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let options = match args::parse(args, std::env::vars_os()) {
@@ -57,7 +62,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
             return Ok(USAGE);
         }
     };
-    let signals = Signals::hold().context("hold back signals")?;
+    let signals = Signals::hold().context("block signals")?;
     let code = overlay(&options, &signals)?;
     if code != 0 || options.dry_run {
         return Ok(code);
@@ -65,13 +70,13 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     if !options.quiet && !options.command.is_empty() {
         err(&format!("Running: {}\n", shown(&options.command)));
     }
-    if let Some(signal) = signals.release().context("give signals back")? {
+    if let Some(signal) = signals.release().context("unblock signals")? {
         return Ok(SIGNALLED.saturating_add(signal));
     }
     Ok(exec(&options.command))
 }
 
-/// Answers the exit code where the command is not to run.
+/// Copies the tree. Returns 0, or the exit code if COMMAND must not run.
 fn overlay(options: &Options, signals: &Signals) -> anyhow::Result<u8> {
     if options.mkdir
         && !options.dry_run
@@ -84,24 +89,24 @@ fn overlay(options: &Options, signals: &Signals) -> anyhow::Result<u8> {
         (Ok(src), Ok(dst)) => (Arc::new(src), dst),
         (src, dst) => {
             let mistake = |name: &str, path: &Path, result: io::Result<Root>| {
-                Some(format!("{name}: {}: {}", path.display(), no_folder(&result.err()?)))
+                Some(format!("{name}: {}: {}", path.display(), not_a_directory(&result.err()?)))
             };
             let both = [mistake("SRC", &options.src, src), mistake("DST", &options.dst, dst)];
             say::mistakes(&both.into_iter().flatten().collect::<Vec<_>>());
             return Ok(USAGE);
         }
     };
-    // Modes are those of SRC, not what the process would make of them.
+    // Permissions are those of SRC, whatever the umask.
     let before = umask(Mode::empty());
     let code = locked(options, signals, &src, &dst);
     umask(before);
     code
 }
 
-fn no_folder(error: &io::Error) -> String {
+fn not_a_directory(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::ENOENT) => "there is no such folder".to_owned(),
-        Some(libc::ENOTDIR) => "it is no folder".to_owned(),
+        Some(libc::ENOENT) => "no such directory".to_owned(),
+        Some(libc::ENOTDIR) => "not a directory".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -113,7 +118,7 @@ fn locked(options: &Options, signals: &Signals, src: &Arc<Root>, dst: &Root) -> 
         Ok(it) => it,
         Err(signal) => return Ok(SIGNALLED.saturating_add(signal)),
     };
-    // Without a lock another run may be at it: then names must differ.
+    // Without a lock another run may work on DST, so temporary names must differ.
     let first = if lock.is_some() { 0 } else { u64::from(std::process::id()) << 32 };
     let jinja = match options.templating {
         Templating::Jinja => {
@@ -150,7 +155,7 @@ fn locked(options: &Options, signals: &Signals, src: &Arc<Root>, dst: &Root) -> 
     Ok(0)
 }
 
-/// Runs it on threads of its own, while this one listens to signals.
+/// Runs the plan on other threads, while this one waits for signals.
 fn carry_out(run: &Run<'_>, signals: &Signals) -> anyhow::Result<(Results, Option<u8>)> {
     let (over, end) = io::pipe()?;
     std::thread::scope(|scope| {
@@ -170,14 +175,14 @@ fn carry_out(run: &Run<'_>, signals: &Signals) -> anyhow::Result<(Results, Optio
                 ended_by = Some(signal);
             }
             if files.first().is_some_and(|it| it.any().unwrap_or(false)) {
-                let results = thread.join().map_err(|_| anyhow::anyhow!("a thread that copies panicked"))?;
+                let results = thread.join().map_err(|_| anyhow::anyhow!("a copying thread panicked"))?;
                 return Ok((results, ended_by));
             }
         }
     })
 }
 
-/// Keeps two runs into one folder apart. None where its file system knows no locks; the error is a signal.
+/// Locks DST against another run. None if its file system has no locks; the error is the number of a signal.
 fn lock(options: &Options, signals: &Signals, dst: &Root) -> anyhow::Result<Result<Option<Flock<File>>, u8>> {
     if options.dry_run {
         return Ok(Ok(None));

@@ -1,4 +1,4 @@
-//! Becoming the command that a tool prepares the ground for.
+//! Runs the command of a tool in its place.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -7,14 +7,15 @@ use std::path::PathBuf;
 
 use crate::{err, process};
 
-/// Where programs are looked for when PATH is not set (`confstr(_CS_PATH)`).
+/// The path if PATH is not set (`confstr(_CS_PATH)`).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// The exit codes of a shell that cannot become a command (POSIX, 2.8.2).
+/// The exit codes of a shell that cannot run a command (POSIX, 2.8.2).
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Replaces this process by a command; answers the exit code when that fails, which it tells. An empty command is done.
+/// Replaces this process with a command. If that fails, prints the error and returns the exit code. Returns 0 for an empty
+/// command.
 pub(super) fn exec(command: &[OsString]) -> u8 {
     let Some((program, args)) = command.split_first() else { return 0 };
     let error = process::exec(program, args);
@@ -22,11 +23,11 @@ pub(super) fn exec(command: &[OsString]) -> u8 {
     let code =
         if error.kind() == io::ErrorKind::NotFound && found.is_none() { NOT_FOUND } else { NOT_EXECUTABLE };
     let reason = match found {
-        None if code == NOT_FOUND && program.as_bytes().contains(&b'/') => "there is no such file".to_owned(),
-        None if code == NOT_FOUND => format!("it is in no folder of PATH ({})", path().display()),
-        // The file is there, so what is missing is what its first line, or its ELF header, names.
+        None if code == NOT_FOUND && program.as_bytes().contains(&b'/') => "no such file".to_owned(),
+        None if code == NOT_FOUND => format!("not found in PATH ({})", path().display()),
+        // The file exists, so its interpreter is missing, named in the first line or in the ELF header.
         Some(file) if error.kind() == io::ErrorKind::NotFound => {
-            format!("{} needs an interpreter that is not there", file.display())
+            format!("the interpreter of {} is missing", file.display())
         }
         _ => error.to_string(),
     };
@@ -34,7 +35,7 @@ pub(super) fn exec(command: &[OsString]) -> u8 {
     code
 }
 
-/// The file that a program's name stands for.
+/// The file of a program.
 pub(super) fn find(program: &OsStr) -> Option<PathBuf> {
     if program.is_empty() {
         return None;
@@ -49,7 +50,7 @@ fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
-/// A command as the tools show it: `["a", "b c"]`.
+/// A command in messages: `["a", "b c"]`.
 pub(super) fn shown(command: &[OsString]) -> String {
     let words: Vec<String> = command.iter().map(|it| format!("{:?}", it.display().to_string())).collect();
     format!("[{}]", words.join(", "))

@@ -1,32 +1,27 @@
-//! `conlink install DIR [NAME…]`: the binary, and a hard link to it for each tool.
+//! `conlink install`: one copy of the binary, and a symbolic link to it for each tool.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use clap::Parser;
+use anyhow::Context;
+use clap::Args;
 
-use crate::{ECHO, TOOLS, print_clap};
+use crate::tools::front::unknown;
+use crate::{ECHO, TOOLS, Usage};
 
-/// Install the binary as DIR/conlink and a hard link to it for each tool
-#[derive(Debug, Parser)]
-#[command(name = "conlink install")]
-struct Args {
-    /// Folder, created if missing
+/// Install the binary and a hard link to it for each tool into a directory
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    /// Directory; created if it is missing
     dir: PathBuf,
-    /// Tools or their aliases [default: all of them except `echo`, under each name]
+    /// Tools or their aliases [default: all of them except `echo`, by every name]
+    #[arg(value_name = "NAME")]
     names: Vec<OsString>,
 }
 
-pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
-    let args = match Args::try_parse_from(args) {
-        Ok(it) => it,
-        Err(error) => {
-            return print_clap(&error);
-        }
-    };
+pub(super) fn main(args: &InstallArgs) -> anyhow::Result<u8> {
     let known: Vec<&str> =
         TOOLS.iter().flat_map(|it| [it.name].into_iter().chain(it.aliases.iter().copied())).collect();
     let names: Vec<&OsStr> = if args.names.is_empty() {
@@ -35,12 +30,10 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     } else {
         args.names.iter().map(OsString::as_os_str).collect()
     };
-    for name in &names {
-        if !known.iter().any(|it| name == it) {
-            bail!("no tool is named `{}`; there are: {}", name.display(), known.join(" "));
-        }
+    if let Some(name) = names.iter().find(|name| !known.iter().any(|it| *name == it)) {
+        return Err(Usage(unknown("tool", &name.to_string_lossy(), &known)).into());
     }
-    fs::create_dir_all(&args.dir).with_context(|| format!("make folder {}", args.dir.display()))?;
+    fs::create_dir_all(&args.dir).with_context(|| format!("create {}", args.dir.display()))?;
     let binary = std::env::current_exe().context("find the running binary")?;
     let target = args.dir.join("conlink");
     put(&target, |beside| {
@@ -57,7 +50,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Makes a file beside its place and moves it there: whoever starts it meanwhile gets the old one or the new one.
+/// Creates a file next to `target` and renames it, so that a program started meanwhile is the old one or the new one.
 fn put(target: &Path, make: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut beside = target.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
@@ -67,5 +60,5 @@ fn put(target: &Path, make: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Res
         // Renaming one link to a file over another does nothing: `install DIR wait wait`.
         .inspect(|()| drop(fs::remove_file(&beside)))
         .inspect_err(|_| drop(fs::remove_file(&beside)))
-        .with_context(|| format!("put {}", target.display()))
+        .with_context(|| format!("write {}", target.display()))
 }

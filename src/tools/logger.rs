@@ -1,4 +1,4 @@
-//! Where log lines go: standard error, as text or as one JSON object a line.
+//! The log: lines on standard error, as text or as JSON objects.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,11 +9,27 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::err;
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Verbosity {
+    /// Log each step; repeat to include messages of libraries
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Log warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+}
+
+impl Verbosity {
+    /// What a command without these options logs.
+    pub(crate) const DEFAULT: Self = Self { verbose: 0, quiet: false };
 }
 
 struct Logger {
@@ -22,13 +38,13 @@ struct Logger {
 
 static LOGGER: Logger = Logger { json: AtomicBool::new(false) };
 
-/// Lines that may wait for a reader of standard error that stalls; more are lost, and counted.
+/// The number of lines kept while standard error is not read. Later ones are dropped and counted.
 const WAITING: usize = 4096;
 
-/// How long the end waits for lines that nobody has read yet.
+/// How long the process waits at its end for lines that are not written yet.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A thread that writes lines, so that whoever logs them never waits.
+/// A thread that writes lines, so that logging never blocks.
 struct Writer {
     lines: SyncSender<String>,
     waiting: AtomicUsize,
@@ -37,10 +53,10 @@ struct Writer {
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
-/// Lines are written by a thread of their own until this is dropped.
+/// While this exists, lines are written by a thread of their own.
 pub(crate) struct Background(());
 
-/// Has a thread write log lines from now on: a reader that stalls costs lines, and not the time of those who log.
+/// Starts a thread that writes log lines: a reader that stalls loses lines and does not block the program.
 pub(crate) fn in_background() -> std::io::Result<Background> {
     let (lines, written) = sync_channel::<String>(WAITING);
     let writer = Writer { lines, waiting: AtomicUsize::new(0), lost: AtomicUsize::new(0) };
@@ -50,7 +66,7 @@ pub(crate) fn in_background() -> std::io::Result<Background> {
             let Some(writer) = WRITER.get() else { continue };
             let lost = writer.lost.swap(0, Ordering::Relaxed);
             if lost > 0 {
-                err(&format!("warning: {lost} log lines were lost: standard error was not read\n"));
+                err(&format!("warning: {lost} log lines were dropped because standard error was not read\n"));
             }
             writer.waiting.fetch_sub(1, Ordering::Release);
         }
@@ -77,19 +93,20 @@ fn write(line: String) {
     }
 }
 
-/// Shows information; with `verbose` 1 each step, with 2 what the libraries say as well.
-pub(crate) fn init(format: LogFormat, verbose: u8) {
+/// Starts the log.
+pub(crate) fn init(format: LogFormat, verbosity: Verbosity) {
     LOGGER.json.store(format == LogFormat::Json, Ordering::Relaxed);
-    // A second call (there is none) would find the first one's logger in place, which is this one.
+    // Fails only if a logger is set already, and there is no other.
     let _ = log::set_logger(&LOGGER);
-    log::set_max_level(match verbose {
-        0 => LevelFilter::Info,
-        1 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
+    log::set_max_level(match verbosity {
+        Verbosity { quiet: true, .. } => LevelFilter::Warn,
+        Verbosity { verbose: 0, .. } => LevelFilter::Info,
+        Verbosity { verbose: 1, .. } => LevelFilter::Debug,
+        Verbosity { .. } => LevelFilter::Trace,
     });
 }
 
-/// One line, whatever is in it: names and output of containers must neither forge lines nor steer a terminal.
+/// Escapes control characters: names and output of containers must not forge lines or control a terminal.
 fn printable(message: &str) -> String {
     let shown = |it: char| match it {
         '\t' => it.to_string(),
@@ -101,7 +118,7 @@ fn printable(message: &str) -> String {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries are heard only where everything is.
+        // Messages of libraries are shown at the highest level only.
         metadata.target().starts_with("conlink") || log::max_level() == LevelFilter::Trace
     }
 

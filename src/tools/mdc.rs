@@ -1,4 +1,4 @@
-//! `mdc`: assembles one compose project from modes, then becomes compose.
+//! `mdc`: assembles a compose project from modes, then runs compose.
 
 mod commit;
 mod files;
@@ -17,13 +17,15 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgAction, CommandFactory, Parser};
 
+use crate::duration;
 use crate::process::exec_with;
+use crate::tools::front::print_clap;
 use crate::tools::mdc::project::Project;
 use crate::tools::mdc::swap::{Change, Prepared};
-use crate::tools::resolve_deps::{Format, seconds};
-use crate::{err, print_clap};
+use crate::tools::resolve_deps::Format;
+use crate::{USAGE, Usage, err};
 
-/// Assembles one compose project from mode directories, then runs compose on it.
+/// Assemble a compose project from modes, then run docker compose
 #[derive(Debug, Parser)]
 #[command(
     name = "mdc",
@@ -32,76 +34,86 @@ use crate::{err, print_clap};
     after_help = AFTER_HELP
 )]
 struct Cli {
-    /// Folders of modes, with colons or commas between [env: MODES_DIR] [default: ./modes]
+    /// Directories of modes, separated by colons or commas [env: MODES_DIR] [default: ./modes]
     #[arg(long, value_name = "DIR")]
     modes_dir: Option<String>,
-    /// The env file to write [env: ENV_FILE] [default: .env]
+    /// Env file to write [env: ENV_FILE] [default: .env]
     #[arg(long, value_name = "FILE")]
     env_file: Option<String>,
-    /// The folder for the modes' files [env: MDC_FILES_DIR] [default: ./.files]
+    /// Directory for the files of the modes [env: MDC_FILES_DIR] [default: ./.files]
     #[arg(long, value_name = "DIR")]
     files_dir: Option<String>,
-    /// The command of compose [env: DOCKER_COMPOSE] [default: docker compose, else docker-compose]
+    /// Compose command [env: DOCKER_COMPOSE] [default: docker compose, else docker-compose]
     #[arg(long, value_name = "COMMAND")]
     docker_compose: Option<String>,
-    /// Go to this folder first
+    /// Change to this directory first
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Print the names of the modes: all there are, or those that MODES resolves to, in order
-    #[arg(long, group = "what")]
+    /// Print the names of all modes, or of the modes that MODES resolves to, in order
+    #[arg(long, group = "what", help_heading = LOOK)]
     list: bool,
-    /// Print what would be done, and do nothing
-    #[arg(short = 'n', long, group = "what")]
+    /// Print what would be done without doing it
+    #[arg(short = 'n', long, group = "what", help_heading = LOOK)]
     dry_run: bool,
-    /// Print the merged compose document
-    #[arg(long, group = "what")]
+    /// Print the merged compose file
+    #[arg(long, group = "what", help_heading = LOOK)]
     config: bool,
-    /// Print every place that sets the value at a path such as `services.r0.image`, the one that counts last
-    #[arg(long, value_name = "PATH", group = "what")]
+    /// Print every place that sets a value such as `services.r0.image`, the effective one last
+    #[arg(long, value_name = "PATH", group = "what", help_heading = LOOK)]
     explain: Option<String>,
-    /// Print each variable's final value and the place that gave it
-    #[arg(long, group = "what")]
+    /// Print the final value of each variable and where it is set
+    #[arg(long, group = "what", help_heading = LOOK)]
     env: bool,
-    /// Print the dependency graph as DOT, the chosen modes filled
-    #[arg(long, group = "what")]
+    /// Print the dependency graph as DOT, with the chosen modes filled
+    #[arg(long, group = "what", help_heading = LOOK)]
     graph: bool,
     /// Print why a mode is chosen
-    #[arg(long, value_name = "MODE", group = "what")]
+    #[arg(long, value_name = "MODE", group = "what", help_heading = LOOK)]
     why: Option<String>,
-    /// How --list, --config and --env print: `nodes`, `paths` or `json` (--list); `yaml` or `json` (--config); `text`
-    /// or `json` (--env)
-    #[arg(long, value_name = "FORMAT")]
+    /// Output format: `lines`, `nodes`, `paths` or `json` with --list; `yaml` or `json` with --config; `text` or `json`
+    /// with --env
+    #[arg(long, value_name = "FORMAT", help_heading = LOOK)]
     format: Option<String>,
-    /// With --config: replace variables
-    #[arg(long, requires = "config")]
+    /// Same as `--format json`
+    #[arg(long, conflicts_with = "format", help_heading = LOOK)]
+    json: bool,
+    /// Replace variables in the output of --config
+    #[arg(long, requires = "config", help_heading = LOOK)]
     interpolate: bool,
-    /// Take over a folder of files that mdc did not make
+    /// Take over a directory of files that mdc did not create
     #[arg(long)]
     force: bool,
-    /// Leave out modes that no folder has, with a warning
+    /// Skip unknown modes with a warning
     #[arg(long)]
     allow_missing: bool,
-    /// Give up on resolving after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// Give up resolving dependencies after this time
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     time_limit: Duration,
-    /// Say more [env: VERBOSE]
+    /// Print each change and the compose command [env: VERBOSE]
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
-    /// Modes, with commas or spaces between; `a|b` for one of them
+    /// Print warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Modes, separated by commas or spaces; `a|b` for one of several
     modes: Option<String>,
 }
 
+/// Options that print something and change nothing.
+const LOOK: &str = "Inspection";
+
 const AFTER_HELP: &str = "\
-All that follows MODES goes to compose as it is. Without it the files alone are made.
+Everything after MODES is passed to compose. Without it, mdc only writes the files.
 
-Environment: MODES_DIR, ENV_FILE, MDC_FILES_DIR, DOCKER_COMPOSE and VERBOSE are as the options;
-MDC_NO_CMDLINE=1 keeps the command line out of the env file; MDC_COMPAT=1 writes the env file byte for byte as the
-reference tool; MDC_STRICT=1 makes warnings errors.";
+Further environment variables:
+  MDC_NO_CMDLINE=1  Leave the command line out of the env file
+  MDC_COMPAT=1      Write the env file byte for byte as the reference tool
+  MDC_STRICT=1      Treat warnings as errors";
 
-/// What is wrong, each with its place. Shown as lines of their own.
+/// Errors with their places, one line each.
 pub(super) type Wrong = Vec<String>;
 
-/// How the tool is to work: options, else variables, else defaults.
+/// The settings: options, else environment variables, else defaults.
 #[derive(Debug)]
 struct Settings {
     modes_dir: String,
@@ -112,43 +124,51 @@ struct Settings {
     allow_missing: bool,
     strict: bool,
     verbose: bool,
+    quiet: bool,
     as_reference: bool,
     time_limit: Duration,
 }
 
-pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+pub(crate) fn main(mut args: Vec<OsString>) -> anyhow::Result<u8> {
+    // The env file records the command line, in which the tool goes by its own name.
+    if let Some(first) = args.first_mut().filter(|it| *it == "conlink mdc") {
+        *first = "mdc".into();
+    }
     let (own, compose_args) = split(args.clone());
     let cli = match Cli::try_parse_from(own) {
         Ok(it) => it,
         Err(error) => {
-            print_clap(&error)?;
-            return Ok(u8::from(error.use_stderr()));
+            return print_clap(&error);
         }
     };
     if let Some(dir) = &cli.directory {
-        std::env::set_current_dir(dir).with_context(|| format!("go to {}", dir.display()))?;
+        std::env::set_current_dir(dir).with_context(|| format!("change to {}", dir.display()))?;
     }
     let settings = Settings::new(&cli);
     let without_modes = cli.list || cli.graph;
     if cli.modes.as_ref().is_none_or(String::is_empty) && !without_modes {
         let name = args.first().map(|it| it.display().to_string()).unwrap_or_default();
-        err(&format!("Usage: {name} MODES [DOCKER-COMPOSE-ARGS]\n"));
-        return Ok(1);
+        err(&format!("error: missing MODES\nUsage: {name} MODES [DOCKER-COMPOSE-ARGS]\n"));
+        return Ok(USAGE);
     }
     match run(&cli, &settings, &args, &compose_args) {
         Ok(code) => Ok(code),
         Err(Failed::Wrong(wrong)) => {
-            wrong.iter().for_each(|it| err(&format!("Error: {it}\n")));
+            wrong.iter().for_each(|it| err(&format!("error: {it}\n")));
             Ok(1)
         }
         Err(Failed::Output(error)) => Err(error),
     }
 }
 
-/// Why a run came to nothing.
+/// Why a run failed.
 enum Failed {
     Wrong(Wrong),
-    /// Standard output takes no more.
+    /// Anything else, such as a closed standard output.
     Output(anyhow::Error),
 }
 
@@ -181,7 +201,9 @@ fn run(cli: &Cli, settings: &Settings, args: &[OsString], compose_args: &[OsStri
     }
     let lock = swap::lock(!cli.dry_run)?;
     let prepared = Prepared::new(settings, &project)?;
-    err(&format!("MODES:  {}\n", project.names().join(" ")));
+    if !settings.quiet {
+        err(&format!("MODES:  {}\n", project.names().join(" ")));
+    }
     let compose = (!compose_args.is_empty()).then(|| compose_command(cli));
     if cli.dry_run {
         let mut text: String = prepared.changes().iter().map(|it| format!("{it}\n")).collect();
@@ -212,9 +234,9 @@ impl Settings {
             set.or_else(|| std::env::var(variable).ok().filter(|it| !it.is_empty()))
                 .unwrap_or_else(|| default.to_owned())
         };
-        let verbose = cli.verbose > 0 || is_on("VERBOSE");
+        let verbose = !cli.quiet && (cli.verbose > 0 || is_on("VERBOSE"));
         if verbose && std::env::var_os("RESOLVE_DEPS").is_some() {
-            err("RESOLVE_DEPS is set and not needed: resolving is built in\n");
+            err("RESOLVE_DEPS is ignored: mdc resolves dependencies itself\n");
         }
         Self {
             modes_dir: text(&cli.modes_dir, "MODES_DIR", "./modes"),
@@ -225,27 +247,28 @@ impl Settings {
             allow_missing: cli.allow_missing,
             strict: is_on("MDC_STRICT"),
             verbose,
+            quiet: cli.quiet,
             as_reference: is_on("MDC_COMPAT"),
             time_limit: cli.time_limit,
         }
     }
 
-    /// Tells what is odd, or makes it an error where that is asked for.
+    /// Prints warnings, or turns them into errors with MDC_STRICT.
     fn warn(&self, warnings: &[String]) -> Result<(), Wrong> {
         if self.strict && !warnings.is_empty() {
             return Err(warnings.to_vec());
         }
-        warnings.iter().for_each(|it| err(&format!("Warning: {it}\n")));
+        warnings.iter().for_each(|it| err(&format!("warning: {it}\n")));
         Ok(())
     }
 }
 
-/// Is a switch of the environment on?
+/// Whether an environment variable is set to anything but 0.
 fn is_on(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|it| !it.is_empty() && it != "0")
 }
 
-/// Our arguments up to MODES, and compose's.
+/// Splits the arguments: ours up to MODES, and those of compose.
 fn split(args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     let command = Cli::command();
     let takes_value = |word: &str| {
@@ -274,12 +297,12 @@ fn split(args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     (own, rest.collect())
 }
 
-/// Is the word a group of short options whose last one is this?
+/// Whether the word is a group of short options that ends with this one.
 fn is_cluster(word: &str, short: char) -> bool {
     !word.starts_with("--") && word.starts_with('-') && word.ends_with(short)
 }
 
-/// The words that run compose: what is set, else `docker compose`, or `docker-compose` where only that is there.
+/// The compose command: the one that is set, else `docker compose`, or `docker-compose` if only that is installed.
 fn compose_command(cli: &Cli) -> Vec<OsString> {
     let set = cli.docker_compose.clone().or_else(|| std::env::var("DOCKER_COMPOSE").ok()).unwrap_or_default();
     let words: Vec<OsString> = set.split_whitespace().map(OsString::from).collect();
@@ -295,7 +318,7 @@ fn compose_command(cli: &Cli) -> Vec<OsString> {
     }
 }
 
-/// Has the docker client compose? It looks for it in these folders.
+/// Whether the docker client has the compose plugin.
 fn has_plugin() -> bool {
     let own = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|it| Path::new(&it).join(".docker"));
@@ -305,14 +328,14 @@ fn has_plugin() -> bool {
     folders.into_iter().any(|it| it.join("cli-plugins/docker-compose").exists())
 }
 
-/// What is run, as a person would write it.
+/// The compose command, as a person would type it.
 fn shown(words: &[OsString], settings: &Settings, args: &[OsString]) -> String {
     let option = [OsStr::new("--env-file"), OsStr::new(&settings.env_file)];
     let all = words.iter().map(OsString::as_os_str).chain(option).chain(args.iter().map(OsString::as_os_str));
     all.map(|it| it.display().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// Answers only when compose cannot be run.
+/// Replaces the process with compose. Returns the exit code if that fails.
 fn become_compose(words: &[OsString], settings: &Settings, project: &Project, args: &[OsString]) -> u8 {
     if settings.verbose {
         err(&format!("Running: {}\n", shown(words, settings, args)));
@@ -320,7 +343,7 @@ fn become_compose(words: &[OsString], settings: &Settings, project: &Project, ar
     let Some((program, first)) = words.split_first() else { return 127 };
     let option = ["--env-file".into(), OsString::from(&settings.env_file)];
     let all: Vec<OsString> = first.iter().cloned().chain(option).chain(args.iter().cloned()).collect();
-    // Compose takes these from its environment before it looks at the file.
+    // Compose prefers its environment to the env file.
     let separator = project.written.separator.to_string();
     let ours = [
         ("COMPOSE_FILE", project.written.compose_file.as_str()),
@@ -330,20 +353,21 @@ fn become_compose(words: &[OsString], settings: &Settings, project: &Project, ar
     let exported: Vec<(&str, &str)> =
         ours.into_iter().filter(|(name, _)| std::env::var_os(name).is_some()).collect();
     let error = exec_with(program, &all, &exported);
-    err(&format!("Error: run {}: {error}\n", program.display()));
+    err(&format!("error: run {}: {error}\n", program.display()));
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
-/// The format that an option names, of those that there are.
-fn format_of<'a>(cli: &Cli, known: &[&'a str]) -> Result<&'a str, Wrong> {
-    let asked = cli.format.as_deref().unwrap_or(known[0]);
+/// The format that is asked for, of these. The first is the default.
+fn format_of<'a>(cli: &Cli, known: &[&'a str]) -> Result<&'a str, Failed> {
+    let asked = if cli.json { "json" } else { cli.format.as_deref().unwrap_or(known[0]) };
     known.iter().find(|it| **it == asked).copied().ok_or_else(|| {
-        vec![format!("--format cannot be `{asked}` here (there are {})", crate::words::listed(known))]
+        let why = format!("--format: expected {}, found `{asked}`", crate::words::listed(known));
+        Failed::Output(Usage(why).into())
     })
 }
 
 /// The format of --list.
-fn list_format(cli: &Cli) -> Result<Option<Format>, Wrong> {
+fn list_format(cli: &Cli) -> Result<Option<Format>, Failed> {
     Ok(match format_of(cli, &["lines", "nodes", "paths", "json"])? {
         "nodes" => Some(Format::Nodes),
         "paths" => Some(Format::Paths),
@@ -357,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_follows_modes_is_composes() {
+    fn everything_after_modes_belongs_to_compose() {
         for (line, own, rest) in [
             ("mdc a,b up -d", "mdc a,b", "up -d"),
             ("mdc -v --modes-dir m a --list --env", "mdc -v --modes-dir m a", "--list --env"),
@@ -370,10 +394,5 @@ mod tests {
             let words = |it: &str| it.split_whitespace().map(OsString::from).collect::<Vec<_>>();
             assert_eq!(split(words(line)), (words(own), words(rest)), "{line}");
         }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
     }
 }

@@ -1,59 +1,66 @@
-//! `net2dot`: the network as a picture.
+//! `net2dot`: the network as a diagram.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use crate::dot::{self, Diagram, Replicas};
-use crate::tools::conlink::{Files, describe, report};
-use crate::tools::environment;
-use crate::{err, out, print_clap};
+use crate::tools::conlink::{Files, locate, report};
+use crate::tools::front::print_clap;
+use crate::{Usage, err, out};
 
-/// Draws the network that `conlink --show-config` prints, or that configuration files describe.
+/// Draw a network as DOT, SVG, HTML, Mermaid, D2 or JSON
 #[derive(Debug, Parser)]
 #[command(
     name = "net2dot",
     version,
-    after_help = "`conlink --show-config … | net2dot | dot -Tsvg` needs Graphviz; \
-    `net2dot --format svg` draws by itself."
+    after_help = AFTER_HELP,
+    mut_arg("compose_files", |it| it.num_args(1)),
+    mut_arg("network_files", |it| it.num_args(1))
 )]
 struct Cli {
-    /// JSON of `conlink --show-config`; `-` or nothing: standard input
+    /// JSON of `conlink --show-config`, or `-` for standard input
     #[arg(value_name = "FILE", conflicts_with_all = ["network_files", "compose_files"])]
     file: Option<PathBuf>,
     #[command(flatten)]
     files: Files,
-    /// What is written
-    #[arg(short, long, value_enum, default_value_t = Format::Dot)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t = Format::Dot)]
     format: Format,
-    /// Draw each of N replicas of a service; may be given several times
+    /// Same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Draw each of N replicas of a service; repeat, or separate several with commas
     #[arg(long, value_name = "SERVICE=N", value_parser = replicas, value_delimiter = ',')]
     replicas: Vec<(String, u32)>,
-    /// Write to a file, not to standard output
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For the programs of Graphviz
     Dot,
-    /// A picture
     Svg,
-    /// A page to explore: zoom, search, details; one file that needs no network
     Html,
-    /// A Mermaid flowchart, for Markdown
     Mermaid,
-    /// For d2
     D2,
-    /// Segments, nodes and links, for programs
     Json,
 }
+
+const AFTER_HELP: &str = "\
+Without files, net2dot reads JSON from standard input if that is a pipe or a file, else the compose files of this \
+directory.
+
+`net2dot | dot -Tsvg` needs Graphviz; `net2dot --format svg` does not. `--format html` draws an interactive page.";
 
 /// `SERVICE=N`, with N from 1 to 1000.
 fn replicas(text: &str) -> Result<(String, u32), String> {
@@ -64,6 +71,10 @@ fn replicas(text: &str) -> Result<(String, u32), String> {
     }
 }
 
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
@@ -72,7 +83,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
     };
     let Some(diagram) = read(&cli)? else { return Ok(1) };
-    let text = match cli.format {
+    let text = match if cli.json { Format::Json } else { cli.format } {
         Format::Dot => dot::graphviz(&diagram),
         Format::Svg => dot::svg(&diagram),
         Format::Html => dot::html(&diagram),
@@ -87,27 +98,31 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// What is to be drawn. None where that is wrong, which has been told then.
+/// The network to draw. None after errors in it, which have been printed.
 fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
     let mut replicas = Replicas::new(cli.replicas.iter().cloned().collect::<BTreeMap<_, _>>());
     let files = cli.files.list();
-    let (name, shown) = if files.is_empty() {
+    let (name, shown) = if cli.file.is_some() || files.is_empty() && has_input() {
         let (name, text) = input(cli)?;
         let shown: Value = serde_json::from_str(&text).with_context(|| {
-            let hint = "it is no JSON of `conlink --show-config`; configuration files are read by --compose-file \
-                        and --network-file";
+            let hint = "expected JSON of `conlink --show-config` (--file and --network-file read configuration files)";
             format!("{name}: {hint}")
         })?;
         (Some(name), shown)
     } else {
         let project = std::env::var("COMPOSE_PROJECT_NAME").ok();
-        let described =
-            describe(&files, cli.files.defaults(project.as_deref().unwrap_or_default()), &environment())?;
-        report(&described);
+        let described = locate(files)
+            .map_err(|it| match it.downcast::<Usage>() {
+                Ok(Usage(it)) => Usage(it + ", or pipe in the output of `conlink --show-config`").into(),
+                Err(it) => it,
+            })
+            .and_then(|it| it.describe(cli.files.defaults(project.as_deref().unwrap_or_default())))?;
+        report(&described, cli.files.color);
         if !described.diagnostics.is_empty() {
             return Ok(None);
         }
-        let problems = replicas.instantiate(&described.network, project.as_deref());
+        let project = Some(described.network.project()).filter(|it| !it.is_empty());
+        let problems = replicas.instantiate(&described.network, project);
         if !problems.is_empty() {
             problems.iter().for_each(|it| err(&format!("error: {it}\n")));
             return Ok(None);
@@ -124,7 +139,13 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
     }
 }
 
-/// The JSON's name for messages, and its text.
+/// Whether standard input is a pipe or a file, and not a terminal or /dev/null.
+fn has_input() -> bool {
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    stdin.and_then(|it| it.metadata()).is_ok_and(|it| !it.file_type().is_char_device())
+}
+
+/// The name of the JSON in messages, and its text.
 fn input(cli: &Cli) -> anyhow::Result<(String, String)> {
     match cli.file.as_ref().filter(|it| it.as_os_str() != "-") {
         Some(path) => {

@@ -1,4 +1,4 @@
-//! Nodes and their dependencies from folders and JSON files: what resolve-deps and mdc resolve.
+//! Nodes and their dependencies, from directories and JSON files.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,36 +9,35 @@ use std::path::{Path, PathBuf};
 use crate::deps::{Dep, Graph, Wants, parse, parse_json};
 use crate::words::BadWord;
 
-/// Every node of some places.
+/// The nodes of a list of places.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     all: BTreeMap<String, Node>,
 }
 
-/// A folder, or an entry of a JSON file.
+/// A directory, or an entry of a JSON file.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// The folder, or the JSON file.
+    /// The directory, or the JSON file.
     pub(crate) path: PathBuf,
-    /// What a JSON file says; a folder's file is read when it is needed.
+    /// The dependencies in a JSON file. The `deps` file of a directory is read when it is needed.
     deps: Option<Vec<Dep>>,
 }
 
-/// The nodes in reach of a request, and the text of each one's `deps` file.
+/// The nodes that a request can reach, and the text of each `deps` file.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     pub(crate) graph: Graph,
     pub(crate) texts: BTreeMap<String, String>,
 }
 
-/// The parts of a list with colons or commas; empty ones do not count.
+/// The non-empty parts of a list separated by colons or commas.
 pub(crate) fn places(list: &str) -> Vec<&str> {
     list.split([':', ',']).filter(|it| !it.is_empty()).collect()
 }
 
 impl Nodes {
-    /// The nodes of folders, whose folders they are, of JSON files, and of standard input (`-`). An error is all that
-    /// is wrong.
+    /// Reads the nodes of directories (their subdirectories), of JSON files, and of standard input (`-`). Returns all errors.
     pub(crate) fn read(places: &[&str]) -> Result<Self, Vec<String>> {
         let mut nodes = Self::default();
         let mut wrong = Vec::new();
@@ -81,12 +80,12 @@ impl Nodes {
         self.all.get(name)
     }
 
-    /// In order.
+    /// The names, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.all.keys().map(String::as_str)
     }
 
-    /// What a request can lead to. Files of other nodes are not looked at.
+    /// The nodes that a request can reach. `deps` files of other nodes are not read.
     pub(crate) fn reach(&self, request: &[Dep]) -> Result<Reach, Vec<String>> {
         let mut reach = Reach::default();
         let mut wrong = Vec::new();
@@ -117,7 +116,7 @@ impl Nodes {
     }
 }
 
-/// Every node that may be chosen for these.
+/// Every node that these dependencies may choose.
 fn named(deps: &[Dep]) -> impl Iterator<Item = &str> {
     deps.iter()
         .flat_map(|it| match &it.wants {
@@ -128,7 +127,7 @@ fn named(deps: &[Dep]) -> impl Iterator<Item = &str> {
         .map(String::as_str)
 }
 
-/// The folders in a folder, or behind links in it. A name that is no text is one that nobody can write.
+/// The subdirectories of a directory, also behind symbolic links. Names that are not UTF-8 are skipped.
 fn folders(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -154,7 +153,7 @@ fn json(path: &Path) -> Result<Vec<(String, Vec<Dep>)>, Vec<String>> {
     parse_json(&text).map_err(|bad| bad.iter().map(|it| format!("{name}: {it}")).collect())
 }
 
-/// A `deps` file, or nothing where there is none.
+/// Reads a `deps` file; a missing file is empty.
 fn read_deps(path: &Path) -> Result<(String, Vec<Dep>), Vec<String>> {
     if !path.is_file() {
         return Ok((String::new(), Vec::new()));
@@ -165,7 +164,7 @@ fn read_deps(path: &Path) -> Result<(String, Vec<Dep>), Vec<String>> {
         let good = it.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(it.as_bytes().get(..good).unwrap_or_default());
         let (line, col) = line_col(&before, before.len());
-        vec![format!("{name}:{line}:{col}: the file is not text in UTF-8")]
+        vec![format!("{name}:{line}:{col}: the file is not UTF-8")]
     })?;
     match parse(&text) {
         Ok(deps) => Ok((text, deps)),
@@ -173,14 +172,14 @@ fn read_deps(path: &Path) -> Result<(String, Vec<Dep>), Vec<String>> {
     }
 }
 
-/// `NAME:LINE:COL: what (what would be right)`.
+/// `NAME:LINE:COL: error (help)`.
 pub(crate) fn complaint(name: &str, text: &str, bad: &BadWord) -> String {
     let (line, col) = line_col(text, bad.at.start);
     let help = bad.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
     format!("{name}:{line}:{col}: {bad}{help}")
 }
 
-/// The line and the character that a byte is at, from 1.
+/// The line and the column in characters of a byte, from 1.
 pub(crate) fn line_col(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();

@@ -1,23 +1,25 @@
-//! `resolve-deps`: the smallest set of nodes for a request, in order.
+//! `resolve-deps`: the smallest set of nodes that satisfies a request, in order.
 
 use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::deps::{Dep, Resolution, Unresolved, Wants, parse, resolve};
+use crate::duration;
+use crate::tools::front::print_clap;
 use crate::tools::nodes::{Nodes, Reach, complaint, places};
-use crate::{err, out, print_clap};
+use crate::{err, out};
 
-/// Resolves dependencies: prints the smallest set of nodes that fulfils a request, each after what it needs.
+/// Resolve dependencies to the smallest set of nodes, in order
 #[derive(Debug, Parser)]
 #[command(name = "resolve-deps", version)]
 struct Cli {
-    /// Where nodes are, with colons or commas between: folders (each folder in one is a node, its file `deps` says what
-    /// it needs), JSON files, or `-` for JSON from standard input
+    /// Places of nodes, separated by colons or commas: directories (each subdirectory is a node, with its dependencies in
+    /// the file `deps`), JSON files, or `-` for JSON on standard input
     #[arg(
         short,
         long,
@@ -27,13 +29,16 @@ struct Cli {
         allow_hyphen_values = true
     )]
     path: String,
-    /// What is printed: names on one line; `NAME=PATH` lines; or a JSON list
+    /// Output format: names on one line, `NAME=PATH` lines, or a JSON list
     #[arg(long, value_enum, env = "RESOLVE_DEPS_FORMAT", default_value_t = Format::Nodes)]
     format: Format,
-    /// Give up after so many seconds; graphs with very many alternatives can be too hard
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// Same as `--format json`
+    #[arg(long)]
+    json: bool,
+    /// Give up after this time; graphs with very many alternatives can be too hard
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     time_limit: Duration,
-    /// What is wanted: `a`, `a|b` for one of them, `+a` for nothing but order
+    /// Requested node: `a`, `a|b` for one of them, or `+a` to order only
     #[arg(required = true, value_name = "DEP")]
     request: Vec<String>,
 }
@@ -43,6 +48,10 @@ pub(crate) enum Format {
     Nodes,
     Paths,
     Json,
+}
+
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
 }
 
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
@@ -55,7 +64,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     match run(&cli) {
         Ok(text) => out(&text).map(|()| 0),
         Err(wrong) => {
-            wrong.iter().for_each(|it| err(&format!("Error: {it}\n")));
+            wrong.iter().for_each(|it| err(&format!("error: {it}\n")));
             Ok(1)
         }
     }
@@ -66,16 +75,11 @@ fn run(cli: &Cli) -> Result<String, Vec<String>> {
     let nodes = Nodes::read(&places(&cli.path))?;
     let reach = nodes.reach(&request)?;
     let found = resolve_in_time(&reach, &request, cli.time_limit).map_err(|it| vec![it])?;
-    Ok(show(&nodes, &reach, &found.order, cli.format))
+    let format = if cli.json { Format::Json } else { cli.format };
+    Ok(show(&nodes, &reach, &found.order, format))
 }
 
-/// A number of seconds of the command line, with or without a fraction.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|it| it.to_string())
-}
-
-/// What the words of a command line ask for; `name` is what usage calls them.
+/// Parses requests of a command line; `name` is their placeholder in the usage text.
 pub(crate) fn parse_request(words: &[String], name: &str) -> Result<Vec<Dep>, Vec<String>> {
     let mut request = Vec::new();
     let mut wrong = Vec::new();
@@ -88,19 +92,19 @@ pub(crate) fn parse_request(words: &[String], name: &str) -> Result<Vec<Dep>, Ve
     if wrong.is_empty() { Ok(request) } else { Err(wrong) }
 }
 
-/// The answer, or why there is none within the time.
+/// The resolution, or why there is none within the time limit.
 pub(crate) fn resolve_in_time(reach: &Reach, request: &[Dep], limit: Duration) -> Result<Resolution, String> {
     let start = Instant::now();
     resolve(&reach.graph, request, &mut || start.elapsed() >= limit).map_err(|error| match error {
         Unresolved::Cycle(_) => error.to_string(),
         Unresolved::TooHard => format!(
-            "{error} (the limit is {} s: --time-limit allows more; or ask for some of the alternatives by name)",
+            "{error} (after {} s; raise --time-limit, or name some of the alternatives in the request)",
             limit.as_secs_f64()
         ),
     })
 }
 
-/// The chosen nodes in a format, with a line break at the end.
+/// The chosen nodes in this format, ending with a line break.
 pub(crate) fn show<T: AsRef<str>>(nodes: &Nodes, reach: &Reach, order: &[T], format: Format) -> String {
     let order: Vec<&str> = order.iter().map(AsRef::as_ref).collect();
     let path = |name: &str| nodes.get(name).map(|it| it.path.display().to_string());
@@ -140,7 +144,7 @@ fn wants(wants: &Wants) -> Value {
     }
 }
 
-/// JSON on one line with a space after each comma and colon, as the reference prints it.
+/// JSON on one line, with a space after each comma and colon as the reference tool prints it.
 fn spaced(value: &Value) -> String {
     struct Spaced;
     impl serde_json::ser::Formatter for Spaced {

@@ -1,7 +1,7 @@
-//! `wait`: waits for interfaces, addresses, files or ports, then becomes a command.
+//! `wait`: waits for interfaces, addresses, files or ports, then runs a command.
 //!
-//! The kernel tells of interfaces, addresses, routes and files; what it cannot tell is tried again and again. One
-//! thread polls all of it; only names are resolved on threads of their own.
+//! The kernel notifies of changes of interfaces, addresses, routes and files; everything else is tried repeatedly. One
+//! thread does all of this, but names are resolved on threads of their own.
 
 mod args;
 mod condition;
@@ -21,16 +21,21 @@ use anyhow::Context;
 
 use crate::process::Signals;
 use crate::tools::exec::exec;
-use crate::{USAGE, err, print_clap};
+use crate::tools::front::print_clap;
+use crate::{USAGE, err};
 use args::{BadArgs, OnTimeout};
 use run::End;
 use say::Say;
 
-/// Conditions did not hold in time, as with `timeout(1)`.
+/// The exit code after a timeout, as of `timeout(1)`.
 const TIMEOUT: u8 = 124;
 
-/// Added to the number of the signal that ended a program, as shells do.
+/// Added to the number of a signal that ends the program, as in shells.
 const SIGNALLED: u8 = 128;
+
+pub(crate) fn command() -> clap::Command {
+    args::command()
+}
 
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let started = Instant::now();
@@ -45,7 +50,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
     };
     let say = Say { quiet: plan.quiet, json: plan.json, stdout: plan.stdout, started };
-    let signals = Signals::hold().context("hold back signals")?;
+    let signals = Signals::hold().context("block signals")?;
     match run::wait(&plan, &say, &signals)? {
         End::Held => {}
         End::Signal(signal) => return Ok(SIGNALLED.saturating_add(signal)),
@@ -57,7 +62,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
     }
     say.running(&plan.command);
-    if let Some(signal) = signals.release().context("give signals back")? {
+    if let Some(signal) = signals.release().context("unblock signals")? {
         return Ok(SIGNALLED.saturating_add(signal));
     }
     Ok(exec(&plan.command))

@@ -29,9 +29,9 @@ fn every_kind_of_file_arrives() {
     trees.write("dst/kept", "kept");
     let said = trees.done(&[], &[]);
     expect![[r#"
-        warning: src/pipe: skipped: no file, folder or link
-        warning: src/socket: skipped: no file, folder or link
-        copy: 4 files copied, 0 unchanged, 2 links, 3 folders made
+        warning: src/pipe: skipped: not a file, directory or symbolic link
+        warning: src/socket: skipped: not a file, directory or symbolic link
+        copy: 4 files copied, 0 unchanged, 2 links, 3 directories created
     "#]]
     .assert_eq(&said);
     let listed = ".hidden/ .hidden/.dot binary dangling@ empty file kept link@ void/ void/void/";
@@ -86,7 +86,7 @@ fn trees_may_be_deeper_than_any_path_is_long() {
     let file = nix::fcntl::openat(&at, "file", flags, nix::sys::stat::Mode::S_IRUSR).unwrap();
     File::from(file).write_all(b"down here").unwrap();
     let said = trees.done(&[], &[]);
-    assert_eq!(said, "copy: 1 file copied, 0 unchanged, 3000 folders made\n");
+    assert_eq!(said, "copy: 1 file copied, 0 unchanged, 3000 directories created\n");
     assert_eq!(trees.done(&[], &[]), "copy: 0 files copied, 1 unchanged\n");
     let mut remove = std::process::Command::new("rm");
     remove.arg("-rf").arg(trees.path("src")).arg(trees.path("dst"));
@@ -296,7 +296,7 @@ fn hard_links_stay_one_file() {
     trees.write("dst/b", "old");
     assert_eq!(
         trees.done(&["-T"], &[("X", "1")]),
-        "copy: 2 files copied, 0 unchanged, 3 links, 1 folder made\n"
+        "copy: 2 files copied, 0 unchanged, 3 links, 1 directory created\n"
     );
     assert_eq!(trees.inode("dst/a"), trees.inode("dst/b"));
     assert_eq!(trees.inode("dst/a"), trees.inode("dst/d/c"));
@@ -345,11 +345,11 @@ fn types_that_do_not_fit_are_all_told_and_nothing_is_done() {
     let before = trees.list("dst");
     let run = trees.copy(&["src", "dst", "--", "touch", "ran"], &[]);
     expect![[r#"
-        error: dst/file-over-folder: it is a folder where a file should be
-        error: dst/folder-over-dangling: it is a link that leads nowhere, where a folder should be
-        error: dst/folder-over-file: it is a file where a folder should be
-        error: dst/link-over-folder: there is a folder where a link should be
-        error: dst/over-pipe: it is a device, a pipe or a socket
+        error: dst/file-over-folder: expected a file, found a directory
+        error: dst/folder-over-dangling: expected a directory, found a dangling symbolic link
+        error: dst/folder-over-file: expected a directory, found a file
+        error: dst/link-over-folder: expected a symbolic link, found a directory
+        error: dst/over-pipe: is a device, a pipe or a socket
     "#]]
     .assert_eq(&run.stderr);
     assert_eq!(run.code, 1);
@@ -435,7 +435,7 @@ fn dry_run_and_diff_show_what_would_be_done() {
     .assert_eq(&run.stdout);
     assert_eq!(
         run.stderr,
-        "copy: 3 files to copy, 1 unchanged, 1 mode or owner set, 1 link, 1 folder made\n"
+        "copy: 3 files to copy, 1 unchanged, 1 mode or owner set, 1 link, 1 directory created\n"
     );
     assert_eq!((run.code, trees.list("dst"), trees.there("ran")), (0, before, false));
     let run = trees.copy(&["--diff", "-T", "src", "dst"], &[("X", "2")]);
@@ -467,7 +467,7 @@ fn dst_may_be_within_src_around_it_or_the_same() {
     for _ in 0..2 {
         let run = trees.copy(&["src", "src/out"], &[]);
         assert_eq!(run.code, 0, "{}", run.stderr);
-        assert!(run.stderr.contains("warning: src/out: skipped: it is DST itself"), "{}", run.stderr);
+        assert!(run.stderr.contains("warning: src/out: skipped: this is DST itself"), "{}", run.stderr);
         assert_eq!(trees.list("src/out").join(" "), "a");
     }
     trees.write("src/t", "{{X}}");

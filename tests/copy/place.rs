@@ -46,10 +46,10 @@ fn nothing_leaves_dst() {
     symlink("a/b/../../../outside", trees.path("dst/clever")).unwrap();
     let run = trees.copy(&["src", "dst"], &[]);
     expect![[r#"
-        error: dst/clever: it is a link that leads out of DST
-        error: dst/loop: it is a link in a loop of links
-        error: dst/up: it is a link that leads out of DST
-        error: dst/upfile: it is a link that leads out of DST
+        error: dst/clever: the symbolic link leads out of DST
+        error: dst/loop: too many levels of symbolic links
+        error: dst/up: the symbolic link leads out of DST
+        error: dst/upfile: the symbolic link leads out of DST
     "#]]
     .assert_eq(&run.stderr);
     assert_eq!(run.code, 1);
@@ -89,7 +89,7 @@ fn two_files_that_links_lead_to_one_place_are_an_error() {
     fs::create_dir_all(trees.path("dst/usr/lib")).unwrap();
     symlink("usr/lib", trees.path("dst/lib")).unwrap();
     let run = trees.copy(&["src", "dst"], &[]);
-    assert_eq!(run.stderr, "error: dst/usr/lib/x: both src/lib/x and src/usr/lib/x would come there\n");
+    assert_eq!(run.stderr, "error: dst/usr/lib/x: both src/lib/x and src/usr/lib/x would be copied here\n");
     assert_eq!((run.code, trees.there("dst/usr/lib/x")), (1, false));
 }
 

@@ -125,7 +125,7 @@ fn mistakes_in_jinja_templates_are_all_placed_before_anything_is_written() {
     trees.write("dst/fine", "old");
     let run = trees.copy(&["-J", "src", "dst", "--", "touch", "ran"], &[("A", "1")]);
     expect![[r#"
-        error: src/escape:1:4: invalid operation: `../secret` is no path from the top of the tree
+        error: src/escape:1:4: invalid operation: `../secret` is not a path in the tree
         error: src/d/broken:3:4: undefined value: `MISSING` is undefined
         error: src/syntax:1:11: syntax error: unexpected end of input, expected end of block
         error: src/undefined:2:14: undefined value: `NOPE` is undefined

@@ -100,7 +100,7 @@ fn what_runs_beside_a_nodes_program_has_its_surroundings_and_our_streams() {
         "y\n"
     );
     let run = lab.run("exec", &["h1", "--", "no-such-program"]);
-    assert_eq!((run.code, run.stderr.as_str()), (127, "error: there is no program `no-such-program` here\n"));
+    assert_eq!((run.code, run.stderr.as_str()), (127, "error: program `no-such-program` not found\n"));
     let run = lab.run("exec", &["h1", "--", "/etc/passwd"]);
     assert_eq!((run.code, run.stderr.as_str()), (126, "error: run `/etc/passwd`: Permission denied\n"));
 }

@@ -41,6 +41,13 @@ fn a_pulled_cable_has_no_carrier_until_it_is_plugged_in() {
     lab.write("compose.yaml", &TWO.replace("sleep 1000", "sleep 999"));
     lab.up(&[]);
     assert!(!has_carrier(&lab, "b", "eth0"));
+    let again = conlink(&lab, &["link", "down", "-n", "test", "--json", "b"]);
+    let again: serde_json::Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(
+        (&again["node"], &again["link"]["overrides"][0]["what"]),
+        (&"test-b-1".into(), &"carrier down".into())
+    );
+    assert_eq!(conlink(&lab, &["link", "down", "-q", "-n", "test", "b"]), said(0, ""));
     let up = conlink(&lab, &["link", "up", "-n", "test", "b-1:eth0"]);
     assert_eq!(up, said(0, "test-b-1:eth0: plugged in\n"));
     lab.until("it has a carrier", |_| has_carrier(&lab, "b", "eth0"));
@@ -65,7 +72,7 @@ fn an_unknown_link_is_an_error_and_changes_nothing() {
         (vec!["c"], 1, "error: no running node `c` with links; expected NODE or NODE:INTERFACE\n"),
         (vec!["a:eth7"], 1, "error: node `a` has no link `eth7`; it has test-a-1:eth0\n"),
         (vec!["a", "c"], 1, "error: no running node `c` with links"),
-        (vec!["a", "--for", "0s"], 2, "expected a time above 0, such as 30s, 500ms, 5m or 1h"),
+        (vec!["a", "--for", "0s"], 2, "expected a duration above 0, such as `5s`, `200ms` or `1m30s`"),
         (vec![], 2, "LINK"),
     ] {
         let run = conlink(&lab, &[&["link", "down", "-n", "test"], &args[..]].concat());

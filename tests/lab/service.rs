@@ -96,7 +96,7 @@ services:
     }
     assert_eq!(
         run.stderr,
-        "note: nowhere: working folder /no/such/folder: No such file or directory: it is / instead\n"
+        "note: nowhere: working directory /no/such/folder: No such file or directory: using / instead\n"
     );
 }
 
@@ -236,10 +236,10 @@ volumes: {shared: {}}
     assert_eq!(
         notes,
         [
-            "note: reader: volume /var/empty-of-its-own is left out: there is no /var/empty-of-its-own here \
-             (--private-root makes it)",
-            "note: other: volume /no/such/place is left out: there is no /no/such/place here \
-             (--private-root makes it)",
+            "note: reader: volume /var/empty-of-its-own is not mounted: no such file or directory \
+             (--private-root creates it)",
+            "note: other: volume /no/such/place is not mounted: no such file or directory \
+             (--private-root creates it)",
         ]
     );
 }
@@ -402,8 +402,8 @@ services:
     let run = lab.up(&[]);
     assert!(run.stdout.contains("2 nodes, 2 links; all links connected"), "{run:?}");
     for line in [
-        "note: a: there is no program `no-such-program` here: the node idles",
-        "note: b: there is no program `/no/such/file` here: the node idles",
+        "note: a: program `no-such-program` not found: the node idles",
+        "note: b: program `/no/such/file` not found: the node idles",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }

@@ -148,7 +148,7 @@ fn a_run_waits_for_another_one_and_says_so() {
     let mut command = project.command(&["a"], &[]);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let expected = "mdc: waiting for another mdc in this folder\n";
+    let expected = "mdc: waiting for another mdc in this directory\n";
     let mut line = vec![0; expected.len()];
     child.stderr.as_mut().unwrap().read_exact(&mut line).unwrap();
     assert_eq!(String::from_utf8_lossy(&line), expected);

@@ -60,7 +60,7 @@ fn a_command_that_cannot_be_run_is_told_by_the_exit_code() {
     project.write("not-executable", b"");
     let run = project.mdc_with(&["a", "ps"], &[("DOCKER_COMPOSE", "no-such-program")]);
     assert_eq!(run.code, 127);
-    assert!(run.stderr.contains("Error: run no-such-program: No such file"), "{}", run.stderr);
+    assert!(run.stderr.contains("error: run no-such-program: No such file"), "{}", run.stderr);
     let run = project.mdc_with(&["a", "ps"], &[("DOCKER_COMPOSE", "./not-executable")]);
     assert_eq!(run.code, 126);
 }

@@ -147,7 +147,7 @@ fn a_later_mode_may_change_a_file_to_a_folder_and_back() {
     }
     let run = project.mdc(&["-v", "b,a"]);
     assert!(
-        run.stderr.contains("Note: mode a replaces s/x, which is a folder in mode b\n"),
+        run.stderr.contains("note: mode a replaces s/x, which is a directory in mode b\n"),
         "{}",
         run.stderr
     );

@@ -33,23 +33,23 @@ fn folders_that_are_not_mdcs_are_not_touched() {
         ("data/../..", contains),
         ("data/.", contains),
         (dir.as_str(), contains),
-        ("modes", "must not be in each other"),
-        (modes.as_str(), "must not be in each other"),
-        ("modes/a", "must not be in each other"),
-        ("modes/.files", "must not be in each other"),
-        ("data", "has files that mdc did not make, such as precious"),
+        ("modes", "must not contain each other"),
+        (modes.as_str(), "must not contain each other"),
+        ("modes/a", "must not contain each other"),
+        ("modes/.files", "must not contain each other"),
+        ("data", "has files that mdc did not create, such as precious"),
         ("/tmp", contains),
-        ("/tmp/conlink-no-such-folder", "must be within the project's folder"),
-        ("../elsewhere", "must be within the project's folder"),
-        (".env", "must be a folder, and is another kind of file"),
+        ("/tmp/conlink-no-such-folder", "must be in the project directory"),
+        ("../elsewhere", "must be in the project directory"),
+        (".env", "must be a directory"),
     ] {
         project.refused(&["a,b"], &[("MDC_FILES_DIR", files_dir)], message);
     }
     symlink("data", project.path("link")).unwrap();
-    project.refused(&["a"], &[("MDC_FILES_DIR", "link")], "must be a folder itself, not a link to one");
-    project.refused(&["a"], &[("MDC_FILES_DIR", "link/")], "must be a folder itself, not a link to one");
+    project.refused(&["a"], &[("MDC_FILES_DIR", "link")], "must be a directory, not a symbolic link");
+    project.refused(&["a"], &[("MDC_FILES_DIR", "link/")], "must be a directory, not a symbolic link");
     symlink("/tmp", project.path("out")).unwrap();
-    project.refused(&["a"], &[("MDC_FILES_DIR", "out/.files")], "must be within the project's folder");
+    project.refused(&["a"], &[("MDC_FILES_DIR", "out/.files")], "must be in the project directory");
     project.refused(
         &["a"],
         &[("MDC_FILES_DIR", "data"), ("ENV_FILE", "data/.env")],
@@ -104,7 +104,7 @@ fn an_env_file_of_somebody_else_is_kept() {
     let project = Project::new(&[("modes/a/env", "A=1"), (".env", "SECRET=1\n")]);
     fs::set_permissions(project.path(".env"), Permissions::from_mode(0o600)).unwrap();
     let run = project.mdc(&["a"]);
-    assert_eq!(run.stderr, "MODES:  a\nWarning: .env was not written by mdc, and is kept as .env.mdc-bak\n");
+    assert_eq!(run.stderr, "MODES:  a\nwarning: .env was not written by mdc; saved as .env.mdc-bak\n");
     assert_eq!(project.read(".env.mdc-bak"), "SECRET=1\n");
     let bits = |name: &str| project.path(name).metadata().unwrap().mode() & 0o777;
     assert_eq!((bits(".env"), bits(".env.mdc-bak")), (0o600, 0o600));
@@ -132,44 +132,40 @@ fn an_env_file_of_somebody_else_is_kept() {
 fn bad_input_changes_nothing() {
     let project = project();
     project.write("modes/deps-binary/deps", b"a\n\xff\xfe");
-    project.refused(
-        &["deps-binary"],
-        &[],
-        "Error: ./modes/deps-binary/deps:2:1: the file is not text in UTF-8",
-    );
+    project.refused(&["deps-binary"], &[], "error: ./modes/deps-binary/deps:2:1: the file is not UTF-8");
     project.write("modes/yaml/compose.yaml", b"services:\n  a: {image: x\n");
-    project.refused(&["b,yaml"], &[], "Error: ./modes/yaml/compose.yaml:3:1: ");
+    project.refused(&["b,yaml"], &[], "error: ./modes/yaml/compose.yaml:3:1: ");
     project.write("modes/yaml-binary/compose.yaml", b"a: \xff\n");
     project.refused(
         &["yaml-binary"],
         &[],
-        "Error: ./modes/yaml-binary/compose.yaml:1:4: expected text in UTF-8, found the byte 0xff",
+        "error: ./modes/yaml-binary/compose.yaml:1:4: expected text in UTF-8, found the byte 0xff",
     );
     project.write("modes/env-binary/env", b"A=1\n\0\x01\xff");
-    project.refused(&["env-binary"], &[], "Error: ./modes/env-binary/env: the file is binary");
+    project.refused(
+        &["env-binary"],
+        &[],
+        "error: ./modes/env-binary/env: expected variables, found a binary file",
+    );
     project.write("modes/env-noise/env", b"\xff\xfe\x80");
-    project.refused(&["env-noise"], &[], "Error: ./modes/env-noise/env:1:1: ");
+    project.refused(&["env-noise"], &[], "error: ./modes/env-noise/env:1:1: ");
     project.write("modes/env-quote/env", b"A=1\nB='x\n");
-    project.refused(&["env-quote"], &[], "Error: ./modes/env-quote/env:2:3: the value begins with `'`");
+    project.refused(&["env-quote"], &[], "error: ./modes/env-quote/env:2:3: the value begins with `'`");
     project.write("modes/env-template/env", b"A=1\nB=${A!}\n");
-    project.refused(&["env-template"], &[], "Error: ./modes/env-template/env:2: `!` cannot follow");
+    project.refused(&["env-template"], &[], "error: ./modes/env-template/env:2: `!` cannot follow");
     for name in ["a/b", "../modes/a", "..", "a|./b", "/etc", "+a/b"] {
         project.refused(&[name], &[], "is a path, not the name of a mode");
     }
     project.write("modes/leads-out/deps", b"a\n../../x\n");
-    project.refused(&["leads-out"], &[], "Error: ./modes/leads-out/deps:2: `../../x` is a path");
-    project.refused(&["nope"], &[], "Error: unknown mode 'nope'");
-    project.refused(&["a|"], &[], "Error: MODES `a|`:1:2: `|` has no alternative behind it");
-    project.refused(&["a"], &[("MODES_DIR", "none")], "Error: none: No such file or directory");
-    project.refused(
-        &["a"],
-        &[("ENV_FILE", "modes")],
-        "Error: modes: this is a folder, where a file is to be written",
-    );
-    project.refused(&["a"], &[("ENV_FILE", "no/such/folder/env")], "its folder cannot be written to");
+    project.refused(&["leads-out"], &[], "error: ./modes/leads-out/deps:2: `../../x` is a path");
+    project.refused(&["nope"], &[], "error: unknown mode 'nope'");
+    project.refused(&["a|"], &[], "error: MODES `a|`:1:2: `|` has no alternative behind it");
+    project.refused(&["a"], &[("MODES_DIR", "none")], "error: none: No such file or directory");
+    project.refused(&["a"], &[("ENV_FILE", "modes")], "error: modes: expected a file, found a directory");
+    project.refused(&["a"], &[("ENV_FILE", "no/such/folder/env")], "cannot write to its directory");
     project.write("modes/socket/s/files/", b"");
     project.write("modes/reserved/.mdc/files/x", b"");
-    project.refused(&["reserved"], &[], "a service cannot have this name here");
+    project.refused(&["reserved"], &[], "the name is reserved for mdc");
     // All that is wrong is told at once.
     let all = project.mdc(&["yaml,env-quote,env-binary"]);
     assert_eq!(all.stderr.lines().count(), 3, "{}", all.stderr);
@@ -192,7 +188,7 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_done() {
     let told = as_nobody("b");
     assert_eq!(told.code, 1);
     assert!(
-        told.stderr.contains("Error: .env: its folder cannot be written to: Permission denied"),
+        told.stderr.contains("error: .env: cannot write to its directory: Permission denied"),
         "{}",
         told.stderr
     );
@@ -203,13 +199,13 @@ fn a_folder_that_cannot_be_written_to_is_told_before_anything_is_done() {
     let before = project.snapshot();
     let told = as_nobody("b");
     assert_eq!(told.code, 1);
-    assert!(told.stderr.contains("Error: ./.files/s: the folder cannot be written to"), "{}", told.stderr);
+    assert!(told.stderr.contains("error: ./.files/s: cannot write to the directory"), "{}", told.stderr);
     assert_eq!(project.snapshot(), before);
     project.write("modes/c/s/files/x", b"2");
     let before = project.snapshot();
     let told = as_nobody("c");
     assert_eq!(told.code, 1);
-    assert!(told.stderr.contains("Error: ./.files/s: the folder cannot be written to"), "{}", told.stderr);
+    assert!(told.stderr.contains("error: ./.files/s: cannot write to the directory"), "{}", told.stderr);
     assert_eq!(project.snapshot(), before);
     // What cannot be read is told of too.
     fs::set_permissions(project.path("modes/c/s/files/x"), Permissions::from_mode(0o600)).unwrap();
@@ -279,7 +275,7 @@ fn what_is_mounted_below_the_folder_of_files_is_never_removed() {
     for modes in ["a", "b", "c"] {
         let told = mounted(&format!("mdc {modes}"));
         assert_eq!(told.code, 1, "{told:?}");
-        let message = "./.files/s/dir/sub: something is mounted here: unmount it first";
+        let message = "./.files/s/dir/sub: a file system is mounted here; unmount it first";
         assert!(told.stderr.contains(message), "{}", told.stderr);
         assert_eq!(project.snapshot(), before);
     }

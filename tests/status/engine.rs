@@ -680,7 +680,7 @@ fn an_engine_that_was_killed_is_replaced_at_the_same_socket() {
     world.end_engine();
     assert!(world.socket().exists(), "nobody was left to remove it");
     let none = run(world.apart(&["status"]));
-    let expected = "error: engine `p` does not run: nobody listens on /run/conlink/p.sock\n";
+    let expected = "error: engine `p` is not running: nothing listens on /run/conlink/p.sock\n";
     assert_eq!(none, Run { code: 1, stdout: String::new(), stderr: expected.to_owned() });
     world.start();
     let second = fs::symlink_metadata(world.socket()).unwrap();

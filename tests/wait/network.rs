@@ -159,7 +159,7 @@ fn a_duplicate_address_is_none() {
     let command = wait(&["-T", "4", "-I", "eth0"]);
     let run = Waiter::start_in(&netns, command).end_within(std::time::Duration::from_secs(8));
     assert_eq!(run.code, 124);
-    assert!(run.stderr.contains("its address fd00::1/64 is in use elsewhere (duplicate)"), "{}", run.stderr);
+    assert!(run.stderr.contains("the address fd00::1/64 is a duplicate"), "{}", run.stderr);
 }
 
 #[test]

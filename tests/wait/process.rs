@@ -27,9 +27,9 @@ fn the_exit_code_is_the_commands_or_tells_why_there_is_none() {
     for (command, code, message) in [
         (vec!["sh", "-c", "exit 7"], 7, ""),
         (vec!["sh", "-c", "kill -9 $$"], -1, ""),
-        (vec!["no-such-program"], 127, "error: run `no-such-program`: it is in no folder of PATH ("),
-        (vec!["/no/such/file"], 127, "error: run `/no/such/file`: there is no such file"),
-        (vec![&bad], 126, "needs an interpreter that is not there"),
+        (vec!["no-such-program"], 127, "error: run `no-such-program`: not found in PATH ("),
+        (vec!["/no/such/file"], 127, "error: run `/no/such/file`: no such file"),
+        (vec![&bad], 126, "the interpreter of "),
         (vec![&plain], 126, "Permission denied"),
         (vec![here], 126, "Permission denied"),
     ] {
@@ -240,7 +240,7 @@ fn it_runs_in_an_empty_root_without_a_shell() {
         chroot(&["/wait", "-i", "lo", "-f", "/wait", "-c", "/wait --version", "--", "/wait", "--version"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "wait 3.0.0\n"), "{}", ended.stderr);
     let ended = chroot(&["/wait", "-T", "0.1", "-c", "a | b"]);
-    assert!(ended.stderr.contains("there is no `sh` here, which these words need"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the command needs a shell, and `sh` is not found"), "{}", ended.stderr);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let ended = chroot(&["/wait", "-T", "5", "-t", &format!("localhost:{port}"), "--dns", "localhost"]);

@@ -69,7 +69,7 @@ fn a_port_that_answers_nothing_ends_with_the_time_limit() {
     // The same while no try has come to its end.
     let ended = run(wait(&["-T", "0.2", "--http", &format!("http://{text}/")]));
     assert_eq!(ended.code, 124);
-    assert!(ended.stderr.contains("the first try is not over"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the first attempt has not finished"), "{}", ended.stderr);
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn a_command_that_fails_hangs_or_is_a_pipeline() {
     let start = Instant::now();
     let ended = run(wait(&["-T", "1", "--try-timeout", "0.2", "-c", "sleep 77 | sleep 78"]));
     assert!(start.elapsed() < Duration::from_secs(4));
-    assert!(ended.stderr.contains("it runs longer than 0.2 s"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the command takes longer than 0.2 s"), "{}", ended.stderr);
     // One that does not go when it is asked to.
     let ended =
         run(wait(&["-T", "1.5", "--try-timeout", "0.2", "-c", "trap '' TERM; while :; do sleep 0.1; done"]));
-    assert!(ended.stderr.contains("it runs longer than 0.2 s"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the command takes longer than 0.2 s"), "{}", ended.stderr);
     // Words with quotes, as the shell reads them; and input that is the command's own.
     let ended = run(wait(&["-c", "test 'a b' = \"a b\" && ! read x", "--", "echo", "done"]));
     assert_eq!((ended.code, ended.stdout.as_str()), (0, "done\n"));
@@ -145,7 +145,7 @@ fn a_socket_in_the_file_system_has_to_accept() {
     let path = dir.path().join("d");
     let _datagram = UnixDatagram::bind(&path).unwrap();
     let ended = run(wait(&["-T", "0.1", "--unix", path.to_str().unwrap()]));
-    assert!(ended.stderr.contains("it is no stream socket"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not a stream socket"), "{}", ended.stderr);
 }
 
 /// Answers each connection by the next of these texts, and ends with the last.
@@ -210,7 +210,7 @@ fn names_resolve_to_any_address_or_to_one() {
     let ended = run(wait(&["-T", "0.5", "--dns", "localhost=192.0.2.1"]));
     assert_eq!(ended.code, 124);
     assert!(
-        ended.stderr.contains("name to resolve: localhost=192.0.2.1: it resolves to "),
+        ended.stderr.contains("name to resolve: localhost=192.0.2.1: the name resolves to "),
         "{}",
         ended.stderr
     );

@@ -48,7 +48,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
         Net::Of(of) => Some(of.as_raw_fd()),
     };
     close_files_but(&[Some(talk.as_raw_fd()), of].into_iter().flatten().collect::<Vec<_>>());
-    nix::unistd::setsid().map_err(because("begin a session"))?;
+    nix::unistd::setsid().map_err(because("start a session"))?;
     if let Net::Of(of) = net {
         join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
     }
@@ -56,7 +56,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let log = OpenOptions::new().create(true).append(true).open(&setup.log);
     let log = log.map_err(|it| format!("open {}: {it}", setup.log.display()))?;
     let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
-    let own_root = |it: io::Error| format!("make a root file system of its own: {it}");
+    let own_root = |it: io::Error| format!("set up the private root file system: {it}");
     let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
     covered.iter().flat_map(|it| &it.notes).for_each(|it| say(talk, b'n', it, None));
     let root = covered.map(|it| it.root);
@@ -77,7 +77,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
         None => mount_all(),
     }
     for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
-        say(talk, b'n', &format!("{missing} is the host's: the kernel refuses another one here"), None);
+        say(talk, b'n', &format!("{missing} is shared with the host: the kernel refuses a new mount"), None);
     }
     nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
     if let Some(domain) = &setup.domainname {
@@ -119,9 +119,11 @@ fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
 fn bind_note(setup: &Setup, it: &Bind, error: &io::Error) -> String {
     let (source, target) = (it.source.display(), it.target.display());
     if setup.layer.is_none() && !it.target.exists() {
-        return format!("volume {target} is left out: there is no {target} here (--private-root makes it)");
+        return format!(
+            "volume {target} is not mounted: no such file or directory (--private-root creates it)"
+        );
     }
-    format!("volume {source} at {target} is left out: {error}")
+    format!("volume {source} at {target} is not mounted: {error}")
 }
 
 /// Is it a setting of one interface, which does not exist before its link?
@@ -184,14 +186,14 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
         say(
             talk,
             b'n',
-            &format!("working folder {}: {}: it is / instead", setup.folder.display(), error.desc()),
+            &format!("working directory {}: {}: using / instead", setup.folder.display(), error.desc()),
             None,
         );
         chdir("/").map_err(|it| it.to_string())?;
     }
     let Some(program) = Program::find(setup) else {
         let name = setup.argv.first().map(String::as_str).unwrap_or_default();
-        say(talk, b'n', &format!("there is no program `{name}` here: the node idles"), None);
+        say(talk, b'n', &format!("program `{name}` not found: the node idles"), None);
         idle();
     };
     if setup.init {
@@ -243,7 +245,7 @@ impl Program {
             Err(nix::Error::ENOEXEC) => {
                 let argv: Vec<CString> =
                     [c"sh".to_owned(), path].into_iter().chain(self.argv.iter().skip(1).cloned()).collect();
-                execve(c"/bin/sh", &argv, &self.env).map_err(|it| format!("run it by sh: {it}"))
+                execve(c"/bin/sh", &argv, &self.env).map_err(|it| format!("run it with sh: {it}"))
             }
             Err(error) => Err(format!("run `{}`: {}", setup.argv.join(" "), error.desc())),
         }
@@ -256,7 +258,7 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
     let changed = nix::unistd::setgroups(&groups)
         .and_then(|()| nix::unistd::setresgid(gid, gid, gid))
         .and_then(|()| nix::unistd::setresuid(uid, uid, uid));
-    changed.map_err(|it| format!("become user {}: {}", user.uid, it.desc()))
+    changed.map_err(|it| format!("switch to user {}: {}", user.uid, it.desc()))
 }
 
 /// Waits until it is killed, without open files of the keeper. Orphans are reaped automatically.

@@ -15,7 +15,7 @@ const VIEWS: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// Longest file that is copied, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// A root file system to enter.
+/// A new root file system.
 #[derive(Debug)]
 pub(super) struct Covered {
     pub(super) root: PathBuf,
@@ -158,7 +158,7 @@ fn like(path: &Path, new: &Path) -> io::Result<()> {
     fs::set_permissions(new, metadata.permissions())
 }
 
-/// A path as a value of mount options.
+/// A path escaped for mount options.
 fn option(path: &Path) -> String {
     let text = path.display().to_string();
     text.chars().flat_map(|it| "\\:,".contains(it).then_some('\\').into_iter().chain([it])).collect()

@@ -170,10 +170,7 @@ fn replace(setup: &Setup) -> ! {
         let _ = nix::unistd::chdir("/");
     }
     let Some(program) = Program::find(setup) else {
-        say(&format!(
-            "there is no program `{}` here",
-            setup.argv.first().map(String::as_str).unwrap_or_default()
-        ));
+        say(&format!("program `{}` not found", setup.argv.first().map(String::as_str).unwrap_or_default()));
         leave(127);
     };
     if let Some(user) = &setup.user

@@ -18,7 +18,7 @@ use crate::process::{Foreground, Signals};
 /// The terminal of a process that leads the foreground group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
-    /// That process, and its group.
+    /// The leader, which is also the id of its group.
     leader: Pid,
     /// A shell waits for the leader: it notices when the leader stops, and continues it.
     has_shell: bool,

@@ -1,27 +1,34 @@
 //! `conlink check FILE…`: all that is wrong, at once.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use crate::tools::color::Color;
 use crate::tools::conlink::Files;
-use crate::tools::conlink::files::{Described, Role, describe};
-use crate::tools::environment;
+use crate::tools::conlink::files::{Described, Role, locate};
 use crate::{err, out};
 
-/// Which files, and how to tell about them.
+/// Check configuration files and print every error
 #[derive(Debug, Args)]
+#[command(mut_arg("compose_files", |it| it.num_args(1)), mut_arg("network_files", |it| it.num_args(1)))]
 pub(super) struct CheckArgs {
-    /// Files: one that has `services` or `x-network` at its top is a compose file, any other a network file
+    /// Compose file (if it has `services` or `x-network` at the top level) or network file [default: the compose files
+    /// of this directory]
     #[arg(value_name = "FILE")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     files: Files,
-    /// Text for people, or JSON for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Same as `--format json`
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,14 +40,11 @@ enum Format {
 pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut files = args.files.list();
     files.extend(args.paths.iter().map(|it| (it.clone(), role(it))));
-    if files.is_empty() {
-        anyhow::bail!("no file is given: `conlink check FILE…`");
-    }
-    let described = describe(&files, args.files.defaults(""), &environment())?;
-    match args.format {
+    let described = locate(files)?.describe(args.files.defaults(""))?;
+    match if args.json { Format::Json } else { args.format } {
         Format::Text => {
-            report(&described);
-            if described.diagnostics.is_empty() {
+            report(&described, args.files.color);
+            if described.diagnostics.is_empty() && !args.quiet {
                 let network = &described.network;
                 let (links, bridges) = (network.links.len(), network.bridges.len());
                 out(&format!("ok: {} and {}\n", counted(links, "link"), counted(bridges, "bridge")))?;
@@ -60,8 +64,8 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// Prints everything that is wrong.
-pub(in crate::tools) fn report(described: &Described) {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+pub(in crate::tools) fn report(described: &Described, color: Color) {
+    let color = color.on(&std::io::stderr());
     for it in &described.diagnostics {
         err(&format!("{}\n\n", it.render(&described.sources, color)));
     }

@@ -1,4 +1,4 @@
-//! Asking an engine or a lab that runs, by its unix socket.
+//! The client of a running engine or lab, over its unix socket.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::Args;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::de::DeserializeOwned;
@@ -18,27 +19,27 @@ use crate::api::{Frames, Request, frame, read_answer};
 use crate::process::rights;
 use crate::tools::conlink::lab;
 
-/// How long an answer may take: the loop that gives it may be amid the wiring of hundreds of links.
+/// How long an answer may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest line that is taken for an answer: some ten thousand links.
+/// The longest answer in bytes: some ten thousand links.
 const LONGEST: usize = 64 << 20;
 
-/// Where engines and labs of the system answer.
+/// The directory of the sockets of engines, and of labs of root.
 pub(super) const RUN: &str = "/run/conlink";
 
-/// Who answers at a socket.
+/// What listens on a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Engine,
     Lab,
 }
 
-/// An engine or a lab, by the socket that it has or had.
+/// An engine or a lab. It may have ended since its socket was found.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) kind: Kind,
-    /// The compose project's, with `/` replaced, or the lab's.
+    /// The name of the compose project, with `/` replaced, or of the lab.
     pub(super) name: String,
     pub(super) socket: PathBuf,
 }
@@ -52,19 +53,19 @@ impl fmt::Display for Server {
     }
 }
 
-/// Where the engine of a project answers.
+/// The socket of a project's engine.
 pub(super) fn engine_socket(project: &str) -> PathBuf {
     Path::new(RUN).join(format!("{}.sock", file_name(project)))
 }
 
-/// A project's name as that of a file; that of an engine which serves every project is empty.
+/// A project's name as a file name. It is empty for an engine that serves every project.
 fn file_name(project: &str) -> String {
     if project.is_empty() { "conlink".to_owned() } else { in_file_name(project) }
 }
 
-/// A project's name as part of a file's: at most 200 bytes of the 255 that a file system keeps.
+/// A project's name as part of a file name: at most 200 bytes of the 255 that file systems allow.
 pub(super) fn in_file_name(project: &str) -> String {
-    /// Before the hash of a longer name.
+    /// Bytes kept of a longer name, in front of its hash.
     const KEPT: usize = 183;
     let name = project.replace('/', "_");
     if name.len() <= 200 {
@@ -78,7 +79,7 @@ pub(super) fn in_file_name(project: &str) -> String {
     format!("{kept}-{hash:016x}")
 }
 
-/// Every socket that there is, by name; engines first.
+/// Every engine, then every lab, by name.
 pub(super) fn servers() -> Vec<Server> {
     let mut engines: Vec<Server> = Vec::new();
     for socket in entries(Path::new(RUN)) {
@@ -100,13 +101,43 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     all.filter_map(|it| Some(it.ok()?.path())).collect()
 }
 
-/// Those that a command is about: of that name, else of COMPOSE_PROJECT_NAME's, else all. Never none.
+/// The engine or lab that a command is about.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Compose project or lab [default: COMPOSE_PROJECT_NAME, else the project of this directory if it is running,
+    /// else all that are running]
+    #[arg(value_name = "NAME", conflicts_with = "name_option")]
+    name: Option<String>,
+    /// Same as NAME
+    #[arg(short, long = "name", value_name = "NAME")]
+    name_option: Option<String>,
+}
+
+impl Which {
+    /// At least one server.
+    pub(super) fn servers(&self) -> anyhow::Result<Vec<Server>> {
+        chosen_here(self.name.as_deref().or(self.name_option.as_deref()))
+    }
+}
+
+/// As [`chosen`]; of several without a name, those of the compose project of the working directory.
+pub(super) fn chosen_here(name: Option<&str>) -> anyhow::Result<Vec<Server>> {
+    let all = chosen(name)?;
+    if all.len() < 2 || name.is_some() {
+        return Ok(all);
+    }
+    let here = lab::project_here().map(|it| file_name(&it));
+    let ours: Vec<Server> = all.iter().filter(|it| Some(&it.name) == here.as_ref()).cloned().collect();
+    Ok(if ours.is_empty() { all } else { ours })
+}
+
+/// The engines and labs with this name, else with the name in COMPOSE_PROJECT_NAME, else all. At least one.
 pub(super) fn chosen(name: Option<&str>) -> anyhow::Result<Vec<Server>> {
     let all = servers();
     let from_env = std::env::var("COMPOSE_PROJECT_NAME").ok().filter(|it| !it.is_empty());
     let Some(name) = name.or(from_env.as_deref()) else {
         if all.is_empty() {
-            bail!("no engine and no lab runs here: there is no socket in {RUN}");
+            bail!("no engine or lab is running: no socket in {RUN}");
         }
         return Ok(all);
     };
@@ -116,9 +147,9 @@ pub(super) fn chosen(name: Option<&str>) -> anyhow::Result<Vec<Server>> {
         let socket = engine_socket(name);
         let others = match all.as_slice() {
             [] => String::new(),
-            _ => format!("; there is {}", list(&all)),
+            _ => format!("; running: {}", list(&all)),
         };
-        bail!("no engine and no lab `{name}` runs here: there is no {}{others}", socket.display());
+        bail!("no engine or lab `{name}` is running: no socket {}{others}", socket.display());
     }
     Ok(found)
 }
@@ -128,7 +159,7 @@ pub(super) fn list(servers: &[Server]) -> String {
     servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A connection to one of them.
+/// A connection to a server.
 #[derive(Debug)]
 pub(super) struct Client {
     stream: UnixStream,
@@ -142,25 +173,29 @@ impl Client {
         let mut stream = match connect(&server.socket, end) {
             Ok(it) => it,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                bail!("{server} does not run: nobody listens on {}", server.socket.display());
+                bail!("{server} is not running: nothing listens on {}", server.socket.display());
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                bail!("{server} answers its owner alone, who may use {}", server.socket.display());
+                bail!(
+                    "permission denied: only the owner of {server} may connect to {}",
+                    server.socket.display()
+                );
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("ask {server} by {}", server.socket.display()));
+                return Err(error)
+                    .with_context(|| format!("connect to {server} at {}", server.socket.display()));
             }
         };
         stream.set_write_timeout(Some(PATIENCE))?;
         let said = stream.write_all(&frame(request));
-        said.with_context(|| format!("ask {server} by {}", server.socket.display()))?;
+        said.with_context(|| format!("send a request to {server} at {}", server.socket.display()))?;
         Ok(Self { stream, frames: Frames::new(LONGEST) })
     }
 
-    /// The next line of the answer; None at its end. Without a limit it may take for ever to come.
+    /// The next line of the answer; None at its end. Without a limit, waits forever.
     ///
     /// # Errors
-    /// The request was refused; no line comes in time; it is not what is expected.
+    /// The request was refused, no line arrived in time, or the line is not of this type.
     pub(super) fn next<T: DeserializeOwned>(&mut self, limit: Option<Duration>) -> anyhow::Result<Option<T>> {
         let end = limit.map(|it| Instant::now() + it);
         match self.line(end)? {
@@ -169,10 +204,10 @@ impl Client {
         }
     }
 
-    /// The next line, and the file that comes with its first byte.
+    /// The next line, and the file descriptor sent with its first byte.
     ///
     /// # Errors
-    /// Those of [`Client::next`]; that the answer has ended.
+    /// Those of [`Client::next`], or the answer has ended.
     pub(super) fn next_with_file<T: DeserializeOwned>(
         &mut self,
         limit: Duration,
@@ -184,7 +219,7 @@ impl Client {
             Err(error) => return Err(unread(error)),
         };
         self.frames.push(first.get(..count).unwrap_or_default());
-        let answer = self.next(Some(limit))?.context("the answer breaks off")?;
+        let answer = self.next(Some(limit))?.context("the answer is incomplete")?;
         Ok((answer, files.into_iter().next()))
     }
 
@@ -197,7 +232,7 @@ impl Client {
             self.stream.set_read_timeout(end.map(left))?;
             match self.stream.read(&mut part) {
                 Ok(0) if self.frames.is_empty() => return Ok(None),
-                Ok(0) => bail!("the answer breaks off"),
+                Ok(0) => bail!("the answer is incomplete"),
                 Ok(count) => self.frames.push(part.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(unread(error)),
@@ -206,30 +241,30 @@ impl Client {
     }
 }
 
-/// Why nothing can be read.
+/// The error of a failed read.
 fn unread(error: io::Error) -> anyhow::Error {
     match error.kind() {
-        // What a read answers whose time is over.
-        io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer came in time"),
+        // The read timed out.
+        io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer in time"),
         _ => anyhow::Error::new(error).context("read the answer"),
     }
 }
 
-/// What one request is answered with.
+/// The answer to one request.
 pub(super) fn ask<T: DeserializeOwned>(server: &Server, request: &Request) -> anyhow::Result<T> {
     match Client::ask(server, request)?.next(Some(PATIENCE)) {
         Ok(Some(answer)) => Ok(answer),
-        Ok(None) => bail!("{server} hung up"),
+        Ok(None) => bail!("{server} closed the connection"),
         Err(error) => Err(error.context(format!("ask {server}"))),
     }
 }
 
-/// The time that is left, which a socket takes for a limit only when it is more than nothing.
+/// The time left until then. At least a millisecond, because a socket takes no timeout of 0.
 fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
-/// Connects to a socket whose queue may be full, and whose path may be longer than the 107 bytes of an address.
+/// Connects to a socket, whose queue may be full and whose path may be longer than the 107 bytes of an address.
 fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
     let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     let address = UnixAddr::new(format!("/proc/self/fd/{}", found.as_raw_fd()).as_str())?;

@@ -1,27 +1,28 @@
-//! `conlink diff`: what in the kernel differs from the configuration.
+//! `conlink diff`: differences between the kernel and the configuration.
 
 use clap::Args;
 use serde_json::json;
 
 use crate::api::{Diff, DifferenceKind, Request};
-use crate::tools::conlink::client;
+use crate::tools::conlink::client::{self, Which};
 use crate::tools::conlink::status::StatusError;
 use crate::words::printable;
 use crate::{err, out};
 
+/// Print differences between the kernel and the configuration
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
-    /// The compose project or lab [default: COMPOSE_PROJECT_NAME, else all running ones]
-    name: Option<String>,
-    /// Print a JSON object per line
+    #[command(flatten)]
+    which: Which,
+    /// Print each difference as one line of JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Prints one line per difference. Exits with 0 when there is none, else with 1.
+/// Prints one line per difference. The exit code is 0 if there is none, else 1.
 pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
     let mut differs = false;
-    for server in client::chosen(args.name.as_deref())? {
+    for server in args.which.servers()? {
         let diff: Diff = match client::ask(&server, &Request::Diff) {
             Ok(it) => it,
             Err(error) => {

@@ -1,4 +1,4 @@
-//! The engine's own start: from options to a running loop.
+//! Starts the engine: from options to a running loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,10 +20,10 @@ use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::client;
-use crate::tools::conlink::files::describe;
+use crate::tools::conlink::files::locate;
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
-use crate::tools::{environment, logger};
+use crate::tools::logger;
 use crate::{err, out, wire};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
@@ -32,20 +32,23 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         log::debug!("--config-schema {}: ignored, the schema is built in", file.display());
     }
     let files = options.files.list();
-    if files.is_empty() {
-        err("error: no configuration: give --compose-file or --network-file (see `conlink --help`)\n");
+    if files.is_empty() && !options.show_config {
+        err(
+            "error: no configuration file\nhint: name a compose file with --file; `conlink --help` lists all commands\n",
+        );
         return Ok(crate::USAGE);
     }
-    // Before the engine is asked: a mistake in a file is told even where there is no engine.
+    let files = locate(files)?;
+    // Errors in files are reported even if no container engine answers.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
-    let mut described = describe(&files, defaults.clone(), &environment())?;
-    // Asked only where it makes a difference: it may load a module.
+    let mut described = files.describe(defaults.clone())?;
+    // Probed only if the answer matters: it may load a module.
     let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
     let datapath = if asks { probe() } else { None };
     if datapath == Some(Datapath::Kernel) {
         defaults.ovs = true;
-        described = describe(&files, defaults, &environment())?;
+        described = files.describe(defaults)?;
     } else if asks {
         let reason = match datapath {
             Some(_) => "the kernel module openvswitch is missing",
@@ -55,7 +58,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         log::log!(level, "bridges of mode auto are linux bridges: {reason}");
     }
     if !described.diagnostics.is_empty() {
-        report(&described);
+        report(&described, options.files.color);
         return Ok(1);
     }
     if options.show_config {
@@ -64,7 +67,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     if let Some(bridge) = described.network.bridges.values().find(|it| it.mode == BridgeMode::Ovs) {
         kernel::ovs::check_installed().with_context(|| format!("bridge `{}` has mode ovs", bridge.name))?;
     }
-    // A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
+    // A container takes four open files, so the usual soft limit of 1024 is too low for hundreds of containers.
     raise_file_limit();
     let _background = logger::in_background().context("start a thread for the log")?;
     let runtime =
@@ -73,7 +76,8 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     local.block_on(&runtime, run(&options, described.network))
 }
 
-const SEES_NO_OTHER: &str = "the engine's container sees no other container: its service needs `pid: host`";
+const SEES_NO_OTHER: &str =
+    "the engine's container cannot see other containers: its service needs `pid: host`";
 
 async fn run(options: &Options, mut network: network::Network) -> anyhow::Result<u8> {
     let engines = connect(options).await?;
@@ -82,7 +86,7 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     let mut in_container = false;
     if let Some(id) = own_container_id(&mountinfo) {
         in_container = true;
-        // The first process of a process namespace sees no other containers' processes, and so none of their networks.
+        // In a process namespace of its own, the engine cannot reach the network namespaces of other containers.
         if std::process::id() == 1 {
             bail!(SEES_NO_OTHER);
         }
@@ -114,26 +118,26 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     context.repair = options.repair;
     context.without_netem = options.without_netem;
     if options.without_netem {
-        log::warn!("--without-netem: links and tunnels are wired without their impairments");
+        log::warn!("--without-netem: links and tunnels have no impairments");
     }
-    // Before anything is made that the end removes: from here on a signal waits for the loop, which hears it.
+    // Before anything is created: from now on signals wait for the loop, which cleans up.
     let _heard = [SignalKind::terminate(), SignalKind::interrupt()]
         .map(|it| signal(it).context("listen for signals"))
         .into_iter()
         .collect::<anyhow::Result<Vec<_>>>()?;
-    // Held to the end, and taken before anything is made that two engines could make at once.
+    // Held to the end, and taken before anything is created.
     let _lock = match mode {
         Mode::DryRun => None,
         Mode::Run | Mode::Once => place.lock(&project)?,
     };
-    // An engine in a container does not see the lock of an engine on the host, whose namespace this may be.
+    // An engine in a container does not see the lock of an engine on the host, to which these namespaces may belong.
     if mode != Mode::DryRun && !in_container {
         let elsewhere = match place {
             BridgesIn::Host => BridgesIn::of(false, NetnsPlace::Own, &project),
             BridgesIn::Own | BridgesIn::Named(_) => BridgesIn::Host,
         };
         if let Err(error) = elsewhere.clear(&project) {
-            log::warn!("what an engine with another --netns had may be left: {error:#}");
+            log::warn!("clean up after an engine with another --netns: {error:#}");
         }
     }
     let bridges = place.open(mode)?;
@@ -164,8 +168,8 @@ fn show_ovs(folder: &Path) {
     let _ = std::os::unix::fs::symlink(folder, "/run/openvswitch");
 }
 
-/// The container that we run in, from the engine that runs it. An engine that cannot tell is an error unless another one
-/// does: without its project, containers of every project would be served.
+/// The engine's own container. It is an error if no container engine knows it but one failed to answer: without the
+/// project, containers of every project would be served.
 async fn own_container(
     engines: &BTreeMap<EngineId, Engine>,
     id: &ContainerId,
@@ -182,12 +186,12 @@ async fn own_container(
     unknown.map_or(Ok(None), |it| Err(it).context("inspect the engine's own container"))
 }
 
-/// Where bridges and outer ends live.
+/// The network namespace of bridges and outer ends.
 enum BridgesIn {
-    /// The engine's own namespace, as the reference tool has it.
+    /// The engine's own namespace, as in the reference tool.
     Own,
     Host,
-    /// One of that name.
+    /// A namespace with this name.
     Named(String),
 }
 
@@ -208,36 +212,37 @@ impl BridgesIn {
                 let error = |it| kernel::Error::new("open the host's network namespace", it);
                 Ok(netns::of_process(1).map_err(error)?)
             }
-            // A look at what would be done leaves no name behind.
-            Self::Named(name) if mode == Mode::DryRun => match netns::find_named(name) {
-                Ok(Some(it)) => Ok(it),
-                Ok(None) => {
-                    Ok(netns::anonymous().map_err(|it| kernel::Error::new("make a network namespace", it))?)
+            // A dry run must not leave a named namespace behind.
+            Self::Named(name) if mode == Mode::DryRun => {
+                match netns::find_named(name) {
+                    Ok(Some(it)) => Ok(it),
+                    Ok(None) => Ok(netns::anonymous()
+                        .map_err(|it| kernel::Error::new("create a network namespace", it))?),
+                    Err(error) => Err(error).with_context(|| format!("open network namespace {name}")),
                 }
-                Err(error) => Err(error).with_context(|| format!("open network namespace {name}")),
-            },
+            }
             Self::Named(name) => {
-                let error = |it| kernel::Error::new(format!("make network namespace {name}"), it);
+                let error = |it| kernel::Error::new(format!("create network namespace {name}"), it);
                 Ok(netns::named(name).map_err(error)?)
             }
         }
     }
 
-    /// Where daemons of Open vSwitch have their files.
+    /// The directory of the Open vSwitch daemons.
     fn ovs_folder(&self, project: &str) -> PathBuf {
         let mut folder = "ovs".to_owned();
         if !project.is_empty() {
             folder += &format!("-{}", client::in_file_name(project));
         }
         if matches!(self, Self::Host) {
-            // Beside an engine of the same project whose bridges are elsewhere.
+            // Different from that of an engine of the same project with its own namespace.
             folder += "-host";
         }
         Path::new(client::RUN).join(folder)
     }
 
-    /// Removes what a killed engine of the project with the other `--netns` left here: its namespace and its daemons.
-    /// Every start removes interfaces from the host's namespace itself. The caller holds the project's lock.
+    /// Removes the namespace and daemons of a killed engine of this project with the other `--netns`. Interfaces in the
+    /// host's namespace are removed at every start anyway. The caller holds the project's lock.
     fn clear(&self, project: &str) -> anyhow::Result<()> {
         let (netns, name) = match self {
             Self::Own => return Ok(()),
@@ -261,39 +266,39 @@ impl BridgesIn {
             bail!("{failure}");
         }
         kernel.stop_ovs()?;
-        // Modules of the kernel may put their own into every namespace.
-        let usual = interfaces(&mut Kernel::new(netns::anonymous().context("make a network namespace")?)?)?;
+        // Kernel modules may add interfaces to every namespace.
+        let usual = interfaces(&mut Kernel::new(netns::anonymous().context("create a network namespace")?)?)?;
         let others: Vec<String> = interfaces(&mut kernel)?.difference(&usual).cloned().collect();
         if !others.is_empty() {
-            bail!("{name} has interfaces of others: {}", others.join(", "));
+            bail!("{name} contains interfaces of other programs: {}", others.join(", "));
         }
         self.remove();
         log::info!("removed network namespace {name} of an earlier engine");
         Ok(())
     }
 
-    /// What the lock of an engine whose bridges are here is called.
+    /// The name of the lock of an engine with its bridges here.
     fn lock_name(&self, project: &str) -> anyhow::Result<String> {
         let place = match self {
-            // Containers may share their `/run`, and have a namespace each.
+            // Containers may share `/run` but have a namespace each.
             Self::Own => {
                 let netns = netns::own().and_then(|it| netns::inode(&it));
                 format!("netns-{}", netns.context("open the engine's own network namespace")?)
             }
-            // Both have interfaces in the host's namespace, and each would remove the other's.
+            // Both have interfaces in the host's namespace, and each would remove those of the other.
             Self::Host | Self::Named(_) => "host".to_owned(),
         };
         Ok(format!("{place}-{}", client::in_file_name(project)))
     }
 
-    /// Makes sure that no other engine serves the project here. None where no lock can be made.
+    /// Locks the project against another engine here. None if no lock can be created.
     fn lock(&self, project: &str) -> anyhow::Result<Option<Lock>> {
         match Lock::take(&lock_folder(), &self.lock_name(project)?) {
             Ok(Some(it)) => Ok(Some(it)),
             Ok(None) => bail!("another conlink already serves project `{project}` here"),
-            // A container with a read-only root file system, in which no other engine can be.
+            // For example a container with a read-only root file system.
             Err(error) => {
-                log::warn!("another engine of project `{project}` would go unnoticed: {error:#}");
+                log::warn!("cannot detect another engine of project `{project}`: {error:#}");
                 Ok(None)
             }
         }
@@ -313,17 +318,17 @@ fn lock_folder() -> PathBuf {
     Path::new(client::RUN).join("lock")
 }
 
-/// The names of all interfaces where a kernel's bridges are.
+/// The names of all interfaces in the namespace of the bridges.
 fn interfaces(kernel: &mut Kernel) -> anyhow::Result<BTreeSet<String>> {
     let observed = kernel.observe(&[(Ns::Bridges, Look::all())].into())?;
     let spaces = observed.spaces.into_values();
     Ok(spaces.flat_map(|it| it.interfaces.into_keys()).map(|it| it.to_string()).collect())
 }
 
-/// How much longer an engine may take than the other one, if nobody named its socket.
+/// How much longer than the other one a container engine may take if its socket was not named.
 const SECOND_ENGINE: Duration = Duration::from_secs(4);
 
-/// Connects to an engine. None if its socket is said to be `none`. `any` tells whether an engine has answered.
+/// Connects to a container engine. None if the socket is `none`. `any` is set once an engine has answered.
 async fn connect_to(
     id: EngineId,
     socket: &Path,
@@ -347,8 +352,8 @@ async fn connect_to(
     }
 }
 
-/// Connects to every engine that answers, but for those whose socket is said to be `none`. One that was asked for by its
-/// socket has to answer; where nobody does the error names each and why.
+/// Connects to every container engine that answers, unless its socket is `none`. An engine whose socket was named must
+/// answer. If none answers, the error has the reason of each.
 async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>> {
     let docker = options.docker_socket.clone().unwrap_or_else(|| {
         let host = env("DOCKER_HOST").and_then(|it| it.strip_prefix("unix://").map(PathBuf::from));
@@ -362,7 +367,7 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
     let mut engines = BTreeMap::new();
     let (mut reasons, mut absent) = (Vec::new(), Vec::new());
     let (docker_named, podman_named) = (options.docker_socket.is_some(), options.podman_socket.is_some());
-    // At the same time, so that a silent engine does not delay the other one.
+    // Concurrently, so that a silent engine does not delay the other one.
     let any = watch::Sender::new(false);
     let (to_docker, to_podman) = tokio::join!(
         connect_to(EngineId::Docker, &docker, docker_named, &any),
@@ -383,7 +388,7 @@ async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>
                 if asked_for {
                     absent.push(format!("{id}: {reason}"));
                 } else if socket.exists() {
-                    log::warn!("{id} is left out: {reason}");
+                    log::warn!("{id} is not used: {reason}");
                 }
                 reasons.push(format!("{id}: {reason}"));
             }

@@ -1,4 +1,4 @@
-//! From file names to a network, or to what is wrong with it.
+//! From file names to a network and its diagnostics.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,18 +7,21 @@ use anyhow::Context;
 
 use crate::config::{Diagnostic, Env, FileId, Input, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
+use crate::service::{self, Project};
 use crate::tools::conlink::Files;
+use crate::tools::environment;
+use crate::{Usage, err};
 
-/// What the files describe, with all that is wrong with them.
+/// What the files describe, and every error in them.
 pub(in crate::tools) struct Described {
     pub(in crate::tools) network: Network,
     pub(in crate::tools) sources: Arc<Sources>,
     pub(in crate::tools) diagnostics: Vec<Diagnostic>,
-    /// In the order of merging.
+    /// In merge order.
     pub(in crate::tools) compose_files: Vec<FileId>,
 }
 
-/// How a file is to be read.
+/// The kind of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools) enum Role {
     Compose,
@@ -26,7 +29,7 @@ pub(in crate::tools) enum Role {
 }
 
 impl Files {
-    /// Every file with its role, in the order of merging.
+    /// Every file with its kind, in merge order.
     pub(in crate::tools) fn list(&self) -> Vec<(PathBuf, Role)> {
         let compose = self.compose_files.iter().map(|it| (it.clone(), Role::Compose));
         let network = self.network_files.iter().map(|it| (it.clone(), Role::Network));
@@ -38,14 +41,64 @@ impl Files {
             bridge_mode: self.default_bridge_mode.into(),
             mtu: self.default_mtu,
             keep_veth_offload: self.keep_veth_offload,
-            // What the machine has, the engine asks when it starts.
+            // The engine finds out when it starts.
             ovs: false,
             project: project.to_owned(),
         }
     }
 }
 
-/// Reads the files and resolves what they say. An error is a file that cannot be read.
+const HINT: &str = "\nhint: name files with --file or --network-file";
+
+/// Files to describe, and what they are read with.
+#[derive(Debug)]
+pub(in crate::tools) struct Located {
+    files: Vec<(PathBuf, Role)>,
+    env: Env,
+    /// Set if no file was given.
+    project: Option<Project>,
+}
+
+/// Takes the files that are given, else the compose files that `docker compose` reads in the working directory.
+pub(in crate::tools) fn locate(given: Vec<(PathBuf, Role)>) -> anyhow::Result<Located> {
+    let env = environment();
+    if !given.is_empty() {
+        return Ok(Located { files: given, env, project: None });
+    }
+    let cwd = std::env::current_dir().context("find the working directory")?;
+    let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
+    let project = Project::locate(&[], &env, &cwd, look).map_err(|it| Usage(it.join("\nerror: ") + HINT))?;
+    project.warnings.iter().for_each(|it| err(&format!("warning: {it}\n")));
+    let names = project.files.iter().map(|it| it.strip_prefix(&cwd).unwrap_or(it).to_owned());
+    let files = names.map(|it| (it, Role::Compose)).collect();
+    Ok(Located { files, env: project.env.clone(), project: Some(project) })
+}
+
+impl Located {
+    /// Reads the files and resolves them. `defaults.project` overrides the name of a project that was found.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(in crate::tools) fn describe(&self, defaults: Defaults) -> anyhow::Result<Described> {
+        let mut described = describe(&self.files, defaults.clone(), &self.env)?;
+        let Some(project) = self.project.as_ref().filter(|_| defaults.project.is_empty()) else {
+            return Ok(described);
+        };
+        match project.name(&described.sources, &described.compose_files) {
+            // MACs are derived from the name.
+            Ok(project) => describe(&self.files, Defaults { project, ..defaults }, &self.env),
+            Err(wrong) => {
+                described.diagnostics.push(wrong);
+                Ok(described)
+            }
+        }
+    }
+}
+
+/// Reads the files and resolves them.
+///
+/// # Errors
+/// A file cannot be read.
 pub(in crate::tools) fn describe(
     files: &[(PathBuf, Role)],
     defaults: Defaults,

@@ -1,21 +1,31 @@
-//! `conlink healthcheck`: is everything that runs connected? For the HEALTHCHECK of an image.
+//! `conlink healthcheck`: whether an engine or a lab is healthy, for the HEALTHCHECK of an image.
 
 use anyhow::bail;
+use clap::Args;
 
 use crate::api::{Health, Request, Status};
-use crate::tools::conlink::client::{self, Server};
+use crate::tools::conlink::client::{self, Server, Which};
 use crate::tools::conlink::status::{count, errors};
 use crate::{err, out};
 
-/// How many errors a line names; `conlink status` has them all.
+/// The number of errors on the line; `conlink status` has all of them.
 const NAMED: usize = 3;
 
-/// Exits with 0 when every container is known and every link up, else with 1 and a line that says why not.
-pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
-    let servers = client::chosen(name)?;
+/// Check that everything is connected (exit code 0 or 1)
+#[derive(Debug, Args)]
+pub(super) struct HealthcheckArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub(super) fn main(args: &HealthcheckArgs) -> anyhow::Result<u8> {
+    let servers = args.which.servers()?;
     let (server, status) = match servers.as_slice() {
         [server] => (server, client::ask(server, &Request::Status)?),
-        // Sockets of engines that were killed do not make it unclear who is meant.
+        // Killed engines leave sockets behind, which do not make the choice ambiguous.
         several => {
             let answers = several.iter().map(|it| (it, client::ask(it, &Request::Status)));
             let living: Vec<(&Server, Status)> =
@@ -25,12 +35,13 @@ pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
                 Err(living) if living.is_empty() => bail!("none of {} answers", client::list(several)),
                 Err(living) => {
                     let living: Vec<Server> = living.into_iter().map(|(it, _)| it.clone()).collect();
-                    bail!("which one? There is {}: name it", client::list(&living));
+                    bail!("several are running; choose one by name: {}", client::list(&living));
                 }
             }
         }
     };
     match why_not(&status) {
+        None if args.quiet => Ok(0),
         None => {
             let (nodes, links) = (count(status.nodes.len(), "node"), count(status.links(), "link"));
             out(&format!("{server}: connected, {nodes}, {links}\n")).map(|()| 0)
@@ -42,15 +53,15 @@ pub(super) fn main(name: Option<&str>) -> anyhow::Result<u8> {
     }
 }
 
-/// Why what a status tells is not healthy, on one line.
+/// Why a status is not healthy, on one line. None if it is.
 fn why_not(status: &Status) -> Option<String> {
     if !status.listening {
-        return Some("not every container engine has told what runs".to_owned());
+        return Some("not every container engine has listed its containers".to_owned());
     }
     let errors: Vec<String> = errors(status).into_iter().map(|it| it.text).collect();
     match (status.state, errors.as_slice()) {
         (Health::Connected, _) => None,
-        (_, []) => Some("not everything that runs has been looked at yet".to_owned()),
+        (_, []) => Some("not every container has been checked yet".to_owned()),
         (_, errors) => {
             let named = errors.get(..NAMED.min(errors.len())).unwrap_or_default().join("; ");
             match errors.len().saturating_sub(NAMED) {
@@ -87,8 +98,8 @@ mod tests {
         };
         for (status, expected) in [
             (status(true, "connected", &[]), None),
-            (status(false, "connected", &[]), Some("not every container engine has told what runs")),
-            (status(true, "working", &[]), Some("not everything that runs has been looked at yet")),
+            (status(false, "connected", &[]), Some("not every container engine has listed its containers")),
+            (status(true, "working", &[]), Some("not every container has been checked yet")),
             (
                 status(true, "drifted", &[link("drifted", &["down"], &[])]),
                 Some("link n:eth0: changed outside conlink: down"),

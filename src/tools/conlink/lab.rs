@@ -20,9 +20,10 @@ use serde::de::DeserializeOwned;
 use crate::api::Request;
 use crate::tools::conlink::client::{Client, Server};
 use crate::tools::conlink::{Files, status};
-use crate::tools::logger::{self, LogFormat};
+use crate::tools::logger::{self, LogFormat, Verbosity};
 
 use dir::LabDir;
+pub(super) use up::project_here;
 
 /// Command lines of `conlink lab`.
 #[derive(Debug, Subcommand)]
@@ -67,9 +68,8 @@ pub(super) struct UpArgs {
     /// Give each node a root file system of its own over the host's: what it writes stays there, and goes with it
     #[arg(long)]
     private_root: bool,
-    /// Say more
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    verbosity: Verbosity,
 }
 
 #[derive(Debug, Args)]
@@ -101,11 +101,12 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
-    let verbose = match &lab {
-        Lab::Up(it) | Lab::Run(RunArgs { up: it, .. }) => it.verbose,
-        _ => 0,
+    let verbosity = match &lab {
+        // The keeper's log is complete even if this command is quiet.
+        Lab::Up(it) | Lab::Run(RunArgs { up: it, .. }) => Verbosity { quiet: false, ..it.verbosity },
+        _ => Verbosity::DEFAULT,
     };
-    logger::init(LogFormat::Text, verbose);
+    logger::init(LogFormat::Text, verbosity);
     match lab {
         Lab::Up(args) => up::up(&args),
         Lab::Exec(args) => exec::exec(&args),

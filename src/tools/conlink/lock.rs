@@ -1,4 +1,4 @@
-//! One engine per project and network namespace: a second one would undo what the first does.
+//! Allows one engine per project and network namespace: a second one would undo the work of the first.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-/// A locked file that only its owner may open. The kernel gives the lock up when the process ends, however it ends.
+/// A locked file that only its owner may open. The kernel releases the lock when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
@@ -23,7 +23,7 @@ impl Lock {
         DirBuilder::new().recursive(true).mode(0o755).create(folder).with_context(what)?;
         loop {
             let mut options = OpenOptions::new();
-            // A lock needs no more than read access, so that nobody else may have that.
+            // Read access is enough to lock a file, so others must not have it.
             options.read(true).write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
             let file = options.open(&path).with_context(what)?;
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -32,7 +32,7 @@ impl Lock {
                 Err((_, error)) => return Err(io::Error::from(error)).with_context(what),
             };
             let ours = file.metadata().with_context(what)?;
-            // The process that had the lock removes the file at its end: then the path is another file's, or nobody's.
+            // The last holder removes the file at its end, so the path may be gone or another file.
             match fs::symlink_metadata(&path) {
                 Ok(it) if (it.dev(), it.ino()) == (ours.dev(), ours.ino()) => {
                     return Ok(Some(Self { path, _file: file }));
@@ -48,7 +48,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: the file goes before the lock does.
+        // Removed while it is locked.
         if let Err(error) = fs::remove_file(&self.path) {
             log::debug!("remove {}: {error}", self.path.display());
         }

@@ -1,4 +1,4 @@
-//! `conlink status`: how far an engine or a lab has come, for people and programs.
+//! `conlink status`: the status of running engines and labs, for people and programs.
 
 mod errors;
 mod table;
@@ -12,6 +12,7 @@ use clap::Args;
 use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::api::{Health, Request, Status, frame};
+use crate::tools::color::Color;
 use crate::tools::conlink::client::{self, Client, Server};
 use crate::{err, out};
 
@@ -19,31 +20,40 @@ pub(super) use errors::{StatusError, errors};
 pub(super) use table::count;
 use table::{Style, table};
 
+/// Show the status of running engines and labs
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// The compose project, or the lab [default: COMPOSE_PROJECT_NAME, else all that run]
+    /// Compose project or lab [default: COMPOSE_PROJECT_NAME, else all that are running]
+    #[arg(value_name = "NAME", conflicts_with = "name_option")]
     name: Option<String>,
+    /// Same as NAME
+    #[arg(short, long = "name", value_name = "NAME")]
+    name_option: Option<String>,
     #[command(flatten)]
     form: Form,
 }
 
-/// How to tell it.
+/// How a status is printed.
 #[derive(Debug, Args)]
 pub(super) struct Form {
-    /// Print a JSON object on a line
+    /// Print each status as one line of JSON
     #[arg(long)]
     json: bool,
-    /// Go on, and tell each change
+    /// Keep running and print each change
     #[arg(long)]
     watch: bool,
+    /// When to colour output; `auto` honours NO_COLOR
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    color: Color,
 }
 
-/// Prints what is asked for; 0 when all of it is connected, else 1.
+/// Prints the status. The exit code is 0 if everything is connected, else 1.
 pub(super) fn main(args: &StatusArgs) -> anyhow::Result<u8> {
-    tell(&args.form, &client::chosen(args.name.as_deref())?)
+    let name = args.name.as_deref().or(args.name_option.as_deref());
+    tell(&args.form, &client::chosen(name)?)
 }
 
-/// The same for servers that were chosen otherwise.
+/// The same for these servers.
 pub(super) fn tell(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     if args.watch { watch(args, servers) } else { show(args, servers) }
 }
@@ -68,19 +78,22 @@ fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     Ok(u8::from(!all_connected))
 }
 
-/// One status as it is printed.
+/// A status in the form that is asked for.
 fn text(args: &Form, status: &Status) -> String {
-    if args.json { String::from_utf8_lossy(&frame(status)).into_owned() } else { table(status, &style()) }
+    if args.json {
+        String::from_utf8_lossy(&frame(status)).into_owned()
+    } else {
+        table(status, &style(args.color))
+    }
 }
 
-fn style() -> Style {
+fn style(color: Color) -> Style {
     let stdout = std::io::stdout();
     let width = terminal_size_of(&stdout).map(|(Width(it), _)| usize::from(it)).filter(|it| *it > 0);
-    let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    Style { width, color }
+    Style { width, color: color.on(&stdout) }
 }
 
-/// Follows all of them to the end of the last, which is no good end.
+/// Prints each change until the last server ends. The exit code is 1: a server that is watched is expected to run.
 fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let redraws = !args.json && std::io::stdout().is_terminal();
     let (sender, changes) = mpsc::channel();
@@ -116,7 +129,7 @@ fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     Ok(1)
 }
 
-/// Hands over each status of one server, and at last why there are no more, while anybody wants to know.
+/// Passes on each status of a server, and finally why there are no more, until `tell` returns false.
 fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool) {
     let mut client = match Client::ask(server, &Request::Watch) {
         Ok(it) => it,
@@ -139,12 +152,12 @@ fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool)
     }
 }
 
-/// Writes over what is on the screen, and no further than its last line.
+/// The text that replaces the screen, cut at its last line.
 fn redrawn(parts: &[String], height: Option<usize>) -> String {
     let shown: Vec<&str> = parts.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
     let shown = shown.join("\n");
     let mut lines: Vec<&str> = shown.lines().collect();
-    // The cursor stands on the line below.
+    // The cursor needs the last line.
     let room = height.unwrap_or(usize::MAX).saturating_sub(1).max(1);
     let mut more = String::new();
     if lines.len() > room {
@@ -153,7 +166,7 @@ fn redrawn(parts: &[String], height: Option<usize>) -> String {
         more = format!("… and {hidden} more lines");
     }
     let last = Some(more.as_str()).filter(|it| !it.is_empty());
-    // Home; each line, and what was behind it goes; what was below goes.
+    // Move home, clear the rest of each line, and clear the lines below.
     let lines: String = lines.into_iter().chain(last).map(|it| format!("{it}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }

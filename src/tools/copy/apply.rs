@@ -1,4 +1,4 @@
-//! Carries a plan out: folders, then files on several threads, then hard links, then what folders look like.
+//! Carries out a plan: directories, then files on several threads, then hard links, then attributes of directories.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,10 +20,10 @@ use crate::tools::copy::plan::{BESIDE, Entry, Folder, Plan, What};
 use crate::tools::copy::say::{self, Change, Tally};
 use crate::tools::copy::xattr;
 
-/// As many entries of one folder are one thread's at a time.
+/// The number of entries of one directory that a thread takes at a time.
 const UNIT: usize = 64;
 
-/// The disk is no faster for more threads than that.
+/// The most threads: more do not make a disk faster.
 const THREADS: usize = 4;
 
 /// One run, shared by its threads.
@@ -33,20 +33,20 @@ pub(super) struct Run<'a> {
     pub(super) src: &'a Root,
     pub(super) dst: &'a Root,
     token: &'a str,
-    /// Numbers names of files that are not complete.
+    /// The number in the next temporary name.
     next: AtomicU64,
     stop: AtomicBool,
     results: Mutex<Results>,
 }
 
-/// What came of it.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub(super) struct Results {
     pub(super) tally: Tally,
-    /// With the entry that each is about.
+    /// Errors, each with the index of its entry.
     mistakes: Vec<(usize, String)>,
     pub(super) warnings: Vec<String>,
-    /// Entries whose files have other names as well.
+    /// Entries whose files are hard links.
     linked: Vec<(usize, Identity)>,
 }
 
@@ -57,11 +57,11 @@ impl Results {
     }
 }
 
-/// What a thread has open: the folders of the entry it is at.
+/// The open directories of a thread's current entry.
 struct Open {
     folder: usize,
     src: OwnedFd,
-    /// None in a dry run, where a new folder is not made.
+    /// None in a dry run, if the directory does not exist.
     dst: Option<OwnedFd>,
 }
 
@@ -79,12 +79,12 @@ impl<'a> Run<'a> {
         Self { plan, options, src, dst, token, next: AtomicU64::new(first), stop, results }
     }
 
-    /// Asks all threads to stop where they are.
+    /// Makes all threads stop.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The error of whoever has been asked to stop.
+    /// An error if the run is to stop.
     pub(super) fn go_on(&self) -> io::Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped by a signal"));
@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A name that nobody has, for a file that is not complete.
+    /// A unique temporary name for an incomplete file.
     pub(super) fn beside(&self) -> String {
         format!("{BESIDE}{}-{}", self.token, self.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
         self.with_results(|it| it.warnings.push(what));
     }
 
-    /// Does all of it. `done` is dropped at the end, whatever that is.
+    /// Carries out the plan. `done` is dropped at the end in any case.
     pub(super) fn all(&self, done: impl Send) -> Results {
         if !self.options.dry_run {
             self.remove_stale();
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
         self.folders();
         let units = self.units();
         let taken = AtomicUsize::new(0);
-        // Lines about one file after the other are of use only in the order of files.
+        // Verbose output must be in the order of files, so it takes one thread.
         let shown = self.options.dry_run || self.options.diff || self.options.verbose > 0;
         let threads = match std::thread::available_parallelism() {
             Ok(it) if !shown => it.get().min(THREADS).min(units.len()),
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         self.with_results(std::mem::take)
     }
 
-    /// Ranges of entries, each within one folder.
+    /// Ranges of entries, each within one directory.
     fn units(&self) -> Vec<std::ops::Range<usize>> {
         let entries = &self.plan.entries;
         let (mut units, mut start) = (Vec::new(), 0);
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let (Some(parent), Some(name)) = (folder.dst.parent(), folder.dst.file_name()) else { continue };
-            // We have to be able to fill it; its own mode comes when it is full.
+            // The directory must be writable until it is filled; then it gets its own mode.
             let mode = Mode::from_bits_truncate(folder.stat.st_mode & 0o777) | Mode::S_IRWXU;
             let result = self.dst.folder(parent).and_then(|it| match mkdirat(it, name, mode) {
                 Ok(()) => Ok(1),
@@ -203,13 +203,13 @@ impl<'a> Run<'a> {
             });
             match result {
                 Ok(new) => made += new,
-                Err(error) => self.mistake(0, format!("make {}: {error}", shown.display())),
+                Err(error) => self.mistake(0, format!("create {}: {error}", shown.display())),
             }
         }
         self.with_results(|it| it.tally.folders += made);
     }
 
-    /// Modes, owners and times of new folders, the inner ones first: each entry that is made changes its folder's time.
+    /// Sets modes, owners and times of new directories, inner ones first, because a new entry changes the directory's time.
     fn finish_folders(&self) {
         for folder in self.new_folders().rev() {
             let finish = || -> io::Result<()> {
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Where an entry is and where it goes, for messages.
+    /// Source and destination of an entry, for messages.
     pub(super) fn shown(&self, entry: &Entry) -> (std::path::PathBuf, std::path::PathBuf) {
         let Some(folder) = self.plan.folders.get(entry.folder) else { return Default::default() };
         let to = match &entry.at {
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
         (self.src.shown(&folder.src.join(&entry.name)), self.dst.shown(&to))
     }
 
-    /// Opens an entry's folders, where it is not the last one's that are open.
+    /// Opens the directories of an entry, unless they are open already.
     fn open<'b>(&self, entry: &Entry, open: &'b mut Option<Open>) -> io::Result<&'b Open> {
         let now = match open.take() {
             Some(it) if it.folder == entry.folder => it,
@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Makes something under a name of its own and moves it to its place.
+    /// Creates something under a temporary name and renames it.
     fn put(
         &self,
         dst: BorrowedFd<'_>,
@@ -350,7 +350,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Files with several names in SRC are one file in DST too: the first is copied, the others linked to it.
+    /// Hard links in SRC are hard links in DST: the first is copied, the others are linked to it.
     fn hard_links(&self) {
         let mut linked = self.with_results(|it| std::mem::take(&mut it.linked));
         linked.sort();
@@ -361,7 +361,7 @@ impl<'a> Run<'a> {
             if self.go_on().is_err() {
                 break;
             }
-            // A name that is templated and one that is not are no longer the same file.
+            // If only one of two names is a template, they are different files in DST.
             let key = (identity, self.is_template(entry));
             let copy = |tally: &mut Tally, buffers: &mut Buffers, open: &mut Option<Open>| {
                 let open = self.open(entry, open)?;
@@ -375,7 +375,7 @@ impl<'a> Run<'a> {
                 }
                 Some(other) => match self.hard_link(entry, other, &mut tally) {
                     Ok(()) => Ok(()),
-                    // Between two mounts, or too many names: then it is a file of its own.
+                    // On different mounts, or with too many links: copy the file.
                     Err(_) => copy(&mut tally, &mut buffers, &mut open),
                 },
             };
@@ -415,7 +415,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Is a file, if it is text, a template?
+    /// Whether a file is a template if it is text.
     pub(super) fn is_template(&self, entry: &Entry) -> bool {
         let folder = self.plan.folders.get(entry.folder);
         folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
@@ -435,7 +435,7 @@ fn count(done: Done, tally: &mut Tally) {
     }
 }
 
-/// When a file's content was last changed.
+/// The modification time of a file.
 pub(super) fn modified(stat: &FileStat) -> TimeSpec {
     TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
 }

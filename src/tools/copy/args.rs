@@ -5,74 +5,81 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory, Parser};
 
 use crate::tools::copy::owner::Owner;
 use crate::tools::copy::select::Globs;
 use crate::tools::copy::template::{Undefined, Variables};
 
-/// Overlays the tree SRC onto the folder DST, then becomes COMMAND.
+/// Copy a directory tree over another, fill in templates, then run a command
 #[derive(Debug, Parser)]
 #[command(name = "copy", version, after_help = AFTER_HELP)]
 struct Cli {
-    /// The folder whose content is copied
+    /// Source directory
     #[arg(value_name = "SRC")]
     src: PathBuf,
-    /// The folder that it is copied into
+    /// Destination directory
     #[arg(value_name = "DST")]
     dst: PathBuf,
-    /// Replace each `{{NAME}}` in text files by the environment variable of that name, if it is set
+    /// Replace `{{NAME}}` in text files with the environment variable NAME, if it is set
     #[arg(short = 'T', long)]
     template: bool,
-    /// Render text files as Jinja templates with the environment as variables
+    /// Render text files as Jinja templates, with environment variables as template variables
     #[arg(short = 'J', long, conflicts_with = "template")]
     jinja: bool,
-    /// Only files that match are templates
+    /// Treat only files that match as templates; may be repeated
     #[arg(long, value_name = "GLOB")]
     template_glob: Vec<OsString>,
-    /// With -T: what becomes of names that are not set
-    #[arg(long, value_enum, default_value_t = Undefined::Keep, requires = "template")]
+    /// How --template handles unset variables: keep the placeholder, fail, or insert nothing
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Undefined::Keep, requires = "template")]
     undefined: Undefined,
-    /// Copy only what matches
+    /// Copy only files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<OsString>,
-    /// Leave out what matches
+    /// Skip files that match; may be repeated
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<OsString>,
-    /// Owner of what is made, names or numbers [default: the process's own]
+    /// Owner of created files, as names or numbers [default: the current user]
     #[arg(long, value_name = "USER[:GROUP]", conflicts_with = "preserve_owner")]
     owner: Option<OsString>,
-    /// Owners as in SRC
+    /// Keep the owners of SRC
     #[arg(long)]
     preserve_owner: bool,
-    /// Extended attributes too: file capabilities, access control lists
+    /// Copy extended attributes, such as file capabilities and access control lists
     #[arg(long)]
     xattrs: bool,
-    /// Make DST when it is not there
+    /// Create DST if it is missing
     #[arg(long)]
     mkdir: bool,
-    /// Print what would be done; neither do it nor run COMMAND
+    /// Print what would change, without changing it or running COMMAND
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Print changes of text files as a unified diff
+    /// Print changes to text files as a unified diff
     #[arg(long)]
     diff: bool,
-    /// Name each file and each replacement; twice: with values
+    /// Print each file and each replacement; repeat to include values
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// What the process becomes
+    /// Command to run afterwards
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     command: Vec<OsString>,
 }
 
-const AFTER_HELP: &str = "A GLOB without a slash matches names in any folder, one with a slash paths from SRC. \
-    Exit codes: that of COMMAND; 0 all is copied and there is no COMMAND; 1 something could not be copied; 2 usage, or \
-    SRC or DST is no folder; 126 and 127 COMMAND cannot be run or found.";
+const AFTER_HELP: &str = "\
+Copies the content of SRC into DST without deleting anything, then replaces itself with COMMAND. A GLOB without a \
+slash matches file names in every directory; a GLOB with a slash matches paths relative to SRC.
 
-/// What is made of text files.
+Exit codes: that of COMMAND; 0 success without COMMAND; 1 a file could not be copied; 2 usage error, or SRC or DST \
+is not a directory; 126 COMMAND cannot be executed; 127 COMMAND not found.";
+
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// How text files are processed.
 #[derive(Debug)]
 pub(super) enum Templating {
     None,
@@ -80,7 +87,7 @@ pub(super) enum Templating {
     Jinja,
 }
 
-/// All that a command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) src: PathBuf,
@@ -99,16 +106,16 @@ pub(super) struct Options {
     pub(super) command: Vec<OsString>,
 }
 
-/// Why there are no options.
+/// An error in the command line.
 #[derive(Debug)]
 pub(super) enum BadArgs {
-    /// Also when help or version is asked for.
+    /// Includes requests for help or the version.
     Clap(clap::Error),
-    /// Every mistake.
+    /// Every error.
     Values(Vec<String>),
 }
 
-/// Reads the command line. `env` has the environment variables.
+/// Parses the command line. `env` has the environment variables.
 pub(super) fn parse(
     args: Vec<OsString>,
     env: impl Iterator<Item = (OsString, OsString)>,
@@ -116,11 +123,11 @@ pub(super) fn parse(
     let cli = Cli::try_parse_from(args).map_err(BadArgs::Clap)?;
     let mut mistakes = Vec::new();
     if cli.command.first().is_some_and(|it| it.is_empty()) {
-        mistakes.push("COMMAND: a program has a name".to_owned());
+        mistakes.push("COMMAND: the program name is empty".to_owned());
     }
     let template_glob = Globs::parse("--template-glob", &cli.template_glob, &mut mistakes);
     if !template_glob.is_empty() && !cli.template && !cli.jinja {
-        mistakes.push("--template-glob: it needs -T or -J".to_owned());
+        mistakes.push("--template-glob: requires --template or --jinja".to_owned());
     }
     let include = Globs::parse("--include", &cli.include, &mut mistakes);
     let exclude = Globs::parse("--exclude", &cli.exclude, &mut mistakes);
@@ -128,7 +135,7 @@ pub(super) fn parse(
         None if cli.preserve_owner => Owner::Source,
         None => Owner::Process,
         Some(text) => {
-            let owner = text.to_str().ok_or("it is not UTF-8".to_owned()).and_then(Owner::parse);
+            let owner = text.to_str().ok_or("the value is not UTF-8".to_owned()).and_then(Owner::parse);
             owner.unwrap_or_else(|why| {
                 mistakes.push(format!("--owner: `{}`: {why}", text.display()));
                 Owner::Process

@@ -1,4 +1,4 @@
-//! What goes into a file: bytes at hand, a file as it is, or a large one with its placeholders replaced.
+//! The content of a file: bytes in memory, an unchanged file, or a large file with its placeholders replaced.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -9,24 +9,24 @@ use nix::unistd::{Whence, lseek};
 
 use crate::tools::copy::template::{Found, Replaced, Variables};
 
-/// Bytes that are copied between two looks at whether to stop.
+/// Bytes copied between checks whether to stop.
 const STRETCH: usize = 16 << 20;
 
-/// Where the kernel does not copy by itself.
+/// The buffer size where the kernel cannot copy by itself.
 const BUFFER: usize = 256 * 1024;
 
-/// A file's blocks are of that many bytes (`stat(2)`).
+/// The size of a block in `st_blocks` (`stat(2)`).
 const BLOCK: i64 = 512;
 
 #[derive(Debug)]
 pub(in crate::tools) enum Content<'a> {
     Bytes(&'a [u8]),
-    /// A file as it is, and its size.
+    /// An unchanged file, and its size.
     Whole(&'a File, u64),
     Replaced(&'a File, &'a Variables),
 }
 
-/// Whether there are holes to keep; what is written over has others.
+/// Whether to keep holes. A file that is overwritten has holes of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools) enum Holes {
     Keep,
@@ -34,7 +34,7 @@ pub(in crate::tools) enum Holes {
 }
 
 impl Content<'_> {
-    /// Is this what the file at hand has? `stop` is asked now and then.
+    /// Whether the file has this content. Calls `stop` from time to time.
     pub(in crate::tools) fn is_in(
         &self,
         mut there: &File,
@@ -54,7 +54,7 @@ impl Content<'_> {
         }
     }
 
-    /// All of it at hand.
+    /// The whole content in memory.
     pub(in crate::tools) fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self {
@@ -67,7 +67,7 @@ impl Content<'_> {
         Ok(bytes)
     }
 
-    /// Writes all of it, from the beginning; answers how many bytes, and what was replaced. `stop` is asked now and then.
+    /// Writes the content from the beginning. Returns the number of bytes and what was replaced. Calls `stop` from time to time.
     pub(in crate::tools) fn write(
         &self,
         mut to: &File,
@@ -94,7 +94,7 @@ fn start(mut file: &File) -> io::Result<&File> {
     Ok(file)
 }
 
-/// Do both give the same bytes, to the end?
+/// Whether both yield the same bytes up to the end.
 fn same(mut one: impl Read, there: &File, stop: impl Fn() -> io::Result<()>) -> io::Result<bool> {
     let mut there = start(there)?;
     let mut buffers = (vec![0; BUFFER], vec![0; BUFFER]);
@@ -111,7 +111,7 @@ fn same(mut one: impl Read, there: &File, stop: impl Fn() -> io::Result<()>) -> 
     }
 }
 
-/// Reads until the buffer is full or there is no more.
+/// Reads until the buffer is full or the file ends.
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while let Some(rest) = buffer.get_mut(length..).filter(|it| !it.is_empty()) {
@@ -125,7 +125,7 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(length)
 }
 
-/// Copies a file to its present end, its holes with it.
+/// Copies a file up to its current end, with its holes.
 fn copy(
     from: &File,
     size: u64,
@@ -146,14 +146,14 @@ fn copy(
             Ok(it) => it,
             // The rest is a hole.
             Err(nix::Error::ENXIO) => break,
-            // A file system that does not tell.
+            // The file system does not report holes.
             Err(_) => at,
         };
         let end = lseek(from, data, Whence::SeekHole).unwrap_or(size).min(size);
         at = data;
         copy_stretch(from, to, &mut at, Some(end), &stop)?;
         if at < end {
-            // It has become shorter.
+            // The file has become shorter.
             break;
         }
     }
@@ -162,7 +162,7 @@ fn copy(
     Ok(size)
 }
 
-/// Copies what is between `at` and `end`, else the end of the file. Answers where that was.
+/// Copies the bytes from `at` to `end` or the end of the file. Returns where it stopped.
 fn copy_stretch(
     from: &File,
     to: &File,
@@ -181,7 +181,7 @@ fn copy_stretch(
             Ok(0) => return Ok(write_at.unsigned_abs()),
             Ok(_) => {}
             Err(nix::Error::EINTR) => {}
-            // Between two file systems, or with one that has no way of its own: by hand.
+            // On different file systems, or on one without copy_file_range(): read and write.
             Err(
                 nix::Error::EXDEV
                 | nix::Error::EINVAL

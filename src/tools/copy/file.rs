@@ -1,4 +1,4 @@
-//! One file: is it there already, else written beside its place and moved there; in place where that is a mount.
+//! Copies one file unless it is up to date: writes a temporary file and renames it, or writes in place on a mount.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,17 +20,16 @@ use crate::tools::copy::say::{self, Change};
 use crate::tools::copy::template::{Found, TextKind, scan, text_kind};
 use crate::tools::copy::xattr;
 
-/// Files up to that many bytes are held as a whole.
+/// Files up to this many bytes are held in memory.
 const SMALL: u64 = 64 * 1024;
 
 /// How often a file that changes while it is read is read again.
 const AGAIN: usize = 3;
 
-/// Changes that are closer together may have the same time: file systems take that of the last tick, of which there
-/// are at least 100 a second.
+/// Changes within this time may have equal timestamps: file systems use the time of the last tick, at least 100 a second.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The room that a thread reads into, kept from file to file.
+/// The buffer of a thread, reused for each file.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     source: Vec<u8>,
@@ -38,21 +37,21 @@ pub(super) struct Buffers {
     there: Vec<u8>,
 }
 
-/// What was done about a file.
+/// What was done with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
     Copied,
-    /// Copied over what is there, which a mount keeps from being replaced.
+    /// Written in place, because a mount cannot be replaced.
     InPlace,
     Unchanged,
-    /// Only its mode or owner was not as it should be.
+    /// Only the mode or owner was changed.
     Mode,
     Skipped,
-    /// It has other names: left for later.
+    /// The file has hard links and is left for later.
     Linked(Identity),
 }
 
-/// Where a file goes.
+/// The destination of a file.
 #[derive(Clone, Copy)]
 struct Target<'a> {
     folder: Option<BorrowedFd<'a>>,
@@ -61,8 +60,8 @@ struct Target<'a> {
 }
 
 impl Run<'_> {
-    /// Copies a file into a folder under this name, where that is not what it has. `linked` when those with other names
-    /// are dealt with.
+    /// Copies a file into a directory under this name unless it is up to date. `linked` means that hard links are copied
+    /// now.
     pub(super) fn file(
         &self,
         entry: &Entry,
@@ -81,7 +80,7 @@ impl Run<'_> {
             let source = open_file(src, &entry.name)?;
             let stat = fstat(&source)?;
             if Kind::of(&stat) != Kind::File {
-                self.warn(format!("{}: skipped: it is no file any more", from.display()));
+                self.warn(format!("{}: skipped: no longer a file", from.display()));
                 return Ok(Done::Skipped);
             }
             if stat.st_nlink > 1 && !linked {
@@ -95,7 +94,7 @@ impl Run<'_> {
                 return Ok(done);
             }
             if again == AGAIN {
-                self.warn(format!("{}: it changes while it is copied", from.display()));
+                self.warn(format!("{}: the file keeps changing while it is copied", from.display()));
                 return Ok(done);
             }
         }
@@ -159,13 +158,13 @@ impl Run<'_> {
             say::change(self.options, change, from, place.shown).map_err(io::Error::other)?;
         }
         let Some(folder) = place.folder.filter(|_| !self.options.dry_run) else { return Ok(Done::Copied) };
-        // A text that is not SRC's any more is as new as its variables.
+        // A rendered text is as new as its variables.
         let altered = entry.text.is_some() || !found.names.is_empty() || !found.missing.is_empty();
         let beside = self.beside_and_over(folder, place.name, source, &content, stat, altered);
         let (done, more) = match beside {
             Ok(found) => (Done::Copied, found),
             Err(Refused::For(error)) => return Err(error),
-            // It cannot be replaced: it is a mount, or its folder is read-only and it is not.
+            // The file cannot be replaced: it is a mount, or only its directory is read-only.
             Err(Refused::ToReplace(error)) if there.is_some() => {
                 let found = self.in_place(folder, place.name, &content).map_err(|_| error)?;
                 (Done::InPlace, found)
@@ -180,7 +179,7 @@ impl Run<'_> {
         Ok(done)
     }
 
-    /// Is what comes to DST what SRC has, whatever that is?
+    /// Whether the file is copied unchanged.
     fn is_verbatim(&self, entry: &Entry) -> bool {
         match self.options.templating {
             Templating::None => true,
@@ -190,12 +189,12 @@ impl Run<'_> {
         }
     }
 
-    /// Is it plain without a look inside that what is there came from this file, and that neither has changed since?
+    /// Whether timestamps prove that the existing file is a copy of this one and that neither has changed since.
     ///
-    /// Times alone do not tell: archives and images often have the same whole second on everything. So there must be a
-    /// fraction, and the last change of any kind to the file of SRC must be older than the one of DST.
+    /// Equal times are not enough: archives and images often have the same whole second on every file. So the time must
+    /// have a fraction, and the ctime in SRC must be older than the one in DST.
     fn is_copied_already(&self, entry: &Entry, src: &OwnedFd, place: Target<'_>) -> io::Result<bool> {
-        // What attributes it has does not show.
+        // Timestamps do not tell about extended attributes.
         let (Some(folder), true, false) = (place.folder, entry.there, self.options.xattrs) else {
             return Ok(false);
         };
@@ -213,7 +212,7 @@ impl Run<'_> {
             && self.options.owner.is_right(&from, &to))
     }
 
-    /// What is there has the right content: its mode and owner may be wrong.
+    /// The content is up to date; fixes mode and owner.
     fn settle(
         &self,
         source: &File,
@@ -226,7 +225,7 @@ impl Run<'_> {
         let mode_is_right = (stat.st_mode ^ there.st_mode) & 0o7777 == 0;
         let owner_is_right = self.options.owner.is_right(stat, there);
         let (Some(file), Some(folder)) = (file, place.folder) else { return Ok(Done::Unchanged) };
-        // A file of another file system than its folder is a mount: it was written in place, and its mode is its own.
+        // A file on another file system than its directory is a mount. It was written in place and keeps its mode.
         let is_mount = fstat(folder)?.st_dev != there.st_dev;
         let attributes_are_right = !self.options.xattrs || !xattr::copy(source, file, true)?;
         if (mode_is_right && owner_is_right && attributes_are_right) || is_mount {
@@ -237,9 +236,9 @@ impl Run<'_> {
             if let Some((user, group)) = self.options.owner.of(stat).filter(|_| !owner_is_right) {
                 fchown(file, user, group)?;
             }
-            // A change of owner takes set-user-id bits away.
+            // Changing the owner clears set-user-id bits.
             fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
-            // And file capabilities with them.
+            // It clears file capabilities too.
             if self.options.xattrs {
                 xattr::copy(source, file, false)?;
             }
@@ -247,7 +246,7 @@ impl Run<'_> {
         Ok(Done::Mode)
     }
 
-    /// Writes a file that nobody knows and gives it the name: whoever reads sees the old one or the new one.
+    /// Writes a temporary file and renames it, so that a reader sees the old file or the new one.
     fn beside_and_over(
         &self,
         folder: BorrowedFd<'_>,
@@ -270,7 +269,7 @@ impl Run<'_> {
 
     fn create(&self, folder: BorrowedFd<'_>, stat: &FileStat) -> Result<(String, File), Refused> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        // The process's umask is 0, so that this is the mode; set-id bits come last, as writing takes them away.
+        // The umask is 0, so this is the mode. Set-id bits are set last, because writing clears them.
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
         loop {
             let beside = self.beside();
@@ -308,11 +307,11 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// Writes over what is there, which keeps its owner and mode.
+    /// Overwrites the existing file, which keeps its owner and mode.
     fn in_place(&self, folder: BorrowedFd<'_>, name: &OsStr, content: &Content<'_>) -> io::Result<Found> {
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = File::from(openat(folder, name, flags, Mode::empty())?);
-        // The end is cut off last: so a reader sees an empty file at no time.
+        // Truncated last, so that a reader never sees an empty file.
         let (length, found) = content.write(&file, Holes::Fill, || Ok(()))?;
         file.set_len(length)?;
         Ok(found)
@@ -329,10 +328,10 @@ impl Run<'_> {
     }
 }
 
-/// Why a file could not be put into its place.
+/// Why a file was not replaced.
 enum Refused {
     For(io::Error),
-    /// Its folder does not take another file of that name; it may still take other content.
+    /// The file cannot be renamed over, but may still be written in place.
     ToReplace(io::Error),
 }
 
@@ -347,7 +346,7 @@ fn refused(error: nix::Error) -> Refused {
     }
 }
 
-/// What is in place of a file: it, opened if it may be read, and what it is.
+/// The existing file: opened if it is readable, and its metadata.
 fn there(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<(Option<File>, FileStat)>> {
     match open_file(folder, name) {
         Ok(file) => {
@@ -355,7 +354,7 @@ fn there(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<(Option<File
             Ok(Some((Some(file), stat)))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // A link, or a file that may not be read: it is to be replaced.
+        // A symbolic link or an unreadable file is replaced.
         Err(_) => {
             let stat = look(folder, name)?;
             Ok(stat.map(|it| (None, it)))
@@ -363,7 +362,7 @@ fn there(folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<(Option<File
     }
 }
 
-/// Reads a small file in one call, if it stays as it is: the byte of room left over tells that this was all.
+/// Reads a small file in one call. The buffer has one byte more, which shows whether the file has grown.
 fn read_whole(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     let room = usize::try_from(size).unwrap_or(0) + 1;
     bytes.resize(room, 0);
@@ -379,7 +378,7 @@ fn read_whole(mut file: &File, size: u64, bytes: &mut Vec<u8>) -> io::Result<()>
             break;
         }
         if length == bytes.len() {
-            // It has grown, or is one of the kernel's own that have no size.
+            // The file has grown, or is a kernel file without a size.
             bytes.resize(length * 2, 0);
         }
     }

@@ -1,4 +1,4 @@
-//! Folders by descriptors: no path is too long, and no link leads out of the tree.
+//! Directories by descriptor, so that no path is too long and no symbolic link leads out of the tree.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,19 +13,19 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-/// As many links as the kernel follows (MAXSYMLINKS).
+/// The number of symbolic links that the kernel follows (MAXSYMLINKS).
 const LINKS: usize = 40;
 
-/// A path that the kernel takes in one go is shorter (PATH_MAX), with room for a name.
+/// The longest path passed to the kernel at once: PATH_MAX without room for a name.
 const PATH: usize = 3800;
 
 const FOLDER: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
-/// A kernel before 5.6, or a filter of system calls, has no openat2().
+/// Whether openat2() is missing: kernels before 5.6, or a filter of system calls.
 static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 
-/// The folder that a tree is in. Paths below it are relative and hold neither links nor `..`.
+/// The top directory of a tree. Paths below it are relative and contain neither symbolic links nor `..`.
 #[derive(Debug)]
 pub(in crate::tools) struct Root {
     folder: File,
@@ -33,7 +33,7 @@ pub(in crate::tools) struct Root {
     path: PathBuf,
 }
 
-/// What has a name in a folder.
+/// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools) enum Kind {
     Folder,
@@ -54,20 +54,20 @@ impl Kind {
     }
 }
 
-/// Where a link in a tree leads, by the tree's own rules: its top is `/`, as for a process with that root.
+/// Where a symbolic link in a tree leads. `/` is the top of the tree, as for a process with that root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tools) enum LinkEnd {
     Folder(PathBuf),
-    /// A file or a special one, by its folder and name.
+    /// A file or special file, by directory and name.
     File(PathBuf, OsString),
     Nowhere,
-    /// Above the top.
+    /// Out of the tree.
     Outside,
-    /// Through too many links.
+    /// Through too many symbolic links.
     Loop,
 }
 
-/// What tells a file from every other.
+/// The identity of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::tools) struct Identity {
     dev: u64,
@@ -109,12 +109,12 @@ impl Root {
         &self.folder
     }
 
-    /// A path below, as messages show it.
+    /// A path below the top, for messages.
     pub(in crate::tools) fn shown(&self, below: &Path) -> PathBuf {
         if below.as_os_str().is_empty() { self.path.clone() } else { self.path.join(below) }
     }
 
-    /// Opens a folder below.
+    /// Opens a directory below the top.
     pub(in crate::tools) fn folder(&self, below: &Path) -> io::Result<OwnedFd> {
         let mut rest = below.as_os_str().as_bytes();
         let mut at: Option<OwnedFd> = None;
@@ -129,7 +129,7 @@ impl Root {
         open_folder(from, Path::new(if rest.is_empty() { OsStr::new(".") } else { OsStr::from_bytes(rest) }))
     }
 
-    /// Follows a link that is in the folder `from`, inside the tree.
+    /// Follows a symbolic link in the directory `from`, within the tree.
     pub(in crate::tools) fn follow(&self, from: &Path, target: &Path) -> io::Result<LinkEnd> {
         let mut at: Vec<OsString> = from.components().map(|it| it.as_os_str().to_owned()).collect();
         let mut rest = Vec::new();
@@ -165,7 +165,7 @@ impl Root {
     }
 }
 
-/// Puts the parts of a link's target on top of what is still to follow; an absolute one starts at the top.
+/// Adds the parts of a symbolic link's target to the rest of the path. An absolute target starts at the top.
 fn push_parts(at: &mut Vec<OsString>, rest: &mut Vec<OsString>, target: &Path) {
     if target.is_absolute() {
         at.clear();
@@ -245,7 +245,7 @@ pub(in crate::tools) fn make_writable(folder: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// What is in a folder, in the order of names.
+/// The entries of a directory, sorted by name.
 pub(in crate::tools) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)>> {
     let mut dir = Dir::from_fd(folder)?;
     let mut found = Vec::new();
@@ -264,7 +264,7 @@ pub(in crate::tools) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)
             Some(Type::File) => Kind::File,
             Some(Type::Symlink) => Kind::Link,
             Some(_) => Kind::Special,
-            // Some file systems do not tell.
+            // Some file systems do not report the type.
             None => match fstatat(&dir, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Ok(stat) => Kind::of(&stat),
                 Err(nix::Error::ENOENT) => continue,
@@ -277,7 +277,7 @@ pub(in crate::tools) fn list(folder: OwnedFd) -> io::Result<Vec<(OsString, Kind)
     Ok(listed)
 }
 
-/// What a name in a folder stands for, a link for itself. None where there is nothing of that name.
+/// The entry with a name in a directory, without following symbolic links. None if there is none.
 pub(in crate::tools) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
     match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(it) => Ok(Some(it)),
@@ -286,7 +286,7 @@ pub(in crate::tools) fn look(folder: impl AsFd, name: &OsStr) -> io::Result<Opti
     }
 }
 
-/// Opens a file for reading: never a link, and without waiting where it has become a pipe.
+/// Opens a file for reading, without following a symbolic link or waiting for a pipe.
 pub(in crate::tools) fn open_file(folder: impl AsFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     Ok(File::from(openat(folder, name, flags, Mode::empty())?))
@@ -338,7 +338,7 @@ mod tests {
             root.follow(Path::new("usr"), Path::new("../lib/x")).unwrap(),
             LinkEnd::Folder("usr/lib/x".into())
         );
-        // A link in a path is none of ours to follow here.
+        // Symbolic links in a path are not followed here.
         assert!(root.folder(Path::new("lib")).is_err());
         assert!(root.folder(Path::new("usr/lib/x")).is_ok());
     }

@@ -1,4 +1,4 @@
-//! Full templates, with the environment as variables.
+//! Jinja templates, with environment variables as template variables.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -11,7 +11,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use crate::tools::copy::folder::{Root, open_file};
 
-/// Renders templates of one tree.
+/// Renders the templates of a tree.
 #[derive(Debug)]
 pub(super) struct Jinja {
     environment: Environment<'static>,
@@ -19,7 +19,7 @@ pub(super) struct Jinja {
 }
 
 impl Jinja {
-    /// Templates may include others by their path from the top of `src`.
+    /// Templates may include others by their path in `src`.
     pub(super) fn new(
         src: Arc<Root>,
         variables: impl Iterator<Item = (String, String)>,
@@ -27,7 +27,7 @@ impl Jinja {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
-        // By default values are escaped in what is called `.html`.
+        // By default, values are escaped in `.html` files.
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_debug(true);
         environment.set_loader(move |name| load(&src, name));
@@ -36,7 +36,7 @@ impl Jinja {
         Ok(Self { environment, variables: variables.into() })
     }
 
-    /// Renders the text of a file; `name` is its path from the top.
+    /// Renders the text of a file; `name` is its path in the tree.
     pub(super) fn render(&self, name: &str, text: &str) -> Result<String, Wrong> {
         self.environment
             .render_named_str(name, text, self.variables.clone())
@@ -44,24 +44,24 @@ impl Jinja {
     }
 }
 
-/// What is wrong with a template.
+/// An error in a template.
 #[derive(Debug)]
 pub(super) struct Wrong {
-    /// Its path from the top: it may be one that was included.
+    /// The path of the file, which may be an included one.
     pub(super) file: String,
-    /// Both from 1, in characters.
+    /// From 1; columns count characters.
     pub(super) line: usize,
     pub(super) col: usize,
     pub(super) what: String,
 }
 
-/// What went wrong, where it did: an error in an included file is that file's.
+/// The error with its place, which may be in an included file.
 fn explain(error: &Error, name: &str, text: &str) -> Wrong {
     let mut deepest = error;
     while let Some(cause) = deepest.source().and_then(|it| it.downcast_ref::<Error>()) {
         deepest = cause;
     }
-    // What has no place of its own, like a file to include that is not there, has that of the one around it.
+    // An error without a place, such as a missing include, has the place of the error around it.
     let placed = if deepest.line().is_some() { deepest } else { error };
     let file = placed.name().unwrap_or(name).to_owned();
     let source = placed.template_source().unwrap_or(text);
@@ -79,12 +79,12 @@ fn explain(error: &Error, name: &str, text: &str) -> Wrong {
     Wrong { file, line, col, what }
 }
 
-/// The file of that path, which stays within the tree.
+/// The file with this path in the tree.
 fn load(src: &Root, name: &str) -> Result<Option<String>, Error> {
     let bad = |what: String| Error::new(ErrorKind::InvalidOperation, what);
     let path = Path::new(name);
     if path.components().any(|it| !matches!(it, Component::Normal(_))) {
-        return Err(bad(format!("`{name}` is no path from the top of the tree")));
+        return Err(bad(format!("`{name}` is not a path in the tree")));
     }
     let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else { return Ok(None) };
     let opened = src.folder(folder).and_then(|it| open_file(it, file));

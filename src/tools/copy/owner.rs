@@ -1,14 +1,14 @@
-//! To whom what is made belongs.
+//! The owner of created files.
 
 use std::fs;
 
 use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Uid};
 
-/// Who owns what is made.
+/// The owner of created files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Whoever the process is.
+    /// The user of the process.
     Process,
     /// As in SRC.
     Source,
@@ -16,19 +16,19 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Reads `USER`, `USER:GROUP` or `:GROUP`, names or numbers. Names are those of this system's own files, not of a
-    /// root file system that may be copied to.
+    /// Parses `USER`, `USER:GROUP` or `:GROUP`, names or numbers. Names are looked up on this system, even if DST is
+    /// another root file system.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         if user.is_empty() && group.is_empty() {
-            return Err("it is like `1000:1000`, `www-data` or `:adm`".to_owned());
+            return Err("expected an owner such as `1000:1000`, `www-data` or `:adm`".to_owned());
         }
         let user = if user.is_empty() { None } else { Some(number("/etc/passwd", "user", user)?) };
         let group = if group.is_empty() { None } else { Some(number("/etc/group", "group", group)?) };
         Ok(Self::Given(user, group))
     }
 
-    /// The owner to set on what is made from this; None where there is nothing to set.
+    /// The owner to set on the copy of this file. None if there is nothing to set.
     pub(super) fn of(self, source: &FileStat) -> Option<(Option<Uid>, Option<Gid>)> {
         match self {
             Self::Process => None,
@@ -37,7 +37,7 @@ impl Owner {
         }
     }
 
-    /// Does what is there belong to whom it should?
+    /// Whether the existing file has the right owner.
     pub(super) fn is_right(self, source: &FileStat, there: &FileStat) -> bool {
         self.of(source).is_none_or(|(user, group)| {
             user.is_none_or(|it| it.as_raw() == there.st_uid)
@@ -46,17 +46,17 @@ impl Owner {
     }
 }
 
-/// The number of a name in a file such as `/etc/passwd`: its third field (`passwd(5)`, `group(5)`).
+/// The id of a name in a file such as `/etc/passwd`: its third field (`passwd(5)`, `group(5)`).
 fn number(file: &str, what: &str, name: &str) -> Result<u32, String> {
-    // 2³² − 1 means "leave it" to the kernel.
+    // To the kernel, 2³² − 1 means no change.
     if name.bytes().all(|it| it.is_ascii_digit()) {
         return name
             .parse()
             .ok()
             .filter(|it| *it != u32::MAX)
-            .ok_or_else(|| format!("`{name}` is too large for the number of a {what}"));
+            .ok_or_else(|| format!("{what} id `{name}` is too large"));
     }
-    let text = fs::read(file).map_err(|error| format!("`{name}` is looked for in {file}: {error}"))?;
+    let text = fs::read(file).map_err(|error| format!("read {file}: {error}"))?;
     String::from_utf8_lossy(&text)
         .lines()
         .filter_map(|line| {
@@ -64,7 +64,7 @@ fn number(file: &str, what: &str, name: &str) -> Result<u32, String> {
             (fields.next() == Some(name)).then(|| fields.nth(1))?
         })
         .find_map(|it| it.parse().ok())
-        .ok_or_else(|| format!("{file} has no {what} `{name}`"))
+        .ok_or_else(|| format!("no {what} `{name}` in {file}"))
 }
 
 #[cfg(test)]

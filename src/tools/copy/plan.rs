@@ -1,4 +1,4 @@
-//! What is to be done, found out before anything is: a mistake anywhere leaves DST as it is.
+//! The plan, made before anything is changed: an error anywhere leaves DST unchanged.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -17,61 +17,61 @@ use crate::tools::copy::folder::{Identity, Kind, LinkEnd, Root, list, look, open
 use crate::tools::copy::jinja::Jinja;
 use crate::tools::copy::template::{self, Replaced, TextKind, Variables};
 
-/// What files have in front of their names until they are complete. A name belongs to one DST, so that what a killed
-/// run left can be told from what another run is at.
+/// The prefix of temporary names. Such a name contains a token of its DST, so that leftovers of a killed run can be told
+/// from the files of another run.
 pub(super) const BESIDE: &str = ".conlink-copy-";
 
-/// A folder of SRC and where its content goes.
+/// A directory of SRC and the destination of its content.
 #[derive(Debug)]
 pub(super) struct Folder {
-    /// Below SRC.
+    /// Relative to SRC.
     pub(super) src: PathBuf,
-    /// Below DST, without links.
+    /// Relative to DST, without symbolic links.
     pub(super) dst: PathBuf,
-    /// It has to be made.
+    /// It must be created.
     pub(super) new: bool,
     pub(super) stat: FileStat,
     parent: usize,
-    /// All in it is included by a pattern that its path, or one above, matches.
+    /// An include pattern matches it or a directory above, so everything in it is included.
     included: bool,
 }
 
-/// A file or a link of SRC.
+/// A file or a symbolic link of SRC.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The folder it is in.
+    /// The index of its directory.
     pub(super) folder: usize,
     pub(super) name: OsString,
     pub(super) what: What,
-    /// There is something of that name in DST.
+    /// DST has an entry with this name.
     pub(super) there: bool,
-    /// The file that a link of that name in DST leads to, by its folder and name.
+    /// The file that a symbolic link with this name in DST leads to, by directory and name.
     pub(super) at: Option<(PathBuf, OsString)>,
-    /// What a template came to, where that is not what the file has.
+    /// The rendered template, if it differs from the file.
     pub(super) text: Option<Vec<u8>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum What {
     File,
-    /// A link and its target.
+    /// A symbolic link and its target.
     Link(PathBuf),
 }
 
-/// All that is to be done.
+/// Everything that a run does.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Each after the one it is in; the first is the top.
+    /// Each after its parent; the first is the top.
     pub(super) folders: Vec<Folder>,
-    /// Those of one folder side by side.
+    /// Grouped by directory.
     pub(super) entries: Vec<Entry>,
-    /// What killed runs left, by the folder of DST.
+    /// Leftovers of killed runs, by directory of DST.
     pub(super) stale: Vec<(PathBuf, OsString)>,
     pub(super) mistakes: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
-/// Walks SRC and looks at what DST has in the same places. `token` is in the names of files that are not complete.
+/// Walks SRC and compares it with DST. `token` is part of temporary names.
 pub(super) fn plan(
     src: &Root,
     dst: &Root,
@@ -122,11 +122,11 @@ struct Planner<'a> {
     jinja: Option<&'a Jinja>,
     stale_prefix: String,
     dst_identity: Identity,
-    /// Asking for each file whether it may be read can be left out.
+    /// Root can read every file, so the check is skipped.
     may_read_all: bool,
-    /// Folders of DST that were searched for leftovers.
+    /// Directories of DST that were searched for leftovers.
     listed: HashSet<PathBuf>,
-    /// Two paths of SRC may come to the same one of DST, by links there.
+    /// Symbolic links in DST may lead two paths of SRC to the same place.
     redirected: bool,
     plan: Plan,
 }
@@ -167,7 +167,10 @@ impl Planner<'_> {
                 Kind::Link => self.link(&open, &to, name),
                 Kind::Special => {
                     let shown = self.src.shown(&path);
-                    self.plan.warnings.push(format!("{}: skipped: no file, folder or link", shown.display()));
+                    self.plan.warnings.push(format!(
+                        "{}: skipped: not a file, directory or symbolic link",
+                        shown.display()
+                    ));
                     Ok(())
                 }
             };
@@ -177,7 +180,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What a folder of DST has. Takes note of what killed runs left there.
+    /// The entries of a directory of DST. Records leftovers of killed runs.
     fn there(&mut self, path: &Path) -> io::Result<HashMap<OsString, Kind>> {
         let names = list(self.dst.folder(path)?)?;
         if self.listed.insert(path.to_owned()) {
@@ -201,12 +204,12 @@ impl Planner<'_> {
         let shown = || self.src.shown(&path);
         let stat = match look(open, &name) {
             Ok(Some(it)) => it,
-            // It went while we walked: then it is as if it had not been there.
+            // It was removed meanwhile.
             Ok(None) => return Ok(()),
             Err(error) => return Err((shown(), error.to_string())),
         };
         if Identity::of(&stat) == self.dst_identity {
-            self.plan.warnings.push(format!("{}: skipped: it is DST itself", shown().display()));
+            self.plan.warnings.push(format!("{}: skipped: this is DST itself", shown().display()));
             return Ok(());
         }
         let target = to.dst.join(&name);
@@ -246,18 +249,18 @@ impl Planner<'_> {
             None => (false, None),
             Some(Kind::File) => (true, None),
             Some(Kind::Folder) => return Err((shown, NO_FILE_OVER_FOLDER.to_owned())),
-            Some(Kind::Special) => return Err((shown, "it is a device, a pipe or a socket".to_owned())),
+            Some(Kind::Special) => return Err((shown, "is a device, a pipe or a socket".to_owned())),
             Some(Kind::Link) => match self.follow(to.dst, &name)? {
                 LinkEnd::Folder(_) => return Err((shown, NO_FILE_OVER_FOLDER.to_owned())),
                 LinkEnd::Outside => return Err((shown, LEADS_OUT.to_owned())),
-                // Nothing can be written there, and what the file is wanted for is the name.
+                // The target cannot be written, so the file replaces the link.
                 LinkEnd::Nowhere | LinkEnd::Loop => (true, None),
                 LinkEnd::File(folder, name) => {
                     self.redirected = true;
                     let found = self.there(&folder).map(|it| it.get(&name).copied());
                     match found.map_err(|error| (shown.clone(), error.to_string()))? {
                         Some(Kind::File) => (true, Some((folder, name))),
-                        _ => return Err((shown, "it leads to a device, a pipe or a socket".to_owned())),
+                        _ => return Err((shown, "leads to a device, a pipe or a socket".to_owned())),
                     }
                 }
             },
@@ -287,7 +290,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What a template comes to; None where that is the file itself.
+    /// The rendered template; None if the file is copied as it is.
     fn rendered(&self, open: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<Vec<u8>>, Mistake> {
         let Some(jinja) = self.jinja else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -312,8 +315,10 @@ impl Planner<'_> {
         let there = match to.there {
             None => false,
             Some(Kind::File | Kind::Link) => true,
-            Some(Kind::Folder) => return Err((shown, "there is a folder where a link should be".to_owned())),
-            Some(Kind::Special) => return Err((shown, "it is a device, a pipe or a socket".to_owned())),
+            Some(Kind::Folder) => {
+                return Err((shown, "expected a symbolic link, found a directory".to_owned()));
+            }
+            Some(Kind::Special) => return Err((shown, "is a device, a pipe or a socket".to_owned())),
         };
         let target = match readlinkat(open, name.as_os_str()) {
             Ok(it) => PathBuf::from(it),
@@ -331,7 +336,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// By links in DST two paths of SRC may come to one: which of them would win is for nobody to guess.
+    /// Reports paths of SRC that symbolic links in DST lead to the same place.
     fn collisions(&mut self) {
         let mut seen: HashMap<(PathBuf, OsString), usize> = HashMap::new();
         let mut mistakes = Vec::new();
@@ -348,39 +353,39 @@ impl Planner<'_> {
                         .map(|(it, folder)| self.src.shown(&folder.src.join(&it.name)).display().to_string())
                 };
                 let (a, b) = (path(first).unwrap_or_default(), path(idx).unwrap_or_default());
-                mistakes.push(format!("{}: both {a} and {b} would come there", shown.display()));
+                mistakes.push(format!("{}: both {a} and {b} would be copied here", shown.display()));
             }
         }
         self.plan.mistakes.extend(mistakes);
     }
 }
 
-/// Where something of SRC goes.
+/// The destination of an entry of SRC.
 struct Slot<'a> {
-    /// The folder of the plan that it is in.
+    /// The index of its directory in the plan.
     folder: usize,
     dst: &'a Path,
-    /// What has its name there.
+    /// The existing entry with this name.
     there: Option<Kind>,
 }
 
-/// The path that it is about, and what is wrong.
+/// A path, and what is wrong with it.
 type Mistake = (PathBuf, String);
 
-const NO_FOLDER_OVER_FILE: &str = "it is a file where a folder should be";
-const NO_FILE_OVER_FOLDER: &str = "it is a folder where a file should be";
-const LEADS_NOWHERE: &str = "it is a link that leads nowhere, where a folder should be";
-const LEADS_OUT: &str = "it is a link that leads out of DST";
-const LOOPS: &str = "it is a link in a loop of links";
+const NO_FOLDER_OVER_FILE: &str = "expected a directory, found a file";
+const NO_FILE_OVER_FOLDER: &str = "expected a file, found a directory";
+const LEADS_NOWHERE: &str = "expected a directory, found a dangling symbolic link";
+const LEADS_OUT: &str = "the symbolic link leads out of DST";
+const LOOPS: &str = "too many levels of symbolic links";
 
 impl Options {
-    /// Is a file of SRC, if it is text, a template?
+    /// Whether a file of SRC is a template if it is text.
     pub(super) fn is_template(&self, path: &Path) -> bool {
         self.template_glob.is_empty() || self.template_glob.matches(path)
     }
 }
 
-/// The names in a file that are not set, with the first line of each.
+/// The unset names in a file, each with its first line.
 fn missing(open: &OwnedFd, name: &OsStr, variables: &Variables) -> io::Result<Vec<(Vec<u8>, usize)>> {
     if template::scan(open_file(open, name)?)? != TextKind::Template {
         return Ok(Vec::new());
@@ -391,7 +396,7 @@ fn missing(open: &OwnedFd, name: &OsStr, variables: &Variables) -> io::Result<Ve
 }
 
 impl Plan {
-    /// Forgets new folders that nothing goes into: only what is in them was asked for.
+    /// Drops new directories that stay empty: only their content was asked for.
     fn prune(&mut self) {
         let mut used = vec![false; self.folders.len()];
         for folder in self.entries.iter().map(|it| it.folder) {
@@ -408,7 +413,7 @@ impl Plan {
             }
         }
         for (folder, used) in self.folders.iter_mut().zip(used) {
-            // Its place in the list is what entries know their folder by.
+            // Entries refer to directories by index.
             folder.new &= used;
         }
     }

@@ -1,4 +1,4 @@
-//! What the tool says, and what came of everything.
+//! Messages and the summary.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,22 +9,22 @@ use crate::tools::copy::args::Options;
 use crate::tools::copy::template::{TextKind, shown, text_kind};
 use crate::{err, out};
 
-/// Texts that are larger are not compared line by line.
+/// The largest text in bytes that is compared line by line.
 const LARGEST: usize = 4 << 20;
 
-/// Of more mistakes than that nobody reads each.
+/// The most errors printed.
 const MOST: usize = 200;
 
-/// How often what was done.
+/// The number of changes of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) files: u64,
     pub(super) unchanged: u64,
-    /// Only mode or owner were set.
+    /// Only the mode or owner was set.
     pub(super) modes: u64,
     pub(super) links: u64,
     pub(super) folders: u64,
-    /// Files written where they are, as mounts have to be. They count as files too.
+    /// Files written in place, such as mounts. They count as files too.
     pub(super) in_place: u64,
 }
 
@@ -48,7 +48,7 @@ impl Tally {
         for (count, one, more) in [
             (modes, "mode or owner set", "modes or owners set"),
             (links, "link", "links"),
-            (folders, "folder made", "folders made"),
+            (folders, "directory created", "directories created"),
             (in_place, "written in place", "written in place"),
         ] {
             if count > 0 {
@@ -59,7 +59,7 @@ impl Tally {
     }
 }
 
-/// What becomes of a file or link.
+/// A change of a file or symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Create,
@@ -83,7 +83,7 @@ pub(super) fn warnings(options: &Options, all: &[String]) {
     }
 }
 
-/// What would be done is data for whoever asked for it.
+/// Reports a change: on standard output in a dry run, else on standard error with `-v`.
 pub(super) fn change(options: &Options, change: Change, from: &Path, to: &Path) -> anyhow::Result<()> {
     if options.dry_run {
         let word = match change {
@@ -101,14 +101,14 @@ pub(super) fn change(options: &Options, change: Change, from: &Path, to: &Path) 
                 format!("Copying '{}' to '{}'\n", from.display(), to.display())
             }
             Change::Mode => format!("Setting mode and owner of '{}'\n", to.display()),
-            Change::Folder => format!("Making folder '{}'\n", to.display()),
+            Change::Folder => format!("Creating directory '{}'\n", to.display()),
             Change::Link => format!("Linking '{}'\n", to.display()),
         });
     }
     Ok(())
 }
 
-/// Values may be secrets: they are shown only where that is asked for twice.
+/// Reports a replacement. Values may be secrets, so they need `-vv`.
 pub(super) fn replaced(options: &Options, name: &[u8], value: &[u8], to: &Path) {
     match options.verbose {
         0 => {}
@@ -120,7 +120,7 @@ pub(super) fn replaced(options: &Options, name: &[u8], value: &[u8], to: &Path) 
     }
 }
 
-/// A unified diff. `old` is None where there is no such file.
+/// Prints a unified diff. `old` is None if the file does not exist.
 pub(super) fn diff(old: Option<&[u8]>, new: &[u8], to: &Path) -> anyhow::Result<()> {
     let name = to.display();
     let texts = old.unwrap_or_default().len().max(new.len()) <= LARGEST

@@ -1,23 +1,23 @@
-//! Which paths an option is about.
+//! Glob patterns.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Patterns as in `.gitignore`: one without a slash matches names in any folder, one with a slash paths from the top.
+/// Patterns as in `.gitignore`: without a slash they match names in every directory, with a slash paths from the top.
 #[derive(Debug, Default)]
 pub(super) struct Globs {
     set: Option<GlobSet>,
 }
 
 impl Globs {
-    /// Reads the patterns of an option; what is wrong is added to the mistakes.
+    /// Parses the patterns of an option, and adds errors to `mistakes`.
     pub(super) fn parse(option: &str, patterns: &[OsString], mistakes: &mut Vec<String>) -> Self {
         let mut builder = GlobSetBuilder::new();
         for pattern in patterns {
             let Some(text) = pattern.to_str() else {
-                mistakes.push(format!("{option}: `{}`: it is not UTF-8", pattern.display()));
+                mistakes.push(format!("{option}: `{}`: the value is not UTF-8", pattern.display()));
                 continue;
             };
             let trimmed = text.trim_end_matches('/');
@@ -27,7 +27,8 @@ impl Globs {
                 None => format!("**/{trimmed}"),
             };
             if trimmed.trim_start_matches('/').is_empty() {
-                mistakes.push(format!("{option}: `{text}`: a pattern is due, like `*.conf` or `etc/**`"));
+                mistakes
+                    .push(format!("{option}: `{text}`: expected a pattern, such as `*.conf` or `etc/**`"));
                 continue;
             }
             match GlobBuilder::new(&full).literal_separator(true).backslash_escape(true).build() {
@@ -51,7 +52,7 @@ impl Globs {
         self.set.is_none()
     }
 
-    /// Does one of them match a path below the top?
+    /// Whether a pattern matches a path below the top.
     pub(super) fn matches(&self, path: &Path) -> bool {
         self.set.as_ref().is_some_and(|it| it.is_match(path))
     }

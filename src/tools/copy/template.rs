@@ -1,4 +1,4 @@
-//! `{{NAME}}`: the value of a variable, in one pass, all else byte for byte.
+//! Replaces `{{NAME}}` with the value of a variable, in one pass. All other bytes are kept.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -7,47 +7,44 @@ use std::ops::Range;
 
 use memchr::{memchr, memmem};
 
-/// A name that is not set is looked for up to this length, in bytes.
+/// The longest unset name that is recognized, in bytes.
 const LONGEST: usize = 255;
 
-/// What stands for a name that is not set.
+/// How unset names are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Undefined {
-    /// What is there
     Keep,
-    /// An error, before anything is written
     Error,
-    /// Nothing
     Empty,
 }
 
-/// The variables that may be named, and what becomes of other names.
+/// The variables, and how unset names are handled.
 #[derive(Debug)]
 pub(in crate::tools) struct Variables {
     values: HashMap<Vec<u8>, Vec<u8>>,
     undefined: Undefined,
-    /// Bytes of the longest name that counts.
+    /// The longest name in bytes.
     longest: usize,
 }
 
-/// What a text's placeholders were.
+/// The placeholders found in a text.
 #[derive(Clone, Debug, Default)]
 pub(in crate::tools) struct Found {
-    /// Names that were replaced.
+    /// The names that were replaced.
     pub(super) names: BTreeSet<Vec<u8>>,
-    /// Names that are not set, the first time each, with the line.
+    /// The unset names, each with its first line.
     pub(super) missing: Vec<(Vec<u8>, usize)>,
     lines: usize,
 }
 
-/// What a file is to templating.
+/// The kind of a file for templating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TextKind {
-    /// With a zero byte, or not UTF-8.
+    /// Contains a zero byte or is not UTF-8.
     Binary,
     /// Without `{{`.
     Plain,
-    /// There may be something to replace.
+    /// Contains `{{`.
     Template,
 }
 
@@ -62,28 +59,28 @@ impl Variables {
         self.values.get(name).map(Vec::as_slice)
     }
 
-    /// Does the environment have to be complete?
+    /// Whether unset names are errors.
     pub(super) fn must_be_set(&self) -> bool {
         self.undefined == Undefined::Error
     }
 
-    /// Appends `text` with its placeholders replaced. Answers how much of it is done: unless it is the `last` of a
-    /// file, a placeholder may begin at its end.
+    /// Appends `text` with its placeholders replaced. Returns how many bytes are done: unless `text` is the `last` part of
+    /// a file, a placeholder may start at its end.
     pub(super) fn replace(&self, text: &[u8], last: bool, out: &mut Vec<u8>, found: &mut Found) -> usize {
         let mut done = 0;
         for at in memmem::find_iter(text, b"{{") {
-            // Within what was replaced, or the second pair of `{{{`.
+            // Within a replaced placeholder, or the second pair of `{{{`.
             let mut at = at;
             if at < done {
                 continue;
             }
-            // Of several braces the last two open.
+            // The last two of several braces count.
             while text.get(at + 2) == Some(&b'{') {
                 at += 1;
             }
             let Some(name) = name_at(text, at + 2) else {
                 if !last && text.len() - at <= self.longest + 3 {
-                    // What is missing may still come.
+                    // The rest may be in the next part.
                     self.keep(text, done..at, out, found);
                     return at;
                 }
@@ -128,20 +125,20 @@ impl Variables {
     }
 }
 
-/// Where the name is that begins there and is closed by `}}`.
+/// The range of the name that starts here and ends with `}}`.
 fn name_at(text: &[u8], start: usize) -> Option<Range<usize>> {
     let rest = text.get(start..)?;
     let length = rest.iter().position(|it| matches!(it, b'{' | b'}') || it.is_ascii_whitespace())?;
     (length > 0 && rest.get(length..length + 2) == Some(b"}}")).then_some(start..start + length)
 }
 
-/// A name that a shell takes: other placeholders, such as `{{#if}}`, are somebody else's.
+/// Whether this is a name in a shell. Other placeholders, such as `{{#if}}`, belong to other programs.
 fn is_variable(name: &[u8]) -> bool {
     !name.first().is_none_or(u8::is_ascii_digit)
         && name.iter().all(|it| it.is_ascii_alphanumeric() || *it == b'_')
 }
 
-/// What the bytes of a whole file are.
+/// The kind of a file, from all of its bytes.
 pub(super) fn text_kind(bytes: &[u8]) -> TextKind {
     if memchr(0, bytes).is_some() || std::str::from_utf8(bytes).is_err() {
         TextKind::Binary
@@ -152,7 +149,7 @@ pub(super) fn text_kind(bytes: &[u8]) -> TextKind {
     }
 }
 
-/// The same for a file too large to hold.
+/// The same for a file that is too large for memory.
 pub(super) fn scan(mut file: impl Read) -> io::Result<TextKind> {
     let mut buffer = vec![0; 256 * 1024];
     let (mut kept, mut kind) = (0, TextKind::Plain);
@@ -165,7 +162,7 @@ pub(super) fn scan(mut file: impl Read) -> io::Result<TextKind> {
         if kind == TextKind::Plain && memmem::find(bytes, b"{{").is_some() {
             kind = TextKind::Template;
         }
-        // Up to three bytes at the end may be the beginning of a character, one may be the first of two braces.
+        // Up to three bytes at the end may start a character, and one may be the first of two braces.
         let keep = match std::str::from_utf8(bytes) {
             Err(error) if error.error_len().is_some() => return Ok(TextKind::Binary),
             Err(_) if length == 0 => return Ok(TextKind::Binary),
@@ -189,16 +186,16 @@ fn read(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// A file with its placeholders replaced, read bit by bit.
+/// A file with its placeholders replaced, read in parts.
 #[derive(Debug)]
 pub(super) struct Replaced<'a, R> {
     inner: R,
     variables: &'a Variables,
     pub(super) found: Found,
-    /// Read, and not replaced yet.
+    /// Read but not replaced yet.
     input: Vec<u8>,
     output: Vec<u8>,
-    /// How much of the output is taken.
+    /// The number of output bytes that are consumed.
     taken: usize,
     ended: bool,
 }
@@ -240,7 +237,7 @@ impl<R: Read> Read for Replaced<'_, R> {
     }
 }
 
-/// A name as messages show it: `{{NAME}}`.
+/// A name in messages: `{{NAME}}`.
 pub(super) fn shown(name: &[u8]) -> String {
     let mut text = String::new();
     let _ = write!(text, "{{{{{}}}}}", String::from_utf8_lossy(name));

@@ -1,15 +1,15 @@
-//! Extended attributes (`xattr(7)`): file capabilities, access control lists, what users put there.
+//! Extended attributes (`xattr(7)`): file capabilities, access control lists, user attributes.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-/// Gives a file those of another; answers whether any was missing or different.
+/// Copies the attributes of a file to another. Returns whether any was missing or different.
 pub(super) fn copy(from: &File, to: &File, dry_run: bool) -> io::Result<bool> {
     let mut changed = false;
     for name in names(from.as_raw_fd())? {
-        // What has gone meanwhile was not there.
+        // The attribute was removed meanwhile.
         let Some(value) = get(from.as_raw_fd(), &name)? else { continue };
         if get(to.as_raw_fd(), &name)?.as_ref() == Some(&value) {
             continue;
@@ -27,11 +27,11 @@ pub(super) fn copy(from: &File, to: &File, dry_run: bool) -> io::Result<bool> {
 #[expect(unsafe_code, reason = "neither nix nor std has extended attributes")]
 fn names(file: RawFd) -> io::Result<Vec<CString>> {
     let list = grown(|room| {
-        // SAFETY: the kernel writes at most as many bytes as the room has; of none it only tells the number.
+        // SAFETY: the kernel writes at most as many bytes as the buffer has; with an empty one it only returns the size.
         unsafe { libc::flistxattr(file, room.as_mut_ptr().cast(), room.len()) }
     });
     let list = match list {
-        // A file system without any.
+        // The file system has no attributes.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Vec::new(),
         list => list?,
     };
@@ -45,7 +45,7 @@ fn names(file: RawFd) -> io::Result<Vec<CString>> {
 #[expect(unsafe_code, reason = "neither nix nor std has extended attributes")]
 fn get(file: RawFd, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let value = grown(|room| {
-        // SAFETY: the name ends with a zero byte, and the kernel writes at most as many bytes as the room has.
+        // SAFETY: the name ends with a zero byte, and the kernel writes at most as many bytes as the buffer has.
         unsafe { libc::fgetxattr(file, name.as_ptr(), room.as_mut_ptr().cast(), room.len()) }
     });
     match value {
@@ -62,7 +62,7 @@ fn set(file: RawFd, name: &CStr, value: &[u8]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Asks how much there is, then for it; again where it has grown in between.
+/// Gets the size and then the value; again if it has grown in between.
 fn grown(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
     loop {
         let size = usize::try_from(call(&mut [])).map_err(|_| io::Error::last_os_error())?;

@@ -24,7 +24,7 @@ use crate::tools::mdc::safety::FilesDir;
 use crate::tools::mdc::sync::{Does, Step, Sync, attributes_agree, bits, may_change, times_agree};
 
 /// What the mark says to those who look.
-const MARKER_TEXT: &[u8] = b"This folder is made by mdc, which replaces and removes what is in it.\n";
+const MARKER_TEXT: &[u8] = b"This directory belongs to mdc, which replaces and removes its content.\n";
 
 /// What is new, copied into a folder beside what is there.
 #[derive(Debug)]

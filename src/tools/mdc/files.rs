@@ -1,4 +1,4 @@
-//! The trees of files that modes bring for services, laid over each other.
+//! Merges the file trees that modes have for services.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use crate::tools::mdc::Wrong;
 use crate::tools::mdc::project::{Mode, shown};
 
-/// What is to be in the folder of files, by path from there. Folders come before what is in them.
+/// The desired content of the files directory, by relative path. Directories come before their content.
 pub(super) type Tree = BTreeMap<PathBuf, Entry>;
 
-/// A file, a folder or the like, as a mode has it.
+/// A file, directory or other entry of a mode.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) kind: Kind,
-    /// None for a service's own folder, which is no copy of one.
+    /// None for the directory of a service, which has no source.
     pub(super) source: Option<Source>,
 }
 
@@ -31,26 +31,26 @@ pub(super) struct Source {
 pub(super) enum Kind {
     Folder,
     File,
-    /// The same file as one before it.
+    /// A hard link to an earlier file.
     LinkTo(PathBuf),
     Symlink(PathBuf),
     Fifo,
-    /// A device of the type and number that the metadata has.
+    /// A device or pipe; type and number are in the metadata.
     Device,
 }
 
-/// Names of our own in the folder of files.
+/// Names in the files directory that mdc uses itself.
 pub(super) const MARKER: &str = ".mdc";
 pub(super) const STAGE: &str = ".mdc-new";
 
-/// Lays the modes' trees over each other, later ones over earlier ones. With them goes what there is to say of it.
+/// Merges the trees of the modes; later ones win. Returns notes as well.
 pub(super) fn merged(modes: &[Mode]) -> Result<(Tree, Vec<String>), Wrong> {
     let mut overlay = Overlay::default();
     for mode in modes {
         for (service, folder) in &mode.files {
             let top = PathBuf::from(service);
             if service == MARKER || service == STAGE {
-                overlay.wrong.push(format!("{}: a service cannot have this name here", shown(folder)));
+                overlay.wrong.push(format!("{}: the name is reserved for mdc", shown(folder)));
                 continue;
             }
             overlay.tree.entry(top.clone()).or_insert(Entry { kind: Kind::Folder, source: None });
@@ -88,7 +88,7 @@ impl Overlay {
                         self.add_folder(mode, &path, &to);
                     }
                 }
-                Ok(None) => self.notes.push(format!("{} is a socket, and so not copied", shown(&path))),
+                Ok(None) => self.notes.push(format!("{} is a socket and is not copied", shown(&path))),
                 Err(error) => self.wrong.push(format!("{}: {error}", shown(&path))),
             }
         }
@@ -102,7 +102,7 @@ impl Overlay {
                     "mode {} replaces {}, which is {} in mode {}",
                     mode.name,
                     shown(to),
-                    if before.kind == Kind::Folder { "a folder" } else { "no folder" },
+                    if before.kind == Kind::Folder { "a directory" } else { "not a directory" },
                     source.mode
                 ));
             }
@@ -113,7 +113,7 @@ impl Overlay {
         self.tree.insert(to.to_owned(), entry);
     }
 
-    /// Names of one file stay names of one file.
+    /// Hard links stay hard links.
     fn find_hard_links(&mut self) {
         let mut first: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
         for (path, entry) in &mut self.tree {
@@ -129,7 +129,7 @@ impl Overlay {
     }
 }
 
-/// What a path is, itself and not what it may point to; None for a socket.
+/// The kind of an entry, without following symbolic links. None for a socket.
 fn entry(mode: &Mode, path: &Path) -> std::io::Result<Option<Entry>> {
     let meta = path.symlink_metadata()?;
     let kind = meta.file_type();

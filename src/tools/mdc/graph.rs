@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use crate::deps::{Graph, Wants};
 
-/// Every node, the chosen ones filled: solid lines to what is needed, dashed ones to alternatives, dotted ones to what
-/// only comes before.
+/// Every node, with the chosen ones filled: solid lines to dependencies, dashed ones to alternatives, dotted ones for
+/// order only.
 pub(super) fn dot(graph: &Graph, chosen: &BTreeSet<&str>, exists: impl Fn(&str) -> bool) -> String {
     let mut text = String::from("digraph modes {\n  rankdir=LR;\n  node [shape=box];\n");
     let mut names: BTreeSet<&str> = graph.keys().map(String::as_str).collect();
@@ -54,7 +54,7 @@ pub(super) fn dot(graph: &Graph, chosen: &BTreeSet<&str>, exists: impl Fn(&str) 
     text + "}\n"
 }
 
-/// A name as DOT has it in quotes.
+/// A name quoted for DOT.
 fn id(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! The modes of a project: which, in what order, and what each brings.
+//! The modes of a project: their order and their content.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,42 +15,42 @@ use crate::tools::nodes::{Nodes, Reach, complaint, line_col, places};
 use crate::tools::resolve_deps::{parse_request, resolve_in_time};
 use crate::words::near;
 
-/// All that a run of mdc works on.
+/// The project that a run of mdc assembles.
 #[derive(Debug)]
 pub(super) struct Project {
     /// In order: later ones win.
     pub(super) modes: Vec<Mode>,
-    /// The env file to be.
+    /// The new env file.
     pub(super) written: Written,
-    /// The modes' compose files, in their order.
+    /// The compose files of the modes, in order.
     pub(super) sources: Sources,
 }
 
-/// A folder.
+/// A mode with its directory.
 #[derive(Debug)]
 pub(super) struct Mode {
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// The first that is there of `compose.yaml` and its other names.
+    /// The first existing file of [`COMPOSE_FILES`].
     pub(super) compose_file: Option<PathBuf>,
-    /// For each service with a folder `files` in it: the service, and that folder.
+    /// Each service with a directory `files`, and that directory.
     pub(super) files: Vec<(OsString, PathBuf)>,
 }
 
-/// The names of a mode's compose file, the first that is there counting.
+/// The names of a mode's compose file; the first existing one is used.
 const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
 /// The names of a mode's env files, in order.
 const ENV_FILES: [&str; 2] = ["env", ".env"];
 
-/// What MODES resolves to.
+/// The result of resolving MODES.
 pub(super) struct Resolved {
     pub(super) nodes: Nodes,
     pub(super) reach: Reach,
     pub(super) found: Resolution,
 }
 
-/// Resolves MODES. Names that no folder has are errors where they are needed, and no alternatives.
+/// Resolves MODES. An unknown name is an error if it is required, and is dropped among alternatives.
 pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wrong> {
     let mut request = parse_request(&[modes.to_owned()], "MODES")?;
     // Separators alone stand for no mode, as with the reference tool; a comment is a mistake.
@@ -76,7 +76,11 @@ pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wron
                 if names.iter().any(known) && !names.iter().all(known) {
                     let missing = names.iter().filter(|it| !known(it));
                     warnings.extend(missing.map(|it| {
-                        format!("{}: alternative `{it}` is no mode{}", place(), did_you_mean(&nodes, it))
+                        format!(
+                            "{}: unknown mode `{it}` among alternatives{}",
+                            place(),
+                            did_you_mean(&nodes, it)
+                        )
                     }));
                     names.retain(|it| nodes.get(it).is_some());
                 }
@@ -89,7 +93,7 @@ pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wron
     let found = resolve_in_time(&reach, &request, settings.time_limit).map_err(|it| vec![it])?;
     let (missing, mut found) = missing(&nodes, &reach, found);
     if settings.allow_missing {
-        warnings.extend(missing.iter().map(|it| format!("left out: {it}")));
+        warnings.extend(missing.iter().map(|it| format!("skipped: {it}")));
         found.order.retain(|it| nodes.get(it).is_some());
     } else if !missing.is_empty() {
         return Err(missing);
@@ -98,13 +102,13 @@ pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wron
     Ok(Resolved { nodes, reach, found })
 }
 
-/// A mode's name is that of a folder in a modes folder, and leads nowhere else.
+/// An error if a name is a path: a mode is a subdirectory of a modes directory.
 fn no_path(name: &str, place: &str) -> Option<String> {
     let is_path = name.contains('/') || name == "." || name == "..";
     is_path.then(|| format!("{place}: `{name}` is a path, not the name of a mode"))
 }
 
-/// What was asked for and is no mode, each with who asked.
+/// The unknown modes, each with the mode that requires it.
 fn missing(nodes: &Nodes, reach: &Reach, found: Resolution) -> (Vec<String>, Resolution) {
     let unknown = found.why.iter().filter(|it| nodes.get(&it.node).is_none());
     let missing = unknown.map(|it| {
@@ -117,7 +121,7 @@ fn missing(nodes: &Nodes, reach: &Reach, found: Resolution) -> (Vec<String>, Res
     });
     let mut missing: Vec<String> = missing.collect();
     if !missing.is_empty() && nodes.names().next().is_none() {
-        missing.push("there are no modes in the modes folder".to_owned());
+        missing.push("no modes in the modes directory".to_owned());
     }
     (missing, found)
 }
@@ -134,7 +138,7 @@ fn did_you_mean(nodes: &Nodes, name: &str) -> String {
     near(name, &known).map(|it| format!("; did you mean '{it}'?")).unwrap_or_default()
 }
 
-/// Where a dependency is written.
+/// The place of a dependency.
 fn place(
     nodes: &Nodes,
     texts: &std::collections::BTreeMap<String, String>,
@@ -150,7 +154,7 @@ fn place(
 }
 
 impl Project {
-    /// Resolves MODES and looks at what each mode has. `args` are written into the env file.
+    /// Resolves MODES and reads each mode. `args` are recorded in the env file.
     pub(super) fn find(settings: &Settings, modes: &str, args: &[OsString]) -> Result<Self, Wrong> {
         let resolved = resolve(settings, modes)?;
         let mut wrong = Vec::new();
@@ -161,7 +165,7 @@ impl Project {
             let path = resolved.nodes.get(name).map(|it| it.path.clone()).unwrap_or_default();
             let mut mode = Mode { name: name.clone(), path, compose_file: None, files: Vec::new() };
             let mut env_files = Vec::new();
-            // A mode of a JSON file has no folder.
+            // A mode from a JSON file has no directory.
             if mode.path.is_dir() {
                 match mode.look(&mut warnings) {
                     Ok(it) => env_files = it,
@@ -171,7 +175,7 @@ impl Project {
             env_modes.push(EnvMode { name: name.clone(), path: shown(&mode.path), files: env_files });
             all.push(mode);
         }
-        // A dry run tells of the run that it stands for.
+        // A dry run shows what the real run would write.
         let args = args.iter().filter(|it| !settings.dry_run || (*it != "-n" && *it != "--dry-run"));
         let command = args.map(|it| it.to_string_lossy().into_owned()).collect();
         let env = ProjectEnv {
@@ -195,7 +199,7 @@ impl Project {
         Err(wrong)
     }
 
-    /// The mode that a place of a compose file (`FILE:LINE:COL`) is in.
+    /// The mode of a place in a compose file (`FILE:LINE:COL`).
     pub(super) fn mode_of(&self, place: &str) -> Option<&str> {
         let file = place.rsplitn(3, ':').nth(2)?;
         let is_in = |it: &&Mode| it.compose_file.as_deref().is_some_and(|it| shown(it) == file);
@@ -213,7 +217,7 @@ impl Project {
 }
 
 impl Mode {
-    /// Finds the compose file and the folders of files, and reads the env files.
+    /// Finds the compose file and the directories `files`, and reads the env files.
     fn look(&mut self, warnings: &mut Vec<String>) -> Result<Vec<EnvFile>, Wrong> {
         let mut wrong = Vec::new();
         let mut env_files = Vec::new();
@@ -222,7 +226,7 @@ impl Mode {
             match path.metadata() {
                 Ok(it) if it.is_file() => match fs::read(&path) {
                     Ok(content) if content.contains(&0) => {
-                        wrong.push(format!("{}: the file is binary, not a list of variables", shown(&path)));
+                        wrong.push(format!("{}: expected variables, found a binary file", shown(&path)));
                     }
                     Ok(content) => {
                         wrong.extend(env_mistakes(&shown(&path), &content));
@@ -230,9 +234,7 @@ impl Mode {
                     }
                     Err(error) => wrong.push(format!("{}: {error}", shown(&path))),
                 },
-                Ok(_) => {
-                    warnings.push(format!("{} is no file, and so no env file of the mode", shown(&path)))
-                }
+                Ok(_) => warnings.push(format!("{} is not a file and is ignored", shown(&path))),
                 Err(_) => {}
             }
         }
@@ -242,7 +244,9 @@ impl Mode {
                     let files = self.path.join(&name).join("files");
                     match files.metadata() {
                         Ok(it) if it.is_dir() => self.files.push((name, files)),
-                        Ok(_) => warnings.push(format!("{} is no folder, and so not copied", shown(&files))),
+                        Ok(_) => {
+                            warnings.push(format!("{} is not a directory and is not copied", shown(&files)))
+                        }
                         // A service without files, or a link to a file.
                         Err(it) if matches!(it.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                         Err(error) => wrong.push(format!("{}: {error}", shown(&files))),
@@ -255,7 +259,7 @@ impl Mode {
     }
 }
 
-/// The folders of a mode, in order.
+/// The subdirectories of a mode, in order.
 fn services(mode: &Path) -> std::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(mode)? {
@@ -269,12 +273,12 @@ fn services(mode: &Path) -> std::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// A path as text; what is no text is shown as well as may be, and then not found by compose either.
+/// A path as text. Invalid UTF-8 is replaced; compose cannot find such a path either.
 pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The absolute folder of the env file: for one without a folder, the working folder with `/.` behind it.
+/// The absolute directory of the env file. Without a directory in its path, the working directory followed by `/.`.
 fn compose_dir(env_file: &str) -> Result<String, String> {
     let folder = match Path::new(env_file).parent().and_then(Path::to_str) {
         None | Some("") => ".",
@@ -283,11 +287,11 @@ fn compose_dir(env_file: &str) -> Result<String, String> {
     if folder.starts_with('/') {
         return Ok(folder.to_owned());
     }
-    let cwd = working_dir().map_err(|it| format!("the working folder: {it}"))?;
+    let cwd = working_dir().map_err(|it| format!("find the working directory: {it}"))?;
     Ok(format!("{}/{}", shown(&cwd).trim_end_matches('/'), folder.strip_prefix("./").unwrap_or(folder)))
 }
 
-/// The working folder by the name that the shell has for it, if that is right.
+/// The working directory by the shell's name for it, if that is right.
 fn working_dir() -> std::io::Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     let cwd = std::env::current_dir()?;
@@ -299,7 +303,7 @@ fn working_dir() -> std::io::Result<PathBuf> {
     Ok(named.filter(same).unwrap_or(cwd))
 }
 
-/// What compose would refuse of a mode's env file.
+/// The errors that compose would find in a mode's env file.
 fn env_mistakes(path: &str, content: &[u8]) -> Wrong {
     let text = String::from_utf8_lossy(content);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
@@ -307,15 +311,15 @@ fn env_mistakes(path: &str, content: &[u8]) -> Wrong {
     bad.iter().map(|it| complaint(path, text, it)).collect()
 }
 
-/// What compose would refuse of the env file as a whole, with the place it comes from, and what mdc overrules.
+/// The errors that compose would find in the whole env file, each with its origin, and warnings about variables of mdc.
 fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
-    // A mistake in one file would be told of the files after it too.
+    // An error in one file would be reported for the following files too.
     if !wrong.is_empty() {
         return;
     }
     let text = String::from_utf8_lossy(&written.bytes);
     let (statements, _) = parse(&text);
-    // Whether a variable is set is the matter of the environment that compose will run in.
+    // Whether a variable is set depends on the environment of compose.
     let (_, bad) = evaluate(&statements, &environment());
     for BadValue { line, message, help, .. } in bad.iter().filter(|it| !it.unset) {
         let help = help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
@@ -325,12 +329,12 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
     let ours: BTreeSet<&str> = ["COMPOSE_FILE", "COMPOSE_DIR", "COMPOSE_PROFILES", "MDC_MODE_DIRS"].into();
     for it in statements.iter().filter(|it| ours.contains(it.name.as_str())) {
         if let Some((path, line)) = written.origin(it.line) {
-            warnings.push(format!("{path}:{line}: {} is set by mdc itself, which overrules this", it.name));
+            warnings.push(format!("{path}:{line}: {} is overridden by mdc", it.name));
         }
     }
 }
 
-/// Reads the compose files and looks at their syntax, which is what compose would stop at first.
+/// Reads the compose files and checks their syntax.
 fn read_compose_files(modes: &[Mode], wrong: &mut Wrong) -> Sources {
     let mut sources = Sources::default();
     for path in modes.iter().filter_map(|it| it.compose_file.as_deref()) {
@@ -353,7 +357,7 @@ pub(super) fn told(diagnostic: &Diagnostic, sources: &Sources) -> String {
     format!("{place}{}{help}", diagnostic.message)
 }
 
-/// Everything that is there, for those who ask for no modes.
+/// All modes, for requests without MODES.
 pub(super) fn whole(nodes: &Nodes) -> Result<Reach, Wrong> {
     let request: Vec<Dep> =
         nodes.names().map(|it| Dep { wants: Wants::Node(it.to_owned()), at: 0..0 }).collect();

@@ -1,4 +1,4 @@
-//! What mdc may write to: checks before anything is touched.
+//! Checks what mdc may write to, before anything is changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,20 +12,20 @@ use crate::tools::mdc::project::shown;
 use crate::tools::mdc::{Settings, Wrong};
 use crate::tools::nodes::places;
 
-/// The folder of files, which may be ours to change.
+/// The files directory.
 #[derive(Debug)]
 pub(super) struct FilesDir {
     pub(super) path: PathBuf,
-    /// The folder, open: whatever happens to its name later, this one was checked. None where there is none yet.
+    /// The open directory, so that later changes of its name do not matter. None if it does not exist yet.
     pub(super) root: Option<Root>,
-    /// It has the mark that says so.
+    /// The directory has the marker of mdc.
     pub(super) is_marked: bool,
 }
 
-/// The folder of files, if it is safe to change and to remove from.
+/// The files directory, if mdc may change it and remove files from it.
 pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
     let text = settings.files_dir.as_str();
-    let wrong = |what: &str| Err(vec![format!("MDC_FILES_DIR {what} (it is '{text}')")]);
+    let wrong = |what: &str| Err(vec![format!("MDC_FILES_DIR {what} (found '{text}')")]);
     let path = PathBuf::from(text.strip_suffix('/').filter(|it| !it.is_empty()).unwrap_or(text));
     if !matches!(path.components().next_back(), Some(Component::Normal(_))) || text.ends_with("/.") {
         return wrong("must not be '.' or '/', nor contain the working directory");
@@ -34,8 +34,8 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
         Ok(it) if it.is_dir() => {
             Some(Root::open_itself(&path).map_err(|error| vec![format!("{text}: {error}")])?)
         }
-        Ok(it) if it.is_symlink() => return wrong("must be a folder itself, not a link to one"),
-        Ok(_) => return wrong("must be a folder, and is another kind of file"),
+        Ok(it) if it.is_symlink() => return wrong("must be a directory, not a symbolic link"),
+        Ok(_) => return wrong("must be a directory"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(vec![format!("{text}: {error}")]),
     };
@@ -44,17 +44,17 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
         move |error: io::Error| vec![format!("{what}: {error}")]
     };
     let real = real(&path).map_err(failed(text))?;
-    let project = fs::canonicalize(".").map_err(failed("the working folder"))?;
+    let project = fs::canonicalize(".").map_err(failed("find the working directory"))?;
     if project.starts_with(&real) {
         return wrong("must not be '.' or '/', nor contain the working directory");
     }
     if !real.starts_with(&project) && !settings.force {
-        return wrong("must be within the project's folder");
+        return wrong("must be in the project directory");
     }
     for place in places(&settings.modes_dir) {
         let Ok(modes) = fs::canonicalize(place) else { continue };
         if modes.starts_with(&real) || real.starts_with(&modes) {
-            return wrong(&format!("and the modes folder '{place}' must not be in each other"));
+            return wrong(&format!("and the modes directory '{place}' must not contain each other"));
         }
     }
     let env_dir = Path::new(&settings.env_file).parent().filter(|it| *it != Path::new(""));
@@ -71,15 +71,15 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
     match strangers(&dir.path, settings) {
         Ok(None) => Ok(dir),
         Ok(Some(it)) => wrong(&format!(
-            "has files that mdc did not make, such as {}: move them away, choose another folder, or take it over with \
-             --force, which removes them",
+            "has files that mdc did not create, such as {}: move them away, choose another directory, or use --force, \
+             which removes them",
             shown(&it)
         )),
         Err(error) => Err(vec![format!("{text}: {error}")]),
     }
 }
 
-/// The path without links, of which the last parts need not be there yet.
+/// The path without symbolic links. Its last parts need not exist.
 fn real(path: &Path) -> io::Result<PathBuf> {
     let mut missing = Vec::new();
     let mut there = path;
@@ -101,8 +101,8 @@ fn real(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Something in a folder without a mark that the reference tool did not put there. It leaves no mark: its folder is
-/// told by its usual name beside an env file of mdc's, or by all in it being files of modes.
+/// A file in a directory without a marker that the reference tool did not create. That tool writes no marker: its
+/// directory has the usual name next to an env file of mdc, or contains files of modes only.
 fn strangers(dir: &Path, settings: &Settings) -> io::Result<Option<PathBuf>> {
     let mut found = BTreeSet::new();
     collect(dir, Path::new(""), &mut found)?;
@@ -116,7 +116,7 @@ fn strangers(dir: &Path, settings: &Settings) -> io::Result<Option<PathBuf>> {
         for mode in folders(Path::new(place)) {
             for service in folders(&mode) {
                 let name = service.file_name().unwrap_or_default().to_owned();
-                // What cannot be read is no evidence.
+                // An unreadable directory proves nothing.
                 let _ = collect(&service.join("files"), Path::new(&name), &mut known);
             }
         }
@@ -129,7 +129,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
     all.map(|it| it.path()).filter(|it| it.is_dir()).collect()
 }
 
-/// Every path of something other than a folder.
+/// Every path that is not a directory.
 fn collect(folder: &Path, name: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

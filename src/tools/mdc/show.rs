@@ -1,4 +1,4 @@
-//! What mdc prints instead of doing its work: --list, --graph, --why, --env, --config, --explain.
+//! The options that print something and change nothing: --list, --graph, --why, --env, --config, --explain.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::tools::mdc::{Cli, Failed, Settings, format_of, graph, list_format};
 use crate::tools::nodes::{Nodes, places};
 use crate::tools::resolve_deps::{Format, show};
 
-/// --list, --graph and --why, of all modes or of those that MODES resolves to.
+/// --list, --graph and --why, for all modes or for those that MODES resolves to.
 pub(super) fn modes(cli: &Cli, settings: &Settings, modes: Option<&str>) -> Result<(), Failed> {
     let format = list_format(cli)?;
     let Some(modes) = modes else {
@@ -51,7 +51,7 @@ pub(super) fn modes(cli: &Cli, settings: &Settings, modes: Option<&str>) -> Resu
     Ok(out(&text)?)
 }
 
-/// The way from the request to a mode, a line a step.
+/// The path from the request to a mode, one line per step.
 fn why(found: &crate::deps::Resolution, mode: &str) -> Result<String, String> {
     let reason = |name: &str| found.why.iter().find(|it| it.node == name);
     let mut next = Some(mode.to_owned());
@@ -68,12 +68,12 @@ fn why(found: &crate::deps::Resolution, mode: &str) -> Result<String, String> {
     Ok(lines.concat())
 }
 
-/// --env: the variables as compose will have them.
+/// --env: the variables as compose sees them.
 pub(super) fn env(cli: &Cli, settings: &Settings, project: &Project) -> Result<(), Failed> {
     let format = format_of(cli, &["text", "json"])?;
     let text = String::from_utf8_lossy(&project.written.bytes);
     let mut env: Env = environment();
-    // What compose is run with is ours in any case.
+    // mdc overrides these when it runs compose.
     for name in ["COMPOSE_FILE", "COMPOSE_PROFILES", "COMPOSE_PATH_SEPARATOR"] {
         env.remove(name);
     }
@@ -147,7 +147,7 @@ pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Resu
         Some(path) => {
             let all = merged.explain(path);
             if all.is_empty() {
-                return Err(Failed::Wrong(vec![format!("no mode says anything of `{path}`")]));
+                return Err(Failed::Wrong(vec![format!("no mode sets `{path}`")]));
             }
             let line = |it: &Setting| {
                 let mode = project.mode_of(&it.place).map(|it| format!("mode {it}, ")).unwrap_or_default();
@@ -159,7 +159,7 @@ pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Resu
     Ok(out(&text)?)
 }
 
-/// What compose replaces variables by: the environment, then the env file.
+/// The variables that compose interpolates: the environment, then the env file.
 fn variables(project: &Project) -> Result<Env, Failed> {
     let text = String::from_utf8_lossy(&project.written.bytes);
     let env = environment();

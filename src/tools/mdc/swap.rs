@@ -1,4 +1,4 @@
-//! The env file and its companions: prepared beside, moved in together.
+//! Writes the env file and the other files: all are prepared first, then renamed together.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -19,61 +19,61 @@ use crate::tools::mdc::safety::files_dir;
 use crate::tools::mdc::sync::{Does, Sync};
 use crate::tools::mdc::{Settings, Wrong};
 
-/// What anchors relative paths of compose files at the project's folder.
+/// The first compose file, which makes relative paths relative to the project directory.
 const EMPTY: &str = "./.compose-empty.yaml";
 const EMPTY_TEXT: &[u8] = b"services: {}\n";
 
-/// Keeps two runs in one folder apart, by a lock on the folder itself; waits for the other one.
+/// Locks the directory against another run; waits for it.
 pub(super) fn lock(wanted: bool) -> Result<Option<Flock<File>>, Wrong> {
     if !wanted {
         return Ok(None);
     }
-    let failed = |what: String| vec![format!("lock the project's folder: {what}")];
+    let failed = |what: String| vec![format!("lock the project directory: {what}")];
     let folder = File::open(".").map_err(|it| failed(it.to_string()))?;
     match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
         Ok(it) => Ok(Some(it)),
         Err((folder, Errno::EWOULDBLOCK)) => {
-            err("mdc: waiting for another mdc in this folder\n");
+            err("mdc: waiting for another mdc in this directory\n");
             let locked = Flock::lock(folder, FlockArg::LockExclusive);
             locked.map(Some).map_err(|(_, it)| failed(it.to_string()))
         }
-        // Some network file systems lock no folders: better without than not at all.
+        // Some network file systems cannot lock directories.
         Err((_, error)) => {
-            err(&format!("Warning: the project's folder cannot be locked: {}\n", io::Error::from(error)));
+            err(&format!("warning: cannot lock the project directory: {}\n", io::Error::from(error)));
             Ok(None)
         }
     }
 }
 
-/// All that has to be done, checked as far as it can be before.
+/// Everything to be done, checked as far as possible.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// In the order in which they are moved in: the env file last, as it is what compose begins with.
+    /// In the order of renaming: the env file is last, because compose starts with it.
     texts: Vec<TextFile>,
     backup: Option<Backup>,
     files: Sync,
     shown_files: PathBuf,
 }
 
-/// A file that is to have this content.
+/// A file and its new content.
 #[derive(Debug)]
 struct TextFile {
     path: PathBuf,
     content: Vec<u8>,
-    /// Permission bits beyond which it must not go, of the file that is there.
+    /// The permissions of the existing file, which the new one must not exceed.
     at_most: u32,
-    /// It has that content already.
+    /// The file has this content already.
     is_there: bool,
 }
 
-/// An env file of somebody else, and where it goes.
+/// An env file that mdc did not write, and its backup.
 #[derive(Debug)]
 struct Backup {
     from: PathBuf,
     to: PathBuf,
 }
 
-/// Something that will be done, for people.
+/// A change, for messages.
 #[derive(Debug)]
 pub(super) enum Change {
     BackUp(PathBuf, PathBuf),
@@ -100,7 +100,7 @@ impl fmt::Display for Change {
 }
 
 impl Prepared {
-    /// Compares what is there with what is to be; changes nothing.
+    /// Compares the existing files with the desired ones; changes nothing.
     pub(super) fn new(settings: &Settings, project: &Project) -> Result<Self, Wrong> {
         let mut wrong = Vec::new();
         let mut notes = Vec::new();
@@ -130,7 +130,7 @@ impl Prepared {
         match files {
             Ok((files, shown_files)) if wrong.is_empty() => {
                 if settings.verbose {
-                    notes.iter().for_each(|it| err(&format!("Note: {it}\n")));
+                    notes.iter().for_each(|it| err(&format!("note: {it}\n")));
                 }
                 Ok(Self { texts: vec![empty, env], backup, files, shown_files })
             }
@@ -142,7 +142,7 @@ impl Prepared {
         }
     }
 
-    /// What will be done, in order.
+    /// The changes, in order.
     pub(super) fn changes(&self) -> Vec<Change> {
         let files = self.files.steps.iter().map(|it| Change::File(it.does, self.shown_files.join(&it.path)));
         let backup = self.backup.iter().map(|it| Change::BackUp(it.from.clone(), it.to.clone()));
@@ -150,7 +150,7 @@ impl Prepared {
         files.chain(backup).chain(texts).collect()
     }
 
-    /// Does it. What fails before all is prepared leaves everything as it was.
+    /// Carries out the changes. If preparing fails, nothing is changed.
     pub(super) fn carry_out(&self) -> Result<(), Wrong> {
         let failed = |error: io::Error| vec![error.to_string()];
         let prepared = self.texts.iter().try_for_each(TextFile::stage).and_then(|()| {
@@ -165,7 +165,7 @@ impl Prepared {
         if let Some(it) = &self.backup {
             it.make().map_err(|error| vec![format!("back up {}: {error}", shown(&it.from))])?;
             err(&format!(
-                "Warning: {} was not written by mdc, and is kept as {}\n",
+                "warning: {} was not written by mdc; saved as {}\n",
                 it.from.display(),
                 it.to.display()
             ));
@@ -182,11 +182,11 @@ impl TextFile {
             _ => Path::new("."),
         };
         if let Err(error) = access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
-            wrong.push(format!("{name}: its folder cannot be written to: {}", io::Error::from(error)));
+            wrong.push(format!("{name}: cannot write to its directory: {}", io::Error::from(error)));
         }
         let there = path.symlink_metadata().ok();
         if path.is_dir() || path.file_name().is_none() {
-            wrong.push(format!("{name}: this is a folder, where a file is to be written"));
+            wrong.push(format!("{name}: expected a file, found a directory"));
         }
         let is_file = there.as_ref().is_some_and(|it| it.is_file());
         let is_there = is_file && fs::read(path).is_ok_and(|it| it == content);
@@ -203,7 +203,7 @@ impl TextFile {
     fn stage(&self) -> io::Result<()> {
         let staged = self.staged();
         let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&staged)));
-        // That of a run that was killed.
+        // Left by a killed run.
         match fs::remove_file(&staged) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(context(error)),
             _ => {}
@@ -229,12 +229,12 @@ impl TextFile {
     }
 }
 
-/// An env file that mdc did not write is kept, unless it is empty.
+/// Backs up an env file that mdc did not write, unless it is empty.
 fn backup(path: &Path) -> io::Result<Option<Backup>> {
     let content = match fs::read(path) {
         Ok(it) => it,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // A folder, which is told of elsewhere.
+        // A directory, which is reported elsewhere.
         Err(_) if path.is_dir() => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -246,14 +246,14 @@ fn backup(path: &Path) -> io::Result<Option<Backup>> {
         name.push(if number == 0 { ".mdc-bak".to_owned() } else { format!(".mdc-bak.{number}") });
         PathBuf::from(name)
     };
-    // One that was kept before is somebody's too, unless it is the same.
+    // An earlier backup is kept, unless it is equal.
     let free = |it: &PathBuf| it.symlink_metadata().is_err() || fs::read(it).is_ok_and(|it| it == content);
     let to = (0..).map(name).find(free).unwrap_or_else(|| name(0));
     Ok(Some(Backup { from: path.to_owned(), to }))
 }
 
 impl Backup {
-    /// As a copy: the env file is in its place all the time.
+    /// Copies, so that the env file exists at any time.
     fn make(&self) -> io::Result<()> {
         let mut beside = self.to.clone().into_os_string();
         beside.push(".mdc-new");

@@ -1,4 +1,5 @@
-//! What has to be done to the folder of files, so that it has what the modes bring.
+//! Updates the files directory in place, so that running containers that mount parts of it see the new files. All files
+//! are copied first, then renamed one by one.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -27,7 +28,7 @@ pub(super) struct Sync {
     pub(super) steps: Vec<Step>,
 }
 
-/// One path of the folder, from there.
+/// A change of one path, relative to the files directory.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) path: PathBuf,
@@ -37,19 +38,19 @@ pub(super) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Does {
     Add,
-    /// Of another kind, or other content.
+    /// The kind or the content differs.
     Replace,
-    /// The same content with other attributes.
+    /// Only attributes differ.
     Adjust,
     Remove,
 }
 
 impl Sync {
-    /// Compares what is there with what is to be; changes nothing.
+    /// Compares the directory with the desired tree; changes nothing.
     pub(super) fn plan(dir: FilesDir, tree: Tree) -> Result<Self, Wrong> {
         let mut sync = Self { dir, tree, steps: Vec::new() };
         let mut wrong = Vec::new();
-        // Folders that are not there yet: what is to be in them is not there either.
+        // New directories, whose content is new too.
         let mut fresh: BTreeSet<&Path> = BTreeSet::new();
         let mut steps = Vec::new();
         let mut changed: BTreeSet<&Path> = BTreeSet::new();
@@ -83,7 +84,7 @@ impl Sync {
         if wrong.is_empty() { Ok(sync) } else { Err(wrong) }
     }
 
-    /// Compares one path of the folder, which is in `folder` and is `there`, with what is to be.
+    /// Compares an existing entry with the desired one.
     fn compare(
         &self,
         path: &Path,
@@ -121,7 +122,7 @@ impl Sync {
         if !same {
             return Ok(Some(Does::Replace));
         }
-        // Another user's file can be replaced where it cannot be adjusted.
+        // A file of another user cannot be adjusted, but may be replaced.
         let may_adjust = entry.kind == Kind::Folder || may_change(there);
         let does = if may_adjust { Does::Adjust } else { Does::Replace };
         Ok((!attributes_agree(&entry.kind, source, there)).then_some(does))
@@ -145,14 +146,13 @@ impl Sync {
         Ok(())
     }
 
-    /// Each folder that gets or loses something must allow it, and none that goes may be a mount: better known before than
-    /// amid.
+    /// Checks that each directory that changes is writable, before anything is changed.
     fn check_writable(&self, wrong: &mut Wrong) {
         let not_writable = |folder: &Path, error: io::Error| {
             if error.raw_os_error() == Some(libc::EXDEV) {
-                return format!("{}: something is mounted here: unmount it first", shown(folder));
+                return format!("{}: a file system is mounted here; unmount it first", shown(folder));
             }
-            format!("{}: the folder cannot be written to: {error}", shown(folder))
+            format!("{}: cannot write to the directory: {error}", shown(folder))
         };
         let Some(root) = &self.dir.root else {
             let above = self.dir.path.ancestors().skip(1).find(|it| it.is_dir() || *it == Path::new(""));

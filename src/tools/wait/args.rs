@@ -1,4 +1,4 @@
-//! The command line: conditions in the order given, each with what holds for it.
+//! The command line: conditions in the order given, each with the options that apply to it.
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -8,127 +8,141 @@ use std::time::Duration;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::addr::{Cidr, IfName};
+use crate::duration;
 use crate::tools::wait::condition::{
     AddrWant, Condition, Families, FileWant, Host, IfPattern, Net, RouteWant,
 };
 use crate::tools::wait::http::Url;
 
-/// Waits for interfaces, addresses, files or ports, then becomes COMMAND.
-///
-/// Conditions are waited for one after another, in the order given.
+/// Wait for interfaces, addresses, files or ports, then run a command
 #[derive(Debug, Parser)]
 #[command(name = "wait", version, after_help = AFTER_HELP)]
 struct Cli {
-    /// A file of that name exists (links are followed)
-    #[arg(short, long, value_name = "PATH")]
+    /// The file exists (symbolic links are followed)
+    #[arg(short, long, value_name = "PATH", help_heading = CONDITIONS)]
     file: Vec<OsString>,
-    /// It exists and is not empty
-    #[arg(long, value_name = "PATH")]
+    /// The file exists and is not empty
+    #[arg(long, value_name = "PATH", help_heading = CONDITIONS)]
     file_nonempty: Vec<OsString>,
-    /// An interface exists; `*` and `?` match as in a shell
-    #[arg(short = 'i', long = "intf", visible_alias = "if", value_name = "IF")]
+    /// The interface exists; `*` and `?` match as in a shell
+    #[arg(short = 'i', long = "intf", visible_alias = "if", value_name = "IF", help_heading = CONDITIONS)]
     interface: Vec<OsString>,
-    /// It is up, and has a usable address and a route of the same family
-    #[arg(short = 'I', long, value_name = "IF")]
+    /// The interface is up, with an address and a route of the same family
+    #[arg(short = 'I', long, value_name = "IF", help_heading = CONDITIONS)]
     ip: Vec<OsString>,
-    /// The same by IPv4 alone
-    #[arg(long, value_name = "IF")]
+    /// Same as --ip, for IPv4 only
+    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
     ip4: Vec<OsString>,
-    /// The same by IPv6 alone
-    #[arg(long, value_name = "IF")]
+    /// Same as --ip, for IPv6 only
+    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
     ip6: Vec<OsString>,
-    /// It is up and has a carrier
-    #[arg(long, value_name = "IF")]
+    /// The interface is up and has a carrier
+    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
     up: Vec<OsString>,
-    /// No address of it is in duplicate address detection
-    #[arg(long, value_name = "IF")]
+    /// Duplicate address detection is finished on the interface
+    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
     dad: Vec<OsString>,
-    /// It has this hardware address
-    #[arg(long, value_name = "IF=MAC")]
+    /// The interface has this hardware address
+    #[arg(long, value_name = "IF=MAC", help_heading = CONDITIONS)]
     mac: Vec<OsString>,
-    /// It has this MTU
-    #[arg(long, value_name = "IF=N")]
+    /// The interface has this MTU
+    #[arg(long, value_name = "IF=MTU", help_heading = CONDITIONS)]
     mtu: Vec<OsString>,
-    /// There are at least N interfaces of that name pattern, else of any but loopback
-    #[arg(long, value_name = "N[:PATTERN]")]
+    /// At least N interfaces match the pattern; without a pattern, all but loopback count
+    #[arg(long, value_name = "N[:PATTERN]", help_heading = CONDITIONS)]
     if_count: Vec<OsString>,
-    /// Some interface has this address, or one of this network
-    #[arg(long, value_name = "IP|CIDR")]
+    /// An interface has this address, or an address in this network
+    #[arg(long, value_name = "IP|CIDR", help_heading = CONDITIONS)]
     addr: Vec<OsString>,
-    /// There is a route to this network, or a way to this address; by that interface
-    #[arg(long, value_name = "default|CIDR|IP[@IF]")]
+    /// A route leads to exactly this network, or to this address (through the interface)
+    #[arg(long, value_name = "default|CIDR|IP[@IF]", help_heading = CONDITIONS)]
     route: Vec<OsString>,
-    /// What has a slash in its name is no file any more, anything else no interface
-    #[arg(long, value_name = "PATH|IF")]
+    /// The path (if it contains a slash) or interface no longer exists
+    #[arg(long, value_name = "PATH|IF", help_heading = CONDITIONS)]
     gone: Vec<OsString>,
-    /// A TCP connection is accepted; IPv6 as `[ADDR]:PORT`
-    #[arg(short, long, value_name = "HOST:PORT")]
+    /// The port accepts a TCP connection; IPv6 as `[ADDR]:PORT`
+    #[arg(short, long, value_name = "HOST:PORT", help_heading = CONDITIONS)]
     tcp: Vec<OsString>,
-    /// A connection to this socket is accepted
-    #[arg(long, visible_alias = "socket", value_name = "PATH")]
+    /// The unix socket accepts a connection
+    #[arg(long, visible_alias = "socket", value_name = "PATH", help_heading = CONDITIONS)]
     unix: Vec<OsString>,
-    /// The answer to GET has a status of 200 to 299, or the one given
-    #[arg(long, value_name = "URL[=STATUS]")]
+    /// A GET request is answered with a status from 200 to 299, or with STATUS
+    #[arg(long, value_name = "URL[=STATUS]", help_heading = CONDITIONS)]
     http: Vec<OsString>,
-    /// The name resolves, to that address
-    #[arg(long, value_name = "NAME[=IP]")]
+    /// The name resolves (to the address)
+    #[arg(long, value_name = "NAME[=IP]", help_heading = CONDITIONS)]
     dns: Vec<OsString>,
     /// `sh -c STRING` succeeds
-    #[arg(short, long = "command", visible_alias = "cmd", value_name = "STRING", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long = "command",
+        visible_alias = "cmd",
+        value_name = "STRING",
+        allow_hyphen_values = true,
+        help_heading = CONDITIONS
+    )]
     command: Vec<OsString>,
-    /// The next condition must not hold
+    /// Wait until the next condition is false
     #[arg(long, num_args = 0, default_missing_value = "", action = ArgAction::Append)]
     not: Vec<OsString>,
-    /// The first of the conditions that follow suffices
+    /// Wait for any one of the conditions that follow
     #[arg(long, num_args = 0, default_missing_value = "", action = ArgAction::Append)]
     any: Vec<OsString>,
-    /// Seconds between tries of what follows [default: WAIT_SLEEP, else 0.05 doubling to 1]
-    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Time between attempts for the conditions that follow [default: WAIT_SLEEP, else 50ms doubling to 1s]
+    #[arg(short, long, value_name = "DURATION", allow_negative_numbers = true)]
     sleep: Vec<OsString>,
-    /// How long each condition that follows must go on holding
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Require the conditions that follow to stay true for this time
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     hold: Vec<OsString>,
-    /// Pause in this place
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Pause for this time before the conditions that follow
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     sleep_for: Vec<OsString>,
-    /// The file mode creation mask from this place on
+    /// Set the file mode creation mask for the conditions that follow and for COMMAND
     #[arg(short, long, value_name = "OCTAL")]
     umask: Vec<OsString>,
-    /// Give up after that time and exit 124; 0 for never [default: WAIT_TIMEOUT, else never]
-    #[arg(short = 'T', long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Give up after this time and exit with code 124; 0 waits forever [default: WAIT_TIMEOUT, else 0]
+    #[arg(short = 'T', long, value_name = "DURATION", allow_negative_numbers = true)]
     timeout: Option<OsString>,
-    /// What happens then
-    #[arg(long, value_enum, default_value_t = OnTimeout::Fail)]
+    /// After the timeout, fail with code 124 or run COMMAND anyway
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnTimeout::Fail)]
     on_timeout: OnTimeout,
-    /// The most that one try of tcp, unix, http, dns or a command may take
-    #[arg(long, value_name = "SECONDS", default_value = "2", allow_negative_numbers = true)]
+    /// Time limit of one attempt of --tcp, --unix, --http, --dns or --command
+    #[arg(long, value_name = "DURATION", default_value = "2s", allow_negative_numbers = true)]
     try_timeout: OsString,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-    /// One JSON object a line
+    /// Print each message as one line of JSON
     #[arg(long)]
     json: bool,
-    /// Messages to standard output
+    /// Print messages to standard output instead of standard error
     #[arg(long)]
     stdout: bool,
-    /// What the process becomes
+    /// Command to run afterwards
     #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     run: Vec<OsString>,
 }
 
-const AFTER_HELP: &str = "Exit codes: that of COMMAND; 0 all holds and there is no COMMAND; 2 usage; 124 timeout; \
-    126 and 127 COMMAND cannot be run or found; 129, 130, 131 and 143 ended by SIGHUP, SIGINT, SIGQUIT and SIGTERM.";
+const CONDITIONS: &str = "Conditions";
+
+const AFTER_HELP: &str = "\
+Waits for one condition after another, in the order given, then replaces itself with COMMAND. A duration without a \
+unit is in seconds.
+
+Exit codes: that of COMMAND; 0 success without COMMAND; 2 usage error; 124 timeout; 126 COMMAND cannot be executed; \
+127 COMMAND not found; 129, 130, 131, 143 ended by SIGHUP, SIGINT, SIGQUIT, SIGTERM.";
+
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnTimeout {
-    /// Exit 124
     Fail,
-    /// Run COMMAND all the same
     Run,
 }
 
-/// The options whose order counts.
+/// The options whose order matters.
 const ORDERED: [&str; 25] = [
     "file",
     "file_nonempty",
@@ -157,7 +171,7 @@ const ORDERED: [&str; 25] = [
     "umask",
 ];
 
-/// All that a command line asks for.
+/// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
@@ -172,7 +186,7 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// One of these has to hold.
+    /// Wait until one of these is met.
     Wait(Vec<Item>),
     Pause(Duration),
     Umask(u32),
@@ -181,24 +195,24 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) condition: Condition,
-    /// It has to be false.
+    /// Wait until the condition is false.
     pub(super) not: bool,
-    /// The time between tries, where it is given.
+    /// The time between attempts, if given.
     pub(super) interval: Option<Duration>,
-    /// How long it has to go on holding.
+    /// How long the condition must stay met.
     pub(super) hold: Duration,
 }
 
-/// Why there is no plan.
+/// An error in the command line.
 #[derive(Debug)]
 pub(super) enum BadArgs {
-    /// Also when help or version is asked for.
+    /// Includes requests for help or the version.
     Clap(clap::Error),
-    /// Every mistake.
+    /// Every error.
     Values(Vec<String>),
 }
 
-/// Reads the command line. `env` answers the value of an environment variable.
+/// Parses the command line. `env` returns the value of an environment variable.
 pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Plan, BadArgs> {
     let matches = Cli::command().try_get_matches_from(args).map_err(BadArgs::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(BadArgs::Clap)?;
@@ -206,18 +220,18 @@ pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>)
     let variable = |name: &str| env(name).filter(|it| !it.is_empty()).map(|value| (name.to_owned(), value));
     let given = cli.timeout.clone().map(|it| ("--timeout".to_owned(), it));
     let timeout =
-        given.or_else(|| variable("WAIT_TIMEOUT")).and_then(|(name, it)| reader.seconds(&name, &it));
-    let try_timeout = reader.seconds("--try-timeout", &cli.try_timeout).unwrap_or_default();
-    if try_timeout.is_zero() {
-        reader.errors.push("--try-timeout: a try needs more than no time".to_owned());
+        given.or_else(|| variable("WAIT_TIMEOUT")).and_then(|(name, it)| reader.duration(&name, &it));
+    let try_timeout = reader.duration("--try-timeout", &cli.try_timeout).unwrap_or_default();
+    if try_timeout.is_zero() && reader.errors.is_empty() {
+        reader.errors.push("--try-timeout: expected a duration above 0".to_owned());
     }
-    let interval = variable("WAIT_SLEEP").and_then(|(name, it)| reader.seconds(&name, &it));
+    let interval = variable("WAIT_SLEEP").and_then(|(name, it)| reader.duration(&name, &it));
     let steps = reader.steps(&ordered(&matches), interval);
     if steps.is_empty() && cli.run.is_empty() && reader.errors.is_empty() {
-        reader.errors.push("there is nothing to wait for and nothing to run (see `wait --help`)".to_owned());
+        reader.errors.push("expected a condition or a command (see `wait --help`)".to_owned());
     }
     if cli.run.first().is_some_and(|it| it.is_empty()) {
-        reader.errors.push("COMMAND: a program has a name".to_owned());
+        reader.errors.push("COMMAND: the program name is empty".to_owned());
     }
     if !reader.errors.is_empty() {
         reader.errors.dedup();
@@ -247,7 +261,7 @@ fn ordered(matches: &ArgMatches) -> Vec<(&'static str, OsString)> {
     all.into_iter().map(|(_, id, value)| (id, value)).collect()
 }
 
-/// Collects mistakes while values are read.
+/// Parses values and collects errors.
 struct Reader {
     errors: Vec<String>,
 }
@@ -255,7 +269,7 @@ struct Reader {
 impl Reader {
     fn steps(&mut self, options: &[(&'static str, OsString)], mut interval: Option<Duration>) -> Vec<Step> {
         let (mut steps, mut hold, mut not) = (Vec::new(), Duration::ZERO, false);
-        // Once there, what all conditions that follow go into.
+        // After `--any`, the group of all conditions that follow.
         let mut any: Option<Vec<Item>> = None;
         for (id, value) in options {
             match *id {
@@ -263,12 +277,12 @@ impl Reader {
                 "not" => not = true,
                 "any" if any.is_some() => self.errors.push("--any: given twice".to_owned()),
                 "any" => any = Some(Vec::new()),
-                "sleep" => interval = self.seconds("--sleep", value),
-                "hold" => hold = self.seconds("--hold", value).unwrap_or_default(),
+                "sleep" => interval = self.duration("--sleep", value),
+                "hold" => hold = self.duration("--hold", value).unwrap_or_default(),
                 "sleep_for" | "umask" if any.is_some() => {
-                    self.errors.push(format!("--{}: give it before --any", id.replace('_', "-")));
+                    self.errors.push(format!("--{}: must come before --any", id.replace('_', "-")));
                 }
-                "sleep_for" => steps.extend(self.seconds("--sleep-for", value).map(Step::Pause)),
+                "sleep_for" => steps.extend(self.duration("--sleep-for", value).map(Step::Pause)),
                 "umask" => steps.extend(self.umask(value).map(Step::Umask)),
                 id => {
                     let not = std::mem::take(&mut not);
@@ -287,11 +301,11 @@ impl Reader {
             }
         }
         if not {
-            self.errors.push("--not: a condition has to follow".to_owned());
+            self.errors.push("--not: expected a condition to follow".to_owned());
         }
         match any {
             Some(group) if group.is_empty() && self.errors.is_empty() => {
-                self.errors.push("--any: conditions have to follow".to_owned());
+                self.errors.push("--any: expected conditions to follow".to_owned());
             }
             Some(group) => steps.push(Step::Wait(group)),
             None => {}
@@ -299,39 +313,30 @@ impl Reader {
         steps
     }
 
-    fn seconds(&mut self, name: &str, value: &OsStr) -> Option<Duration> {
-        // What `f64` reads beyond that, like `inf` and `1e3`, is no number of seconds to anybody else.
-        let number = value
-            .to_str()
-            .filter(|it| it.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
-            .and_then(|it| it.parse::<f64>().ok())
-            .filter(|it| *it <= 1e9)
-            .and_then(|it| Duration::try_from_secs_f64(it).ok());
-        if number.is_none() {
-            let value = value.display();
-            self.errors.push(format!("{name}: `{value}` is no number of seconds, like 5 or 0.2"));
-        }
-        number
+    fn duration(&mut self, name: &str, value: &OsStr) -> Option<Duration> {
+        let parsed = duration::parse(value.to_str().unwrap_or_default());
+        parsed.inspect_err(|why| self.errors.push(format!("{name}: `{}`: {why}", value.display()))).ok()
     }
 
     fn umask(&mut self, value: &OsStr) -> Option<u32> {
         let digits = value.to_str().filter(|it| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()));
         let mask = digits.and_then(|it| u32::from_str_radix(it, 8).ok()).filter(|it| *it <= 0o777);
         if mask.is_none() {
-            self.errors.push(format!("--umask: `{}` is no octal number from 0 to 777", value.display()));
+            self.errors
+                .push(format!("--umask: `{}`: expected an octal number from 0 to 777", value.display()));
         }
         mask
     }
 }
 
-/// What is wrong with a value, and what would be right.
+/// What is wrong with a value, and what is expected.
 type Why = String;
 
 fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
     if value.is_empty() {
-        return Err("it cannot be empty".to_owned());
+        return Err("the value is empty".to_owned());
     }
-    // Only these may be any bytes.
+    // Only these values may contain any bytes.
     match id {
         "file" => return Ok(Condition::File(path(value)?, FileWant::Exists)),
         "file_nonempty" => return Ok(Condition::File(path(value)?, FileWant::NonEmpty)),
@@ -345,7 +350,7 @@ fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
         }
         _ => {}
     }
-    let text = value.to_str().ok_or("it is not UTF-8")?;
+    let text = value.to_str().ok_or("the value is not UTF-8")?;
     Ok(match id {
         "interface" => Condition::Net(Net::Exists(IfPattern::parse(text)?)),
         "ip" => Condition::Net(Net::Ip(interface(text)?, Families::Either)),
@@ -355,12 +360,15 @@ fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
         "dad" => Condition::Net(Net::DadDone(interface(text)?)),
         "gone" => Condition::Net(Net::Gone(interface(text)?)),
         "mac" => {
-            let (name, mac) = text.split_once('=').ok_or("it is like `eth0=02:00:00:00:00:01`")?;
+            let (name, mac) = text
+                .split_once('=')
+                .ok_or("expected an interface and an address, such as `eth0=02:00:00:00:00:01`")?;
             Condition::Net(Net::Mac(interface(name)?, mac.parse().map_err(|it| format!("{it}"))?))
         }
         "mtu" => {
-            let (name, mtu) = text.split_once('=').ok_or("it is like `eth0=1500`")?;
-            let mtu = mtu.parse().map_err(|_| format!("`{mtu}` is no MTU, which is a number like 1500"))?;
+            let (name, mtu) =
+                text.split_once('=').ok_or("expected an interface and an MTU, such as `eth0=1500`")?;
+            let mtu = mtu.parse().map_err(|_| format!("expected an MTU such as 1500, found `{mtu}`"))?;
             Condition::Net(Net::Mtu(interface(name)?, mtu))
         }
         "if_count" => {
@@ -368,7 +376,8 @@ fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
                 Some((count, pattern)) => (count, Some(IfPattern::parse(pattern)?)),
                 None => (text, None),
             };
-            let count = count.parse().map_err(|_| format!("`{count}` is no number of interfaces"))?;
+            let count =
+                count.parse().map_err(|_| format!("expected a number of interfaces, found `{count}`"))?;
             Condition::Net(Net::Count(count, pattern))
         }
         "addr" => Condition::Net(Net::Addr(AddrWant::parse(text)?)),
@@ -391,14 +400,14 @@ fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
             };
             Condition::Dns(host_name(name)?, addr)
         }
-        other => return Err(format!("`{other}` is no condition")),
+        other => return Err(format!("unknown condition `{other}`")),
     })
 }
 
 fn path(value: &OsStr) -> Result<PathBuf, Why> {
-    // It can come from no command line, and the kernel would not take it.
+    // The kernel rejects it, and it cannot come from a command line.
     if value.as_encoded_bytes().contains(&0) {
-        Err("it holds a zero byte".to_owned())
+        Err("the value contains a zero byte".to_owned())
     } else {
         Ok(value.into())
     }
@@ -410,11 +419,11 @@ fn interface(text: &str) -> Result<IfName, Why> {
 
 fn host_name(text: &str) -> Result<String, Why> {
     if text.is_empty() {
-        return Err("the host is missing".to_owned());
+        return Err("missing host".to_owned());
     }
     match text.chars().find(|it| it.is_whitespace() || it.is_control() || matches!(it, '/' | '[' | ']' | '@'))
     {
-        Some(bad) => Err(format!("a host name cannot hold {bad:?}")),
+        Some(bad) => Err(format!("a host name cannot contain {bad:?}")),
         None => Ok(text.to_owned()),
     }
 }
@@ -448,19 +457,18 @@ impl RouteWant {
         }
         let cidr: Cidr = text.parse().map_err(|it| format!("{it}, or `default`"))?;
         if cidr.net() != cidr {
-            return Err(format!("a route leads to a network, like `{}`", cidr.net()));
+            return Err(format!("expected a network address, such as `{}`", cidr.net()));
         }
         Ok(Self::Net(cidr))
     }
 }
 
 impl Host {
-    /// The error says what is wrong and what would be right.
     pub(super) fn parse(text: &str) -> Result<Self, Why> {
-        let (name, port) = text.rsplit_once(':').ok_or("it is like `HOST:PORT`, the port is missing")?;
+        let (name, port) = text.rsplit_once(':').ok_or("expected HOST:PORT, found no port")?;
         let name = match name.strip_prefix('[') {
             Some(rest) => {
-                let inner = rest.strip_suffix(']').ok_or("the `]` is missing")?;
+                let inner = rest.strip_suffix(']').ok_or("missing `]`")?;
                 inner
                     .parse::<std::net::Ipv6Addr>()
                     .map_err(|_| format!("`{inner}` is not an IPv6 address"))?;
@@ -476,7 +484,7 @@ impl Host {
         let number = Some(port).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
         match number.and_then(|it| it.parse::<u16>().ok()).filter(|it| *it > 0) {
             Some(port) => Ok(Self { name, port, text: text.to_owned() }),
-            None => Err(format!("`{port}` is no port, which is a number from 1 to 65535")),
+            None => Err(format!("expected a port from 1 to 65535, found `{port}`")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be waited for, and how the tool calls it.
+//! The conditions, and their names in messages.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use crate::addr::{Cidr, IfName, Mac};
 use crate::tools::wait::http::Url;
 
-/// One thing that has to become true.
+/// One condition.
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
-    /// What can be read off the namespace's network.
+    /// On the network of the namespace.
     Net(Net),
-    /// What can be read off the file system.
+    /// On the file system.
     File(PathBuf, FileWant),
     /// A connection is accepted.
     Tcp(Host),
@@ -29,7 +29,7 @@ pub(super) enum Condition {
 pub(super) enum FileWant {
     Exists,
     Gone,
-    /// A regular file with at least one byte, or a folder with at least one entry.
+    /// A regular file with at least one byte, or a directory with at least one entry.
     NonEmpty,
 }
 
@@ -37,21 +37,21 @@ pub(super) enum FileWant {
 pub(super) enum Net {
     Exists(IfPattern),
     Gone(IfName),
-    /// At least so many interfaces that the pattern matches; without one, all but loopback.
+    /// At least this many interfaces match the pattern; without a pattern, all but loopback count.
     Count(usize, Option<IfPattern>),
-    /// Up, with a usable address and a route of the same family.
+    /// Up, with an address and a route of the same family.
     Ip(IfName, Families),
-    /// Can carry packets, as far as its driver knows.
+    /// Up, with a carrier.
     Up(IfName),
     Mac(IfName, Mac),
     Mtu(IfName, u32),
-    /// No address is in duplicate address detection any more.
+    /// Duplicate address detection has finished.
     DadDone(IfName),
     Addr(AddrWant),
     Route(RouteWant, Option<IfName>),
 }
 
-/// The families that an address may be of.
+/// The accepted address families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Families {
     Either,
@@ -69,10 +69,10 @@ impl Families {
     }
 }
 
-/// An interface name that may hold `*` and `?`.
+/// An interface name that may contain `*` and `?`.
 #[derive(Clone, Debug)]
 pub(super) struct IfPattern {
-    /// The name where there is nothing to match.
+    /// The name, if it has no wildcards.
     pub(super) exact: Option<IfName>,
     pub(super) text: String,
 }
@@ -83,7 +83,7 @@ impl IfPattern {
     }
 }
 
-/// `*` stands for any bytes, `?` for any one. Names have 15 bytes, so that plain recursion is quick enough.
+/// `*` matches any bytes, `?` matches one. Recursion is fast enough because names have 15 bytes.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, None) => true,
@@ -111,7 +111,7 @@ pub(super) enum RouteWant {
     Default,
     /// A route to exactly this network.
     Net(Cidr),
-    /// Any way to this address.
+    /// Any route to this address.
     To(IpAddr),
 }
 
@@ -125,16 +125,16 @@ pub(super) struct Host {
     pub(super) text: String,
 }
 
-/// What a condition is called in messages.
+/// The names of a condition in messages.
 #[derive(Clone, Debug)]
 pub(super) struct Words {
     /// `kind` in JSON: the option's name.
     pub(super) kind: &'static str,
     /// The option's value.
     pub(super) target: String,
-    /// `file: /x`, for what is still to come.
+    /// What is waited for, such as `file: /x`.
     pub(super) awaited: String,
-    /// `File '/x' exists`, for what has come.
+    /// What has happened, such as `File '/x' exists`.
     pub(super) holds: String,
 }
 

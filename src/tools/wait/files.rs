@@ -1,8 +1,8 @@
-//! Files that are waited for: the kernel tells of changes in each folder of the path and of the links in it.
+//! Waiting for files: the kernel notifies of changes in each directory of the path and of the symbolic links in it.
 //!
-//! It does so by SIGIO (dnotify, F_NOTIFY in `fcntl(2)`): to close an inotify takes the kernel 5 to 25 ms, for which the
-//! command would have to wait (`fsnotify_destroy_group()` in fs/notify/group.c), a folder nothing. Where there is no
-//! dnotify, inotify it is; where that is used up, a look now and then.
+//! It notifies by SIGIO (dnotify, F_NOTIFY in `fcntl(2)`): closing an inotify takes the kernel 5 to 25 ms, for which the
+//! command would have to wait (`fsnotify_destroy_group()` in fs/notify/group.c); closing a directory takes none. Without
+//! dnotify, inotify is used; if its limit is reached, files are checked from time to time.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,10 +17,10 @@ use nix::sys::statfs::fstatfs;
 
 use crate::tools::wait::condition::FileWant;
 
-/// As many as the kernel follows (MAXSYMLINKS).
+/// The number of symbolic links that the kernel follows (MAXSYMLINKS).
 const LINKS: usize = 40;
 
-/// File systems on which others may make files that the kernel here is not told of (`statfs(2)`): 9P, AFS, Ceph, CIFS,
+/// File systems on which other machines may create files without a notification here (`statfs(2)`): 9P, AFS, Ceph, CIFS,
 /// FUSE with virtiofs, NFS, SMB, SMB2, vboxsf.
 const REMOTE: [u64; 9] = [
     0x0102_1997,
@@ -34,53 +34,53 @@ const REMOTE: [u64; 9] = [
     0x786f_4256,
 ];
 
-/// Folders are kept open up to that many: who waits for few files has few.
+/// The most directories that are kept open.
 const FOLDERS: usize = 100;
 
-/// What dnotify is asked for (`include/uapi/linux/fcntl.h`): create, delete, rename; more than once.
+/// Flags of dnotify (`include/uapi/linux/fcntl.h`): create, delete, rename; repeatedly.
 const CHANGES: libc::c_int = 0x04 | 0x08 | 0x10 | 0x8000_0000_u32.cast_signed();
 
-/// And that a file is written to.
+/// The flag for writes to a file.
 const MODIFY: libc::c_int = 0x02;
 
-/// What tells of files. Must not outlive [`crate::process::Signals`], which takes its signal.
+/// Notifications of files. Must not outlive [`crate::process::Signals`], which takes its signal.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// The folders that are listened to, by the paths that led to them.
+    /// The watched directories, by path.
     folders: HashMap<PathBuf, Folder>,
     inotify: Option<Inotify>,
-    /// Has an exceptional condition when something is mounted, which is told in no other way.
+    /// Has an exceptional condition after a mount, of which there is no other notification.
     mounts: Option<File>,
 }
 
 #[derive(Debug)]
 struct Folder {
     open: File,
-    /// Its files' content counts as well.
+    /// Writes to its files matter as well.
     content: bool,
 }
 
-/// What a look at a path found.
+/// The result of checking a path.
 #[derive(Debug)]
 pub(super) struct FileState {
-    /// Why it is not as wanted.
+    /// Why the condition is not met.
     pub(super) missing: Option<String>,
-    /// Changes may go unheard: it has to be looked at again from time to time.
+    /// Changes may be missed, so the path must be checked from time to time.
     pub(super) deaf: bool,
 }
 
 impl Files {
-    /// What is readable when something has happened, where that is not a signal.
+    /// The descriptor that becomes readable after a change, unless changes come as a signal.
     pub(super) fn notices(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
 
-    /// What has an exceptional condition when something is mounted. Polling takes it.
+    /// The descriptor with an exceptional condition after a mount. Polling clears it.
     pub(super) fn mounts(&self) -> Option<BorrowedFd<'_>> {
         self.mounts.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes all notices that wait, where they are no signals. Has anything changed?
+    /// Reads all notifications that are not signals. Returns whether there were any.
     pub(super) fn changed(&self) -> bool {
         let mut changed = false;
         while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
@@ -89,7 +89,7 @@ impl Files {
         changed
     }
 
-    /// Listens to what could bring the path about, then looks at it.
+    /// Watches everything that could create the path, then checks it.
     pub(super) fn look(&mut self, path: &Path, want: FileWant) -> FileState {
         let deaf = self.listen(path, want == FileWant::NonEmpty);
         let missing = match (want, fs::metadata(path)) {
@@ -97,12 +97,12 @@ impl Files {
             (FileWant::Exists | FileWant::NonEmpty, Err(error)) => Some(error.to_string()),
             (FileWant::NonEmpty, Ok(it)) if it.is_dir() => match fs::read_dir(path).map(|mut it| it.next()) {
                 Ok(Some(_)) => None,
-                Ok(None) => Some("it is an empty folder".to_owned()),
+                Ok(None) => Some("the directory is empty".to_owned()),
                 Err(error) => Some(error.to_string()),
             },
-            (FileWant::NonEmpty, Ok(it)) => (it.len() == 0).then(|| "it is empty".to_owned()),
+            (FileWant::NonEmpty, Ok(it)) => (it.len() == 0).then(|| "the file is empty".to_owned()),
             (FileWant::Gone, _) => match path.symlink_metadata() {
-                Ok(_) => Some("it is still there".to_owned()),
+                Ok(_) => Some("it still exists".to_owned()),
                 Err(error) if is_gone(&error) => None,
                 Err(error) => Some(error.to_string()),
             },
@@ -110,9 +110,9 @@ impl Files {
         FileState { missing, deaf }
     }
 
-    /// Listens to every folder on the way, as far as it is there: each before what is in it is looked at, so that
-    /// whatever comes too late to be seen is told; in the last one to files' `content` too. Answers whether some of it
-    /// cannot be listened to.
+    /// Watches every existing directory on the path, each before it is read, so that a later change is notified; in the
+    /// last one writes to files too, with `content`. Returns whether some directory
+    /// cannot be watched.
     pub(super) fn listen(&mut self, path: &Path, content: bool) -> bool {
         if self.mounts.is_none() {
             self.mounts = File::open("/proc/self/mountinfo").ok();
@@ -125,7 +125,7 @@ impl Files {
         let mut rest: Vec<OsString> = names(path);
         let mut links = 0;
         loop {
-            // What was asked for last may be a folder itself, whose content counts.
+            // The path itself may be a directory, whose content matters.
             deaf |= !self.folder(&at, content && rest.len() == 1).unwrap_or(rest.is_empty());
             let Some(name) = rest.pop() else { return deaf };
             let next = at.join(name);
@@ -147,7 +147,7 @@ impl Files {
         }
     }
 
-    /// Can all that happens in a folder be heard of?
+    /// Whether every change in a directory is notified.
     fn folder(&mut self, path: &Path, content: bool) -> io::Result<bool> {
         let now = fs::metadata(path)?;
         let heard = |it: &Folder| {
@@ -179,10 +179,10 @@ impl Files {
     }
 }
 
-/// Asks the kernel for SIGIO at each of these changes in a folder, until it is closed.
+/// Asks the kernel for SIGIO at each of these changes in a directory, until it is closed.
 #[expect(unsafe_code, reason = "no crate offers F_NOTIFY")]
 fn notify(folder: &File, changes: libc::c_int) -> io::Result<()> {
-    // SAFETY: the call takes a number, and no memory of ours.
+    // SAFETY: the call takes a number and no memory.
     let result = unsafe { libc::fcntl(folder.as_raw_fd(), libc::F_NOTIFY, changes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

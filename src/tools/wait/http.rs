@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 (RFC 9112) as it takes to learn a status code.
+//! The part of HTTP/1.1 (RFC 9112) that is needed to learn a status code.
 
 use std::ops::RangeInclusive;
 
@@ -8,40 +8,39 @@ use crate::tools::wait::condition::Host;
 #[derive(Clone, Debug)]
 pub(super) struct Url {
     pub(super) host: Host,
-    /// What comes after `GET`: path and query, never empty.
+    /// The request target: path and query, never empty.
     target: String,
-    /// The codes that will do.
+    /// The accepted status codes.
     pub(super) status: RangeInclusive<u16>,
     /// As given.
     pub(super) text: String,
 }
 
-/// What an answer's beginning says so far.
+/// What is known of an answer from its beginning.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// More has to come.
+    /// More bytes are needed.
     Partial,
     Status(u16),
-    /// This is no HTTP.
+    /// The answer is not HTTP.
     Strange,
 }
 
-/// A status line is shorter than that.
+/// The longest status line, in bytes.
 const LINE: usize = 8 * 1024;
 
 impl Url {
-    /// The error says what is wrong and what would be right.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix("http://") else {
             return Err(if text.starts_with("https://") {
-                "TLS is not built in: wait for its port by `--tcp HOST:443`, or use `-c` with a program that speaks it"
+                "TLS is not supported: wait for the port with `--tcp HOST:443`, or run a program that supports it with `-c`"
                     .to_owned()
             } else {
-                "a URL starts with `http://`".to_owned()
+                "expected a URL that starts with `http://`".to_owned()
             });
         };
         if let Some(bad) = text.chars().find(|it| it.is_whitespace() || it.is_control()) {
-            return Err(format!("a URL cannot hold {bad:?}"));
+            return Err(format!("a URL cannot contain {bad:?}"));
         }
         let (rest, status) = split_status(rest)?;
         let rest = rest.split('#').next().unwrap_or_default();
@@ -62,7 +61,7 @@ impl Url {
         Ok(Self { host, target, status, text: text.to_owned() })
     }
 
-    /// The request, whole.
+    /// The whole request.
     pub(super) fn request(&self) -> String {
         let Self { host, target, .. } = self;
         let host = &host.text;
@@ -72,8 +71,8 @@ impl Url {
     }
 }
 
-/// Parts `=200` or `=200-399` from the end. In a query it counts only after the value of a parameter: `?a=200` asks for
-/// a parameter, `?a=1=200` for a status as well.
+/// Splits `=200` or `=200-399` off the end. In a query it must follow the value of a parameter: `?a=200` is a parameter,
+/// `?a=1=200` has a status as well.
 fn split_status(text: &str) -> Result<(&str, RangeInclusive<u16>), String> {
     let all = (text, 200..=299);
     let Some((rest, last)) = text.rsplit_once('=') else { return Ok(all) };
@@ -87,11 +86,11 @@ fn split_status(text: &str) -> Result<(&str, RangeInclusive<u16>), String> {
     let (from, to) = last.split_once('-').unwrap_or((last, last));
     match (code(from), code(to)) {
         (Some(from), Some(to)) if from <= to => Ok((rest, from..=to)),
-        _ => Err(format!("`{last}` is no status: it is a code from 100 to 599, or two of them like 200-399")),
+        _ => Err(format!("expected a status from 100 to 599, or a range such as 200-399, found `{last}`")),
     }
 }
 
-/// Reads the status line that an answer begins with.
+/// Reads the status line of an answer.
 pub(super) fn read(answer: &[u8]) -> Answer {
     let Some(end) = answer.iter().position(|it| *it == b'\n') else {
         let may_be = answer.starts_with(b"HTTP/") || b"HTTP/".starts_with(answer);

@@ -1,14 +1,14 @@
-//! Names to addresses, by the C library on a thread of its own: it may take as long as it likes and blocks nobody.
+//! Name resolution by the C library, on a thread of its own because it may block for long.
 
 use std::io::{self, PipeReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-/// A question that is being answered.
+/// A running lookup.
 #[derive(Debug)]
 pub(super) struct Lookup {
-    /// Closed by the thread when it is done, so that it can be polled.
+    /// The thread closes the other end when it is done, so that it can be polled.
     done: PipeReader,
     answer: Receiver<io::Result<Vec<IpAddr>>>,
 }
@@ -18,22 +18,22 @@ impl Lookup {
         let (done, end) = io::pipe()?;
         let (sender, answer) = channel();
         let name = name.to_owned();
-        // The C library keeps the answer's packets on the stack.
+        // The C library keeps the packets of an answer on the stack.
         std::thread::Builder::new().name("lookup".to_owned()).stack_size(256 * 1024).spawn(move || {
-            // Whoever asked may have lost interest.
+            // The receiver may be gone.
             let _ = sender.send(resolve(&name));
             drop(end);
         })?;
         Ok(Self { done, answer })
     }
 
-    /// None while it is being looked for.
+    /// None while the lookup is running.
     pub(super) fn answer(&self) -> Option<io::Result<Vec<IpAddr>>> {
         match self.answer.try_recv() {
             Ok(it) => Some(it),
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => {
-                Some(Err(io::Error::other("the lookup ended without an answer")))
+                Some(Err(io::Error::other("the lookup ended without a result")))
             }
         }
     }
@@ -56,13 +56,13 @@ fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
             }
             Ok(addrs)
         }
-        // An image that holds nothing has no /etc/hosts to say so (RFC 6761, 6.3).
+        // An empty image has no /etc/hosts with this name (RFC 6761, 6.3).
         Err(_) if name == "localhost" => Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
         Err(error) => Err(error),
     }
 }
 
-/// What is wrong, without the library's own preamble.
+/// The error text without the library's prefix.
 pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.strip_prefix("failed to lookup address information: ") {

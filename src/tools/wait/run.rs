@@ -1,4 +1,4 @@
-//! The loop: look, say, sleep until something may have changed.
+//! The loop: check, report, sleep until something may have changed.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::tools::wait::network;
 use crate::tools::wait::say::{EVERY, Missing, Say};
 use crate::tools::wait::tries::{Progress, Tries};
 
-/// How often to look where changes are not told.
+/// How often to check if there is no notification of changes.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How waiting ended.
@@ -25,11 +25,11 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) enum End {
     Held,
     Timeout(Vec<Missing>),
-    /// By a signal of that number.
+    /// The number of the signal that ended it.
     Signal(u8),
 }
 
-/// Carries out a plan up to its command.
+/// Runs all steps of a plan, but not its command.
 pub(super) fn wait(plan: &Plan, say: &Say, signals: &Signals) -> anyhow::Result<End> {
     let mut waiter = Waiter {
         plan,
@@ -76,7 +76,7 @@ struct Waiter<'a> {
     plan: &'a Plan,
     say: &'a Say,
     signals: &'a Signals,
-    /// Opened when the first condition asks for it.
+    /// Opened by the first condition that needs it.
     net: Option<Watch>,
     files: Option<Files>,
     /// Something had to be waited for.
@@ -84,7 +84,7 @@ struct Waiter<'a> {
     deadline: Option<Instant>,
 }
 
-/// What may have changed since the last look.
+/// What may have changed since the last check.
 #[derive(Clone, Copy, Debug)]
 struct Changed {
     net: bool,
@@ -92,13 +92,13 @@ struct Changed {
 }
 
 impl Waiter<'_> {
-    /// Waits until one of these holds. None when it does.
+    /// Waits until one of these conditions is met, and returns None then.
     fn items(&mut self, items: &[Item]) -> anyhow::Result<Option<End>> {
         let now = Instant::now();
         let mut probes: Vec<Probe> =
             items.iter().map(|it| Probe::new(it, self.plan, self.slept, now)).collect();
         let end = self.probes(&mut probes);
-        // What the next condition does not ask about need not wake us.
+        // Events of this condition must not wake the next one.
         (self.net, self.files) = (None, None);
         for it in &mut probes {
             it.stop();
@@ -107,12 +107,12 @@ impl Waiter<'_> {
     }
 
     fn probes(&mut self, probes: &mut [Probe<'_>]) -> anyhow::Result<Option<End>> {
-        // The first look finds what is there already.
+        // The first check covers the present state.
         let mut changed = Changed { net: true, files: true };
         loop {
             let now = Instant::now();
             for probe in probes.iter_mut() {
-                // A try may say something itself, and takes its time.
+                // An attempt may print something itself and takes time.
                 if probe.tries.is_some() && probe.said.is_none() {
                     self.remind(probe, now);
                 }
@@ -151,7 +151,7 @@ impl Waiter<'_> {
         }
     }
 
-    /// Has it become true, and for long enough?
+    /// Whether the condition is met, and for long enough.
     fn look(&mut self, probe: &mut Probe<'_>, changed: Changed, now: Instant) -> anyhow::Result<bool> {
         let again = probe.again.is_some_and(|it| it <= now);
         let found = match &probe.item.condition {
@@ -161,7 +161,7 @@ impl Waiter<'_> {
                 }
                 let watch = match &mut self.net {
                     Some(it) => it,
-                    None => self.net.insert(Watch::open().context("cannot tell what becomes of interfaces")?),
+                    None => self.net.insert(Watch::open().context("watch network interfaces")?),
                 };
                 network::missing(watch, net)?
             }
@@ -199,19 +199,19 @@ impl Waiter<'_> {
         Missing { words: probe.words.clone(), not: probe.item.not, reason }
     }
 
-    /// Why it does not hold, with what is there instead.
+    /// Why the condition is not met, with the interfaces that exist instead.
     fn reason(&mut self, probe: &Probe<'_>) -> String {
         let mut reason = probe.reason.clone();
         if let (Condition::Net(_), Some(watch), false) =
             (&probe.item.condition, &mut self.net, probe.item.not)
-            && reason.starts_with("there is no such interface")
+            && reason.starts_with("no such interface")
         {
-            reason.push_str(&format!(" (there are: {})", network::present(watch)));
+            reason.push_str(&format!(" (found: {})", network::present(watch)));
         }
         reason
     }
 
-    /// Sleeps until something may have changed, at most until then. The error is a signal that ends us.
+    /// Sleeps until something may have changed, at most until this time. The error is a signal that ends the program.
     fn sleep(
         &mut self,
         probes: &[Probe<'_>],
@@ -230,7 +230,7 @@ impl Waiter<'_> {
             let time = until.map(|it| TimeSpec::from_duration(it.saturating_duration_since(Instant::now())));
             match ppoll(&mut polled, time, None) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(error) => return Err(error).context("wait for something to happen"),
+                Err(error) => return Err(error).context("poll"),
             }
             mounts.is_some() && polled.get(1).is_some_and(|it| it.any().unwrap_or(false))
         };
@@ -249,16 +249,16 @@ impl Waiter<'_> {
     }
 }
 
-/// A condition while it is waited for.
+/// A condition that is being waited for.
 struct Probe<'a> {
     item: &'a Item,
     words: Words,
     tries: Option<Tries<'a>>,
-    /// Why it does not hold.
+    /// Why the condition is not met.
     reason: String,
-    /// Since when it holds.
+    /// Since when the condition is met.
     since: Option<Instant>,
-    /// When to look again though nothing is told.
+    /// When to check again without a notification.
     again: Option<Instant>,
     said: Option<Instant>,
 }
@@ -272,11 +272,11 @@ impl<'a> Probe<'a> {
                 Some(Tries::new(&item.condition, plan.try_timeout, item.interval, stdout, is_crowded, now))
             }
         };
-        let reason = "the first try is not over".to_owned();
+        let reason = "the first attempt has not finished".to_owned();
         Self { item, words: item.condition.words(), tries, reason, since: None, again: None, said: None }
     }
 
-    /// The outcome of a try that has come to its end: inside, why it failed.
+    /// The outcome of a finished attempt: None inside for success, else why it failed.
     fn tried(&mut self, files: &mut Option<Files>, changed: Changed, now: Instant) -> Option<Option<String>> {
         let tries = self.tries.as_mut()?;
         if let Condition::Unix(path) = &self.item.condition
@@ -292,12 +292,12 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// Takes in what a look found: why the condition is false, or that it is true.
+    /// Records the result of a check: why the condition is not met, or None if it is.
     fn found(&mut self, missing: Option<String>, now: Instant) {
         let wrong = match (missing, self.item.not) {
             (missing, false) => missing,
             (Some(_), true) => None,
-            (None, true) => Some("it holds".to_owned()),
+            (None, true) => Some("it is still met".to_owned()),
         };
         match wrong {
             Some(reason) => {
@@ -305,7 +305,7 @@ impl<'a> Probe<'a> {
                 self.since = None;
             }
             None => {
-                self.reason = format!("it has to hold for {} s", self.item.hold.as_secs_f64());
+                self.reason = format!("it must stay met for {} s", self.item.hold.as_secs_f64());
                 self.since = self.since.or(Some(now));
             }
         }
@@ -315,7 +315,7 @@ impl<'a> Probe<'a> {
         self.since.is_some_and(|it| now.saturating_duration_since(it) >= self.item.hold)
     }
 
-    /// When time alone will change something, or something is to be said.
+    /// The times at which something changes by itself or a reminder is due.
     fn due(&self) -> impl Iterator<Item = Instant> {
         let tries = self.tries.as_ref().map(Tries::due);
         let held = self.since.and_then(|it| it.checked_add(self.item.hold));

@@ -1,4 +1,4 @@
-//! What the tool says: a line when it starts to wait, now and then while it does, and when it need not any more.
+//! Messages: when waiting starts, from time to time while it lasts, and when it ends.
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::tools::exec::shown;
 use crate::tools::wait::condition::Words;
 use crate::{err, out};
 
-/// Reminders are at least so far apart.
+/// The time between reminders.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub(super) struct Say {
     pub(super) started: Instant,
 }
 
-/// A condition that does not hold.
+/// A condition that is not met.
 #[derive(Debug)]
 pub(super) struct Missing {
     pub(super) words: Words,
     pub(super) not: bool,
-    /// None where its turn never came.
+    /// None if waiting for it has not started.
     pub(super) reason: Option<String>,
 }
 
@@ -64,9 +64,9 @@ impl Say {
         }
     }
 
-    /// An error, which `-q` does not silence.
+    /// The error after a timeout, which is printed with `-q` too.
     pub(super) fn timeout(&self, limit: Duration, missing: &[Missing]) {
-        let reason = |it: &Missing| it.reason.clone().unwrap_or_else(|| "its turn did not come".to_owned());
+        let reason = |it: &Missing| it.reason.clone().unwrap_or_else(|| "not checked yet".to_owned());
         if self.json {
             let missing: Vec<Value> = missing
                 .iter()
@@ -81,7 +81,7 @@ impl Say {
             );
             return;
         }
-        let mut text = format!("error: not within {} s:\n", limit.as_secs_f64());
+        let mut text = format!("error: timeout after {} s:\n", limit.as_secs_f64());
         for it in missing {
             let not = if it.not { "no " } else { "" };
             text.push_str(&format!("  {not}{}: {}\n", it.words.awaited, reason(it)));
@@ -128,7 +128,7 @@ impl Say {
     fn line(&self, text: &str) {
         let line = format!("{text}\n");
         if self.stdout {
-            // Who waits is there for the command: a reader who went away does not keep it from running.
+            // The command must run even if nothing reads the messages.
             let _ = out(&line);
         } else {
             err(&line);

@@ -1,13 +1,13 @@
-//! As much of the shell's grammar as a command needs that needs no shell.
+//! The part of the shell grammar that simple commands use, to run them without a shell.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What only a shell can carry out where it stands unquoted (POSIX, 2.2), and what is special within double quotes.
+/// Characters with a meaning to a shell when unquoted (POSIX, 2.2), and within double quotes.
 const SPECIAL: &[u8] = b"|&;<>()$`*?[]#~{}!\n";
 const SPECIAL_QUOTED: &[u8] = b"$`";
 
-/// The words of a simple command, quotes removed. None where it takes a shell to read it.
+/// The words of a simple command without their quotes. None if the command needs a shell.
 pub(super) fn plain_words(text: &OsStr) -> Option<Vec<OsString>> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;

@@ -1,4 +1,4 @@
-//! What can only be tried: connections, answers, names, commands. A try never blocks: it goes on when poll says so.
+//! Conditions that need attempts: connections, answers, names, commands. An attempt never blocks: poll drives it.
 
 use std::ffi::OsString;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -20,14 +20,14 @@ use crate::tools::wait::http::{self, Answer, Url};
 use crate::tools::wait::lookup::{self, Lookup};
 use crate::tools::wait::shell::plain_words;
 
-/// The longest that the first pause between tries may be, and what doubling leads to.
+/// The first and the longest pause between attempts; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The least that `-s` may ask for: something else has to run as well.
+/// The shortest pause that `-s` can set, so that other programs can run.
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a command that takes too long has left between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL for a command that takes too long.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How long a new connection has to last where others may have connected at the same moment. A server that takes a single
@@ -37,15 +37,15 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// After so many connections that were reset at once, the server is one that does so with all of them.
 const MOST_RESETS: u32 = 3;
 
-/// Of so many addresses that a name has all are tried at once.
+/// The most addresses of a name that are tried at once.
 const MOST_ADDRS: usize = 16;
 
-/// Try after try of one condition.
+/// The attempts for one condition.
 #[derive(Debug)]
 pub(super) struct Tries<'a> {
     condition: &'a Condition,
     limit: Duration,
-    /// The pause between tries, where it does not grow.
+    /// The fixed pause between attempts, if given.
     interval: Option<Duration>,
     /// The longest that the next pause may be.
     pause: Duration,
@@ -56,10 +56,10 @@ pub(super) struct Tries<'a> {
     /// Connections that were reset at once.
     resets: u32,
     stdout: ChildOutput,
-    /// Outlives the try that began it: a second question would not be answered any sooner.
+    /// Outlives the attempt that started it: a second lookup would not be faster.
     lookup: Option<Lookup>,
     stage: Stage,
-    /// When the pause, or the try, ends.
+    /// When the pause or the attempt ends.
     until: Instant,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Tries<'a> {
 enum Stage {
     Pause,
     Lookup,
-    /// To all addresses at once. `failed` is what the last of those that have failed said.
+    /// To all addresses at once. `failed` is the last error.
     Connect {
         sockets: Vec<(SocketAddr, OwnedFd)>,
         failed: String,
@@ -84,14 +84,14 @@ enum Stage {
         stream: TcpStream,
         answer: Vec<u8>,
     },
-    /// `told` when it has been asked to end.
+    /// `told` is when SIGTERM was sent.
     Run {
         child: Child,
         told: bool,
     },
 }
 
-/// How far a try is.
+/// The state of an attempt.
 #[derive(Debug)]
 pub(super) enum Progress {
     Pending,
@@ -99,7 +99,7 @@ pub(super) enum Progress {
     Failed(String),
 }
 
-/// A stage's answer: the try goes on, or has come to its end.
+/// The result of a stage: the attempt continues, or it has ended.
 type Next = Result<Stage, Progress>;
 
 impl<'a> Tries<'a> {
@@ -128,13 +128,12 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// When time alone will change something.
+    /// The next time at which something changes by itself.
     pub(super) fn due(&self) -> Instant {
         self.until
     }
 
-    /// Something has changed that the condition may depend on: tries at once, and soon again. A socket has its name
-    /// before it accepts.
+    /// Tries now and again soon, because something changed. A socket exists in the file system before it accepts.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.pause = self.interval.unwrap_or(FIRST_PAUSE);
         if matches!(self.stage, Stage::Pause) {
@@ -142,7 +141,7 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// What to poll.
+    /// The descriptors to poll.
     pub(super) fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         match &self.stage {
             Stage::Pause | Stage::Run { .. } => Vec::new(),
@@ -156,7 +155,7 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// The process that runs.
+    /// The running process.
     pub(super) fn child(&self) -> Option<u32> {
         match &self.stage {
             Stage::Run { child, .. } => Some(child.id()),
@@ -164,14 +163,14 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Ends a command that runs.
+    /// Ends the running command.
     pub(super) fn stop(&mut self) {
         if let Stage::Run { child, .. } = std::mem::replace(&mut self.stage, Stage::Pause) {
             child.kill();
         }
     }
 
-    /// Goes as far as it gets without waiting. What it answers is the outcome of one try.
+    /// Proceeds as far as possible without waiting. Returns the outcome of one attempt.
     pub(super) fn advance(&mut self, now: Instant) -> Progress {
         let progress = self.go_on(now);
         match progress {
@@ -228,11 +227,11 @@ impl<'a> Tries<'a> {
                 self.stage = Stage::Run { child, told: true };
                 Progress::Pending
             }
-            Stage::Lookup => Progress::Failed(format!("the name is still being looked up after {limit} s")),
+            Stage::Lookup => Progress::Failed(format!("the lookup takes longer than {limit} s")),
             Stage::Connect { failed, .. } if !failed.is_empty() => Progress::Failed(failed),
             Stage::Connect { .. } => Progress::Failed(format!("no answer within {limit} s")),
             Stage::Send { .. } | Stage::Receive { .. } => {
-                Progress::Failed(format!("connected, and no HTTP answer within {limit} s"))
+                Progress::Failed(format!("connected, but no HTTP answer within {limit} s"))
             }
             Stage::Settle { .. } => Progress::Held,
             Stage::Pause => Progress::Pending,
@@ -263,10 +262,10 @@ impl<'a> Tries<'a> {
         let shell = |text: &OsString| Child::start("sh".as_ref(), &["-c".into(), text.clone()], self.stdout);
         let started = match shell(text) {
             Err(error) if error.kind() == ErrorKind::NotFound && find("sh".as_ref()).is_none() => {
-                // An image that holds nothing has no shell: what is plain words needs none.
+                // An empty image has no shell, but plain words need none.
                 match plain_words(text) {
                     Some(words) if !words.is_empty() => Child::start(&words[0], &words[1..], self.stdout),
-                    _ => Err(io::Error::other("there is no `sh` here, which these words need")),
+                    _ => Err(io::Error::other("the command needs a shell, and `sh` is not found")),
                 }
             }
             started => started,
@@ -277,7 +276,7 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// One stage further, or the same one again where it cannot go on yet.
+    /// Proceeds to the next stage, or stays in this one if it is not finished.
     fn step(&mut self, stage: Stage) -> Next {
         match stage {
             Stage::Pause => Ok(Stage::Pause),
@@ -288,9 +287,10 @@ impl<'a> Tries<'a> {
             Stage::Receive { stream, answer } => self.receive(stream, answer),
             Stage::Run { mut child, told } => match child.ended() {
                 Ok(None) => Ok(Stage::Run { child, told }),
-                Ok(Some(_)) if told => {
-                    Err(Progress::Failed(format!("it runs longer than {} s", self.limit.as_secs_f64())))
-                }
+                Ok(Some(_)) if told => Err(Progress::Failed(format!(
+                    "the command takes longer than {} s",
+                    self.limit.as_secs_f64()
+                ))),
                 Ok(Some(status)) if status.success() => Err(Progress::Held),
                 Ok(Some(status)) => Err(Progress::Failed(status_text(status))),
                 Err(error) => Err(Progress::Failed(error.to_string())),
@@ -308,9 +308,9 @@ impl<'a> Tries<'a> {
             Condition::Tcp(host) | Condition::Http(Url { host, .. }) => connect_all(&addrs, host),
             Condition::Dns(_, Some(wanted)) if !addrs.contains(wanted) => {
                 let addrs: Vec<String> = addrs.iter().map(IpAddr::to_string).collect();
-                Err(Progress::Failed(format!("it resolves to {}", addrs.join(" "))))
+                Err(Progress::Failed(format!("the name resolves to {}", addrs.join(" "))))
             }
-            _ if addrs.is_empty() => Err(Progress::Failed("it has no address".to_owned())),
+            _ if addrs.is_empty() => Err(Progress::Failed("the name has no address".to_owned())),
             _ => Err(Progress::Held),
         }
     }
@@ -325,7 +325,7 @@ impl<'a> Tries<'a> {
             }
             let stream = TcpStream::from(socket);
             match (stream.peer_addr(), stream.local_addr()) {
-                // Nobody listens, and the kernel happened to give us the port itself to connect from.
+                // Nothing listens, and the kernel chose this very port as the source port.
                 (Ok(peer), Ok(local)) if peer == local => {
                     failed = format!("{addr}: {}", reason(libc::ECONNREFUSED))
                 }
@@ -387,7 +387,7 @@ impl<'a> Tries<'a> {
                 Answer::Status(status) => {
                     return Err(Progress::Failed(format!("the answer has status {status}")));
                 }
-                Answer::Strange => return Err(Progress::Failed("what answers speaks no HTTP".to_owned())),
+                Answer::Strange => return Err(Progress::Failed("the answer is not HTTP".to_owned())),
                 Answer::Partial if ended => {
                     return Err(Progress::Failed("the connection was closed without an answer".to_owned()));
                 }
@@ -397,9 +397,9 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Starts connections to all addresses, each of which would else take its time in turn.
+/// Starts connections to all addresses at once, so that none waits for another.
 fn connect_all(addrs: &[IpAddr], host: &Host) -> Next {
-    let (mut sockets, mut failed) = (Vec::new(), "it has no address".to_owned());
+    let (mut sockets, mut failed) = (Vec::new(), "the name has no address".to_owned());
     for addr in addrs.iter().take(MOST_ADDRS) {
         let addr = SocketAddr::new(*addr, host.port);
         match start_connect(addr) {
@@ -422,7 +422,7 @@ fn start_connect(addr: SocketAddr) -> nix::Result<OwnedFd> {
     }
 }
 
-/// One try to connect to a socket in the file system: the kernel answers at once.
+/// One attempt to connect to a unix socket, which the kernel decides at once.
 fn unix(path: &Path) -> Progress {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let connected = UnixAddr::new(path).and_then(|addr| {
@@ -431,8 +431,8 @@ fn unix(path: &Path) -> Progress {
     });
     match connected {
         Ok(()) => Progress::Held,
-        Err(nix::Error::EAGAIN) => Progress::Failed("its queue of connections is full".to_owned()),
-        Err(nix::Error::EPROTOTYPE) => Progress::Failed("it is no stream socket".to_owned()),
+        Err(nix::Error::EAGAIN) => Progress::Failed("the connection queue is full".to_owned()),
+        Err(nix::Error::EPROTOTYPE) => Progress::Failed("not a stream socket".to_owned()),
         Err(error) => Progress::Failed(reason(error as i32)),
     }
 }
@@ -460,7 +460,7 @@ fn part_of(time: Duration) -> Duration {
     time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-/// What an error number means: `connection refused`.
+/// The text of an error number, such as `connection refused`.
 fn reason(errno: i32) -> String {
     nix::Error::from_raw(errno).desc().to_lowercase()
 }

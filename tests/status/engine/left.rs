@@ -75,7 +75,7 @@ fn a_killed_engines_namespace_is_removed_by_an_engine_with_netns_host() {
     // What somebody else has in it stays, and what is ours goes.
     assert_eq!(machine.ip("-n conlink-p link add theirs type veth peer name others").code, 0);
     let said = on_host();
-    assert!(said.contains("conlink-p has interfaces of others: others, theirs\n"), "{said}");
+    assert!(said.contains("conlink-p contains interfaces of other programs: others, theirs\n"), "{said}");
     assert_ne!(machine.ip("-n conlink-p link show lan").code, 0);
     assert_eq!(machine.ip("-n conlink-p link del theirs").code, 0);
     assert!(on_host().contains(expected) && !machine.has_name());

@@ -184,7 +184,7 @@ fn an_engine_without_pid_host_does_not_start() {
         world.docker().lies.insert(own.clone(), Box::new(lie));
         let ended = run(world.contained(Some(&own), &["--once"]));
         let expected =
-            "error: the engine's container sees no other container: its service needs `pid: host`\n";
+            "error: the engine's container cannot see other containers: its service needs `pid: host`\n";
         assert_eq!(ended, Run { code: 1, stdout: String::new(), stderr: expected.to_owned() }, "{mode}");
     }
     let lie = move |_: usize, it: &mut Value| it["HostConfig"]["PidMode"] = json!("host");

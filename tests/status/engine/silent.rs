@@ -33,7 +33,7 @@ fn a_silent_podman_socket_that_nobody_named_is_left_out() {
     command.args(["--docker-socket", "docker.sock"]);
     let ended = run(command);
     let expected = "podman.sock: no answer within 4 s\n";
-    assert!(ended.code == 0 && ended.stderr.starts_with("warning: podman is left out: "), "{ended:?}");
+    assert!(ended.code == 0 && ended.stderr.starts_with("warning: podman is not used: "), "{ended:?}");
     assert!(ended.stderr.ends_with(expected), "{ended:?}");
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::api::{FoundNode, Nodes, Request};
+use crate::duration;
 use crate::kernel::ping::{Answer, Options, Pair, Ping, PingError, all};
 use crate::process::node::enter_user;
 use crate::process::raise_file_limit;
@@ -25,22 +26,24 @@ pub(in crate::tools::conlink) struct PingArgs {
     /// How many requests; with several pairs, how often each is tried
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
-    /// Seconds from one request to the next
-    #[arg(short, long, default_value_t = 0.2, value_parser = seconds)]
-    interval: f64,
-    /// Seconds to wait for an answer
-    #[arg(short = 'W', long, default_value_t = 1.0, value_parser = seconds)]
-    timeout: f64,
+    /// Time between requests
+    #[arg(short, long, value_name = "DURATION", default_value = "200ms", value_parser = limited)]
+    interval: Duration,
+    /// Time to wait for an answer
+    #[arg(short = 'W', long, value_name = "DURATION", default_value = "1s", value_parser = limited)]
+    timeout: Duration,
     /// The node to ping from
     from: Option<String>,
     /// What to ping: a node, or an address [default: every other node]
     to: Option<String>,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(it) if (0.001..=3600.0).contains(&it) => Ok(it),
-        _ => Err("a number of seconds is due, 0.001 to 3600".to_owned()),
+/// Parses a duration from a millisecond to an hour.
+fn limited(text: &str) -> Result<Duration, String> {
+    let time = duration::parse(text).map_err(|it| it.to_string())?;
+    match (Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&time) {
+        true => Ok(time),
+        false => Err("expected a duration from `1ms` to `1h`".to_owned()),
     }
 }
 
@@ -76,7 +79,7 @@ fn one(dir: &LabDir, args: &PingArgs, from: &str, to: &str, hosts: &[FoundNode])
         Ping::open(&netns, addr, &Options::default()).with_context(|| format!("ping from {source}"))?;
     let named = if to == addr.to_string() { String::new() } else { format!(" ({addr})") };
     out(&format!("{source} pings {to}{named}\n"))?;
-    let (interval, timeout) = (Duration::from_secs_f64(args.interval), Duration::from_secs_f64(args.timeout));
+    let (interval, timeout) = (args.interval, args.timeout);
     let mut times = Vec::new();
     for seq in 1..=args.count {
         let sent = Instant::now();
@@ -158,8 +161,7 @@ fn every(dir: &LabDir, args: &PingArgs, from: Option<&str>, hosts: &[FoundNode])
             between.push((*source, *target));
         }
     }
-    let timeout = Duration::from_secs_f64(args.timeout);
-    let results = all(&pairs, u32::from(args.count), timeout);
+    let results = all(&pairs, u32::from(args.count), args.timeout);
     let answered = show(&between, &pairs, &results)?;
     Ok(u8::from(answered < results.len()))
 }

@@ -11,6 +11,7 @@ use crate::api::{Accepted, Health, Status};
 use crate::daemon::LAB_ENDS;
 use crate::process::node::{self, wait_for_end};
 use crate::process::{Foreground, Signals};
+use crate::tools::color::Color;
 use crate::tools::conlink::client::Client;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
 use crate::tools::conlink::lab::dir::LabDir;
@@ -24,20 +25,20 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 
 pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
-    let Some(reading) = checked(&ask)? else { return Ok(1) };
+    let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
-    start(&dir, &ask, &mut None)
+    start(&dir, &ask, args.verbosity.quiet, &mut None)
 }
 
 /// Runs a command beside a lab that lives as long as this does, however it ends.
 pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
-    let Some(reading) = checked(&ask)? else { return Ok(1) };
+    let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
     // Held here; the keeper ends the lab when it is closed, be it by our end.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
     let mut tie = Some(theirs);
-    let started = start(&dir, &ask, &mut tie);
+    let started = start(&dir, &ask, args.verbosity.quiet, &mut tie);
     if tie.is_some() {
         // The lab is another's.
         return started;
@@ -95,17 +96,17 @@ fn signal_before(signals: &Signals, over: &PipeReader) -> anyhow::Result<Option<
 }
 
 /// Reads the files and tells what is wrong with them: then nothing is started.
-fn checked(ask: &Ask) -> anyhow::Result<Option<Reading>> {
+fn checked(ask: &Ask, color: Color) -> anyhow::Result<Option<Reading>> {
     let reading = ask.read()?;
     if reading.described.diagnostics.is_empty() {
         return Ok(Some(reading));
     }
-    report(&reading.described);
+    report(&reading.described, color);
     Ok(None)
 }
 
 /// Makes the lab what is asked for, with a keeper where it has none. With `tie` it must have none.
-fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
+fn start(dir: &LabDir, ask: &Ask, quiet: bool, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
     let to_be_tied = tie.is_some();
     for _ in 0..10 {
         let claim = dir.claim()?;
@@ -148,7 +149,7 @@ fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>) -> anyhow::Resul
         }
         let ended = || format!("lab `{}` has ended meanwhile", dir.name());
         let status = client.next(None).with_context(ended)?.with_context(ended)?;
-        return tell(dir, &status);
+        return tell(dir, &status, quiet);
     }
     anyhow::bail!("lab `{}` is ended again and again", dir.name());
 }
@@ -159,8 +160,8 @@ fn is_cut(error: &anyhow::Error) -> bool {
 }
 
 /// Says how the lab is; the exit code is 0 where everything is as described.
-fn tell(dir: &LabDir, status: &Status) -> anyhow::Result<u8> {
-    for process in status.nodes.iter().filter_map(|it| it.process.as_ref()) {
+fn tell(dir: &LabDir, status: &Status, quiet: bool) -> anyhow::Result<u8> {
+    for process in status.nodes.iter().filter_map(|it| it.process.as_ref()).filter(|_| !quiet) {
         process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
     }
     for error in errors(status) {
@@ -168,6 +169,9 @@ fn tell(dir: &LabDir, status: &Status) -> anyhow::Result<u8> {
         error.help.iter().for_each(|it| err(&format!("hint: {it}\n")));
     }
     let good = status.state == Health::Connected;
+    if quiet {
+        return Ok(u8::from(!good));
+    }
     out(&format!(
         "lab {} is up: {}, {}{}\n",
         dir.name(),
@@ -196,6 +200,6 @@ fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Resu
 }
 
 /// The name of the compose project of the working folder, where it has one.
-pub(super) fn project_here() -> Option<String> {
+pub(in crate::tools::conlink) fn project_here() -> Option<String> {
     Ask::here().ok()?.read().ok().map(|it| it.name)
 }

@@ -1,18 +1,18 @@
-//! What is wrong, of a status, as the engine's log has it.
+//! The errors in a status, as in the log of the engine.
 
 use crate::api::{Problem, Status};
 use crate::words::printable;
 
-/// One thing that is wrong.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tools::conlink) struct StatusError {
-    /// One line: what it is about, what is wrong, and where the configuration says so.
+    /// One line: the subject, the error, and the place in the configuration.
     pub(in crate::tools::conlink) text: String,
-    /// What may be done about it.
+    /// A hint.
     pub(in crate::tools::conlink) help: Option<String>,
 }
 
-/// All that is wrong: what failed, and then what somebody else changed.
+/// Every error: first failures, then changes by others.
 pub(in crate::tools::conlink) fn errors(status: &Status) -> Vec<StatusError> {
     let drifted = |(subject, what): (String, &str)| StatusError {
         text: printable(&format!("{subject}: changed outside conlink: {what}")),

@@ -11,15 +11,15 @@ use crate::api::{
 use crate::device::{BridgeMode, Place};
 use crate::words::printable;
 
-/// How it is to look.
+/// The style of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
-    /// Columns of the terminal; None where lines may be as long as they are.
+    /// Columns of the terminal; None if lines may have any length.
     pub(super) width: Option<usize>,
     pub(super) color: bool,
 }
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     node: String,
     process: String,
@@ -35,7 +35,7 @@ const ERRORS: usize = 20;
 /// Spaces between two columns.
 const GAP: &str = "  ";
 
-/// What there is, what it is joined to, how far it is; then all that is wrong.
+/// Nodes and links with their states, then errors and notes.
 pub(super) fn table(status: &Status, style: &Style) -> String {
     let mut text = head(status, style);
     text += &wrapped("bridges: ", &bridges(status), style);
@@ -87,7 +87,7 @@ fn head(status: &Status, style: &Style) -> String {
         }
     }
     let silent = status.engines.iter().filter(|it| !it.connected);
-    parts.extend(silent.map(|it| format!("no word from {}", printable(&it.name))));
+    parts.extend(silent.map(|it| format!("no connection to {}", printable(&it.name))));
     format!("{name}: {}\n", parts.join(", "))
 }
 
@@ -96,7 +96,7 @@ pub(in crate::tools::conlink) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Those that are more than a cable; of cables, those that are not as they should be.
+/// Bridges that are not cables, and cables that are not up.
 fn bridges(status: &Status) -> Vec<String> {
     let ports = ports(status);
     let is_shown = |it: &&BridgeStatus| it.mode != BridgeMode::Patch || it.state != LinkState::Up;
@@ -122,7 +122,7 @@ fn tunnel(it: &TunnelStatus) -> String {
     format!("{} from {} to {}{state}", printable(&it.name), printable(&it.bridge), it.remote)
 }
 
-/// What is joined to each bridge: links that are up, and tunnels.
+/// The ports of each bridge: links and tunnels that are up.
 fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
     let links = status
         .nodes
@@ -155,7 +155,7 @@ fn rows(status: &Status) -> Vec<Row> {
             addresses: Vec::new(),
             state,
         };
-        // What is not to be seen by its links.
+        // The links do not show the state of this node.
         if node.links.is_empty() || !node.errors.is_empty() {
             rows.push(row("-", node.state.to_string()));
         }
@@ -170,7 +170,7 @@ fn rows(status: &Status) -> Vec<Row> {
     rows
 }
 
-/// `running`, `exited 1`, `restarting (3)`: the word; what it ended with; how often it was started again.
+/// `running`, `exited 1`, `restarting (3)`: the state, the exit code, the number of restarts.
 fn process(it: &ProcessStatus) -> String {
     let mut text = printable(&it.state);
     if let Some(code) = it.exit_code.filter(|_| it.state == "exited") {
@@ -182,7 +182,7 @@ fn process(it: &ProcessStatus) -> String {
     }
 }
 
-/// A bridge, the other end of a cable, or the interface that it is made on.
+/// The bridge, the other end of a cable, or the parent interface.
 fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<String>>) -> String {
     let host = if link.place == Some(Place::Host) { "host:" } else { "" };
     if let Some(bridge) = link.bridge.as_deref() {
@@ -206,7 +206,7 @@ fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<Strin
     }
 }
 
-/// A line a link; with `tall` addresses stand below each other.
+/// One line per link; with `tall`, one line per address.
 fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     let has_process = rows.iter().any(|it| !it.process.is_empty());
     let cells = |node: &str, process: &str, link: &str, joined: &str, address: &str| {
@@ -294,7 +294,7 @@ fn until(unix: u64) -> String {
     format!(", until {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// What users may wonder about.
+/// Notes of nodes.
 fn notes(status: &Status) -> String {
     let of_node = |node: &NodeStatus| {
         let name = printable(name(node));
@@ -315,7 +315,7 @@ fn paint(text: &str, state: &str, style: &Style) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// What people call a node: one of a lab has a short name.
+/// The name of a node; nodes of a lab have a short one.
 fn name(node: &NodeStatus) -> &str {
     node.process.as_ref().map_or(&node.name, |it| &it.name)
 }
