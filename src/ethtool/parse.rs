@@ -14,7 +14,7 @@ const MAX_SPEED: u32 = i32::MAX as u32;
 pub(super) fn ethtool(text: &str) -> Result<Ethtool, BadWord> {
     let mut words = Words::new(text);
     let Some(word) = words.next() else {
-        let bad = words.missing("an ethtool command is due".to_owned());
+        let bad = words.missing("expected an ethtool command".to_owned());
         return Err(bad.with_help(supported()));
     };
     let Some(command) = Command::any_named(word.text) else {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
+use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
 use crate::tools::conlink::{Files, describe, report};
 use crate::tools::environment;
@@ -103,8 +104,8 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
         let project = std::env::var("COMPOSE_PROJECT_NAME").ok();
         let described =
             describe(&files, cli.files.defaults(project.as_deref().unwrap_or_default()), &environment())?;
-        report(&described);
-        if !described.diagnostics.is_empty() {
+        if described.stops(Scope::Config) {
+            report(&described);
             return Ok(None);
         }
         let problems = replicas.instantiate(&described.network, project.as_deref());

@@ -13,7 +13,6 @@ use crate::container::ContainerId;
 use crate::daemon::{self, Mode, Setup};
 use crate::docker::{Engine, Running, own_container_id};
 use crate::kernel::{Datapath, Kernel, netns, probe};
-use crate::network;
 use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
@@ -23,6 +22,7 @@ use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
 use crate::tools::{environment, logger};
+use crate::{config, network};
 use crate::{err, out, wire};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
@@ -40,18 +40,20 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
     let mut described = describe(&files, defaults.clone(), &environment())?;
     // Asked only where it makes a difference: it may load a module.
-    let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
+    let needed = if options.show_config { config::Scope::Config } else { config::Scope::Network };
+    let asks = !options.show_config && !described.stops(needed) && described.network.asks_for_ovs;
     if asks && probe() == Some(Datapath::Kernel) {
         defaults.ovs = true;
         described = describe(&files, defaults, &environment())?;
     }
-    if !described.diagnostics.is_empty() {
+    if described.stops(needed) {
         report(&described);
         return Ok(1);
     }
     if options.show_config {
         return out(&format!("{}\n", serde_json::to_string_pretty(&described.network.show())?)).map(|()| 0);
     }
+    described.log();
     // A container takes four open files; the usual soft limit of 1024 is too few for some hundreds.
     raise_file_limit();
     let _background = logger::in_background().context("start a thread for the log")?;

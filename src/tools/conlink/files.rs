@@ -1,15 +1,15 @@
-//! From file names to a network, or to what is wrong with it.
+//! Reads configuration files into a network, with all mistakes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Env, FileId, Input, Sources, load, tidy};
+use crate::config::{Diagnostic, Env, FileId, Input, Scope, Severity, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
 use crate::tools::conlink::Files;
 
-/// What the files describe, with all that is wrong with them.
+/// The network that files describe, with all findings.
 pub(in crate::tools) struct Described {
     pub(in crate::tools) network: Network,
     pub(in crate::tools) sources: Arc<Sources>,
@@ -18,7 +18,28 @@ pub(in crate::tools) struct Described {
     pub(in crate::tools) compose_files: Vec<FileId>,
 }
 
-/// How a file is to be read.
+impl Described {
+    /// Is there an error that makes at least this much unusable?
+    pub(in crate::tools) fn stops(&self, scope: Scope) -> bool {
+        self.diagnostics.iter().any(|it| it.stops(scope))
+    }
+
+    /// Logs what does not keep an engine or lab from running.
+    pub(in crate::tools) fn log(&self) {
+        for it in &self.diagnostics {
+            let level = match it.severity {
+                Severity::Error => log::Level::Error,
+                Severity::Warning => log::Level::Warn,
+                Severity::Hint => log::Level::Debug,
+            };
+            let place = it.span.map_or_else(String::new, |span| format!("{}: ", self.sources.place(span)));
+            let help = it.help.as_ref().map_or_else(String::new, |it| format!("; {it}"));
+            log::log!(level, "{place}{} [{}]{help}", it.message, it.code);
+        }
+    }
+}
+
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tools) enum Role {
     Compose,
@@ -45,7 +66,7 @@ impl Files {
     }
 }
 
-/// Reads the files and resolves what they say. An error is a file that cannot be read.
+/// Reads, resolves and lints the files. An error means that a file cannot be read.
 pub(in crate::tools) fn describe(
     files: &[(PathBuf, Role)],
     defaults: Defaults,
@@ -77,6 +98,10 @@ pub(in crate::tools) fn describe(
     let sources = Arc::new(sources);
     let (network, found) = resolve(config, sources.clone(), defaults);
     diagnostics.extend(found);
+    // If entries are left out, what remains looks wrong without being so.
+    if !diagnostics.iter().any(|it| it.stops(Scope::Network)) {
+        diagnostics.extend(network.lint());
+    }
     tidy(&mut diagnostics);
     Ok(Described { network, sources, diagnostics, compose_files })
 }

@@ -52,12 +52,15 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
     }
     let errors = errors(status);
     let notes = overrides(status) + &notes(status);
-    if !errors.is_empty() || !notes.is_empty() {
+    if !errors.is_empty() || !status.warnings.is_empty() || !notes.is_empty() {
         text += "\n";
     }
     for it in errors {
         text += &format!("{} {}\n", paint("error:", "failed", style), it.text);
         text += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
+    }
+    for it in &status.warnings {
+        text += &format!("warning: {}\n", printable(it));
     }
     text + &notes
 }
