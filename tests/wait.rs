@@ -169,7 +169,7 @@ fn forty_malformed_invocations_say_what_is_wrong_and_run_nothing() {
         (&["-u", "9", "-i", "lo"], "--umask: `9` is no octal number from 0 to 777"),
         (&["-u", "1777", "-i", "lo"], "--umask: `1777` is no octal number"),
         (&["--addr", "10.0.0.256"], "`10.0.0.256` is not an IP address"),
-        (&["--addr", "10.0.0.1/33"], "the prefix length of an IPv4 address is 0 to 32"),
+        (&["--addr", "10.0.0.1/33"], "expected a prefix length from 0 to 32 for IPv4"),
         (&["--route", "10.0.0.1/8"], "a route leads to a network, like `10.0.0.0/8`"),
         (&["--route", "everywhere"], "`everywhere` is not an IP address, or `default`"),
         (&["--route", "default@a/b"], "an interface name cannot hold '/'"),

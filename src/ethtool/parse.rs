@@ -62,10 +62,9 @@ fn features(mut words: Words<'_>) -> Result<Vec<(Feature, bool)>, BadWord> {
             let bad = word.bad(format!("unknown feature `{}`", word.text));
             return Err(bad.with_help(match near(word.text, &Feature::names()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "it may be {}, or the kernel's name of a feature",
-                    listed(&Feature::short_names())
-                ),
+                None => {
+                    format!("expected {}, or the kernel's name of a feature", listed(&Feature::short_names()))
+                }
             }));
         };
         if features.iter().any(|(it, _)| *it == feature) {

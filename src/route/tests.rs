@@ -191,7 +191,7 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     check_error("10.0.0.0.0/8", &format!("^^^^^^^^^^^^ `10.0.0.0.0` is not an IP address; {first}"));
     check_error(
         "10.0.0.0/33",
-        &format!("^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `33`; {first}"),
+        &format!("^^^^^^^^^^^ expected a prefix length from 0 to 32 for IPv4, found `33`; {first}"),
     );
     check_error("010/8", &format!("^^^^^ `010` is not an IP address; {first}"));
     check_error(
@@ -201,7 +201,7 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     check_error(
         "10.1.0.0/255.0.255.0",
         &format!(
-            "^^^^^^^^^^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `255.0.255.0`; {first}"
+            "^^^^^^^^^^^^^^^^^^^^ expected a prefix length from 0 to 32 for IPv4, found `255.0.255.0`; {first}"
         ),
     );
     check_error(
