@@ -1,6 +1,6 @@
-//! Names and addresses: parsed once, valid ever after.
+//! Names and addresses, valid once they are parsed.
 //!
-//! Architecture invariant: a value of these types cannot be wrong, so nobody below checks again.
+//! Architecture invariant: a value of these types is always valid, so lower layers do not check it again.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfName(String);
 
-/// What is wrong with a text that should be an interface name.
+/// The text is not an interface name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadIfName {
     #[error("an interface name is at most 15 bytes, this has {0}")]
@@ -87,14 +87,14 @@ impl fmt::Display for IfName {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
 
-/// What is wrong with a text that should be a MAC address.
+/// The text is not a MAC address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadMac {
-    #[error("a MAC address is six pairs of hexadecimal digits like `02:00:00:00:00:01`")]
+    #[error("expected a MAC address, such as `02:00:00:00:00:01`")]
     Form,
-    #[error("the lowest bit of the first byte marks a group address, which no interface can have")]
+    #[error("expected the MAC address of one interface, found a group address (its first byte is odd)")]
     Group,
-    #[error("a MAC address of zeros belongs to no interface")]
+    #[error("expected the MAC address of an interface, found zeros")]
     Zero,
 }
 
@@ -129,7 +129,7 @@ impl Mac {
         Self([0xc2, a, b, c, d, e])
     }
 
-    /// The address `count` further on; an error where that is no address of an interface.
+    /// Adds `count` to the address. An error if no interface can have the result.
     pub fn offset(self, count: u32) -> Result<Self, BadMac> {
         let [a, b, c, d, e, f] = self.0;
         let sum = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) + u64::from(count);
@@ -177,29 +177,29 @@ pub struct Cidr {
     prefix: u8,
 }
 
-/// What is wrong with a text that should be an address with a prefix length.
+/// The text is not an address with a prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCidr {
-    #[error("an address with its prefix length is due, like `{0}/24`")]
+    #[error("expected an address with a prefix length, such as `{0}/24`")]
     NoPrefix(String),
     #[error("`{0}` is not an IP address")]
     Addr(String),
-    #[error("the prefix length of an {family} address is 0 to {max}, not `{given}`")]
+    #[error("expected a prefix length from 0 to {max} for {family}, found `{given}`")]
     Prefix { family: &'static str, max: u8, given: String },
 }
 
 /// An address that no interface but `lo` can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected the address of a host, found the {kind} address `{addr}`")]
+#[error("expected a host address, found the {kind} address `{addr}`")]
 pub struct NotOfHost {
     pub addr: IpAddr,
     /// `multicast` and the like.
     pub kind: &'static str,
 }
 
-/// A replica's address would leave the prefix that the first one is in.
+/// A replica's address is outside of the first one's network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{first} + {count} leaves the network {net}")]
+#[error("{first} plus {count} is outside of {net}")]
 pub struct LeavesPrefix {
     pub first: Cidr,
     pub count: u32,
@@ -207,7 +207,7 @@ pub struct LeavesPrefix {
 }
 
 impl Cidr {
-    /// `prefix` bits of `addr`; nothing where the family has fewer.
+    /// `addr` with a prefix length; None if the family has fewer bits.
     pub fn new(addr: IpAddr, prefix: u8) -> Option<Self> {
         (prefix <= max_prefix(addr)).then_some(Self { addr, prefix })
     }
@@ -257,7 +257,7 @@ impl Cidr {
             && addr.is_ipv4() == self.addr.is_ipv4()
     }
 
-    /// The address `count` further on in the same network.
+    /// Adds `count` to the address. An error if the result is outside of the network.
     pub fn offset(self, count: u32) -> Result<Self, LeavesPrefix> {
         let next = match self.addr {
             IpAddr::V4(it) => it.to_bits().checked_add(count).map(Ipv4Addr::from_bits).map(IpAddr::V4),
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(cidr("10.0.1.250/24").offset(5).unwrap(), cidr("10.0.1.255/24"));
         assert_eq!(
             cidr("10.0.1.250/24").offset(6).unwrap_err().to_string(),
-            "10.0.1.250/24 + 6 leaves the network 10.0.1.0/24"
+            "10.0.1.250/24 plus 6 is outside of 10.0.1.0/24"
         );
         assert!(cidr("255.255.255.255/0").offset(1).is_err());
         assert_eq!(cidr("fd00::ffff/64").offset(1).unwrap(), cidr("fd00::1:0/64"));
@@ -426,11 +426,11 @@ mod tests {
     #[test]
     fn cidr_errors_say_what_would_be_right() {
         for (text, expected) in [
-            ("10.0.0.1", "an address with its prefix length is due, like `10.0.0.1/24`"),
+            ("10.0.0.1", "expected an address with a prefix length, such as `10.0.0.1/24`"),
             ("10.0.0.256/24", "`10.0.0.256` is not an IP address"),
-            ("10.0.0.1/33", "the prefix length of an IPv4 address is 0 to 32, not `33`"),
-            ("fd00::1/129", "the prefix length of an IPv6 address is 0 to 128, not `129`"),
-            ("10.0.0.1/+4", "the prefix length of an IPv4 address is 0 to 32, not `+4`"),
+            ("10.0.0.1/33", "expected a prefix length from 0 to 32 for IPv4, found `33`"),
+            ("fd00::1/129", "expected a prefix length from 0 to 128 for IPv6, found `129`"),
+            ("10.0.0.1/+4", "expected a prefix length from 0 to 32 for IPv4, found `+4`"),
             ("", "`` is not an IP address"),
         ] {
             assert_eq!(text.parse::<Cidr>().unwrap_err().to_string(), expected);

@@ -1,8 +1,8 @@
-//! Compose files into one, by the compose specification's rules of merging as compose 2.40 goes by them.
+//! Merges compose files by the rules of the compose specification, as compose 2.40 applies them.
 //!
-//! What files say in short is said at length in the answer (`8080:80` as `target` and `published`), since the parts
-//! are what is merged. Defaults are not filled in; variables stay, and paths, which for every file are relative to
-//! the folder of the first. `x-network` merges as conlink itself merges it.
+//! Short forms become long ones (`8080:80` becomes `target` and `published`), because their parts are merged. Defaults
+//! are not filled in. Variables stay, and so do paths, which are relative to the folder of the first file. `x-network`
+//! merges by conlink's own rules.
 //!
 //! Architecture invariant: no I/O.
 
@@ -26,16 +26,16 @@ pub use explain::{Effect, Setting};
 use merge::Merger;
 use tag::Removal;
 
-/// Several compose files as one.
+/// A merged compose file.
 #[derive(Debug)]
 pub struct Merged<'a> {
     sources: &'a Sources,
-    /// None where no file says anything.
+    /// None if all files are empty.
     node: Option<Node>,
     documents: Vec<Document>,
 }
 
-/// What a document adds, in the form that it is merged in, and what it removes before.
+/// A document in the form to merge, and what it removes from earlier ones.
 #[derive(Debug)]
 struct Document {
     node: Node,
@@ -43,7 +43,7 @@ struct Document {
 }
 
 impl Merged<'_> {
-    /// One compose document in block style. Keys are in the order in which files first name them.
+    /// The compose document in block style. Keys are in the order of their first appearance.
     pub fn to_yaml(&self) -> String {
         self.node.as_ref().map_or_else(|| "{}\n".to_owned(), emit::document)
     }
@@ -52,22 +52,21 @@ impl Merged<'_> {
         self.node.as_ref().map_or_else(|| serde_json::json!({}), Node::to_json)
     }
 
-    /// Every place that sets the value at a dotted path (`services.r0.image`), in the order of files, so that the
-    /// last that is [`Effect::Kept`] is the one that counts. Lists and maps show what each file adds. An entry of a
-    /// list is named by its index, from 0, or by what tells it apart: `services.r0.volumes./data`. Empty where no
-    /// file says anything of it.
+    /// Every place that sets the value at a dotted path (`services.r0.image`), in the order of files; the last one that is
+    /// [`Effect::Kept`] wins. Lists and maps show what each file adds. An entry of a list is named by its index, from 0, or
+    /// by its key: `services.r0.volumes./data`. Empty if no file sets it.
     pub fn explain(&self, path: &str) -> Vec<Setting> {
         explain::explain(self.sources, self.node.as_ref(), &self.documents, path)
     }
 }
 
-/// Merges files in order: later ones override. What is wrong comes with what could be merged.
+/// Merges files in order; later ones override. Returns what could be merged, and all mistakes.
 pub fn merge<'a>(sources: &'a Sources, files: &[FileId]) -> (Merged<'a>, Vec<Diagnostic>) {
     merge_all(Merger::default(), sources, files, None, &mut Vec::new())
 }
 
-/// As [`merge`], with the variables of each file replaced before. A dollar sign that is left is doubled, as compose
-/// does where it prints what it has merged: to compose the answer means what the files mean.
+/// As [`merge`], after interpolating each file. A remaining dollar sign is doubled, as in compose's own output, so that
+/// compose reads the same values again.
 pub fn merge_interpolated<'a>(
     sources: &'a Sources,
     files: &[FileId],
@@ -76,18 +75,17 @@ pub fn merge_interpolated<'a>(
     merge_all(Merger::default(), sources, files, Some(env), &mut Vec::new())
 }
 
-/// What containers would get of the files: [`evaluate`].
+/// The values that containers get, by [`evaluate`].
 #[derive(Debug, Default)]
 pub struct Evaluated {
-    /// None where no file says anything.
+    /// None if all files are empty.
     pub node: Option<Node>,
     pub diagnostics: Vec<Diagnostic>,
-    /// The strings whose variables could not be replaced, which is among the diagnostics.
+    /// The strings that could not be interpolated. Each has a diagnostic.
     pub broken: Vec<Span>,
 }
 
-/// Merges files in order, with the variables of each replaced before: values as containers would get them, with single
-/// dollar signs.
+/// Merges files in order, after interpolating each: values are as containers get them, with single dollar signs.
 pub fn evaluate(sources: &Sources, files: &[FileId], env: &Env) -> Evaluated {
     let mut broken = Vec::new();
     let (Merged { mut node, .. }, diagnostics) =
@@ -126,13 +124,14 @@ fn merge_all<'a>(
     (Merged { sources, node, documents }, diagnostics)
 }
 
-/// Compose takes no number, boolean or nothing for a key, though YAML does.
+/// Reports keys that are not strings: YAML allows them, and compose does not.
 fn check_keys(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Map(entries) => {
             for (key, node) in entries {
                 if sources.slice(key.span) == key.text && !reads_as_text(&key.text) {
-                    let bad = Diagnostic::new(key.span, format!("the key `{}` is no string", key.text));
+                    let bad =
+                        Diagnostic::new(key.span, format!("expected a string as key, found `{}`", key.text));
                     diagnostics.push(bad.help("put it in quotes"));
                 }
                 check_keys(node, sources, diagnostics);
@@ -151,7 +150,7 @@ fn single_dollars(node: &mut Node) {
     texts(node, &|it| it.replace("$$", "$"));
 }
 
-/// Changes every text below.
+/// Changes every text in a tree.
 fn texts(node: &mut Node, change: &impl Fn(&str) -> String) {
     match &mut node.value {
         Value::Text(text) => *text = change(text),

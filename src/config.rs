@@ -1,7 +1,7 @@
-//! What the files say: bytes of YAML to a [`Config`] that mirrors them, every value with its place.
+//! Reads YAML files into a [`Config`] that mirrors them, each value with its place.
 //!
-//! Merging and interpolation happen here; defaults do not, and what depends on several values at once is
-//! [`crate::network`]'s to check.
+//! Merging and interpolation happen here. [`crate::network`] fills in defaults and checks what depends on several
+//! values.
 //!
 //! Architecture invariant: no I/O. Texts and the environment are arguments.
 
@@ -22,14 +22,14 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::addr::{Cidr, IfName, Mac};
-use crate::device::BridgeOptions;
+use crate::device::{BridgeOptions, IpvlanFlag};
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::route::Route;
 
 pub use crate::nat::Protocol;
 pub use collect::Input;
-pub use diagnostic::{Diagnostic, Severity, tidy};
+pub use diagnostic::{Diagnostic, Scope, Severity, tidy};
 pub(crate) use interpolate::interpolate;
 pub use interpolate::{Env, Unexpanded, expand};
 pub(crate) use merge::merge_own;
@@ -40,36 +40,50 @@ pub use source::{FileId, LineCol, Sources, Span, Spanned};
 pub(crate) use yaml::reads_as_text;
 pub use yaml::{Key, Node, Value, documents};
 
-/// Everything that the files say.
+/// The contents of all files.
 #[derive(Debug, Default)]
 pub struct Config {
     pub links: Vec<LinkConfig>,
     pub bridges: Vec<BridgeConfig>,
     pub tunnels: Option<Vec<TunnelConfig>>,
     pub commands: Vec<CommandConfig>,
-    /// The services of compose files by name; None where the files do not tell them all.
+    /// The services of compose files by name; None if the files do not name them all.
     pub services: Option<BTreeMap<String, ServiceConfig>>,
 }
 
-/// A service of a compose file, as far as the network depends on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A service of a compose file, as far as it matters to the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceConfig {
-    /// Where it says `network_mode: host`.
+    /// The value of `network_mode` if it is `host`.
     pub host_network: Option<Span>,
-    /// Where it asks for more than one replica.
-    pub several: Option<Span>,
-    /// Does it ask for none?
-    pub no_replicas: bool,
-    /// Is it left out unless one of its profiles is asked for?
+    /// The value of `network_mode` if it is `none`.
+    pub no_network: Option<Span>,
+    /// It has a `network_mode` other than `bridge`.
+    pub has_mode: bool,
+    /// How many networks compose connects it to, unless it has a mode. None if the files do not tell: they have
+    /// neither its image nor its networks.
+    pub networks: Option<u32>,
+    /// `scale` or `deploy.replicas`.
+    pub replicas: Option<Spanned<u32>>,
+    /// It starts only with one of its profiles.
     pub has_profiles: bool,
+    /// The image is conlink's own.
+    pub is_engine: bool,
+}
+
+impl ServiceConfig {
+    /// The value of `scale` or `deploy.replicas` if it is more than one.
+    pub fn several(&self) -> Option<Span> {
+        self.replicas.as_ref().filter(|it| it.value > 1).map(|it| it.span)
+    }
 }
 
 /// An entry of `links:`.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// The entry as it is after merging: what `--show-config` prints, and what is read anew for a replica.
+    /// The entry after merging: `--show-config` prints it, and it is read again for each replica.
     pub node: Node,
-    /// Some string holds a `{{placeholder}}`: each replica reads the entry for itself.
+    /// Some string contains a `{{placeholder}}`: the entry is read again for each replica.
     pub templated: bool,
     pub kind: Option<Spanned<LinkType>>,
     pub service: Option<Spanned<String>>,
@@ -84,16 +98,19 @@ pub struct LinkConfig {
     pub nat: Option<Spanned<IpAddr>>,
     pub netem: Option<Spanned<Netem>>,
     pub netem_in: Option<Spanned<Netem>>,
-    /// Which modes there are, the type decides.
+    /// The type decides which modes there are.
     pub mode: Option<Spanned<String>>,
+    pub flag: Option<Spanned<IpvlanFlag>>,
     pub vlanid: Option<Spanned<u16>>,
     pub forward: Vec<Spanned<Forward>>,
     pub ethtool: Vec<Spanned<Ethtool>>,
     pub base: Option<Spanned<Base>>,
-    /// All of the link is wanted, or nothing of it.
+    /// Either all of the link is applied, or nothing.
     pub required: bool,
-    /// What somebody changes of the link is repaired.
+    /// Changes that others make to the link are repaired.
     pub repair: bool,
+    /// Errors that only this link has: texts that `ip route`, `tc` or `ethtool` would refuse.
+    pub faults: Vec<Diagnostic>,
 }
 
 /// An entry of `bridges:`.
@@ -103,7 +120,7 @@ pub struct BridgeConfig {
     pub bridge: Option<Spanned<String>>,
     pub mode: Option<Spanned<ConfigMode>>,
     pub options: BridgeOptions,
-    /// The keys of the options that are given.
+    /// The keys of the given options.
     pub option_spans: Vec<Spanned<String>>,
 }
 
@@ -168,7 +185,7 @@ names! {
 }
 
 names! {
-    /// `base` of a link: where its outer end or its parent lives.
+    /// `base` of a link: the namespace of its outer end or parent.
     Base { Conlink = "conlink", Host = "host", Local = "local" }
 }
 
@@ -182,7 +199,7 @@ names! {
     TunnelType { Geneve = "geneve", Vxlan = "vxlan" }
 }
 
-/// `OUTER:INNER/tcp|udp`: a port of the engine's uplink that leads to one of the link's.
+/// `OUTER:INNER/tcp|udp`: forwards a port of the engine's uplink to a port of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// Offset by the replica's index.
@@ -191,9 +208,9 @@ pub struct Forward {
     pub protocol: Protocol,
 }
 
-/// What is wrong with a text that should be a forward.
+/// The text is not a forward.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a forward is `OUTER:INNER/tcp` or `OUTER:INNER/udp` with ports 1 to 65535, not `{0}`")]
+#[error("expected `OUTER:INNER/tcp` or `OUTER:INNER/udp` with ports from 1 to 65535, found `{0}`")]
 pub struct BadForward(String);
 
 impl FromStr for Forward {
@@ -217,8 +234,8 @@ impl fmt::Display for Forward {
     }
 }
 
-/// Reads all inputs and merges them: compose files first, in order, then network files. What is wrong comes with what
-/// could be read.
+/// Reads and merges all inputs: compose files first, in order, then network files. Returns everything that could be read,
+/// and all mistakes.
 pub fn load(sources: &Sources, inputs: &[Input], env: &Env) -> (Config, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let mut broken = Vec::new();
@@ -228,7 +245,7 @@ pub fn load(sources: &Sources, inputs: &[Input], env: &Env) -> (Config, Vec<Diag
     if let Some(whole) = whole {
         let mut found = Vec::new();
         config = read::config(&whole, sources, &mut found);
-        // A string that could not be interpolated is nothing that a value could be read from.
+        // A string that could not be interpolated has no value to read.
         found.retain(|it| !broken.iter().any(|string| it.span.is_some_and(|it| string.contains(it))));
         diagnostics.append(&mut found);
     }

@@ -1,11 +1,11 @@
-//! Dependencies between modes: what each needs, the smallest set that fulfils a request, and its order.
+//! Dependencies between modes: finds the smallest set of modes that satisfies a request, and its order.
 //!
-//! A node needs other nodes, or one of several, and may ask to come after a node that is there for other reasons.
-//! The answer to a request is a smallest set that is closed under needs. Among sets of one size the alternative that is
-//! written first decides, in the order in which alternatives are met: the request's, then breadth first through the
-//! needs. It is given in an order where each node comes after what it needs. A set that has none, for a cycle, gives way
-//! to one of the same size that has one; where all of that size have cycles it is an error, even if a larger set would
-//! have an order: so the reference tool answers, and a mode tree means the same to both.
+//! A node needs other nodes, or one of several alternatives, and may come after a node without needing it. The answer to
+//! a request is a smallest set that contains everything its nodes need. Among sets of the same size, the alternative
+//! written first wins; alternatives are visited in the order of the request, then breadth first through the needs. In the
+//! answer each node comes after the nodes that it needs. A set with a cycle loses to one of the same size without. If all
+//! sets of that size have cycles, the answer is an error, even if a larger set has none, because the reference tool
+//! answers so too.
 
 mod bits;
 mod order;
@@ -23,17 +23,17 @@ pub use parse::{parse, parse_json};
 
 use problem::Problem;
 
-/// What a node or a request asks for.
+/// A dependency of a node or a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wants {
     Node(String),
     /// At least one of them.
     AnyOf(Vec<String>),
-    /// To come after the node, should it be there.
+    /// Come after the node if it is in the set.
     After(String),
 }
 
-/// As in a `deps` file.
+/// Formats the dependency as in a `deps` file.
 impl fmt::Display for Wants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,16 +52,16 @@ pub struct Dep {
     pub at: Range<usize>,
 }
 
-/// What each node asks for. A name that is no key is a node that asks for nothing.
+/// The dependencies of each node. A name without an entry has no dependencies.
 pub type Graph = BTreeMap<String, Vec<Dep>>;
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// The chosen nodes, each after what it needs; where that leaves a choice, depth first in the order written.
+    /// The chosen nodes, each after the nodes it needs; otherwise depth first in the order written.
     pub order: Vec<String>,
-    /// For each node in the order in which they were met: what asked for it, None being the request; and the
-    /// alternatives that it was chosen from, if there were any.
+    /// For each node in the order visited: the node that asked for it (None: the request), and the alternatives that it
+    /// was chosen from, if any.
     pub why: Vec<Reason>,
 }
 
@@ -69,23 +69,23 @@ pub struct Resolution {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     pub node: String,
-    /// None is the request.
+    /// None: the request.
     pub by: Option<String>,
     pub wants: Wants,
 }
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    /// The chosen nodes cannot be put into an order. The first node of the cycle is there again as the last.
+    /// The chosen nodes have a cycle. Its first node is repeated at the end.
     #[error("Graph contains a cycle: {}", .0.join(" → "))]
     Cycle(Vec<String>),
-    /// There was no time to prove which set is the smallest.
+    /// The time ran out before the smallest set was proven.
     #[error("the alternatives are too many to find the smallest set in time")]
     TooHard,
 }
 
-/// The smallest set for a request, in order. `stop` is asked every now and then whether time is up.
+/// Finds the smallest set for a request, in order. Calls `stop` regularly to ask whether the time is up.
 pub fn resolve(
     graph: &Graph,
     request: &[Dep],

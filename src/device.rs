@@ -1,4 +1,4 @@
-//! Settings of interfaces that a configuration names and the kernel holds.
+//! Interface settings that the configuration and the kernel share.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Settings of a linux bridge; what is None is left to the kernel.
+/// Settings of a Linux bridge. The kernel chooses those that are None.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeOptions {
     pub stp: Option<bool>,
     pub vlan_filtering: Option<bool>,
     pub mcast_snooping: Option<bool>,
-    /// Link-local groups 01:80:c2:00:00:0X that are forwarded, a bit each; 0, 1 and 2 are refused by the kernel.
+    /// Link-local groups 01:80:c2:00:00:0X to forward, one bit each; the kernel refuses bits 0, 1 and 2.
     pub group_fwd_mask: Option<u16>,
     pub mtu: Option<u32>,
     /// Seconds.
@@ -77,6 +77,34 @@ impl fmt::Display for IpvlanMode {
     }
 }
 
+/// What links on one ipvlan or ipvtap parent may send each other: `IPVLAN_F_*` in the kernel's
+/// `include/uapi/linux/if_link.h`. All links on a parent share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpvlanFlag {
+    /// Everything, directly.
+    Bridge,
+    /// Nothing.
+    Private,
+    /// Everything, by way of the switch that the parent is connected to.
+    Vepa,
+}
+
+impl IpvlanFlag {
+    /// Every flag with its name.
+    pub const NAMES: [(&str, Self); 3] =
+        [("bridge", Self::Bridge), ("private", Self::Private), ("vepa", Self::Vepa)];
+}
+
+impl fmt::Display for IpvlanFlag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "bridge",
+            Self::Private => "private",
+            Self::Vepa => "vepa",
+        })
+    }
+}
+
 /// How a bridge carries frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -85,7 +113,7 @@ pub enum BridgeMode {
     Linux,
     /// A bridge of Open vSwitch.
     Ovs,
-    /// No bridge at all: two ends joined at layer 1.
+    /// No bridge: two ends connected at layer 1.
     Patch,
 }
 
@@ -95,11 +123,11 @@ impl fmt::Display for BridgeMode {
     }
 }
 
-/// Where an outer end, a bridge or a parent interface lives.
+/// The namespace of an outer end, a bridge or a parent interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
-    /// Where the engine keeps its bridges.
+    /// The namespace of the engine's bridges.
     Engine,
     /// The network namespace of PID 1.
     Host,
@@ -111,7 +139,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The type of an interface that is made on a parent interface. A mode of None is the kernel's default.
+/// The type of an interface that is created on a parent interface. A mode or flag of None is left to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackedKind {
     Vlan {
@@ -126,9 +154,11 @@ pub enum StackedKind {
     },
     Ipvlan {
         mode: Option<IpvlanMode>,
+        flag: Option<IpvlanFlag>,
     },
     Ipvtap {
         mode: Option<IpvlanMode>,
+        flag: Option<IpvlanFlag>,
     },
 }
 
@@ -149,18 +179,26 @@ impl StackedKind {
         match self {
             Self::Vlan { .. } => None,
             Self::Macvlan { mode } | Self::Macvtap { mode } => mode.map(|it| it.to_string()),
-            Self::Ipvlan { mode } | Self::Ipvtap { mode } => mode.map(|it| it.to_string()),
+            Self::Ipvlan { mode, .. } | Self::Ipvtap { mode, .. } => mode.map(|it| it.to_string()),
         }
     }
 
-    /// Is `have` what this asks for? No mode matches any mode.
+    /// The flag of an ipvlan or ipvtap.
+    pub fn flag(self) -> Option<IpvlanFlag> {
+        match self {
+            Self::Vlan { .. } | Self::Macvlan { .. } | Self::Macvtap { .. } => None,
+            Self::Ipvlan { flag, .. } | Self::Ipvtap { flag, .. } => flag,
+        }
+    }
+
+    /// Does `have` meet this? No mode and no flag match any.
     pub fn matches(self, have: Self) -> bool {
+        fn met<T: PartialEq>(wanted: Option<T>, have: Option<T>) -> bool {
+            wanted.is_none() || wanted == have
+        }
         match (self, have) {
-            (Self::Macvlan { mode: None }, Self::Macvlan { .. })
-            | (Self::Macvtap { mode: None }, Self::Macvtap { .. })
-            | (Self::Ipvlan { mode: None }, Self::Ipvlan { .. })
-            | (Self::Ipvtap { mode: None }, Self::Ipvtap { .. }) => true,
-            _ => self == have,
+            (Self::Vlan { .. }, _) => self == have,
+            _ => self.name() == have.name() && met(self.mode(), have.mode()) && met(self.flag(), have.flag()),
         }
     }
 }
@@ -171,11 +209,12 @@ impl fmt::Display for StackedKind {
         if let Self::Vlan { id } = self {
             write!(f, " {id}")?;
         }
-        self.mode().map_or(Ok(()), |it| write!(f, " {it}"))
+        self.mode().map_or(Ok(()), |it| write!(f, " {it}"))?;
+        self.flag().map_or(Ok(()), |it| write!(f, " {it}"))
     }
 }
 
-/// How a tunnel wraps frames.
+/// The encapsulation of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelKind {
@@ -184,11 +223,11 @@ pub enum TunnelKind {
 }
 
 impl TunnelKind {
-    /// The UDP port that the kernel takes when none is given.
+    /// The kernel's default UDP port.
     pub fn default_port(self) -> u16 {
         match self {
             Self::Geneve => 6081,
-            // Linux was there before IANA gave it 4789 (`drivers/net/vxlan`).
+            // Linux predates IANA's 4789 (`drivers/net/vxlan`).
             Self::Vxlan => 8472,
         }
     }
@@ -200,17 +239,17 @@ impl fmt::Display for TunnelKind {
     }
 }
 
-/// What tells one tunnel from another: none of it is changed in place.
+/// The identity of a tunnel: a change of any of it makes another tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelOptions {
     pub kind: TunnelKind,
     /// 1 to 16777215.
     pub vni: u32,
     pub remote: IpAddr,
-    /// The address that packets come from; vxlan alone has it.
+    /// The source address of packets; vxlan only.
     pub local: Option<IpAddr>,
     pub dstport: u16,
-    /// 0: that of what is carried (inherited).
+    /// 0: inherited from the inner packet.
     pub ttl: u8,
 }
 
@@ -222,5 +261,29 @@ impl fmt::Display for TunnelOptions {
         }
         write!(f, " dstport {}", self.dstport)?;
         if self.ttl == 0 { Ok(()) } else { write!(f, " ttl {}", self.ttl) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_without_mode_and_flag_matches_any() {
+        let ipvlan = |mode, flag| StackedKind::Ipvlan { mode, flag };
+        let have = ipvlan(Some(IpvlanMode::L3), Some(IpvlanFlag::Private));
+        for (wanted, expected) in [
+            (ipvlan(None, None), true),
+            (ipvlan(Some(IpvlanMode::L3), None), true),
+            (ipvlan(None, Some(IpvlanFlag::Private)), true),
+            (ipvlan(Some(IpvlanMode::L2), Some(IpvlanFlag::Private)), false),
+            (ipvlan(None, Some(IpvlanFlag::Bridge)), false),
+            (StackedKind::Ipvtap { mode: None, flag: None }, false),
+            (StackedKind::Vlan { id: 1 }, false),
+        ] {
+            assert_eq!(wanted.matches(have), expected, "{wanted}");
+        }
+        assert!(!StackedKind::Vlan { id: 1 }.matches(StackedKind::Vlan { id: 2 }));
+        assert_eq!(have.to_string(), "ipvlan l3 private");
     }
 }

@@ -1,4 +1,4 @@
-//! Env files by compose's grammar (compose-go's dotenv parser): what each statement gives, and how to write a value.
+//! Reads and writes env files by compose's grammar (compose-go's dotenv parser).
 
 mod project;
 
@@ -14,7 +14,7 @@ use crate::words::BadWord;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     pub name: String,
-    /// Where it starts, from 1.
+    /// Its first line, from 1.
     pub line: usize,
     value: Value,
 }
@@ -29,17 +29,17 @@ enum Value {
     Text(String),
 }
 
-/// What the statements before a place have given.
+/// The variables set by earlier statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     pub value: String,
     /// The lines of all statements that set it; the last one counts.
     pub lines: Vec<usize>,
-    /// The environment has it, and its value there is the one that counts.
+    /// The environment has it too, and wins.
     pub from_environment: bool,
 }
 
-/// Every statement of an env file, and all that is wrong with it. What follows a mistake in its line is not looked at.
+/// All statements of an env file, and all mistakes. The rest of a line after a mistake is skipped.
 pub fn parse(text: &str) -> (Vec<Statement>, Vec<BadWord>) {
     let mut reader = Reader { text, at: 0, line: 1, lines_to: 0 };
     let mut statements = Vec::new();
@@ -56,9 +56,8 @@ pub fn parse(text: &str) -> (Vec<Statement>, Vec<BadWord>) {
     (statements, bad)
 }
 
-/// The variables that the statements give where the environment is `env`: it goes before what they say, and a value
-/// may refer to it and to what comes before it in the file. With them goes what cannot be evaluated: the line, what is
-/// wrong, and whether it is only that a variable is not set (`${NAME:?message}`).
+/// Evaluates the statements. The environment `env` wins over them, and a value may refer to it and to earlier statements.
+/// Also returns the values that cannot be evaluated.
 pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variable>, Vec<BadValue>) {
     let mut variables: BTreeMap<String, Variable> = BTreeMap::new();
     let bad = each(statements, env, &Env::new(), |it, value| {
@@ -74,8 +73,8 @@ pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variab
     (variables, bad)
 }
 
-/// What the statements themselves say, in order, a name as often as the file has it: what `env_file` gives to a service.
-/// Values refer to `env`, to what comes before in the file, then to `earlier`, which other files gave.
+/// Evaluates the statements in order and keeps duplicates, as `env_file` of a service does. Values refer to `env`, then to
+/// earlier statements, then to `earlier`, the variables of other files.
 pub fn values(statements: &[Statement], env: &Env, earlier: &Env) -> (Vec<(String, String)>, Vec<BadValue>) {
     let mut values = Vec::new();
     let bad = each(statements, env, earlier, |it, value| values.push((it.name.clone(), value)));
@@ -90,7 +89,7 @@ const MAX_VARIABLE: usize = 128 * 1024;
 /// stack, `execve(2)`).
 const MAX_VARIABLES: usize = 6 * 1024 * 1024;
 
-/// Hands each statement that gives something to `give`, with its value.
+/// Calls `give` for each statement with a value.
 fn each(
     statements: &[Statement],
     env: &Env,
@@ -157,11 +156,11 @@ pub struct BadValue {
     pub line: usize,
     pub message: String,
     pub help: Option<String>,
-    /// A required variable is not set, which another environment may have.
+    /// Only a required variable is not set (`${NAME:?message}`); another environment may have it.
     pub unset: bool,
 }
 
-/// A value as compose and a POSIX shell read the same; None where no form of it does. What needs no quotes has none.
+/// Quotes a value so that compose and a POSIX shell read it alike, if necessary. None if no form works for both.
 pub fn quoted(value: &str) -> Option<String> {
     let plain = |it: char| it.is_alphanumeric() || "_./:,@%+=-".contains(it);
     // A shell takes the escape of a single quote for its end.
@@ -175,7 +174,7 @@ pub fn quoted(value: &str) -> Option<String> {
     }
 }
 
-/// The same in double quotes, where a backtick has no form that both read.
+/// The value in double quotes. None if it contains a backtick, which the two read differently.
 pub fn double_quoted(value: &str) -> Option<String> {
     if value.contains('`') {
         return None;
@@ -190,14 +189,14 @@ pub fn double_quoted(value: &str) -> Option<String> {
     Some(text + "\"")
 }
 
-/// White space within a line, as compose has it.
+/// White space within a line, as in compose.
 fn is_blank(it: char) -> bool {
     matches!(it, '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}')
 }
 
 struct Reader<'a> {
     text: &'a str,
-    /// Up to where it is read, in bytes.
+    /// The offset of the next byte to read.
     at: usize,
     /// The line of the byte `lines_to`.
     line: usize,
@@ -213,14 +212,14 @@ impl<'a> Reader<'a> {
         self.rest().find('\n').map_or(self.text.len(), |it| self.at + it)
     }
 
-    /// The line that the reader is at.
+    /// The current line.
     fn line(&mut self) -> usize {
         self.line += self.text.get(self.lines_to..self.at).unwrap_or_default().matches('\n').count();
         self.lines_to = self.at;
         self.line
     }
 
-    /// Past white space and comments; false at the end.
+    /// Skips white space and comments. False at the end.
     fn skip_to_statement(&mut self) -> bool {
         loop {
             let rest = self.rest();
@@ -264,7 +263,7 @@ impl<'a> Reader<'a> {
             return bad(end..end + it.len_utf8(), message, "a line is `NAME=value` or begins with `#`");
         }
         if name.contains(' ') {
-            let message = format!("`{name}` is no name of a variable: it has a space");
+            let message = format!("the variable name `{name}` contains a space");
             return bad(start..start + name.len(), message, "a line is `NAME=value` or begins with `#`");
         }
         let name = name.to_owned();
@@ -300,7 +299,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What stands between quotes, with only the escapes of the quote itself resolved, and the bytes it took.
+/// The text between quotes, with only the escapes of the quote itself resolved, and its length in bytes.
 fn in_quotes(text: &str, quote: char) -> Option<(String, usize)> {
     let mut out = String::new();
     let mut escaped = false;

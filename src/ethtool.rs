@@ -1,4 +1,4 @@
-//! Settings in the words of `ethtool`, without the device: text to types and back.
+//! Parses and formats settings in the syntax of `ethtool`, without the device.
 
 mod feature;
 mod names;
@@ -27,7 +27,7 @@ pub enum Ethtool {
     Change(Change),
 }
 
-/// `--coalesce`: when the device raises its interrupts.
+/// `--coalesce`: interrupt moderation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coalesce {
     pub switches: BTreeMap<CoalesceSwitch, bool>,
@@ -35,7 +35,7 @@ pub struct Coalesce {
     pub numbers: BTreeMap<CoalesceNumber, u32>,
 }
 
-/// `--change`: how the device talks on its medium.
+/// `--change`: speed, duplex and autonegotiation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Megabits per second.
@@ -59,7 +59,7 @@ impl Ethtool {
         parse::ethtool(text)
     }
 
-    /// Takes in a later command of the same kind, which has the last word; false where it is of another kind.
+    /// Merges a later command of the same kind, which wins. False if it is of another kind.
     pub fn merge(&mut self, later: &Self) -> bool {
         match (self, later) {
             (Self::Features(it), Self::Features(later)) => {

@@ -1,4 +1,4 @@
-//! Rules of address translation: what arrives for whom goes on to whom, and what leaves comes from whom.
+//! Rules of address translation.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -37,7 +37,7 @@ impl fmt::Display for Protocol {
 /// One rule of ours in the table `conlink` (nf_tables, family inet) of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NatRule {
-    /// Whose it is: the mark of the link, `conlink:PROJECT:CONTAINER:DEV`; at most [`NatRule::MARK_MAX`] bytes, none
+    /// The mark of its link, `conlink:PROJECT:CONTAINER:DEV`; at most [`NatRule::MARK_MAX`] bytes, none
     /// of them zero.
     pub mark: String,
     pub action: NatAction,

@@ -1,7 +1,7 @@
-//! Impairments in the words of `tc qdisc … netem`: text to types and back.
+//! Parses and formats impairments in the syntax of `tc qdisc … netem`.
 //!
-//! The fields hold what the kernel holds, in its units, and two texts that the kernel holds alike give equal values:
-//! what cannot happen (`loss 0%`) is not there.
+//! The fields have the kernel's units. Texts that are the same to the kernel give equal values: an option without an effect
+//! (`loss 0%`) is left out.
 
 mod parse;
 mod units;
@@ -12,7 +12,7 @@ use crate::words::BadWord;
 
 pub use units::{Nanos, Percent};
 
-/// What `tc-netem(8)` calls OPTIONS.
+/// The OPTIONS of `tc-netem(8)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netem {
     /// Packets that the queue holds at most, 1000 when none is given.
@@ -62,7 +62,7 @@ pub struct Chance {
     pub correlation: Percent,
 }
 
-/// How packets are lost.
+/// A model of packet loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// `loss [random] PERCENT [CORRELATION]`
@@ -188,7 +188,7 @@ impl Netem {
     }
 }
 
-/// No impairment: what an empty text says.
+/// No impairment, as from an empty text.
 impl Default for Netem {
     fn default() -> Self {
         Self {

@@ -1,9 +1,10 @@
-//! The network that a configuration describes: defaults filled in, every value checked.
+//! The network that a configuration describes, with defaults filled in and all values checked.
 //!
-//! [`resolve`] turns what the files say into a [`Network`]; [`Network::instantiate`] turns that and one running
-//! container into its [`Link`]s, with nothing left to decide.
+//! [`resolve`] turns a configuration into a [`Network`]; [`Network::instantiate`] turns that and one running
+//! container into its [`Link`]s, with nothing left to decide. [`Network::lint`] finds what will not work as described.
 
 mod instantiate;
+mod lint;
 mod overrides;
 mod resolve;
 mod show;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use crate::addr::{Cidr, IfName, Mac};
 pub use crate::config::Forward;
-use crate::config::{CommandConfig, LinkConfig, Node, Sources, Span};
+use crate::config::{CommandConfig, Diagnostic, LinkConfig, Node, ServiceConfig, Sources, Span};
 pub use crate::device::{BridgeMode, Place, TunnelKind};
 use crate::device::{BridgeOptions, StackedKind};
 use crate::ethtool::Ethtool;
@@ -23,34 +24,37 @@ use crate::netem::Netem;
 use crate::route::Route;
 
 pub use instantiate::{BadInstance, Instance};
+pub use lint::{ENGINE_ONLY, duplicate_addresses};
 pub use overrides::{Deadline, Override, Overrides, Setting};
 pub use resolve::{Defaults, resolve};
 
-/// Everything that is to be there: what [`resolve`] makes of a configuration.
+/// Everything that should exist, as [`resolve`] reads it from a configuration.
 #[derive(Debug)]
 pub struct Network {
-    /// By name; those that only links and tunnels mention too.
+    /// By name, including those that only links and tunnels mention.
     pub bridges: BTreeMap<String, Bridge>,
     pub tunnels: Vec<Tunnel>,
-    /// Is there a list of tunnels, if an empty one?
+    /// Is there a list of tunnels, even if it is empty?
     tunnels_given: bool,
     pub links: Vec<LinkRule>,
     pub commands: Vec<CommandRule>,
+    /// The services of compose files by name; None if the files do not name them all.
+    services: Option<BTreeMap<String, ServiceConfig>>,
     defaults: Defaults,
-    /// Is the mode of some bridge for the machine to decide: ovs where its kernel has it?
+    /// Does the mode of some bridge depend on whether this machine has Open vSwitch?
     pub asks_for_ovs: bool,
     /// Does an entry of the configuration say `mode: auto`, so that it is not only the default?
     pub names_auto: bool,
-    /// Where entries with placeholders are read from anew for each replica.
+    /// Entries with placeholders are read from here again for each replica.
     sources: Arc<Sources>,
 }
 
-/// Which containers an entry is about.
+/// The containers that an entry is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// Every replica of a compose service.
     Service(String),
-    /// The one container of that full name, of whatever project.
+    /// The container with that full name, of any project.
     Container(String),
 }
 
@@ -70,8 +74,10 @@ pub struct LinkRule {
     pub config: LinkConfig,
     /// `FILE:LINE:COL` of the entry.
     pub origin: String,
-    /// The link of the first replica, names that only a container has put in by example.
+    /// The link of the first replica, with example values for names that only a container has.
     pub sample: Link,
+    /// Why no container can have this link: an error that leaves other links alone.
+    pub fault: Option<Diagnostic>,
 }
 
 /// An entry of `commands:`, checked.
@@ -82,11 +88,11 @@ pub struct CommandRule {
     pub command: Command,
 }
 
-/// What runs in a container once its links are up. Two that do the same are equal, wherever each is written.
+/// A command to run in a container once its links are up. Equal commands may come from different places.
 #[derive(Clone, Debug, Eq)]
 pub struct Command {
-    /// The program and its arguments: for a command in one string, `sh -c`. Never shown: variables that the file names, and
-    /// their values with them, may be secret.
+    /// The program and its arguments; `sh -c` for a command in one string. Never shown, because it may contain the
+    /// values of secret variables.
     pub argv: Vec<String>,
     /// `FILE:LINE:COL` of the text.
     pub origin: String,
@@ -105,11 +111,11 @@ pub struct Bridge {
     pub mode: BridgeMode,
     pub options: BridgeOptions,
     pub place: Place,
-    /// Does `--show-config` name it? The reference tool leaves out bridges that tunnels alone mention.
+    /// Does `--show-config` print it? The reference tool omits bridges that only tunnels mention.
     pub shown: bool,
-    /// Where it is named first, in its own entry if it has one.
+    /// The first place that names it: its own entry if it has one.
     span: Span,
-    /// `FILE:LINE:COL` of its entry; None if only links and tunnels name it.
+    /// `FILE:LINE:COL` of its entry; None if only links and tunnels mention it.
     pub origin: Option<String>,
 }
 
@@ -135,36 +141,36 @@ pub struct Tunnel {
     pub config: Node,
 }
 
-/// One interface that one container is to have: fully specified.
+/// One interface of one container, fully specified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub id: LinkId,
     pub kind: LinkKind,
-    /// Is the other end up? Else neither has a carrier, as with a cable that is pulled. A veth's alone.
+    /// Is the other end up? If not, neither end has a carrier, as with a pulled cable. Veth only.
     pub carrier: bool,
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
     pub addrs: Vec<Cidr>,
-    /// Each with its interface, but for the kinds that have none (blackhole and the like).
+    /// Each with its interface, except kinds without one, such as blackhole.
     pub routes: Vec<Route>,
     pub ethtool: Vec<Ethtool>,
-    /// Of what leaves the container.
+    /// Impairs packets that leave the container.
     pub netem: Option<Netem>,
-    /// Of what arrives at it; a veth's alone.
+    /// Impairs packets that arrive at the container. Veth only.
     pub netem_in: Option<Netem>,
     pub nat: Option<IpAddr>,
     pub forwards: Vec<Forward>,
-    /// All of the link is wanted, or nothing of it.
+    /// Either all of the link is applied, or nothing.
     pub required: bool,
-    /// What somebody changes of the link is repaired.
+    /// Changes that others make to the link are repaired.
     pub repair: bool,
-    /// `FILE:LINE:COL` of the entry that it comes from.
+    /// `FILE:LINE:COL` of its entry.
     pub origin: String,
-    /// The same of what the entry gives.
+    /// `FILE:LINE:COL` of each item of the entry.
     pub items: Vec<(Item, String)>,
 }
 
-/// What a message may be about within an entry of `links:`.
+/// An item of an entry of `links:` that a message can refer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// As counted up for the replica.
@@ -183,7 +189,7 @@ pub enum Item {
 }
 
 impl Link {
-    /// `FILE:LINE:COL` of an item, or of the entry where that does not give it.
+    /// `FILE:LINE:COL` of an item, or of the entry if it does not have the item.
     pub fn origin_of(&self, item: &Item) -> &str {
         self.items.iter().find(|(it, _)| it == item).map_or(&self.origin, |(_, origin)| origin)
     }
@@ -204,7 +210,7 @@ impl fmt::Display for LinkId {
     }
 }
 
-/// What a link is made of.
+/// The kind of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkKind {
     Veth { place: Place, outer: IfName, attach: Attach },
@@ -212,10 +218,10 @@ pub enum LinkKind {
     Stacked(Stacked),
 }
 
-/// An interface on a parent interface.
+/// An interface on top of a parent interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stacked {
-    /// Where the parent is.
+    /// The namespace of the parent.
     pub place: Place,
     pub parent: IfName,
     pub kind: StackedKind,
@@ -231,7 +237,7 @@ impl LinkKind {
         }
     }
 
-    /// Where its outer end or its parent is; None if it has neither.
+    /// The namespace of its outer end or parent; None if it has neither.
     pub fn place(&self) -> Option<Place> {
         match self {
             Self::Veth { place, .. } => Some(*place),
@@ -249,7 +255,7 @@ impl LinkKind {
     }
 }
 
-/// What the outer end of a veth is joined to.
+/// What the outer end of a veth is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attach {
     Bridge(IfName),
@@ -258,7 +264,7 @@ pub enum Attach {
 }
 
 impl Network {
-    /// MACs that no entry gives are derived from the project, which an engine in a container learns of itself.
+    /// Sets the project that default MACs are derived from. An engine in a container learns it from its own container.
     pub fn set_project(&mut self, project: &str) {
         self.defaults.project = project.to_owned();
     }
@@ -269,8 +275,8 @@ impl Network {
     }
 }
 
-/// The address of a bridge that forwarded connections come from, the same in every run: link-local for IPv4
-/// (RFC 3927), local to the site for IPv6 (RFC 4193). A container that a port is forwarded to has a route to it.
+/// The source address of forwarded connections on a bridge, the same in every run: link-local for IPv4 (RFC 3927),
+/// unique local for IPv6 (RFC 4193). Containers with forwarded ports get a route to it.
 pub fn forward_gateway(bridge: &str, v4: bool) -> IpAddr {
     let bytes = Mac::stable(&["forward", bridge]).bytes();
     if v4 {

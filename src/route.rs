@@ -1,6 +1,6 @@
-//! Routes in the words of `ip route add`: text to types and back.
+//! Parses and formats routes in the syntax of `ip route add`.
 //!
-//! Two routes that the kernel holds alike are equal: what it clamps, ignores or takes for not given is so here too.
+//! Routes that are the same to the kernel are equal: values that it clamps or ignores are clamped or ignored here too.
 
 mod metric;
 mod parse;
@@ -26,7 +26,7 @@ const TABLES: [(&str, u32); 3] = [("local", LOCAL_TABLE), ("main", MAIN_TABLE), 
 /// Scopes by name (`/etc/iproute2/rt_scopes`). `nowhere`, 255, is not for routes.
 const SCOPES: [(&str, u8); 4] = [("global", 0), ("site", 200), ("link", 253), ("host", 254)];
 
-/// Who made a route, by name (`/etc/iproute2/rt_protos` of iproute2 6.1).
+/// Origins of routes by name (`/etc/iproute2/rt_protos` of iproute2 6.1).
 const PROTOS: [(&str, u8); 22] = [
     ("unspec", 0),
     ("redirect", 1),
@@ -93,7 +93,7 @@ pub struct Route {
     pub via: Option<IpAddr>,
     pub dev: Option<IfName>,
     pub src: Option<IpAddr>,
-    /// Preference, lower first; what the kernel takes when none is given (0, for IPv6 1024) is None.
+    /// Preference, lower first; None for the kernel's default (0; 1024 for IPv6).
     pub metric: Option<u32>,
     /// 254 (main) when none is given, 255 (local) for [`RouteKind::Local`].
     pub table: u32,
@@ -101,7 +101,7 @@ pub struct Route {
     pub scope: Option<u8>,
     /// rtm_protocol; None: ours to choose.
     pub proto: Option<u8>,
-    /// Gateways are reached though no network of the interface holds them: all of `nexthops` too.
+    /// Gateways are reachable even if no network of the interface contains them; applies to all of `nexthops` too.
     pub onlink: bool,
     pub metrics: BTreeMap<Metric, MetricValue>,
     /// Several next hops instead of one `via`: none, or two and more.
@@ -118,7 +118,7 @@ pub struct Nexthop {
     pub weight: u16,
 }
 
-/// What happens to a packet that a route matches.
+/// What happens to packets that match a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RouteKind {
     Unicast,
@@ -133,7 +133,7 @@ impl RouteKind {
     const ALL: [RouteKind; 6] =
         [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit, Self::Local, Self::Throw];
 
-    /// What `ip route` calls it.
+    /// Its name in `ip route`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unicast => "unicast",
@@ -205,12 +205,12 @@ impl Route {
         self.dst.addr().is_ipv6()
     }
 
-    /// What the kernel tells it apart by.
+    /// Its identity in the kernel.
     pub fn place(&self) -> RoutePlace {
         (self.dst, self.tos, self.table, self.priority())
     }
 
-    /// The preference, that of a route that names none included.
+    /// The preference, including the kernel's default.
     pub fn priority(&self) -> u32 {
         self.metric.unwrap_or(Self::default_metric(self.is_v6()))
     }

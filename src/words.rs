@@ -1,18 +1,18 @@
-//! The words of an option text, such as what follows `ip route add`: where each is, and what is wrong with one.
+//! The words of an option text, such as the arguments of `ip route add`, with their places, and errors that point at one.
 //!
-//! The grammars of routes, netem and ethtool read their texts by these.
+//! Used by the grammars of routes, netem and ethtool.
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 
-/// What is wrong with an option text, and where.
+/// A mistake in an option text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BadWord {
     /// Bytes of the text; empty, and at its end, where a word is missing.
     pub at: Range<usize>,
     pub message: String,
-    /// What would be right.
+    /// How to fix it.
     pub help: Option<String>,
 }
 
@@ -46,11 +46,11 @@ impl Word<'_> {
         BadWord::new(self.at(), message)
     }
 
-    /// The word has no meaning where it is; `known` are those that would have one.
+    /// The word is unknown; `known` are the words allowed here.
     pub fn unknown(self, known: &[&str]) -> BadWord {
         let help = match near(self.text, known) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it may be {}", listed(known)),
+            None => format!("expected {}", listed(known)),
         };
         self.bad(format!("unknown word `{}`", self.text)).with_help(help)
     }
@@ -69,9 +69,9 @@ impl Word<'_> {
         }
     }
 
-    /// Option `name` was there before.
+    /// Option `name` is given twice.
     pub fn twice(self, name: &str) -> BadWord {
-        self.bad(format!("`{name}` is given twice")).with_help(format!("leave one `{name}` out"))
+        self.bad(format!("`{name}` is given twice")).with_help(format!("remove one `{name}`"))
     }
 
     /// The number that the word is: decimal, or hexadecimal after `0x`.
@@ -87,7 +87,7 @@ impl Word<'_> {
                 let digits = self.text.trim_start_matches('0');
                 let octal = digits.len() < self.text.len() && whole(digits).is_some();
                 Err(if octal {
-                    bad.with_help(format!("write `{digits}`: a leading 0 means octal to `ip`"))
+                    bad.with_help(format!("write `{digits}`: `ip` reads a leading 0 as octal"))
                 } else {
                     bad
                 })
@@ -100,7 +100,7 @@ impl Word<'_> {
 #[derive(Clone, Debug)]
 pub struct Words<'a> {
     text: &'a str,
-    /// Up to where it is read, in bytes.
+    /// The offset of the next byte to read.
     pos: usize,
 }
 
@@ -172,7 +172,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// The words as a sentence has them: "`a`, `b` or `c`".
+/// Lists words as in a sentence: "`a`, `b` or `c`".
 pub fn listed(words: &[&str]) -> String {
     let mut text = String::new();
     for (idx, word) in words.iter().enumerate() {
@@ -271,7 +271,7 @@ mod tests {
         }
         assert_eq!(
             number("010").unwrap_err().help.as_deref(),
-            Some("write `10`: a leading 0 means octal to `ip`")
+            Some("write `10`: `ip` reads a leading 0 as octal")
         );
     }
 

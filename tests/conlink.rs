@@ -66,17 +66,17 @@ x-network:
         })
         .collect();
     expect![[r#"
-        compose.yaml:5:12: no property is named `brigde`
+        compose.yaml:5:12: unknown property `brigde`
         compose.yaml:5:42: `10.0.0.256` is not an IP address
         compose.yaml:6:30: an interface name is at most 15 bytes, this has 20
-        compose.yaml:7:41: the lowest bit of the first byte marks a group address, which no interface can have
+        compose.yaml:7:41: expected the MAC address of one interface, found a group address (its first byte is odd)
         compose.yaml:7:67: expected a number from 68 to 65535, found `9`
         compose.yaml:11:40: expected a number from 1 to 4094, found `4095`
         compose.yaml:12:59: unknown word `vai`
         compose.yaml:13:68: `loss` cannot be `101%`
         compose.yaml:14:49: `nat` needs an address to translate to
         compose.yaml:15:7: `service` or `container` is missing
-        compose.yaml:17:27: `lynux` is no mode of a bridge
+        compose.yaml:17:27: unknown mode of a bridge: `lynux`
         compose.yaml:19:59: variable `VNI` is not set: say which
     "#]]
     .assert_eq(&lines.concat());
@@ -102,15 +102,14 @@ tunnels:
         .filter(|it| it.contains("error: ") || it.contains("--> "))
         .collect();
     expect![[r#"
-        error: ports are forwarded from the engine's own namespace, and this link's bridge is in the host's
+        error: ports are forwarded in the engine's namespace, and this link's bridge is in the host's
          --> net.yaml:2:65
         error: a macvlan has no outer end, where `netem-in` would be
          --> net.yaml:3:57
         error: bridge `x` has mode ovs, and is in the host's namespace by `base: host`
          --> net.yaml:5:12
         error: a geneve tunnel has no `local`
-         --> net.yaml:7:63
-        error: 4 mistakes in the configuration"#]]
+         --> net.yaml:7:63"#]]
     .assert_eq(&said.join("\n"));
     assert_eq!(run.code, 1);
 }
@@ -123,13 +122,13 @@ fn a_mistake_is_shown_with_its_line_and_what_would_be_right() {
         1,
         &expect![""],
         &expect![[r#"
-            error: an address with its prefix length is due, like `10.0.0.1/24`
+            error: expected an address with a prefix length, such as `10.0.0.1/24`
              --> net.yaml:2:35
               |
             2 |   - {service: a, bridge: lan, ip: 10.0.0.1}
               |                                   ^^^^^^^^
 
-            error: 1 mistake in the configuration
+            found 1 error
         "#]],
     );
 }
@@ -206,7 +205,7 @@ fn links_that_contradict_each_other_are_refused() {
         1,
         &expect![""],
         &expect![[r#"
-            error: two routes to 0.0.0.0/0 have one metric: only one of them can be there
+            error[duplicate-route]: two routes to 0.0.0.0/0 have the same metric
              --> net.yaml:2:78
               |
             2 |   - {service: a, bridge: lan, ip: 10.0.0.1/24, route: [default via 10.0.0.2, default via 10.0.0.3]}
@@ -214,9 +213,9 @@ fn links_that_contradict_each_other_are_refused() {
               |                                                        |
               |                                                        the first
               |
-              = help: give them different metrics, or one route several nexthops
+              = help: give them different metrics, or give one route several nexthops
 
-            error: two links have the outer interface `up0`
+            error[duplicate-outer-dev]: two links have the outer interface `up0`
              --> net.yaml:4:42
               |
             3 |   - {service: b, bridge: lan, outer-dev: up0}
@@ -224,7 +223,7 @@ fn links_that_contradict_each_other_are_refused() {
             4 |   - {service: c, bridge: lan, outer-dev: up0}
               |                                          ^^^
 
-            error: the links on `eth0` have modes l2 and l3
+            error[mixed-parent]: the links on `eth0` have modes l2 and l3
              --> net.yaml:6:55
               |
             5 |   - {service: d, type: ipvlan, outer-dev: eth0, mode: l2}
@@ -232,7 +231,7 @@ fn links_that_contradict_each_other_are_refused() {
             6 |   - {service: e, type: ipvlan, outer-dev: eth0, mode: l3}
               |                                                       ^^
               |
-              = help: the mode is the parent's: give all links on one parent the same
+              = help: the mode belongs to the parent: give all its links the same
 
             error: port 80/tcp is forwarded twice
              --> net.yaml:7:71
@@ -242,7 +241,7 @@ fn links_that_contradict_each_other_are_refused() {
               |                                                          |
               |                                                          the first
 
-            error: 4 mistakes in the configuration
+            found 4 errors
         "#]],
     );
 }
@@ -334,7 +333,7 @@ tunnels:
                |
                = help: a bridge of mode ovs is an interface of that name
 
-            error: 7 mistakes in the configuration
+            found 7 errors
         "#]],
     );
 }
@@ -356,7 +355,7 @@ x-network:
         1,
         &expect![""],
         &expect![[r#"
-            error: no service is named `wbe`
+            error[unknown-service]: unknown service `wbe`
              --> compose.yaml:6:17
               |
             6 |     - {service: wbe, bridge: lan}
@@ -373,17 +372,17 @@ x-network:
             7 |     - {service: edge, bridge: lan, route: [10.0.0.0/8, default via 10.0.0.2, default via 10.0.0.2 table 100]}
               |                                                        ^^^^^^^^^^^^^^^^^^^^
               |
-              = help: leave the route out, or put it into another table: `table 100`
+              = help: remove the route, or use another table: `table 100`
 
-            error: no service is named `database`
+            error[unknown-service]: unknown service `database`
              --> net.yaml:1:22
               |
             1 | commands: [{service: database, command: 'true'}]
               |                      ^^^^^^^^
               |
-              = help: give every compose file of the project
+              = help: pass every compose file of the project
 
-            error: 3 mistakes in the configuration
+            found 3 errors
         "#]],
     );
     // Another file may have the service.
@@ -420,7 +419,7 @@ fn one_outer_interface_for_several_replicas_is_refused() {
             2 |   a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
               |                        - the service has several replicas              ^^^^
               |
-              = help: write `{{index}}` into the name, or leave it out
+              = help: add `{{index}}` to the name, or remove `outer-dev`
 
             error: every replica of `b` would have the outer interface `up-b`
              --> a.yaml:3:97
@@ -428,9 +427,9 @@ fn one_outer_interface_for_several_replicas_is_refused() {
             3 |   b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
               |                                    ------------- the service has several replicas               ^^^^^^^^^^^^^^^^
               |
-              = help: write `{{index}}` into the name, or leave it out
+              = help: add `{{index}}` to the name, or remove `outer-dev`
 
-            error: two links have the outer interface `up-e`
+            error[duplicate-outer-dev]: two links have the outer interface `up-e`
              --> a.yaml:7:62
               |
             6 |   e: {image: i, scale: 1, x-network: {links: [{bridge: lan, outer-dev: up-e}]}}
@@ -438,7 +437,7 @@ fn one_outer_interface_for_several_replicas_is_refused() {
             7 |   f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
               |                                                              ^^^^
 
-            error: 3 mistakes in the configuration
+            found 3 errors
         "#]],
     );
 }
@@ -457,18 +456,18 @@ fn a_link_without_a_mode_sets_the_mode_of_its_parent_too() {
         1,
         &expect![""],
         &expect![[r#"
-        error: the links on `eth0` have modes l2 and l3
-         --> net.yaml:3:5
-          |
-        2 |   - {service: a, type: ipvlan, outer-dev: eth0, mode: l2}
-          |                                                       -- the first
-        3 |   - {service: b, type: ipvlan, outer-dev: eth0}
-          |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-          |
-          = help: the mode is the parent's: give all links on one parent the same
+            error[mixed-parent]: the links on `eth0` have modes l2 and l3
+             --> net.yaml:3:5
+              |
+            2 |   - {service: a, type: ipvlan, outer-dev: eth0, mode: l2}
+              |                                                       -- the first
+            3 |   - {service: b, type: ipvlan, outer-dev: eth0}
+              |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: the mode belongs to the parent: give all its links the same
 
-        error: 1 mistake in the configuration
-    "#]],
+            found 1 error
+        "#]],
     );
 }
 
@@ -488,32 +487,32 @@ fn macvlan_and_ipvlan_on_one_parent_are_refused() {
         1,
         &expect![""],
         &expect![[r#"
-        error: `eth0` is the parent of macvlan links and of ipvlan links
-         --> net.yaml:4:24
-          |
-        2 |   - {service: a, type: macvlan, outer-dev: eth0}
-          |                        ------- the first
-        3 |   - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
-        4 |   - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
-          |                        ^^^^^^
-          |
-          = help: the kernel allows one of the two kinds on a parent: give the links different parents
+            error[mixed-parent]: `eth0` is the parent of macvlan links and of ipvlan links
+             --> net.yaml:4:24
+              |
+            2 |   - {service: a, type: macvlan, outer-dev: eth0}
+              |                        ------- the first
+            3 |   - {service: b, type: vlan, outer-dev: eth0, vlanid: 5}
+            4 |   - {service: c, type: ipvtap, outer-dev: eth0, ip: '10.0.{{index}}.1/24'}
+              |                        ^^^^^^
+              |
+              = help: the kernel allows only one of the two on a parent: use different parents
 
-        error: 1 mistake in the configuration
-    "#]],
+            found 1 error
+        "#]],
     );
 }
 
 #[test]
 fn a_patch_has_two_ends_that_are_there_at_the_same_time() {
     let compose = r#"services:
-  a: {image: i, x-network: {links: [{bridge: p}]}}
-  b: {image: i, x-network: {links: [{bridge: p}]}}
-  c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
-  d: {image: i, profiles: [d], x-network: {links: [{bridge: p}]}}
-  e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
-  f: {image: i, deploy: {replicas: 0}, x-network: {links: [{bridge: p}]}}
-  g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
+  a: {network_mode: none, x-network: {links: [{bridge: p}]}}
+  b: {network_mode: none, x-network: {links: [{bridge: p}]}}
+  c: {network_mode: none, profiles: [c], x-network: {links: [{bridge: p}]}}
+  d: {network_mode: none, profiles: [d], x-network: {links: [{bridge: p}]}}
+  e: {network_mode: none, scale: 0, x-network: {links: [{bridge: p}]}}
+  f: {network_mode: none, deploy: {replicas: 0}, x-network: {links: [{bridge: p}]}}
+  g: {network_mode: none, x-network: {links: [{bridge: "p{{index}}"}]}}
 x-network:
   links:
     - {container: q-g-2, bridge: "p{{index}}"}
@@ -530,45 +529,45 @@ x-network:
         1,
         &expect![""],
         &expect![[r#"
-            error: bridge `p` has mode patch, which joins exactly two links
-             --> a.yaml:4:61
+            error[patch-ends]: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:4:71
               |
-            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
-              |                                              - the first
-            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
-              |                                              - the second
-            4 |   c: {image: i, profiles: [c], x-network: {links: [{bridge: p}]}}
-              |                                                             ^
+            2 |   a: {network_mode: none, x-network: {links: [{bridge: p}]}}
+              |                                                        - the first
+            3 |   b: {network_mode: none, x-network: {links: [{bridge: p}]}}
+              |                                                        - the second
+            4 |   c: {network_mode: none, profiles: [c], x-network: {links: [{bridge: p}]}}
+              |                                                                       ^
               |
-              = help: take mode linux for more than two
+              = help: use mode linux for more than two
 
-            error: bridge `p` has mode patch, which joins exactly two links
-             --> a.yaml:6:56
+            error[patch-ends]: bridge `p` has mode patch, which joins exactly two links
+             --> a.yaml:6:66
               |
-            2 |   a: {image: i, x-network: {links: [{bridge: p}]}}
-              |                                              - the first
-            3 |   b: {image: i, x-network: {links: [{bridge: p}]}}
-              |                                              - the second
+            2 |   a: {network_mode: none, x-network: {links: [{bridge: p}]}}
+              |                                                        - the first
+            3 |   b: {network_mode: none, x-network: {links: [{bridge: p}]}}
+              |                                                        - the second
             ...
-            6 |   e: {image: i, scale: 0, x-network: {links: [{bridge: p}]}}
-              |                                                        ^
+            6 |   e: {network_mode: none, scale: 0, x-network: {links: [{bridge: p}]}}
+              |                                                                  ^
               |
-              = help: take mode linux for more than two
+              = help: use mode linux for more than two
 
-            error: bridge `p1` has mode patch, which joins exactly two links
+            error[patch-ends]: bridge `p1` has mode patch, which joins exactly two links
              --> c.yaml:1:72
               |
             1 | x-network: {links: [{container: q, bridge: p1}, {container: r, bridge: p1}]}
               |                                            -- the second               ^^
               |
-             ::: a.yaml:8:46
+             ::: a.yaml:8:56
               |
-            8 |   g: {image: i, x-network: {links: [{bridge: "p{{index}}"}]}}
-              |                                              ------------ the first
+            8 |   g: {network_mode: none, x-network: {links: [{bridge: "p{{index}}"}]}}
+              |                                                        ------------ the first
               |
-              = help: take mode linux for more than two
+              = help: use mode linux for more than two
 
-            error: 3 mistakes in the configuration
+            found 3 errors
         "#]],
     );
 }

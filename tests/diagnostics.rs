@@ -1,14 +1,16 @@
-//! What is wrong with a configuration, as it is told: `tests/data/diagnostics/CASE`.
+//! What is wrong with a configuration, as it is reported: `tests/data/diagnostics/CASE` when files are read, and
+//! `tests/data/lint/CASE` by `conlink check`.
 //!
-//! Files whose names begin with `compose` are compose files, other YAML and JSON is network files; `env` has variables,
-//! a `NAME=VALUE` a line; `expected.txt` is all that is said.
+//! Files whose names begin with `compose` are compose files, other YAML and JSON files are network files; `env` has
+//! variables, one `NAME=VALUE` per line; `expected.txt` is everything that is printed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use conlink::config::{Env, Input, Sources, load};
+use serde_json::Value;
 
-use crate::support::{cases, expect_file, for_each_case};
+use crate::support::{Run, cases, conlink, data, expect_file, for_each_case};
 
 #[test]
 fn mistakes_are_told_with_their_places() {
@@ -26,6 +28,86 @@ fn json_has_a_place_for_every_mistake() {
             assert!(["line", "col", "end_line", "end_col"].into_iter().all(has), "{json}");
         }
     }
+}
+
+#[test]
+fn check_finds_what_will_not_work() {
+    for_each_case("lint", |case| {
+        let Run { code, stdout, stderr } = check(case, &[]);
+        expect_file(&case.join("expected.txt"), &format!("{stderr}{stdout}exit code {code}\n"))
+    });
+}
+
+#[test]
+fn every_finding_of_check_has_a_case_named_after_its_code() {
+    for case in cases("lint") {
+        let code = case.file_name().unwrap().to_str().unwrap().to_owned();
+        let json: Value = serde_json::from_str(&check(&case, &["--json"]).stdout).unwrap();
+        let found = json["diagnostics"].as_array().unwrap();
+        assert!(found.iter().any(|it| it["code"] == *code), "{code}: {json:#}");
+    }
+}
+
+#[test]
+fn denied_warnings_and_hints_fail_the_check() {
+    let code = |case: &str, args: &[&str]| check(&data("lint").join(case), args).code;
+    assert_eq!(code("lonely-bridge", &[]), 0);
+    assert_eq!(code("lonely-bridge", &["--deny", "warnings"]), 1);
+    assert_eq!(code("unused-bridge", &["--deny", "warnings"]), 0);
+    assert_eq!(code("unused-bridge", &["--deny", "hints"]), 1);
+    assert_eq!(code("duplicate-vlan", &[]), 1);
+    assert_eq!(code("duplicate-vlan", &["--deny", "nonsense"]), 2);
+    assert_eq!(conlink(&data("lint"), &["check"], &Env::new()).code, 2);
+}
+
+/// The properties that the SARIF 2.1.0 schema requires, and what it says of their values.
+#[test]
+fn sarif_has_the_shape_that_its_schema_asks_for() {
+    for case in cases("lint") {
+        let log: Value = serde_json::from_str(&check(&case, &["--format", "sarif"]).stdout).unwrap();
+        assert_eq!((&log["version"], log["runs"].as_array().unwrap().len()), (&"2.1.0".into(), 1));
+        assert!(log["$schema"].as_str().unwrap().starts_with("https://"));
+        let run = &log["runs"][0];
+        let driver = &run["tool"]["driver"];
+        assert_eq!(driver["name"], "conlink");
+        let rules: Vec<&str> =
+            driver["rules"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+        for result in run["results"].as_array().unwrap() {
+            assert!(rules.contains(&result["ruleId"].as_str().unwrap()), "{result}");
+            assert!(["error", "warning", "note"].contains(&result["level"].as_str().unwrap()), "{result}");
+            assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+            let related = result["relatedLocations"].as_array().into_iter().flatten();
+            for location in result["locations"].as_array().into_iter().flatten().chain(related) {
+                let place = &location["physicalLocation"];
+                assert!(place["artifactLocation"]["uri"].is_string(), "{location}");
+                for key in ["startLine", "startColumn", "endLine", "endColumn"] {
+                    assert!(place["region"][key].as_u64().is_some_and(|it| it > 0), "{location}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn findings_with_one_cause_are_printed_twenty_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = |at| format!("  - {{service: s{at}, bridge: lan, mtu: none{at}}}\n");
+    let links: String = (0..45).map(link).collect();
+    fs::write(dir.path().join("net.yaml"), format!("links:\n{links}  - {{service: x, brige: lan}}\n"))
+        .unwrap();
+    let run = conlink(dir.path(), &["check", "net.yaml"], &Env::new());
+    assert_eq!(run.stderr.matches("error: expected a number").count(), 20, "{}", run.stderr);
+    assert!(run.stderr.contains("\n… and 25 more like this\n"), "{}", run.stderr);
+    assert!(run.stderr.contains("unknown property `brige`"), "{}", run.stderr);
+    assert!(run.stderr.ends_with("\nfound 47 errors\n"), "{}", run.stderr);
+}
+
+fn check(case: &Path, args: &[&str]) -> Run {
+    let (sources, _) = read(case);
+    let mut all = vec!["check"];
+    all.extend(args);
+    all.extend(sources.ids().map(|it| sources.name(it)));
+    conlink(case, &all, &env(case))
 }
 
 fn told(case: &Path) -> String {

@@ -342,6 +342,7 @@ impl<'a> Play<'a> {
             }
         }
         lines.extend(errors(&status.errors));
+        lines.extend(status.warnings.iter().map(|it| format!("  warning: {it}")));
         self.out += &(lines.join("\n") + "\n");
     }
 

@@ -286,8 +286,8 @@ fn stacked_interfaces_are_made_next_to_their_parent_and_moved() {
             Some(StackedKind::Macvlan { mode }),
             Some(StackedKind::Macvtap { mode }),
             Some(StackedKind::Vlan { id: 7 }),
-            Some(StackedKind::Ipvlan { mode: None }),
-            Some(StackedKind::Ipvtap { mode: None }),
+            Some(StackedKind::Ipvlan { mode: None, flag: None }),
+            Some(StackedKind::Ipvtap { mode: None, flag: None }),
             None,
         ];
         for kind in kinds {

@@ -529,15 +529,27 @@ fn files_give_what_show_config_of_them_gives() {
 fn mistakes_in_files_are_told_as_by_check() {
     let files = [("net.yaml", "links:\n  - {service: a, bridge: lan, ip: 10.0.0.1}\n")];
     let stderr = expect![[r#"
-        error: an address with its prefix length is due, like `10.0.0.1/24`
+        error: expected an address with a prefix length, such as `10.0.0.1/24`
          --> net.yaml:2:35
           |
         2 |   - {service: a, bridge: lan, ip: 10.0.0.1}
           |                                   ^^^^^^^^
 
-        error: 1 mistake in the configuration
+        found 1 error
     "#]];
     assert_eq!(check(&files, None, &["--network-file", "net.yaml"], 1, &stderr), "");
+}
+
+#[test]
+fn links_that_the_kernel_would_refuse_are_drawn() {
+    let link =
+        "{service: a, type: ipvlan, outer-dev: up0, mode: bridge, bridge: lan, mac: '02:00:00:00:00:01'}";
+    let text = format!("links: [{link}]\n");
+    let files = [("n.yaml", text.as_str())];
+    let args = ["--network-file", "n.yaml", "-f", "json"];
+    let drawn: Value = serde_json::from_str(&check(&files, None, &args, 0, &expect![""])).unwrap();
+    assert!(drawn["segments"].as_array().unwrap().iter().any(|it| it["name"] == "up0"), "{drawn:#}");
+    assert_eq!(drawn["links"][0]["id"], "a:eth0");
 }
 
 #[test]
@@ -603,7 +615,7 @@ fn replicas_are_drawn_one_by_one() {
     // What cannot be is an error, as for the engine.
     let files = [("n.yaml", "links: [{service: a, bridge: x, ip: 10.0.0.254/24}]\n")];
     let stderr = expect![[r#"
-        error: n.yaml:1:37: project-a-3:eth0: replica 3 cannot have it: 10.0.0.254/24 + 2 leaves the network 10.0.0.0/24
+        error: n.yaml:1:37: project-a-3:eth0: replica 3: 10.0.0.254/24 plus 2 is outside of 10.0.0.0/24
     "#]];
     check(&files, None, &["--network-file", "n.yaml", "--replicas", "a=3"], 1, &stderr);
 }

@@ -36,6 +36,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Errors that belong to no single bridge, tunnel or node.
     pub errors: Vec<Problem>,
+    /// What is as described, and probably not intended: links of running containers with one address on one bridge.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// What the network's nodes are.

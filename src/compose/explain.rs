@@ -1,4 +1,4 @@
-//! Where a value comes from.
+//! Finds where a value comes from.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,28 +8,28 @@ use crate::compose::rule::{Rule, rule};
 use crate::compose::unique::{entry_key, text_key};
 use crate::config::{Node, Sources, Span, Value};
 
-/// What one file says about a value.
+/// The value that one file sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// `FILE:LINE:COL`; of a value that an alias stands for, where the anchor is.
+    /// `FILE:LINE:COL`; that of the anchor if the value is an alias.
     pub place: String,
     /// The same place, to be told apart by file.
     pub span: Span,
-    /// On one line, as JSON where it is no plain text. Of what removes, the tag.
+    /// On one line, as JSON unless it is plain text. For a removal, the tag.
     pub value: String,
     pub effect: Effect,
 }
 
-/// What becomes of it.
+/// Its effect on the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It is in the merged document, alone or with what others add.
+    /// It is in the merged document, alone or together with others.
     Kept,
-    /// A part of it is.
+    /// A part of it is in the merged document.
     Partly,
     /// Later files override or remove it.
     Overridden,
-    /// It removes what earlier files say.
+    /// It removes values of earlier files.
     Removes,
 }
 

@@ -1,4 +1,4 @@
-//! What is left to do once everything is merged.
+//! The last steps after merging.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! One form for each attribute: what may be written short or long, as a list or a map, as one text or several.
+//! Normalizes attributes that can be short or long, a list or a map, one text or several.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::compose::unique::{entry_key, put, repeated, text_key, unique};
 use crate::compose::{mount, port};
 use crate::config::{Diagnostic, Key, Node, Span, Value, merge_text};
 
-/// More ports than there are, and no danger to memory: a range takes a line and stands for all of them.
+/// The limit of ports in a document: a range is one line and stands for all of its ports.
 const MAX_PORTS: usize = 100_000;
 
 /// Brings a document into that form.
@@ -144,7 +144,7 @@ impl Form<'_> {
                         ("permissions", text(permissions, span)),
                     ]
                 })
-                .ok_or(("there are too many colons".to_owned(), "write `SOURCE[:TARGET[:PERMISSIONS]]`")),
+                .ok_or(("too many colons".to_owned(), "write `SOURCE[:TARGET[:PERMISSIONS]]`")),
             Entry::Secret | Entry::Config | Entry::BuildSecret => Ok(vec![("source", text(&short, span))]),
             Entry::EnvFile => Ok(vec![("path", text(&short, span))]),
         };

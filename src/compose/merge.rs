@@ -1,4 +1,4 @@
-//! Documents into one, each over those before it.
+//! Merges each document over the earlier ones.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::compose::tag::{self, Tags};
 use crate::compose::unique::{entry_key, put, text_key, unique};
 use crate::config::{Diagnostic, Key, Node, Severity, Value, merge_text};
 
-/// What is merged so far.
+/// The documents merged so far.
 #[derive(Default)]
 pub(super) struct Merger {
     pub(super) node: Option<Node>,

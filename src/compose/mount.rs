@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
         return Err("a part between colons is empty".to_owned());
     }
     if fields.len() > 3 {
-        return Err("there are too many colons".to_owned());
+        return Err("too many colons".to_owned());
     }
     let options = if fields.len() == 3 { fields.pop() } else { None };
     let target = fields.pop().unwrap_or_default();
@@ -136,7 +136,7 @@ mod tests {
         }
         assert_eq!(parse("ab::/b"), Err("a part between colons is empty".into()));
         assert_eq!(parse(""), Err("a part between colons is empty".into()));
-        assert_eq!(parse("/a:/b:ro:x"), Err("there are too many colons".into()));
+        assert_eq!(parse("/a:/b:ro:x"), Err("too many colons".into()));
     }
 
     #[test]

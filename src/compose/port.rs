@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Port>, String> {
             let bare = ip.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
             let known = bare.unwrap_or(ip).parse::<IpAddr>().is_ok_and(|it| it.is_ipv4() || bare.is_some());
             if !known {
-                return Err(format!("`{ip}` is no IP address"));
+                return Err(format!("invalid IP address `{ip}`"));
             }
             Some(bare.unwrap_or(ip).to_owned())
         }
@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Port>, String> {
         && last - first != target.1 - target.0
     {
         return Err(format!(
-            "there are {} published ports for {}",
+            "{} published ports for {} container ports",
             count(first, last),
             count(target.0, target.1)
         ));
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Port>, String> {
 fn range(text: &str) -> Result<Range, String> {
     let port = |it: &str| {
         let port = it.parse::<u16>().ok().filter(|_| !it.starts_with('+'));
-        port.ok_or_else(|| format!("`{it}` is no port: those are numbers up to 65535"))
+        port.ok_or_else(|| format!("expected a port from 0 to 65535, found `{it}`"))
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
@@ -106,13 +106,13 @@ mod tests {
             ("127.0.0.1::7", "127.0.0.1 ?>7/tcp"),
             ("[::1]:80:80", "::1 80>80/tcp"),
             (":6", "* ?>6/tcp"),
-            ("::1:81:81", "`::1` is no IP address"),
-            ("localhost:1:1", "`localhost` is no IP address"),
-            ("1-3:1-2", "there are 3 published ports for 2"),
-            ("1:1-2", "there are 1 published ports for 2"),
+            ("::1:81:81", "invalid IP address `::1`"),
+            ("localhost:1:1", "invalid IP address `localhost`"),
+            ("1-3:1-2", "3 published ports for 2 container ports"),
+            ("1:1-2", "1 published ports for 2 container ports"),
             ("2-1", "the range `2-1` ends before it begins"),
-            ("65536", "`65536` is no port: those are numbers up to 65535"),
-            ("", "`` is no port: those are numbers up to 65535"),
+            ("65536", "expected a port from 0 to 65535, found `65536`"),
+            ("", "expected a port from 0 to 65535, found ``"),
             ("80/icmp", "protocol `icmp` is none of `tcp`, `udp` and `sctp`"),
         ] {
             assert_eq!(shown(text), expected, "{text}");

@@ -1,6 +1,6 @@
-//! Which attribute merges by which rule: the table of the compose specification, as compose 2.40 goes by it.
+//! The merge rule of each attribute: the table of the compose specification, as compose 2.40 applies it.
 
-/// How two values of one attribute become one.
+/// How to merge two values of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// Maps key by key, lists appended, of two scalars the later.
@@ -35,7 +35,7 @@ pub(super) enum Rule {
     Ipam,
 }
 
-/// What entries of a list describe.
+/// The kind of a list's entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     Port,
@@ -90,7 +90,7 @@ fn of_service(path: &[&str]) -> Rule {
     }
 }
 
-/// Lists in which compose refuses an entry that is there twice, while no rule of merging takes it out.
+/// Lists in which compose refuses duplicates and merging does not remove them.
 pub(super) fn refuses_twice(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     matches!(

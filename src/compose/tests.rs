@@ -125,12 +125,12 @@ fn all_that_is_wrong_is_told_at_once() {
                 '1': 2
             include:
               - x
-            a.yaml:1:24: `1:2` is no IP address
-            a.yaml:1:35: `x` is no port: those are numbers up to 65535
+            a.yaml:1:24: invalid IP address `1:2`
+            a.yaml:1:35: expected a port from 0 to 65535, found `x`
             a.yaml:1:56: expected a mapping, or a list of `KEY=VALUE`, found a number
             a.yaml:1:69: `target` is missing
             a.yaml:1:97: service `b` is a mapping, not a number
-            a.yaml:1:104: the key `1` is no string
+            a.yaml:1:104: expected a string as key, found `1`
             a.yaml:2:1: `include` stays as it is written: the files that it names are not merged
             b.yaml:1:21: `x-a` is a mapping here and a list elsewhere
             b.yaml:1:43: expected a mapping, found nothing

@@ -1,4 +1,4 @@
-//! What tells the entries of lists and maps apart.
+//! The keys that identify entries of lists and maps.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
@@ -7,7 +7,7 @@ use crate::compose::mount;
 use crate::compose::rule::Entry;
 use crate::config::{Key, Node, Value, merge_text};
 
-/// What tells the entries of a list apart; None for what stands for itself.
+/// The key of an entry of a list; None if the entry is its own key.
 pub(super) fn entry_key(node: &Node, entry: Entry) -> Option<String> {
     let get = |key: &str| node.get(key).and_then(merge_text);
     let short = merge_text(node);
@@ -47,7 +47,7 @@ pub(super) fn text_key(node: &Node) -> Option<String> {
     Some(text.split_once('=').map_or(text.as_str(), |(key, _)| key).to_owned())
 }
 
-/// Of entries with one key the last stays, at the place of the first.
+/// Keeps the last of several entries with the same key, at the place of the first.
 pub(super) fn unique(node: &mut Node, key: impl Fn(&Node) -> Option<String>) {
     let Value::List(items) = &mut node.value else { return };
     let mut known: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,15 +1,15 @@
-//! All files to one tree: what is ours of compose files, then network files, interpolated and merged.
+//! Merges all files into one tree: the network parts of compose files, then network files, all interpolated.
 
 use std::collections::BTreeMap;
 
 use crate::config::ServiceConfig;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::interpolate::{Env, interpolate};
-use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, settle};
-use crate::config::source::{FileId, Sources, Span};
+use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, scalar_text, settle};
+use crate::config::source::{FileId, Sources, Span, Spanned};
 use crate::config::yaml::{self, Key, Node, Value, integer};
 
-/// A file to read, and as what.
+/// A file to read, and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A compose file: its `x-network`, and that of each service.
@@ -18,7 +18,8 @@ pub enum Input {
     Network(FileId),
 }
 
-/// Where a description stands: `!override` and `!reset` are about earlier ones of the same place, as compose has it.
+/// The part of the files that a description is in. `!override` and `!reset` apply to earlier descriptions in the same part,
+/// as in compose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Section {
     /// `x-network` of a compose file.
@@ -38,27 +39,43 @@ struct Part {
 #[derive(Default)]
 pub(super) struct Services {
     by_name: BTreeMap<String, ServiceConfig>,
-    /// A file includes others, which may have more.
+    /// A file includes others, which may have more services.
     more: bool,
 }
 
 impl Services {
-    /// The services by name; None where the files do not tell them all.
+    /// The services by name; None if the files do not name them all.
     pub(super) fn known(self) -> Option<BTreeMap<String, ServiceConfig>> {
         (!self.more && !self.by_name.is_empty()).then_some(self.by_name)
     }
 
     fn add(&mut self, name: &str, service: &Node, env: &Env, sources: &Sources) {
         let known = self.by_name.entry(name.to_owned()).or_default();
-        // What is wrong with a value is for compose to tell.
+        // Compose reports bad values itself.
         let given = |node: Option<&Node>| {
             let mut node = node?.clone();
             interpolate(&mut node, env, sources, &mut Vec::new(), &mut Vec::new());
             Some(node)
         };
         if let Some(mode) = given(service.get("network_mode")) {
-            let is_host = matches!(&mode.value, Value::Text(text) if text == "host") && !is_reset(&mode);
-            known.host_network = is_host.then_some(mode.span);
+            let is =
+                |name: &str| matches!(&mode.value, Value::Text(text) if text == name) && !is_reset(&mode);
+            known.host_network = is("host").then_some(mode.span);
+            known.no_network = is("none").then_some(mode.span);
+            known.has_mode = !is("bridge") && !is_reset(&mode);
+        }
+        if let Some(image) = given(service.get("image")).as_ref().and_then(scalar_text) {
+            let name = image.rsplit('/').next().unwrap_or_default();
+            known.is_engine = name.split(['@', ':']).next() == Some("conlink");
+        }
+        if let Some(networks) = service.get("networks") {
+            known.networks = match &networks.value {
+                Value::List(it) => u32::try_from(it.len()).ok(),
+                Value::Map(it) => u32::try_from(it.len()).ok(),
+                _ => None,
+            };
+        } else if service.get("image").or(service.get("build")).is_some() {
+            known.networks = known.networks.or(Some(1));
         }
         let replicas = service.get("deploy").and_then(|it| it.get("replicas"));
         if let Some(count) = given(service.get("scale").or(replicas)) {
@@ -67,9 +84,8 @@ impl Services {
                 Value::Text(it) => integer(it),
                 _ => None,
             };
-            let number = number.filter(|_| !is_reset(&count));
-            known.several = number.is_some_and(|it| it > 1).then_some(count.span);
-            known.no_replicas = number == Some(0);
+            let number = number.filter(|_| !is_reset(&count)).and_then(|it| u32::try_from(it).ok());
+            known.replicas = number.map(|value| Spanned { value, span: count.span });
         }
         // Each file's are added to those before.
         if let Some(profiles) = service.get("profiles") {
@@ -79,7 +95,7 @@ impl Services {
     }
 }
 
-/// The configuration of all files: compose files first, in order, then network files. None where there is none.
+/// The configuration of all files: compose files first, in order, then network files. None if there is none.
 /// `broken` gets the strings that could not be interpolated.
 pub(super) fn collect(
     sources: &Sources,
@@ -104,9 +120,9 @@ pub(super) fn collect(
             let mut documents = yaml::documents(sources, *file, diagnostics);
             documents.retain(|it| !matches!(it.value, Value::Null));
             if let [first, second, ..] = documents.as_slice() {
-                let message = "a network file holds one document, this is a second";
+                let message = "expected one document in a network file, found a second one";
                 let second = Diagnostic::new(second.span, message).note(first.span, "the first");
-                diagnostics.push(second.help("put both together, or into two files"));
+                diagnostics.push(second.help("merge both, or use two files"));
             }
             for document in documents.into_iter().take(1) {
                 add(&mut parts, Part { section: Section::Network, node: document }, diagnostics);
@@ -116,6 +132,7 @@ pub(super) fn collect(
     let mut whole: Option<Node> = None;
     for Part { mut node, .. } in parts {
         interpolate(&mut node, env, sources, diagnostics, broken);
+        check_same_dev(&node, diagnostics);
         match &mut whole {
             Some(whole) => merge(whole, node, "x-network", diagnostics),
             None => whole = Some(node),
@@ -126,7 +143,7 @@ pub(super) fn collect(
     Some(whole)
 }
 
-/// Which services a compose file has.
+/// Adds the services of a compose file.
 fn add_services(services: &mut Services, document: &Node, env: &Env, sources: &Sources) {
     services.more |= document.get("include").is_some();
     let Some(node) = document.get("services") else { return };
@@ -144,13 +161,41 @@ fn add_services(services: &mut Services, document: &Node, env: &Env, sources: &S
     }
 }
 
-/// What is ours of a compose file: the top level's, then those of services in their order.
+/// Warns of two links of one list that become one because neither has a `dev`. Those of different lists are merged on
+/// purpose.
+fn check_same_dev(part: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(Value::List(links)) = part.get("links").map(|it| &it.value) else { return };
+    let mut first: BTreeMap<(&str, String), Span> = BTreeMap::new();
+    for link in links.iter().filter(|it| it.get("dev").is_none() && it.tag.is_none()) {
+        for key in ["service", "container"] {
+            let Some(name) = link.get(key).and_then(scalar_text) else { continue };
+            let Some(span) = first.insert((key, name.clone()), link.span) else { continue };
+            let message = format!("two links of {key} `{name}` have no `dev`: both are merged into `eth0`");
+            let merged = Diagnostic::warning(link.span, message).code("merged-links");
+            diagnostics.push(merged.note(span, "the first").help("give one of them another `dev`"));
+        }
+    }
+}
+
+/// Warns of a key that is probably meant to be `x-network`, which compose takes like any `x-` key.
+fn check_spelling(key: &Key, diagnostics: &mut Vec<Diagnostic>) {
+    let text = key.text.to_ascii_lowercase().replace('_', "-");
+    let is_near = strsim::osa_distance(&text, "x-network") <= 2;
+    if key.text != "x-network" && key.text.starts_with("x") && is_near {
+        let message = format!("key `{}` is ignored", key.text);
+        let unknown = Diagnostic::warning(key.span, message).code("misspelled-x-network");
+        diagnostics.push(unknown.help("did you mean `x-network`?"));
+    }
+}
+
+/// Adds the network parts of a compose file: the top level's, then those of its services in order.
 fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diagnostic>) {
     let found = document.type_name();
     let (mut own, mut services) = (None, None);
     match document.value {
         Value::Map(entries) => {
             for (key, node) in entries {
+                check_spelling(&key, diagnostics);
                 match key.text.as_str() {
                     "x-network" => own = Some(node),
                     "services" => services = Some(node),
@@ -160,8 +205,10 @@ fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diag
         }
         Value::Null => {}
         _ => {
-            diagnostics
-                .push(Diagnostic::new(document.span, format!("a compose file is a mapping, not {found}")));
+            diagnostics.push(Diagnostic::new(
+                document.span,
+                format!("expected a mapping in a compose file, found {found}"),
+            ));
         }
     }
     if let Some(node) = own {
@@ -178,6 +225,7 @@ fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diag
             parts.retain(|it| it.section != section);
         }
         let Value::Map(entries) = service.value else { continue };
+        entries.iter().for_each(|(key, _)| check_spelling(key, diagnostics));
         if let Some((_, mut node)) = entries.into_iter().find(|(key, _)| key.text == "x-network") {
             belongs_to(&mut node, &name);
             add(parts, Part { section, node }, diagnostics);
@@ -185,7 +233,7 @@ fn add_compose(parts: &mut Vec<Part>, document: Node, diagnostics: &mut Vec<Diag
     }
 }
 
-/// Adds a description, after what its tags do to earlier ones.
+/// Adds a description, after its tags have changed earlier ones.
 fn add(parts: &mut Vec<Part>, mut part: Part, diagnostics: &mut Vec<Diagnostic>) {
     check_tags(&part.node, diagnostics);
     let is_about = |it: &Part| part.section == Section::Network || it.section == part.section;
@@ -206,13 +254,13 @@ fn add(parts: &mut Vec<Part>, mut part: Part, diagnostics: &mut Vec<Diagnostic>)
         Value::Null => {}
         _ => {
             let message = format!("expected a mapping, found {}", part.node.type_name());
-            let help = "the network is described by `links`, `bridges`, `tunnels` and `commands`";
+            let help = "expected `links`, `bridges`, `tunnels` or `commands`";
             diagnostics.push(Diagnostic::new(part.node.span, message).help(help));
         }
     }
 }
 
-/// Gives the links and commands that a service describes to that service, unless they name one themselves.
+/// Assigns the links and commands within a service to that service, unless they name another.
 fn belongs_to(node: &mut Node, service: &Key) {
     let Value::Map(entries) = &mut node.value else { return };
     for (_, list) in entries.iter_mut().filter(|(key, _)| matches!(key.text.as_str(), "links" | "commands")) {

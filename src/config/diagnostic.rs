@@ -1,5 +1,6 @@
-//! What is wrong with a configuration: where, what, and what would be right.
+//! What is wrong with a configuration, where, and how to fix it.
 
+use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{
@@ -9,46 +10,122 @@ use serde_json::{Value, json};
 
 use crate::config::source::{Sources, Span};
 
-/// One thing that is wrong.
+/// One finding about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     pub severity: Severity,
-    /// None where it is about no place of a file.
+    /// What an error makes unusable.
+    pub scope: Scope,
+    /// A stable name for this kind of finding, such as `duplicate-address`; [`Diagnostic::INVALID`] for values that
+    /// cannot be read.
+    pub code: &'static str,
+    /// None if the finding is not about a place in a file.
     pub span: Option<Span>,
-    /// Lower case, no full stop; what was found in backticks.
+    /// Lower case, no full stop; user input in backticks.
     pub message: String,
-    /// What there is to say at the place itself.
+    /// Text at the place itself.
     pub label: Option<Box<str>>,
-    /// What would be right.
+    /// How to fix it.
     pub help: Option<Box<str>>,
-    /// Other places that matter, each with why.
+    /// Related places, each with an explanation.
     pub notes: Vec<(Span, String)>,
 }
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How serious a finding is, most serious first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The configuration cannot be used.
+    /// Something that cannot work.
     Error,
+    /// Something that works, but probably not as intended.
     Warning,
+    /// Something that is probably left over.
+    Hint,
+}
+
+impl Severity {
+    /// Every severity.
+    pub const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Hint];
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Hint => "hint",
+        })
+    }
+}
+
+/// What an error makes unusable, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The configuration cannot be read.
+    Config,
+    /// The configuration can be shown, but no engine can run it.
+    Network,
+    /// One link fails, all others work.
+    Link,
 }
 
 impl Diagnostic {
+    /// The code of findings without a code of their own: a value that cannot be read.
+    pub const INVALID: &str = "invalid";
+
     /// An error at a place.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
         Self { span: Some(span), ..Self::nowhere(message) }
     }
 
-    /// An error of no place.
+    /// An error without a place.
     pub fn nowhere(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            scope: Scope::Config,
+            code: Self::INVALID,
             span: None,
             message: message.into(),
             label: None,
             help: None,
             notes: Vec::new(),
         }
+    }
+
+    /// A warning at a place.
+    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(span, message) }
+    }
+
+    /// A hint at a place.
+    pub fn hint(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Hint, ..Self::new(span, message) }
+    }
+
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    #[must_use]
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Is it an error that makes at least this much unusable?
+    pub fn stops(&self, scope: Scope) -> bool {
+        self.severity == Severity::Error && self.scope <= scope
+    }
+
+    /// What findings with the same cause have in common.
+    pub fn cause(&self) -> (Severity, &'static str, String) {
+        let text = match self.code {
+            // Outside of backticks: without the user's input.
+            Self::INVALID => self.message.split('`').step_by(2).collect(),
+            _ => String::new(),
+        };
+        (self.severity, self.code, text)
     }
 
     #[must_use]
@@ -69,18 +146,23 @@ impl Diagnostic {
         self
     }
 
-    /// The message with its place, the line it is about, a caret below, and the help.
+    /// The message with its place, the line in question, a caret below, and the help.
     pub fn render(&self, sources: &Sources, color: bool) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Hint => Level::NOTE.with_name("hint"),
         };
-        let mut group = Group::with_title(level.primary_title(&self.message));
+        let mut title = level.primary_title(&self.message);
+        if self.code != Self::INVALID {
+            title = title.id(self.code);
+        }
+        let mut group = Group::with_title(title);
         if let Some(span) = self.span {
             let primary = AnnotationKind::Primary.span(first_line(sources, span));
             let label = self.label.as_deref().map(normalize_untrusted_str);
             let primary = primary.label(label);
-            // Notes of the same file share its snippet: the renderer wants one snippet a file.
+            // Notes in the same file share its snippet: the renderer wants one snippet per file.
             let here = self.notes.iter().filter(|(note, _)| note.file == span.file);
             let annotations = here.map(|(note, text)| annotation(sources, *note, text));
             group = group.element(snippet(sources, span).annotation(primary).annotations(annotations));
@@ -97,13 +179,11 @@ impl Diagnostic {
         renderer.render(&[group])
     }
 
-    /// The same for editors and scripts: places count from 1, columns in characters.
+    /// The same for editors and scripts. Lines and columns count from 1, columns in characters.
     pub fn to_json(&self, sources: &Sources) -> Value {
         let mut json = self.span.map_or_else(|| json!({}), |it| place(sources, it));
-        json["severity"] = json!(match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        });
+        json["severity"] = json!(self.severity.to_string());
+        json["code"] = json!(self.code);
         json["message"] = json!(self.message);
         json["label"] = json!(self.label);
         json["help"] = json!(self.help);
@@ -120,7 +200,7 @@ impl Diagnostic {
     }
 }
 
-/// Orders by place and drops what is said twice of one.
+/// Sorts by place and drops duplicates.
 pub fn tidy(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.sort_by(|a, b| (a.span, &a.message).cmp(&(b.span, &b.message)));
     diagnostics.dedup_by(|a, b| a.span == b.span && a.message == b.message);
@@ -146,7 +226,7 @@ fn annotation<'a>(sources: &Sources, span: Span, text: &'a str) -> Annotation<'a
     AnnotationKind::Context.span(first_line(sources, span)).label(text)
 }
 
-/// A block may span many lines: its first one says enough.
+/// A block may span many lines; its first line is enough.
 fn first_line(sources: &Sources, span: Span) -> Range<usize> {
     let line = sources.slice(span).split(['\n', '\r']).next().unwrap_or_default();
     span.start..span.start + line.trim_end().len()
@@ -234,7 +314,7 @@ mod tests {
         let sources = sources();
         let it =
             Diagnostic::new(span(&sources, "a.yaml", "é x"), "m").note(span(&sources, "b.yaml", "["), "n");
-        expect![[r#"{"file":"a.yaml","line":3,"col":7,"end_line":3,"end_col":10,"severity":"error","message":"m","label":null,"help":null,"notes":[{"file":"b.yaml","line":1,"col":8,"end_line":1,"end_col":9,"message":"n"}]}"#]]
+        expect![[r#"{"file":"a.yaml","line":3,"col":7,"end_line":3,"end_col":10,"severity":"error","code":"invalid","message":"m","label":null,"help":null,"notes":[{"file":"b.yaml","line":1,"col":8,"end_line":1,"end_col":9,"message":"n"}]}"#]]
             .assert_eq(&it.to_json(&sources).to_string());
     }
 

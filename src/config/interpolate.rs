@@ -11,8 +11,8 @@ use crate::words::BadWord;
 /// Variables by name.
 pub type Env = BTreeMap<String, String>;
 
-/// Replaces the variables in every string of `node`; what is wrong goes to `diagnostics`, and a string that it is
-/// wrong in to `broken`.
+/// Replaces the variables in every string of `node`. Adds mistakes to `diagnostics`, and the places of the bad strings to
+/// `broken`.
 pub(crate) fn interpolate(
     node: &mut Node,
     env: &Env,
@@ -50,11 +50,11 @@ struct Bad {
     unset: bool,
 }
 
-/// Why the variables of a string cannot be replaced.
+/// The variables of a string cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unexpanded {
     pub bad: BadWord,
-    /// It is only that a required variable (`${NAME:?message}`) is not set.
+    /// The only reason is that a required variable (`${NAME:?message}`) is not set.
     pub unset: bool,
 }
 
@@ -66,7 +66,7 @@ pub fn expand(text: &str, env: &Env) -> Result<String, Unexpanded> {
     })
 }
 
-/// Defaults within defaults: more than anyone reads, and no danger to the stack.
+/// The limit of defaults within defaults, to protect the stack.
 const MAX_DEPTH: usize = 20;
 
 /// A megabyte of replaced text: variables that hold other variables several times grow without bound.
@@ -108,7 +108,7 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
     let name = name_at(&after[1..]);
     let begin = dollar + 2 + name.len();
     if depth > MAX_DEPTH {
-        let message = format!("more than {MAX_DEPTH} variables are in each other");
+        let message = format!("variables are nested more than {MAX_DEPTH} deep");
         return Err(Bad { at: dollar..begin, message, help: None, unset: false });
     }
     let unclosed = || Bad {
@@ -121,9 +121,9 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
     let whole = dollar..close + 1;
     if name.is_empty() {
         return Err(Bad {
-            message: format!("`{}` names no variable", &text[whole.clone()]),
+            message: format!("expected the name of a variable in `{}`", &text[whole.clone()]),
             at: whole,
-            help: Some("a name begins with a letter or `_`, then come letters, digits and `_`".to_owned()),
+            help: Some("a name has letters, digits and `_`, and does not start with a digit".to_owned()),
             unset: false,
         });
     }
@@ -168,8 +168,8 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
         _ => {
             return Err(Bad {
                 at: begin..close,
-                message: format!("`{modifier}` cannot follow the name of a variable"),
-                help: Some("there are `:-`, `-`, `:?`, `?`, `:+` and `+`".to_owned()),
+                message: format!("unexpected `{modifier}` after the name of a variable"),
+                help: Some("expected `:-`, `-`, `:?`, `?`, `:+` or `+`".to_owned()),
                 unset: false,
             });
         }
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(expand_within(&nested(20), &env(), 0).as_deref(), Ok("x"));
         assert_eq!(
             expand_within(&nested(100_000), &env(), 0).unwrap_err().message,
-            "more than 20 variables are in each other"
+            "variables are nested more than 20 deep"
         );
     }
 
@@ -257,10 +257,10 @@ mod tests {
             ("x ${NONE:?give one}", 2..19, "variable `NONE` is not set: give one"),
             ("${EMPTY:?}", 0..10, "variable `EMPTY` is not set: it is required"),
             ("${A", 0..3, "`${` is never closed"),
-            ("${1x}", 0..5, "`${1x}` names no variable"),
-            ("${A!b}", 3..5, "`!b` cannot follow the name of a variable"),
-            ("${A:b}", 3..5, "`:b` cannot follow the name of a variable"),
-            ("${NONE:-é${!}}", 10..14, "`${!}` names no variable"),
+            ("${1x}", 0..5, "expected the name of a variable in `${1x}`"),
+            ("${A!b}", 3..5, "unexpected `!b` after the name of a variable"),
+            ("${A:b}", 3..5, "unexpected `:b` after the name of a variable"),
+            ("${NONE:-é${!}}", 10..14, "expected the name of a variable in `${!}`"),
         ] {
             let bad = expand_within(text, &env(), 0).unwrap_err();
             assert_eq!((bad.at, bad.message.as_str()), (at, message), "{text}");

@@ -1,4 +1,4 @@
-//! Several descriptions into one: maps merge, lists append, of two scalars the later wins.
+//! Merges descriptions: maps merge, lists append, the later of two scalars wins.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,7 @@ pub(super) fn merge(node: &mut Node, later: Node, key: &str, diagnostics: &mut V
         (_, value) => {
             let later = Node { value, ..later };
             let message = format!("`{key}` is {} here and {} elsewhere", later.type_name(), node.type_name());
-            let help =
-                "both are merged into one, so they must be of one type; `!override` replaces the earlier";
+            let help = "merged values must have the same type; `!override` replaces the earlier one";
             diagnostics.push(Diagnostic::new(later.span, message).note(node.span, "elsewhere").help(help));
         }
     }
@@ -58,7 +57,7 @@ fn merge_entry(entries: &mut Vec<(Key, Node)>, key: Key, later: Node, diagnostic
 }
 
 /// Links of one service or container with one `dev` become one link, at the place of the first.
-/// `service` is whose the links are that name nobody.
+/// `service` owns the links that name no service or container.
 pub(super) fn merge_links(
     links: Vec<Node>,
     service: Option<&str>,
@@ -93,10 +92,10 @@ pub(crate) fn merge_own(node: &mut Node, service: Option<&str>, diagnostics: &mu
     strip(node);
 }
 
-/// What makes two entries the same link: whose it is, and its `dev`.
+/// The identity of a link: its owner and its `dev`.
 type LinkKey = (&'static str, String, String);
 
-/// None where that is not to be told.
+/// None if it is unknown.
 fn link_key(link: &Node, service: Option<&str>) -> Option<LinkKey> {
     let text = |key: &str| link.get(key).and_then(scalar_text);
     let dev = match link.get("dev") {
@@ -111,7 +110,7 @@ fn link_key(link: &Node, service: Option<&str>) -> Option<LinkKey> {
     }
 }
 
-/// Does the tag say to forget what was there before?
+/// Does the tag discard earlier values?
 pub(super) fn replaces(node: &Node) -> bool {
     matches!(node.tag.as_deref(), Some(OVERRIDE | RESET))
 }
@@ -156,12 +155,12 @@ pub(super) fn strip(node: &mut Node) {
     }
 }
 
-/// Tags say how to merge: no other has a meaning here.
+/// Reports unknown tags.
 pub(super) fn check_tags(node: &Node, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(tag) = node.tag.as_ref().filter(|_| !replaces(node)) {
-        let message = format!("tag `{tag}` has no meaning here");
+        let message = format!("unknown tag `{tag}`");
         diagnostics
-            .push(Diagnostic::new(node.span, message).help(format!("there are `{OVERRIDE}` and `{RESET}`")));
+            .push(Diagnostic::new(node.span, message).help(format!("expected `{OVERRIDE}` or `{RESET}`")));
     }
     match &node.value {
         Value::Map(entries) => {

@@ -1,4 +1,4 @@
-//! `{{index}}` and the like: what differs from replica to replica.
+//! Placeholders such as `{{index}}`, whose values differ between replicas.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use crate::config::merge::scalar_text;
 use crate::config::source::{Sources, Spanned};
 use crate::config::yaml::{Node, Value};
 
-/// What `{{index}}` and the like stand for.
+/// The values of placeholders.
 pub type Vars = BTreeMap<&'static str, String>;
 
-/// What the first replica's placeholders could be, so that a mistake shows before any container runs.
+/// Example values for the first replica, to find mistakes before any container runs.
 pub(super) fn sample(link: &Node) -> Vars {
     let text = |key: &str| link.get(key).and_then(scalar_text).filter(|it| !it.contains("{{"));
     let service = text("service").unwrap_or_else(|| "svc".to_owned());
@@ -23,7 +23,7 @@ pub(super) fn sample(link: &Node) -> Vars {
     ])
 }
 
-/// Does some string hold a placeholder?
+/// Does any string contain a placeholder?
 pub(super) fn is_in(node: &Node) -> bool {
     match &node.value {
         Value::Text(it) => it.contains("{{"),
@@ -63,15 +63,16 @@ fn filled(
         let Some((name, after)) = after.split_once("}}") else {
             let span = sources.part(text, start..text.value.len());
             let message = "`{{` is never closed";
-            diagnostics.push(Diagnostic::new(span, message).help(format!("there are {}", known(vars))));
+            diagnostics.push(Diagnostic::new(span, message).help(format!("expected one of {}", known(vars))));
             return out;
         };
         match vars.get(name.trim()) {
             Some(value) => out.push_str(value),
             None => {
                 let span = sources.part(text, start..text.value.len() - after.len());
-                let message = format!("`{{{{{name}}}}}` stands for nothing");
-                diagnostics.push(Diagnostic::new(span, message).help(format!("there are {}", known(vars))));
+                let message = format!("unknown placeholder `{{{{{name}}}}}`");
+                diagnostics
+                    .push(Diagnostic::new(span, message).help(format!("expected one of {}", known(vars))));
             }
         }
         rest = after;

@@ -1,8 +1,8 @@
-//! Values to types: every entry checked key by key and value by value, all mistakes collected.
+//! Converts the merged document to types, checks each key and value, and collects all mistakes.
 
 use std::ops::RangeInclusive;
 
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnostic, Scope};
 use crate::config::placeholder::{self, Vars};
 use crate::config::source::{Sources, Spanned};
 use crate::config::value::Reader;
@@ -11,11 +11,11 @@ use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, LinkConfig, LinkType, TunnelConfig,
     TunnelType,
 };
-use crate::device::BridgeOptions;
+use crate::device::{BridgeOptions, IpvlanFlag};
 use crate::ethtool::Ethtool;
 use crate::route::Route;
 
-const LINK_KEYS: [&str; 20] = [
+const LINK_KEYS: [&str; 21] = [
     "type",
     "service",
     "container",
@@ -30,6 +30,7 @@ const LINK_KEYS: [&str; 20] = [
     "netem",
     "netem-in",
     "mode",
+    "flag",
     "vlanid",
     "forward",
     "ethtool",
@@ -52,7 +53,7 @@ const TUNNEL_KEYS: [&str; 10] =
     ["type", "bridge", "remote", "vni", "netem", "dstport", "local", "ttl", "mtu", "mac"];
 const COMMAND_KEYS: [&str; 3] = ["service", "container", "command"];
 
-/// What the kernel takes for an interface that carries IPv4 (`ETH_MIN_MTU`, `ETH_MAX_MTU` in
+/// MTUs that the kernel accepts for an interface with IPv4 (`ETH_MIN_MTU`, `ETH_MAX_MTU` in
 /// `include/uapi/linux/if_ether.h`).
 const MTU: RangeInclusive<u32> = 68..=65535;
 
@@ -112,12 +113,14 @@ impl LinkConfig {
             netem: None,
             netem_in: None,
             mode: None,
+            flag: None,
             vlanid: None,
             forward: Vec::new(),
             ethtool: Vec::new(),
             base: None,
             required: false,
             repair: false,
+            faults: Vec::new(),
         };
         let broken = diagnostics.clone();
         let mut reader = Reader { sources, diagnostics: &mut diagnostics };
@@ -137,6 +140,7 @@ impl LinkConfig {
                 "netem" => link.netem = reader.netem(value),
                 "netem-in" => link.netem_in = reader.netem(value),
                 "mode" => link.mode = reader.name(value),
+                "flag" => link.flag = reader.named(value, "flag of a link", &IpvlanFlag::NAMES),
                 "vlanid" => link.vlanid = reader.number(value, 1..=4094),
                 "forward" => link.forward = reader.each(value, Reader::parse),
                 "ethtool" => link.ethtool = reader.each(value, |it, text| it.grammar(text, Ethtool::parse)),
@@ -146,11 +150,12 @@ impl LinkConfig {
                 _ => {}
             }
         }
-        // A placeholder that stands for nothing leaves a string that no value could be read from.
+        // An unknown placeholder leaves a string without a value to read.
         let within = |it: &Diagnostic, whole: &Diagnostic| {
             whole.span.zip(it.span).is_some_and(|(part, whole)| whole != part && whole.contains(part))
         };
         diagnostics.retain(|it| !broken.iter().any(|part| within(it, part)));
+        link.faults = diagnostics.iter().filter(|it| it.scope == Scope::Link).cloned().collect();
         (link, diagnostics)
     }
 }
@@ -219,7 +224,11 @@ impl Reader<'_> {
                 "bridge" => tunnel.bridge = self.name(value),
                 "remote" => tunnel.remote = self.address(value),
                 "vni" => tunnel.vni = self.number(value, 1..=16_777_215),
-                "netem" => tunnel.netem = self.netem(value),
+                "netem" => {
+                    let before = self.diagnostics.len();
+                    tunnel.netem = self.netem(value);
+                    self.diagnostics.iter_mut().skip(before).for_each(|it| it.scope = Scope::Config);
+                }
                 "dstport" => tunnel.dstport = self.number(value, 1..=65535),
                 "local" => tunnel.local = self.address(value),
                 "ttl" => tunnel.ttl = self.number(value, 1..=255),

@@ -1,4 +1,4 @@
-//! The texts that a configuration comes from, and places in them.
+//! The texts of configuration files, and places in them.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ pub struct Sources {
 struct Source {
     name: String,
     text: String,
-    /// Where each line starts, as offsets in `text`.
+    /// The offset of the start of each line.
     lines: Vec<usize>,
     /// Every character is one byte, so that columns need no counting.
     is_ascii: bool,
-    /// Where the file is not UTF-8 first, as an offset in `text`, and the byte there.
+    /// The first byte that is not UTF-8: its offset in `text`, and its value.
     broken: Option<(usize, u8)>,
 }
 
@@ -48,7 +48,7 @@ pub struct Spanned<T> {
     pub span: Span,
 }
 
-/// A place as people count: both from 1, columns in characters.
+/// A place for users: line and column from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineCol {
     pub line: usize,
@@ -56,8 +56,7 @@ pub struct LineCol {
 }
 
 impl Sources {
-    /// Adds a file. A byte order mark is no part of the text. What is not UTF-8 is an error of whoever reads the file as
-    /// YAML, see [`Sources::check_text`].
+    /// Adds a file, without its byte order mark. [`Sources::check_text`] reports text that is not UTF-8.
     pub fn add(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> FileId {
         let mut broken = None;
         let mut text = String::from_utf8(bytes.into()).unwrap_or_else(|error| {

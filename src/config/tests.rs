@@ -127,6 +127,7 @@ fn tags_work_within_a_link_too() {
         expect![[r#"
             {"service":"a","bridge":"x","ip":"10.0.0.2/24"}
             bridge x linux
+            network:3:3: two links of service `a` have no `dev`: both are merged into `eth0`
         "#]],
     );
 }

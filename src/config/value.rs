@@ -1,4 +1,4 @@
-//! One value to its type, or to what is wrong with it and what would be right.
+//! Converts single values to their types, and reports what is wrong with them.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -6,21 +6,21 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::addr::{Cidr, IfName};
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnostic, Scope};
 use crate::config::merge::scalar_text;
 use crate::config::source::{Sources, Span, Spanned};
 use crate::config::yaml::{Key, Node, Value, integer};
 use crate::netem::Netem;
-use crate::words::BadWord;
+use crate::words::{BadWord, listed};
 
-/// Reads values, and keeps what is wrong with them.
+/// Reads values and collects mistakes.
 pub(super) struct Reader<'a> {
     pub(super) sources: &'a Sources,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
-    /// The entries of a mapping; keys that are not known are reported.
+    /// The entries of a mapping. Reports unknown keys.
     pub(super) fn entries<'n>(&mut self, node: &'n Node, known: &[&str]) -> &'n [(Key, Node)] {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
@@ -32,7 +32,7 @@ impl Reader<'_> {
         };
         for (key, _) in entries {
             if !known.contains(&key.text.as_str()) && !key.text.starts_with("x-") {
-                let message = format!("no property is named `{}`", key.text);
+                let message = format!("unknown property `{}`", key.text);
                 self.diagnostics.push(Diagnostic::new(key.span, message).help(suggestion(&key.text, known)));
             }
         }
@@ -51,7 +51,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The value is of another type than is due.
+    /// Reports a value of the wrong type.
     pub(super) fn wrong(&mut self, node: &Node, expected: &str) {
         // A placeholder without quotes is a mapping whose key is one, which is told already.
         if !self.sources.slice(node.span).starts_with("{{") {
@@ -60,13 +60,18 @@ impl Reader<'_> {
         }
     }
 
-    /// The text of a scalar is not what is due: `span` is what of it.
+    /// Reports a bad text. `span` is the bad part of it.
     fn bad(&mut self, span: Span, text: &Spanned<String>, message: String, help: Option<String>) {
         let mut diagnostic = Diagnostic::new(span, message);
         diagnostic.help = help.map(Into::into);
-        // After interpolation the file does not show what the message is about.
+        // The file shows the variable, and the message its value.
         let written = self.sources.slice(text.span);
-        if !written.contains(text.value.as_str()) && (written.contains('$') || written.contains("{{")) {
+        if text.value.is_empty()
+            && let Some(name) = variable_in(written)
+        {
+            diagnostic.message += &format!(": variable `{name}` is not set or empty");
+        } else if !written.contains(text.value.as_str()) && (written.contains('$') || written.contains("{{"))
+        {
             diagnostic = diagnostic.label(format!("this is `{}` here", text.value));
         }
         self.diagnostics.push(diagnostic);
@@ -85,7 +90,7 @@ impl Reader<'_> {
     pub(super) fn name(&mut self, node: &Node) -> Option<Spanned<String>> {
         let text = self.text(node)?;
         if text.value.is_empty() {
-            self.bad(text.span, &text, "a name cannot be empty".to_owned(), None);
+            self.bad(text.span, &text, "expected a name, found nothing".to_owned(), None);
             return None;
         }
         Some(text)
@@ -106,7 +111,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The name of an interface that is to be made.
+    /// The name of an interface that we create.
     pub(super) fn name_to_make(&mut self, node: &Node) -> Option<Spanned<IfName>> {
         let text = self.text(node)?;
         let name = self.parse::<IfName>(&text)?;
@@ -139,7 +144,7 @@ impl Reader<'_> {
         Some(Spanned { value, span: text.span })
     }
 
-    /// A number, or the text of one: what interpolation yields is text.
+    /// A number, or the text of one, since interpolation yields text.
     pub(super) fn number<T: TryFrom<u32>>(
         &mut self,
         node: &Node,
@@ -172,8 +177,9 @@ impl Reader<'_> {
     fn unexpected(&mut self, node: &Node, expected: &str) {
         match scalar_text(node) {
             Some(value) => {
+                let found = if value.is_empty() { "nothing".to_owned() } else { format!("`{value}`") };
                 let text = Spanned { value, span: node.span };
-                self.bad(node.span, &text, format!("expected {expected}, found `{}`", text.value), None);
+                self.bad(node.span, &text, format!("expected {expected}, found {found}"), None);
             }
             None => self.wrong(node, expected),
         }
@@ -192,7 +198,7 @@ impl Reader<'_> {
         }
         let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
         let help = suggestion(&text.value, &known);
-        self.bad(text.span, &text, format!("`{}` is no {what}", text.value), Some(help));
+        self.bad(text.span, &text, format!("unknown {what}: `{}`", text.value), Some(help));
         None
     }
 
@@ -217,7 +223,14 @@ impl Reader<'_> {
         self.texts(node).iter().filter_map(|it| read(self, it)).collect()
     }
 
-    /// What one of the option grammars makes of a text.
+    /// What was reported last makes no more than the link fail: `ip`, `tc` or `ethtool` would refuse the text.
+    fn only_the_link(&mut self) {
+        if let Some(it) = self.diagnostics.last_mut() {
+            it.scope = Scope::Link;
+        }
+    }
+
+    /// Parses a text by one of the option grammars of a link.
     pub(super) fn grammar<T>(
         &mut self,
         text: &Spanned<String>,
@@ -227,12 +240,13 @@ impl Reader<'_> {
             Ok(value) => Some(Spanned { value, span: text.span }),
             Err(bad) => {
                 self.bad(self.sources.part(text, bad.at), text, bad.message, bad.help);
+                self.only_the_link();
                 None
             }
         }
     }
 
-    /// The items of a list are one text, as they would be on the command line of `tc`.
+    /// The items of a list are one text, as on the command line of `tc`.
     pub(super) fn netem(&mut self, node: &Node) -> Option<Spanned<Netem>> {
         let items = self.texts(node);
         // Without a single item something is wrong that is told already, or nothing is asked for.
@@ -252,13 +266,22 @@ impl Reader<'_> {
                     (bad.at.start.saturating_sub(begin), bad.at.end.min(end).saturating_sub(begin));
                 let span = self.sources.part(item, from..to.max(from));
                 self.bad(span, item, bad.message, bad.help);
+                self.only_the_link();
                 return None;
             }
             begin = end + 1;
         }
-        self.diagnostics.push(Diagnostic::new(node.span, bad.message));
+        self.diagnostics.push(Diagnostic::new(node.span, bad.message).scope(Scope::Link));
         None
     }
+}
+
+/// The name of the first variable in a text that interpolation has emptied.
+fn variable_in(written: &str) -> Option<&str> {
+    let (_, after) = written.split_once('$')?;
+    let name = after.strip_prefix('{').unwrap_or(after);
+    let end = name.find(|it: char| !it.is_ascii_alphanumeric() && it != '_').unwrap_or(name.len());
+    name.get(..end).filter(|it| !it.is_empty())
 }
 
 /// The known name that is near, else all of them.
@@ -267,15 +290,6 @@ fn suggestion(given: &str, known: &[&str]) -> String {
     let distances = known.iter().map(|it| (strsim::damerau_levenshtein(it, &given), it));
     match distances.filter(|(distance, it)| *distance <= 1 + it.len() / 4).min() {
         Some((_, near)) => format!("did you mean `{near}`?"),
-        None => format!("there are {}", listed(known)),
-    }
-}
-
-/// `a`, `b` and `c`.
-fn listed(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|it| format!("`{it}`")).collect();
-    match quoted.as_slice() {
-        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        _ => quoted.join(""),
+        None => format!("expected {}", listed(known)),
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use crate::env_file::{double_quoted, quoted};
 
-/// How the first line begins, by which an env file that mdc wrote is told from others.
+/// The start of the first line, which identifies an env file that mdc wrote.
 const HEADER: &str = "### mdc ";
 
-/// What the env file is made of.
+/// The contents of the env file.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectEnv {
-    /// The command line, program first; None where it must not be written down.
+    /// The command line, program first; None to keep it out of the file.
     pub command: Option<Vec<String>>,
-    /// In order: what a later one says counts.
+    /// In order; later ones win.
     pub modes: Vec<EnvMode>,
     /// Paths of compose files, in order.
     pub compose_files: Vec<String>,
@@ -22,7 +22,7 @@ pub struct ProjectEnv {
     pub as_reference: bool,
 }
 
-/// A mode as far as the env file is concerned.
+/// The parts of a mode that the env file needs.
 #[derive(Clone, Debug)]
 pub struct EnvMode {
     pub name: String,
@@ -33,7 +33,7 @@ pub struct EnvMode {
 #[derive(Clone, Debug)]
 pub struct EnvFile {
     pub path: String,
-    /// Mostly text; it is taken over as it is, but for a byte order mark, which compose takes at the start alone.
+    /// Usually text. Copied as it is, without a byte order mark, which compose accepts at the start only.
     pub content: Vec<u8>,
 }
 
@@ -43,41 +43,41 @@ pub struct Written {
     pub bytes: Vec<u8>,
     /// The value of COMPOSE_FILE.
     pub compose_file: String,
-    /// What separates the paths in it.
+    /// The separator of its paths.
     pub separator: char,
     /// The value of COMPOSE_PROFILES.
     pub compose_profiles: String,
-    /// Where each file's content begins and ends, in lines from 1, and its path.
+    /// The first and last line of each file's content, from 1, and its path.
     origins: Vec<(usize, usize, String)>,
 }
 
 impl Written {
-    /// The file, and the line of it, that a line comes from; None where it is mdc's own.
+    /// The file and line that a line comes from; None if mdc itself wrote the line.
     pub fn origin(&self, line: usize) -> Option<(&str, usize)> {
         let found = self.origins.iter().find(|(first, last, _)| (*first..=*last).contains(&line));
         found.map(|(first, _, path)| (path.as_str(), line - first + 1))
     }
 }
 
-/// Did mdc, or the reference tool, write this env file?
+/// Did mdc or the reference tool write this env file?
 pub fn is_written_by_mdc(content: &[u8]) -> bool {
     content.starts_with(HEADER.as_bytes())
 }
 
-/// The variable that says that a mode is enabled.
+/// The name of the variable that marks a mode as enabled.
 pub fn mode_variable(mode: &str) -> String {
     let name = mode.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' });
     format!("MDC_MODE_{}", name.collect::<String>())
 }
 
-/// The variable as the reference tool spells it: digits are replaced too.
+/// The name in the reference tool's spelling, which also replaces digits.
 fn reference_variable(mode: &str) -> String {
     let name = mode.chars().map(|it| if it.is_alphabetic() { it } else { '_' });
     format!("MDC_MODE_{}", name.collect::<String>())
 }
 
 impl ProjectEnv {
-    /// The bytes of the file. An error is a value that it cannot hold.
+    /// The bytes of the file. An error is a value that cannot be written.
     pub fn write(&self) -> Result<Written, Vec<String>> {
         let mut text = Text::default();
         text.line(&self.header());
@@ -160,13 +160,13 @@ fn in_double_quotes(value: &str) -> Option<String> {
     double_quoted(value).or_else(|| quoted(value))
 }
 
-/// A colon, or what no path has in it.
+/// A colon, or a character that no path contains.
 fn separator(paths: &[&str]) -> char {
     let free = |it: &char| !paths.iter().any(|path| path.contains(*it));
     [':', ';', '|', '\t'].into_iter().find(free).unwrap_or(':')
 }
 
-/// An argument as a shell would read it; ordinary ones as they are.
+/// Quotes an argument for a shell if necessary.
 fn shell_word(word: &str) -> String {
     let ordinary = |it: char| !it.is_whitespace() && !it.is_control() && !"'\"\\$`&;<>()!".contains(it);
     if word.chars().all(ordinary) && !word.is_empty() {

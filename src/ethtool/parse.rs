@@ -14,7 +14,7 @@ const MAX_SPEED: u32 = i32::MAX as u32;
 pub(super) fn ethtool(text: &str) -> Result<Ethtool, BadWord> {
     let mut words = Words::new(text);
     let Some(word) = words.next() else {
-        let bad = words.missing("an ethtool command is due".to_owned());
+        let bad = words.missing("expected an ethtool command".to_owned());
         return Err(bad.with_help(supported()));
     };
     let Some(command) = Command::any_named(word.text) else {
@@ -62,10 +62,9 @@ fn features(mut words: Words<'_>) -> Result<Vec<(Feature, bool)>, BadWord> {
             let bad = word.bad(format!("unknown feature `{}`", word.text));
             return Err(bad.with_help(match near(word.text, &Feature::names()) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!(
-                    "it may be {}, or the kernel's name of a feature",
-                    listed(&Feature::short_names())
-                ),
+                None => {
+                    format!("expected {}, or the kernel's name of a feature", listed(&Feature::short_names()))
+                }
             }));
         };
         if features.iter().any(|(it, _)| *it == feature) {

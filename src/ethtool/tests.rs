@@ -76,7 +76,7 @@ fn commands_read_as_ethtool_reads_them() {
 fn errors_point_at_the_word_and_say_what_would_be_right() {
     let supported =
         "supported are `--offload`, `--set-ring`, `--set-channels`, `--coalesce`, `--pause` and `--change`";
-    check_error("", &format!("^ an ethtool command is due; {supported}"));
+    check_error("", &format!("^ expected an ethtool command; {supported}"));
     check_error(
         "--set-eee eee on",
         &format!("^^^^^^^^^ ethtool command `--set-eee` is not supported; {supported}"),
@@ -93,29 +93,29 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     check_error("-K gsso on", "   ^^^^ unknown feature `gsso`; did you mean `gso`?");
     check_error(
         "-K eth0 tx off",
-        "   ^^^^ unknown feature `eth0`; it may be `rx`, `tx`, `sg`, `tso`, `ufo`, `gso`, `gro`, `lro`, `rxvlan`, `txvlan`, \
+        "   ^^^^ unknown feature `eth0`; expected `rx`, `tx`, `sg`, `tso`, `ufo`, `gso`, `gro`, `lro`, `rxvlan`, `txvlan`, \
          `ntuple` or `rxhash`, or the kernel's name of a feature",
     );
     check_error(
         "-K tx off tx-checksumming on",
-        "          ^^^^^^^^^^^^^^^ `tx` is given twice; leave one `tx` out",
+        "          ^^^^^^^^^^^^^^^ `tx` is given twice; remove one `tx`",
     );
     check_error("-G rx 5 rxjumbo 3", "        ^^^^^^^ unknown word `rxjumbo`; did you mean `rx-jumbo`?");
     check_error("-G rx many", "      ^^^^ `rx` cannot be `many`; `rx` takes a number from 0 to 4294967295");
-    check_error("-L rx 1 rx 2", "        ^^ `rx` is given twice; leave one `rx` out");
+    check_error("-L rx 1 rx 2", "        ^^ `rx` is given twice; remove one `rx`");
     check_error("-C rx-usec 1", "   ^^^^^^^ unknown word `rx-usec`; did you mean `rx-usecs`?");
     check_error(
         "-C rx-usecs 1 rx-usecs 1",
-        "              ^^^^^^^^ `rx-usecs` is given twice; leave one `rx-usecs` out",
+        "              ^^^^^^^^ `rx-usecs` is given twice; remove one `rx-usecs`",
     );
-    check_error("-A link on", "   ^^^^ unknown word `link`; it may be `autoneg`, `rx` or `tx`");
-    check_error("-s port tp", "   ^^^^ unknown word `port`; it may be `speed`, `duplex` or `autoneg`");
+    check_error("-A link on", "   ^^^^ unknown word `link`; expected `autoneg`, `rx` or `tx`");
+    check_error("-s port tp", "   ^^^^ unknown word `port`; expected `speed`, `duplex` or `autoneg`");
     check_error("-s duplex ful", "          ^^^ `duplex` cannot be `ful`; did you mean `full`?");
     check_error(
         "-s speed 0",
         "         ^ `speed` cannot be `0`; `speed` takes a number from 1 to 2147483647",
     );
-    check_error("-s speed 1 speed 2", "           ^^^^^ `speed` is given twice; leave one `speed` out");
+    check_error("-s speed 1 speed 2", "           ^^^^^ `speed` is given twice; remove one `speed`");
 }
 
 fn one_of<T: Copy + fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {

@@ -8,12 +8,14 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
     InfoData, InfoGeneve, InfoIpVlan, InfoIpVtap, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
-    InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, IpVlanMode, LinkAttribute, LinkExtentMask, LinkFlags,
-    LinkInfo, LinkMessage, MacVlanMode,
+    InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 
 use crate::addr::{IfName, Mac};
-use crate::device::{BridgeOptions, IpvlanMode, MacvlanMode, StackedKind, TunnelKind, TunnelOptions};
+use crate::device::{
+    BridgeOptions, IpvlanFlag, IpvlanMode, MacvlanMode, StackedKind, TunnelKind, TunnelOptions,
+};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::plan::{Change, Interface, Kind};
 
@@ -137,6 +139,11 @@ pub(super) fn add_stacked(
         IpvlanMode::L3 => IpVlanMode::L3,
         IpvlanMode::L3s => IpVlanMode::L3S,
     };
+    let flags = |flag: IpvlanFlag| match flag {
+        IpvlanFlag::Bridge => IpVlanFlags::empty(),
+        IpvlanFlag::Private => IpVlanFlags::Private,
+        IpvlanFlag::Vepa => IpVlanFlags::Vepa,
+    };
     let (kind, data) = match kind {
         StackedKind::Vlan { id } => (InfoKind::Vlan, Some(InfoData::Vlan(vec![InfoVlan::Id(id)]))),
         StackedKind::Macvlan { mode } => {
@@ -145,11 +152,15 @@ pub(super) fn add_stacked(
         StackedKind::Macvtap { mode } => {
             (InfoKind::MacVtap, mode.map(|it| InfoData::MacVtap(vec![InfoMacVtap::Mode(macvlan(it))])))
         }
-        StackedKind::Ipvlan { mode } => {
-            (InfoKind::IpVlan, mode.map(|it| InfoData::IpVlan(vec![InfoIpVlan::Mode(ipvlan(it))])))
+        StackedKind::Ipvlan { mode, flag } => {
+            let mode = mode.map(|it| InfoIpVlan::Mode(ipvlan(it)));
+            let data: Vec<_> = mode.into_iter().chain(flag.map(|it| InfoIpVlan::Flags(flags(it)))).collect();
+            (InfoKind::IpVlan, (!data.is_empty()).then_some(InfoData::IpVlan(data)))
         }
-        StackedKind::Ipvtap { mode } => {
-            (InfoKind::IpVtap, mode.map(|it| InfoData::IpVtap(vec![InfoIpVtap::Mode(ipvlan(it))])))
+        StackedKind::Ipvtap { mode, flag } => {
+            let mode = mode.map(|it| InfoIpVtap::Mode(ipvlan(it)));
+            let data: Vec<_> = mode.into_iter().chain(flag.map(|it| InfoIpVtap::Flags(flags(it)))).collect();
+            (InfoKind::IpVtap, (!data.is_empty()).then_some(InfoData::IpVtap(data)))
         }
     };
     add(netlink, with_info(message, kind, data), what)
@@ -494,6 +505,11 @@ fn kind(info: &[LinkInfo]) -> Kind {
         IpVlanMode::L3S => Some(IpvlanMode::L3s),
         _ => None,
     };
+    let flag = |flags: IpVlanFlags| match flags {
+        it if it.contains(IpVlanFlags::Private) => IpvlanFlag::Private,
+        it if it.contains(IpVlanFlags::Vepa) => IpvlanFlag::Vepa,
+        _ => IpvlanFlag::Bridge,
+    };
     match (kind, data) {
         (InfoKind::Veth, _) => Kind::Veth,
         (InfoKind::Dummy, _) => Kind::Dummy,
@@ -511,9 +527,15 @@ fn kind(info: &[LinkInfo]) -> Kind {
         }),
         (InfoKind::IpVlan, Some(InfoData::IpVlan(data))) => Kind::Stacked(StackedKind::Ipvlan {
             mode: data.iter().find_map(|it| if let InfoIpVlan::Mode(it) = it { ipvlan(*it) } else { None }),
+            flag: data
+                .iter()
+                .find_map(|it| if let InfoIpVlan::Flags(it) = it { Some(flag(*it)) } else { None }),
         }),
         (InfoKind::IpVtap, Some(InfoData::IpVtap(data))) => Kind::Stacked(StackedKind::Ipvtap {
             mode: data.iter().find_map(|it| if let InfoIpVtap::Mode(it) = it { ipvlan(*it) } else { None }),
+            flag: data
+                .iter()
+                .find_map(|it| if let InfoIpVtap::Flags(it) = it { Some(flag(*it)) } else { None }),
         }),
         (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => {
             vxlan(data).map_or_else(|| Kind::Other("vxlan".to_owned()), Kind::Tunnel)

@@ -117,7 +117,7 @@ fn an_option_that_comes_again_replaces_what_it_said() {
     check("limit 5 rate 1mbit 3 limit 7 rate 2mbit", "limit 7 rate 2mbit");
     check("delay 10ms reorder 5% reorder 0%", "delay 10ms");
     check("loss 0% loss 1%", "loss 1%");
-    check_error("loss 1% drop 2%", "        ^^^^ `loss` is given twice; leave one `loss` out");
+    check_error("loss 1% drop 2%", "        ^^^^ `loss` is given twice; remove one `loss`");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     check_error("dup 10%", "^^^ unknown word `dup`; did you mean `duplicate`?");
     check_error(
         "10ms",
-        "^^^^ unknown word `10ms`; it may be `limit`, `delay`, `distribution`, `loss`, `ecn`, `corrupt`, `duplicate`, `reorder`, \
+        "^^^^ unknown word `10ms`; expected `limit`, `delay`, `distribution`, `loss`, `ecn`, `corrupt`, `duplicate`, `reorder`, \
          `gap`, `rate`, `slot` or `seed`",
     );
     check_error(
@@ -203,7 +203,7 @@ fn errors_of_rates_and_slots() {
     );
     check_error(
         "slot 5ms packets 1 packets 2",
-        "                   ^^^^^^^ `packets` is given twice; leave one `packets` out",
+        "                   ^^^^^^^ `packets` is given twice; remove one `packets`",
     );
     check_error(
         "slot distribution pareto 5ms 0",

@@ -137,7 +137,9 @@ pub(super) fn read_rate(word: Word<'_>, name: &str) -> Result<u64, BadWord> {
     let bits = number(word.text).and_then(|(number, unit)| Some(number * scale(unit)? as f64));
     match bits {
         Some(bits) if (8.0..=EXACT as f64).contains(&bits) => Ok((bits / 8.0) as u64),
-        Some(bits) if bits < 8.0 => Err(word.no_value(name, "at least `8bit`: leave it out for no limit")),
+        Some(bits) if bits < 8.0 => {
+            Err(word.no_value(name, "at least `8bit`; without `rate` there is no limit"))
+        }
         Some(_) => Err(word.no_value(name, "at most `9000tbit`")),
         None if word.text.ends_with('%') => {
             Err(word.no_value(name, "bits per second, like `10mbit`, not a percentage"))
@@ -341,8 +343,8 @@ mod tests {
         }
         for (text, help) in [
             ("10", None),
-            ("0", Some("at least `8bit`: leave it out for no limit")),
-            ("7bit", Some("at least `8bit`: leave it out for no limit")),
+            ("0", Some("at least `8bit`; without `rate` there is no limit")),
+            ("7bit", Some("at least `8bit`; without `rate` there is no limit")),
             ("1e9tbit", Some("at most `9000tbit`")),
             ("50%", Some("bits per second, like `10mbit`, not a percentage")),
             ("10mb", Some("bits per second, like `10mbit`, or bytes per second, like `125kbps`")),

@@ -1,9 +1,9 @@
-//! Network × container: the links of one container, with nothing left to decide.
+//! The links of one container, fully specified.
 
 use std::collections::BTreeSet;
 
 use crate::addr::{BadIfName, Cidr, IfName, Mac};
-use crate::config::{Base, Forward, LinkConfig, LinkType, Node, Span, Value, Vars};
+use crate::config::{Base, Diagnostic, Forward, LinkConfig, LinkType, Node, Severity, Span, Value, Vars};
 use crate::container::Container;
 use crate::device::{IpvlanMode, MacvlanMode, StackedKind};
 use crate::ethtool::{Ethtool, Feature};
@@ -14,7 +14,7 @@ use crate::network::{
 };
 use crate::route::Route;
 
-/// What a configuration asks of one container.
+/// The links and commands that a configuration has for one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
     pub links: Vec<Link>,
@@ -23,13 +23,13 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Nothing is asked of the container.
+    /// Is the container left as it is?
     pub fn is_empty(&self) -> bool {
         self.links.is_empty() && self.commands.is_empty() && self.problems.is_empty()
     }
 }
 
-/// A link that this replica cannot have.
+/// A link that is not possible for this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadInstance {
     pub id: LinkId,
@@ -37,7 +37,7 @@ pub struct BadInstance {
     pub origin: String,
 }
 
-/// Why a link cannot be had, and the item that it is about where one is.
+/// Why a link is not possible, and the place of the item at fault.
 pub(super) struct Bad {
     pub(super) message: String,
     pub(super) span: Option<Span>,
@@ -49,7 +49,7 @@ impl From<String> for Bad {
     }
 }
 
-/// What a replica's names are made of.
+/// The parts of a replica's names.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     container: String,
@@ -62,13 +62,25 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Those of the first replica, as far as they can be told without one.
+    /// Those of the first replica, with examples for what only a container tells.
     pub(super) fn sample(target: &Target) -> Self {
         let (container, service) = match target {
             Target::Service(name) => (format!("{name}-1"), name.clone()),
             Target::Container(name) => (name.clone(), String::new()),
         };
         Self { container, service, project: "project".to_owned(), index: 1, id: "0".repeat(64) }
+    }
+
+    /// Those of a replica that does not run yet.
+    pub(super) fn replica(target: &Target, index: u32, project: &str) -> Self {
+        let mut names = Self::sample(target);
+        if let Target::Service(service) = target {
+            names.container = format!("{service}-{index}");
+        }
+        if !project.is_empty() {
+            project.clone_into(&mut names.project);
+        }
+        Self { index, ..names }
     }
 
     fn of(container: &Container) -> Self {
@@ -92,7 +104,7 @@ impl Names {
 }
 
 impl Network {
-    /// What the configuration asks of this container.
+    /// The links and commands of this container.
     pub fn instantiate(&self, container: &Container) -> Instance {
         let names = Names::of(container);
         let mut instance = Instance::default();
@@ -125,27 +137,29 @@ impl Network {
         instance
     }
 
-    /// The link of an entry for one replica. An entry with placeholders is another one for each, and checked as the files'
-    /// are.
-    fn replica(&self, rule: &LinkRule, names: &Names) -> Result<Link, Bad> {
+    /// The link of an entry for one replica. An entry with placeholders is read and checked again for each replica.
+    pub(super) fn replica(&self, rule: &LinkRule, names: &Names) -> Result<Link, Bad> {
+        if let Some(Diagnostic { message, span, .. }) = rule.fault.clone() {
+            return Err(Bad { message, span });
+        }
         if !rule.config.templated {
             return self.link(&rule.config, names, &rule.target);
         }
         let (config, mut found) = LinkConfig::read(&rule.config.node, &self.sources, &names.vars());
-        if found.is_empty() {
+        if !found.iter().any(|it| it.severity == Severity::Error) {
             found = check_link(self, &config);
             found.extend(check_outer(self, &config));
         }
         let replica =
-            |message: &str, span| Bad { message: format!("for replica {}: {message}", names.index), span };
-        if let Some(it) = found.first() {
+            |message: &str, span| Bad { message: format!("replica {}: {message}", names.index), span };
+        if let Some(it) = found.iter().find(|it| it.severity == Severity::Error) {
             return Err(replica(&it.message, it.span));
         }
         let link = self.link(&config, names, &rule.target)?;
-        // Only here is it known what those without a placeholder have counted up to.
+        // Values without a placeholder have only counted up by now.
         let mut addrs = BTreeSet::new();
         if let Some((it, ip)) = link.addrs.iter().zip(&config.ip).find(|(it, _)| !addrs.insert(**it)) {
-            return Err(replica(&format!("address {it} is there twice"), Some(ip.span)));
+            return Err(replica(&format!("address {it} is given twice"), Some(ip.span)));
         }
         let mut ports = BTreeSet::new();
         let mut forwards = link.forwards.iter().zip(&config.forward);
@@ -162,24 +176,26 @@ impl Network {
         targets.into_iter().any(|it| matches!(it, Target::Container(it) if it == name))
     }
 
-    /// Where interfaces of ours may be, outside of containers.
+    /// The namespaces outside of containers that may have our interfaces.
     pub fn places(&self) -> BTreeSet<Place> {
         self.links.iter().filter_map(|it| it.sample.kind.place()).chain([Place::Engine]).collect()
     }
 
-    /// Nothing of the host is needed: neither its interfaces nor, for tunnels, its routes.
+    /// Can the network do without the host: its interfaces and, for tunnels, its routes?
     pub fn stays_inside(&self) -> bool {
         self.tunnels.is_empty()
             && !self.places().contains(&Place::Host)
             && self.bridges.values().all(|it| it.place == Place::Engine)
     }
 
-    /// The link that a checked entry is for one replica. The error says why it cannot be.
+    /// The link of a checked entry for one replica. Addresses and ports without placeholders count up with the replica.
     ///
-    /// Addresses and ports count up with the replica, but for those that say by a placeholder how they differ.
+    /// # Errors
+    ///
+    /// A value that this replica cannot have, such as an address outside of the prefix.
     pub(super) fn link(&self, config: &LinkConfig, names: &Names, target: &Target) -> Result<Link, Bad> {
         let replica = |it: &dyn std::fmt::Display, span| Bad {
-            message: format!("replica {} cannot have it: {it}", names.index),
+            message: format!("replica {}: {it}", names.index),
             span: Some(span),
         };
         let offset = names.index - 1;
@@ -251,7 +267,7 @@ impl Network {
         })
     }
 
-    /// The places of what an entry gives. Addresses and ports are those of the replica.
+    /// The places of an entry's items. Addresses and ports are those of the replica.
     fn items(
         &self,
         config: &LinkConfig,
@@ -297,6 +313,7 @@ impl Network {
         let mode = config.mode.as_ref().map(|it| it.value.as_str());
         let macvlan = MacvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
         let ipvlan = IpvlanMode::NAMES.iter().find(|(name, _)| Some(*name) == mode).map(|(_, it)| *it);
+        let flag = config.flag.as_ref().map(|it| it.value);
         let stacked = |kind| Ok::<_, String>(LinkKind::Stacked(Stacked { place, parent: parent()?, kind }));
         Ok(match kind {
             LinkType::Veth => {
@@ -324,13 +341,13 @@ impl Network {
             }
             LinkType::Macvlan => stacked(StackedKind::Macvlan { mode: macvlan })?,
             LinkType::Macvtap => stacked(StackedKind::Macvtap { mode: macvlan })?,
-            LinkType::Ipvlan => stacked(StackedKind::Ipvlan { mode: ipvlan })?,
-            LinkType::Ipvtap => stacked(StackedKind::Ipvtap { mode: ipvlan })?,
+            LinkType::Ipvlan => stacked(StackedKind::Ipvlan { mode: ipvlan, flag })?,
+            LinkType::Ipvtap => stacked(StackedKind::Ipvtap { mode: ipvlan, flag })?,
         })
     }
 }
 
-/// Does the value of `key`, or the `at`th of several, say by a `{{placeholder}}` how replicas differ?
+/// Does the value of `key`, or item `at` of its list, contain a `{{placeholder}}`?
 pub(super) fn has_placeholder(config: &LinkConfig, key: &str, at: usize) -> bool {
     let value = match config.node.get(key) {
         Some(Node { value: Value::List(items), .. }) => items.get(at),
@@ -339,7 +356,7 @@ pub(super) fn has_placeholder(config: &LinkConfig, key: &str, at: usize) -> bool
     matches!(value.map(|it| &it.value), Some(Value::Text(text)) if text.contains("{{"))
 }
 
-/// Does the text of `key` hold a placeholder that is another for each replica of one service?
+/// Does the text of `key` contain a placeholder with another value for each replica of a service?
 pub(super) fn differs_by_replica(config: &LinkConfig, key: &str) -> bool {
     let text = match config.node.get(key).map(|it| &it.value) {
         Some(Value::Text(it)) => it.as_str(),
@@ -425,66 +442,113 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Input, Sources, load};
+    use crate::config::{Input, Scope, Sources, load};
     use crate::container::ContainerId;
     use crate::network::{Defaults, resolve};
 
-    /// What the links ask of a replica of service `a`, or why they cannot.
-    fn replica(links: &str, index: u32) -> Vec<String> {
+    /// The network of a file, which has no mistakes but those of single links.
+    fn network(text: &str) -> Network {
         let mut sources = Sources::default();
-        let file = sources.add("net.yaml", links);
-        let (config, found) = load(&sources, &[Input::Network(file)], &BTreeMap::new());
+        let file = sources.add("net.yaml", text);
+        let (config, mut found) = load(&sources, &[Input::Network(file)], &BTreeMap::new());
+        let (network, more) = resolve(config, Arc::new(sources), Defaults::default());
+        found.extend(more);
+        found.retain(|it| it.stops(Scope::Network));
         assert_eq!(found, []);
-        let (network, found) = resolve(config, Arc::new(sources), Defaults::default());
-        assert_eq!(found, []);
-        let instance = network.instantiate(&Container {
+        network
+    }
+
+    /// A replica of service `a`.
+    fn instance(links: &str, index: u32) -> Instance {
+        network(links).instantiate(&Container {
             id: ContainerId::new("7"),
             name: format!("p-a-{index}"),
             project: None,
             working_dir: None,
             service: Some("a".to_owned()),
             index,
-        });
+        })
+    }
+
+    /// The addresses of a replica of service `a`, or why it cannot have its links.
+    fn replica(links: &str, index: u32) -> Vec<String> {
+        let instance = instance(links, index);
         let addrs = |it: &Link| it.addrs.iter().map(|it| format!("{} {it}", index)).collect::<Vec<_>>();
         let links = instance.links.iter().flat_map(addrs);
         links.chain(instance.problems.iter().map(|it| it.message.clone())).collect()
     }
 
     #[test]
+    fn a_link_that_the_kernel_would_refuse_fails_alone() {
+        for (bad, expected) in [
+            (
+                "type: ipvlan, outer-dev: up0, mac: '02:00:00:00:00:01'",
+                "an ipvlan has the MAC address of its parent",
+            ),
+            ("type: ipvtap, outer-dev: up0, mode: bridge", "unknown mode `bridge` of an ipvtap"),
+            ("bridge: lan, nat: 10.0.0.9", "`nat` needs an address to translate to"),
+            ("bridge: lan, netem: delay 1xs", "`delay` cannot be `1xs`"),
+            ("bridge: lan, route: default vai 10.0.0.1", "unknown word `vai`"),
+        ] {
+            let text = format!(
+                "links: [{{service: a, {bad}}}, {{service: a, dev: eth1, bridge: lan, ip: 10.0.0.1/24}}]"
+            );
+            assert_eq!(replica(&text, 1), ["1 10.0.0.1/24", expected], "{bad}");
+        }
+    }
+
+    #[test]
+    fn properties_of_other_types_change_nothing() {
+        let kinds = |links: &str| -> Vec<LinkKind> {
+            instance(links, 1).links.into_iter().map(|it| it.kind).collect()
+        };
+        for (given, meant) in [
+            ("bridge: lan, mode: bridge, vlanid: 7, flag: vepa", "bridge: lan"),
+            ("type: dummy, bridge: lan, outer-dev: x0, mode: l2, vlanid: 7", "type: dummy"),
+            ("type: ipvlan, outer-dev: up0, bridge: lan, vlanid: 7", "type: ipvlan, outer-dev: up0"),
+            (
+                "type: vlan, outer-dev: up0, vlanid: 7, bridge: lan, mode: l2",
+                "type: vlan, outer-dev: up0, vlanid: 7",
+            ),
+        ] {
+            let link = |it: &str| kinds(&format!("links: [{{service: a, {it}}}]"));
+            assert_eq!(link(given), link(meant), "{given}");
+            assert_eq!(link(given).len(), 1);
+        }
+    }
+
+    #[test]
     fn what_placeholders_make_of_an_entry_is_checked_for_each_replica() {
         let same = "links: [{service: a, bridge: lan, ip: ['10.0.0.{{index}}0/24', 10.0.0.19/24]}]";
         assert_eq!(replica(same, 1), ["1 10.0.0.10/24", "1 10.0.0.19/24"]);
-        assert_eq!(replica(same, 2), ["for replica 2: address 10.0.0.20/24 is there twice"]);
+        assert_eq!(replica(same, 2), ["replica 2: address 10.0.0.20/24 is given twice"]);
         let port = "links: [{service: a, bridge: lan, ip: 10.0.0.1/24, forward: ['80{{index}}0:80/tcp', '8019:81/tcp']}]";
         assert_eq!(replica(port, 1), ["1 10.0.0.1/24"]);
-        assert_eq!(replica(port, 2), ["for replica 2: port 8020/tcp is forwarded twice"]);
+        assert_eq!(replica(port, 2), ["replica 2: port 8020/tcp is forwarded twice"]);
         let patch = "links: [{service: a, bridge: 'b{{index}}', ip: 10.0.0.1/24, forward: '80:80/tcp'}]
 bridges: [{bridge: b2, mode: patch}]";
         assert_eq!(replica(patch, 1), ["1 10.0.0.1/24"]);
-        assert_eq!(replica(patch, 2), ["for replica 2: `b2` is a patch, which has no ports to forward"]);
+        assert_eq!(replica(patch, 2), ["replica 2: `b2` has mode patch, which cannot forward ports"]);
         let outer = "links: [{service: a, bridge: lan, outer-dev: 'b{{index}}', ip: 10.0.0.1/24}, {service: b, bridge: b2}]";
         assert_eq!(replica(outer, 1), ["1 10.0.0.1/24"]);
-        assert_eq!(replica(outer, 2), ["for replica 2: outer interface `b2` has the name of a bridge"]);
+        assert_eq!(replica(outer, 2), ["replica 2: outer interface `b2` has the name of a bridge"]);
     }
 
     #[test]
     fn the_greatest_number_of_a_replica_is_an_error_where_something_counts() {
         let rest = "service: a, bridge: lan";
         for (counts, expected) in [
-            ("ip: 10.0.0.1/24", "10.0.0.1/24 + 4294967294 leaves the network 10.0.0.0/24"),
-            ("ip: 'fd00::1/100'", "fd00::1/100 + 4294967294 leaves the network fd00::/100"),
+            ("ip: 10.0.0.1/24", "10.0.0.1/24 plus 4294967294 is outside of 10.0.0.0/24"),
+            ("ip: 'fd00::1/100'", "fd00::1/100 plus 4294967294 is outside of fd00::/100"),
             (
                 "mac: '00:ff:ff:ff:ff:ff'",
-                "the lowest bit of the first byte marks a group address, which no interface can have",
+                "expected the MAC address of one interface, found a group address (its first byte is odd)",
             ),
             ("ip: 0.0.0.1/0, forward: '80:80/tcp'", "port 4294967374 is above 65535"),
-            (
-                "ip: 0.0.0.1/0",
-                "expected the address of a host, found the broadcast address `255.255.255.255`",
-            ),
+            ("ip: 0.0.0.1/0", "expected a host address, found the broadcast address `255.255.255.255`"),
         ] {
             let found = replica(&format!("links: [{{{rest}, {counts}}}]"), u32::MAX);
-            assert_eq!(found, [format!("replica {} cannot have it: {expected}", u32::MAX)]);
+            assert_eq!(found, [format!("replica {}: {expected}", u32::MAX)]);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Config to network: defaults filled in, and everything checked that depends on several values at once.
+//! Turns a configuration into a network: fills in defaults and checks everything that depends on several values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::sync::Arc;
 use crate::addr::{BadIfName, IfName, Mac};
 use crate::config::{
     Base, BridgeConfig, CommandConfig, CommandText, Config, ConfigMode, Diagnostic, LinkConfig, LinkType,
-    ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
+    Node, Scope, ServiceConfig, Sources, Span, Spanned, TunnelConfig, TunnelType, tidy,
 };
-use crate::device::{BridgeOptions, StackedKind};
+use crate::device::{BridgeOptions, IpvlanFlag, IpvlanMode, MacvlanMode, StackedKind};
 use crate::network::instantiate::{Bad, Names, differs_by_replica, has_placeholder};
 use crate::network::{
     Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Stacked, Target, Tunnel,
     TunnelKind,
 };
-use crate::words::near;
+use crate::words::{listed, near};
 
-/// What holds where the configuration says nothing, and what this machine can do.
+/// Defaults for what the configuration does not set, and what this machine supports.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     pub bridge_mode: ConfigMode,
-    /// Of veth and dummy.
+    /// For veth and dummy links.
     pub mtu: u32,
-    /// Leave transmit checksum offload of veths on.
+    /// Keep transmit checksum offload of veths on.
     pub keep_veth_offload: bool,
-    /// Has this machine Open vSwitch? It decides what mode `auto` is.
+    /// Does this machine have Open vSwitch? Decides what mode `auto` means.
     pub ovs: bool,
-    /// The compose project that MACs are derived from; empty where there is none.
+    /// The compose project that default MACs are derived from; empty if there is none.
     pub project: String,
 }
 
@@ -43,13 +43,13 @@ impl Default for Defaults {
 }
 
 impl Defaults {
-    /// Does it depend on the machine what the bridge is?
+    /// Does the mode of the bridge depend on the machine?
     fn asks_for_ovs(&self, mode: Option<ConfigMode>, place: Place, has_options: bool) -> bool {
         mode.unwrap_or(self.bridge_mode) == ConfigMode::Auto && place == Place::Engine && !has_options
     }
 
-    /// Open vSwitch is not for bridges in the host's namespace, which others make, nor for those with options of linux
-    /// bridges.
+    /// The mode of a bridge. Mode `auto` is never Open vSwitch for bridges in the host's namespace, which others make, nor
+    /// for bridges with options of Linux bridges.
     pub(super) fn mode(&self, mode: Option<ConfigMode>, place: Place, has_options: bool) -> BridgeMode {
         match mode.unwrap_or(self.bridge_mode) {
             ConfigMode::Auto if self.ovs && self.asks_for_ovs(mode, place, has_options) => BridgeMode::Ovs,
@@ -60,7 +60,8 @@ impl Defaults {
     }
 }
 
-/// Turns what the files say into the network they describe, or tells all that is wrong with it.
+/// Turns a configuration into the network that it describes, and reports all mistakes. An entry with an error of
+/// [`Scope::Config`] is left out.
 pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Network, Vec<Diagnostic>) {
     let mut diagnostics = Vec::new();
     let Config { links, bridges, tunnels, commands, services } = config;
@@ -83,16 +84,11 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
         tunnels_given: tunnels.is_some(),
         links: Vec::new(),
         commands: Vec::new(),
+        services,
         defaults,
         sources,
     };
-    check_patches(
-        &network,
-        &links,
-        tunnels.as_deref().unwrap_or_default(),
-        services.as_ref(),
-        &mut diagnostics,
-    );
+    check_patches(&network, &links, tunnels.as_deref().unwrap_or_default(), &mut diagnostics);
     for tunnel in tunnels.iter().flatten() {
         network.tunnels.extend(resolve_tunnel(&network, tunnel, &mut diagnostics));
     }
@@ -100,7 +96,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     for link in links {
         network.links.extend(resolve_link(&network, link, &mut diagnostics));
     }
-    check_together(&network, &mut diagnostics);
+    check_together(&mut network, &mut diagnostics);
     let commands = commands.into_iter();
     let commands: Vec<CommandRule> =
         commands.filter_map(|it| resolve_command(&network.sources, it, &mut diagnostics)).collect();
@@ -109,8 +105,7 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     (network, diagnostics)
 }
 
-/// Refuses what names no service of the compose files, what several replicas cannot all have, and what would take the
-/// host's own way out.
+/// Refuses unknown services, outer interfaces that several replicas would share, and default routes of the host.
 fn check_services(
     services: Option<&BTreeMap<String, ServiceConfig>>,
     links: &[LinkConfig],
@@ -121,17 +116,18 @@ fn check_services(
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
     let targets = links.iter().map(|it| &it.service).chain(commands.iter().map(|it| &it.service));
     for service in targets.flatten().filter(|it| !services.contains_key(&it.value)) {
-        let message = format!("no service is named `{}`", service.value);
+        let message = format!("unknown service `{}`", service.value);
         let help = match near(&service.value, &names) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "give every compose file of the project".to_owned(),
+            None => "pass every compose file of the project".to_owned(),
         };
-        diagnostics.push(Diagnostic::new(service.span, message).help(help));
+        let unknown = Diagnostic::new(service.span, message).code("unknown-service");
+        diagnostics.push(unknown.scope(Scope::Network).help(help));
     }
     for link in links {
         let Some(name) = &link.service else { continue };
         let Some(service) = services.get(&name.value) else { continue };
-        if let (Some(several), Some(outer)) = (service.several, &link.outer_dev)
+        if let (Some(several), Some(outer)) = (service.several(), &link.outer_dev)
             && is_veth(link)
             && !differs_by_replica(link, "outer-dev")
         {
@@ -139,43 +135,46 @@ fn check_services(
                 format!("every replica of `{}` would have the outer interface `{}`", name.value, outer.value);
             diagnostics.push(
                 Diagnostic::new(outer.span, message)
+                    .scope(Scope::Network)
                     .note(several, "the service has several replicas")
-                    .help("write `{{index}}` into the name, or leave it out"),
+                    .help("add `{{index}}` to the name, or remove `outer-dev`"),
             );
         }
         let Some(host) = service.host_network else { continue };
         for route in link.route.iter().filter(|it| it.value.dst.prefix() == 0 && it.value.is_in_main()) {
             diagnostics.push(
                 Diagnostic::new(route.span, "this would be a default route of the host")
+                    .scope(Scope::Network)
                     .note(host, "the service is in the host's network")
-                    .help("leave the route out, or put it into another table: `table 100`"),
+                    .help("remove the route, or use another table: `table 100`"),
             );
         }
     }
 }
 
-/// A first line of an entry that lacks something.
+/// An error about an entry without a required property.
 fn missing(span: Span, message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(span, message)
 }
 
-/// Exactly one of `service` and `container`.
+/// Exactly one of `service` and `container`. The error is None if it was reported when the entry was read.
 fn target(
-    node: Span,
+    node: &Node,
     service: Option<&Spanned<String>>,
     container: Option<&Spanned<String>>,
-) -> Result<Target, Diagnostic> {
+) -> Result<Target, Option<Diagnostic>> {
     match (service, container) {
         (Some(it), None) => Ok(Target::Service(it.value.clone())),
         (None, Some(it)) => Ok(Target::Container(it.value.clone())),
-        (Some(service), Some(container)) => {
-            Err(Diagnostic::new(container.span, "`service` and `container` cannot both be given")
+        (Some(service), Some(container)) => Err(Some(
+            Diagnostic::new(container.span, "`service` and `container` cannot both be given")
                 .note(service.span, "the service")
-                .help("leave out one of them"))
-        }
-        (None, None) => Err(missing(node, "`service` or `container` is missing").help(
-            "`service: NAME` for every replica of a compose service, `container: NAME` for one container",
+                .help("remove one of them"),
         )),
+        (None, None) if ["service", "container"].iter().any(|key| node.get(key).is_some()) => Err(None),
+        (None, None) => Err(Some(missing(node.span, "`service` or `container` is missing").help(
+            "`service: NAME` for every replica of a compose service, `container: NAME` for one container",
+        ))),
     }
 }
 
@@ -184,8 +183,8 @@ fn resolve_command(
     config: CommandConfig,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<CommandRule> {
-    let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
-    let target = target.map_err(|it| diagnostics.push(it)).ok();
+    let target = target(&config.node, config.service.as_ref(), config.container.as_ref());
+    let target = target.map_err(|it| diagnostics.extend(it)).ok();
     if config.node.get("command").is_none() {
         diagnostics.push(missing(config.node.span, "`command` is missing"));
     }
@@ -198,7 +197,7 @@ fn resolve_command(
     Some(CommandRule { target: target?, config, command })
 }
 
-/// Every bridge that is described or mentioned.
+/// All bridges that have an entry or are mentioned.
 fn resolve_bridges(
     configs: &[BridgeConfig],
     links: &[LinkConfig],
@@ -214,7 +213,7 @@ fn resolve_bridges(
     let mut origins: BTreeMap<&str, Span> = BTreeMap::new();
     for config in configs {
         let Some(name) = &config.bridge else {
-            diagnostics.push(missing(config.span, "`bridge`, the name of the bridge, is missing"));
+            diagnostics.push(missing(config.span, "`bridge` is missing: it names the bridge"));
             continue;
         };
         names.entry(&name.value).or_insert(name.span);
@@ -225,7 +224,8 @@ fn resolve_bridges(
         merged.override_with(&config.options);
         spans.extend(&config.option_spans);
     }
-    for name in links.iter().filter(|it| is_veth(it)).filter_map(|it| it.bridge.as_ref()) {
+    // Like the reference tool, also those of links that cannot join one.
+    for name in links.iter().filter_map(|it| it.bridge.as_ref()) {
         names.entry(&name.value).or_insert(name.span);
     }
     let shown: BTreeSet<&str> = names.keys().copied().collect();
@@ -242,14 +242,14 @@ fn resolve_bridges(
         if mode == BridgeMode::Ovs && place == Place::Host {
             let message =
                 format!("bridge `{name}` has mode ovs, and is in the host's namespace by `base: host`");
-            let help = "take mode linux there, or leave out `base`";
-            diagnostics.push(Diagnostic::new(span, message).help(help));
+            let help = "use mode linux, or remove `base`";
+            diagnostics.push(Diagnostic::new(span, message).scope(Scope::Network).help(help));
         }
         if mode != BridgeMode::Linux {
             for it in spans {
                 let message =
                     format!("`{}` is a property of linux bridges, and `{name}` has mode {mode}", it.value);
-                diagnostics.push(Diagnostic::new(it.span, message));
+                diagnostics.push(Diagnostic::new(it.span, message).scope(Scope::Network));
             }
         }
         if mode != BridgeMode::Patch
@@ -266,7 +266,7 @@ fn resolve_bridges(
     bridges
 }
 
-/// The name of a bridge that is an interface.
+/// The name of a bridge that is also an interface.
 pub(super) fn bridge_name(name: &str) -> Result<IfName, String> {
     let bad = |it: BadIfName| format!("`{name}` cannot name a bridge: {it}");
     name.parse::<IfName>().and_then(IfName::to_make).map_err(bad)
@@ -301,7 +301,7 @@ fn on_bridge<'a>(
         .filter(move |(_, bridge)| bridge.value == name)
 }
 
-/// A bridge is where the outer ends of its links are, which is one place for all.
+/// The namespace of a bridge: that of the outer ends of its links, which must be the same for all.
 fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
     let is_host = |it: &LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
     let (host, engine): (Vec<_>, Vec<_>) =
@@ -312,6 +312,7 @@ fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) ->
         let other = other.bridge.as_ref().map_or(other.node.span, |it| it.span);
         diagnostics.push(
             Diagnostic::new(base.span, message)
+                .scope(Scope::Network)
                 .note(other, "this link has base conlink")
                 .help("a bridge is in one namespace: give all its links the same base"),
         );
@@ -319,18 +320,15 @@ fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) ->
     Place::Host
 }
 
-/// A patch joins two ends. Links that may not be there at the same time are left to the engine.
+/// Refuses a third end of a patch. The engine checks links that may not exist at the same time.
 fn check_patches(
     network: &Network,
     links: &[LinkConfig],
     tunnels: &[TunnelConfig],
-    services: Option<&BTreeMap<String, ServiceConfig>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let is_there = |link: &LinkConfig| match (&link.service, services) {
-        (Some(name), Some(services)) => {
-            services.get(&name.value).is_none_or(|it| !it.no_replicas && !it.has_profiles)
-        }
+    let is_there = |link: &LinkConfig| match (&link.service, &network.services) {
+        (Some(name), Some(services)) => services.get(&name.value).is_none_or(ServiceConfig::is_there),
         (Some(_), None) => true,
         // Which replica a container is, its name alone does not tell.
         (None, _) => !has_placeholder(link, "bridge", 0),
@@ -348,9 +346,11 @@ fn check_patches(
                         *span,
                         format!("bridge `{name}` has mode patch, which joins exactly two links"),
                     )
+                    .code("patch-ends")
+                    .scope(Scope::Network)
                     .note(*first, "the first")
                     .note(*second, "the second")
-                    .help("take mode linux for more than two"),
+                    .help("use mode linux for more than two"),
                 );
             }
         }
@@ -413,57 +413,35 @@ fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic
         let (Some(kind), Some(vni)) = (&tunnel.kind, &tunnel.vni) else { continue };
         if let Some(first) = seen.insert((kind.value.to_string(), vni.value), vni.span) {
             let message = format!("two {} tunnels have vni {}", kind.value, vni.value);
-            diagnostics.push(Diagnostic::new(vni.span, message).note(first, "the first"));
+            diagnostics
+                .push(Diagnostic::new(vni.span, message).scope(Scope::Network).note(first, "the first"));
         }
     }
 }
 
-/// What links may not have in common.
-fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
+/// Checks what links may not have in common. What only the later link suffers from becomes its fault.
+fn check_together(network: &mut Network, diagnostics: &mut Vec<Diagnostic>) {
     let mut outers: BTreeMap<(Place, &IfName), Span> = BTreeMap::new();
-    let mut modes: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
-    let mut users: BTreeMap<(Place, &IfName), (&str, Span)> = BTreeMap::new();
+    let mut parents: BTreeMap<(Place, &IfName), Parent> = BTreeMap::new();
     let mut routes = BTreeMap::new();
-    for rule in &network.links {
-        let LinkRule { config, sample, target, .. } = rule;
-        // Every service has a first replica; which one a container is, its name alone does not tell.
+    let mut faults = Vec::new();
+    for (at, LinkRule { config, sample, target, .. }) in network.links.iter().enumerate() {
+        // Every service has a first replica; the name of a container does not tell which replica it is.
         if let (LinkKind::Veth { place, outer, .. }, Some(given)) = (&sample.kind, &config.outer_dev)
             && (matches!(target, Target::Service(_)) || !has_placeholder(config, "outer-dev", 0))
             && let Some(first) = outers.insert((*place, outer), given.span)
         {
             let message = format!("two links have the outer interface `{outer}`");
-            diagnostics.push(Diagnostic::new(given.span, message).note(first, "the first"));
+            let twice = Diagnostic::new(given.span, message).code("duplicate-outer-dev");
+            diagnostics.push(twice.scope(Scope::Network).note(first, "the first"));
         }
-        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind
-            && let (Some(family), Some(given)) = (family(kind), &config.kind)
-            && !["type", "outer-dev", "base"].iter().any(|it| has_placeholder(config, it, 0))
-        {
-            let (first, span) = *users.entry((*place, parent)).or_insert((family, given.span));
-            if first != family {
-                let message = format!("`{parent}` is the parent of {first} links and of {family} links");
-                let help =
-                    "the kernel allows one of the two kinds on a parent: give the links different parents";
-                diagnostics.push(Diagnostic::new(given.span, message).note(span, "the first").help(help));
-            }
+        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind {
+            let known = parents.entry((*place, parent)).or_default();
+            diagnostics.extend(known.add(parent, config, *kind));
         }
         if config.templated {
             // Replicas may differ in anything else.
             continue;
-        }
-        if let LinkKind::Stacked(Stacked { place, parent, kind }) = &sample.kind
-            && matches!(kind, StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. })
-        {
-            // A link that names no mode gives its parent l3 (`ipvlan_link_new()` in drivers/net/ipvlan).
-            let (mode, span) = match &config.mode {
-                Some(it) => (it.value.as_str(), it.span),
-                None => ("l3", config.node.span),
-            };
-            let (first, first_span) = *modes.entry((*place, parent)).or_insert((mode, span));
-            if first != mode {
-                let message = format!("the links on `{parent}` have modes {first} and {mode}");
-                let help = "the mode is the parent's: give all links on one parent the same";
-                diagnostics.push(Diagnostic::new(span, message).note(first_span, "the first").help(help));
-            }
         }
         for route in &config.route {
             let value = &route.value;
@@ -472,17 +450,70 @@ fn check_together(network: &Network, diagnostics: &mut Vec<Diagnostic>) {
             };
             let message = match first == value {
                 true => "the same route is given twice".to_owned(),
-                false => {
-                    format!("two routes to {} have one metric: only one of them can be there", value.dst)
-                }
+                false => format!("two routes to {} have the same metric", value.dst),
             };
-            let help = "give them different metrics, or one route several nexthops";
-            diagnostics.push(Diagnostic::new(route.span, message).note(span, "the first").help(help));
+            let help = "give them different metrics, or give one route several nexthops";
+            let twice = Diagnostic::new(route.span, message).code("duplicate-route").scope(Scope::Link);
+            faults.push((at, twice.note(span, "the first").help(help)));
         }
+    }
+    for (at, fault) in faults {
+        if let Some(it) = network.links.get_mut(at) {
+            it.fault.get_or_insert_with(|| fault.clone());
+        }
+        diagnostics.push(fault);
     }
 }
 
-/// The kinds of links that take all frames that arrive at the parent, so that it can have only one of them
+/// What the links on one parent interface have in common, each with the place where it is first given.
+#[derive(Default)]
+struct Parent {
+    family: Option<(&'static str, Span)>,
+    mode: Option<(String, Span)>,
+    flag: Option<(String, Span)>,
+}
+
+impl Parent {
+    /// Adds a link; an error for each property in which it differs from earlier ones.
+    fn add(&mut self, parent: &IfName, config: &LinkConfig, kind: StackedKind) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        if let (Some(family), Some(given)) = (family(&kind), &config.kind)
+            && !["type", "outer-dev", "base"].iter().any(|it| has_placeholder(config, it, 0))
+        {
+            let (first, span) = *self.family.get_or_insert((family, given.span));
+            if first != family {
+                let message = format!("`{parent}` is the parent of {first} links and of {family} links");
+                let help = "the kernel allows only one of the two on a parent: use different parents";
+                let mixed = Diagnostic::new(given.span, message).code("mixed-parent").scope(Scope::Link);
+                found.push(mixed.note(span, "the first").help(help));
+            }
+        }
+        if config.templated || !matches!(kind, StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. }) {
+            return found;
+        }
+        let mut same = |what: &str, known: &mut Option<(String, Span)>, value: String, span: Span| {
+            let (first, first_span) = known.get_or_insert((value.clone(), span));
+            if *first != value {
+                let message = format!("the links on `{parent}` have {what}s {first} and {value}");
+                let help = format!("the {what} belongs to the parent: give all its links the same");
+                let mixed = Diagnostic::new(span, message).code("mixed-parent").scope(Scope::Network);
+                found.push(mixed.note(*first_span, "the first").help(help));
+            }
+        };
+        // A link without a mode sets its parent to l3 (`ipvlan_link_new()` in drivers/net/ipvlan).
+        let (mode, span) = match (&config.mode, kind.mode()) {
+            (Some(it), Some(mode)) => (mode, it.span),
+            _ => ("l3".to_owned(), config.node.span),
+        };
+        same("mode", &mut self.mode, mode, span);
+        if let Some(flag) = &config.flag {
+            same("flag", &mut self.flag, flag.value.to_string(), flag.span);
+        }
+        found
+    }
+}
+
+/// The kinds of links that take all frames from the parent, which allows only one such kind
 /// (`netdev_rx_handler_register()` in `net/core/dev.c`).
 fn family(kind: &StackedKind) -> Option<&'static str> {
     match kind {
@@ -503,9 +534,9 @@ fn resolve_link(
     if config.service.is_some() || !has_placeholder(&config, "outer-dev", 0) {
         found.extend(check_outer(network, &config));
     }
-    let target = target(config.node.span, config.service.as_ref(), config.container.as_ref());
-    let target = target.map_err(|it| found.push(it)).ok();
-    // What could not be read is told already, and so is a bridge of a bad name.
+    let target = target(&config.node, config.service.as_ref(), config.container.as_ref());
+    let target = target.map_err(|it| found.extend(it)).ok();
+    // Values that could not be read, and bad bridge names, are already reported.
     let bridge = config.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
     let bad_bridge = bridge.is_some_and(|it| it.mode != BridgeMode::Patch && bridge_name(&it.name).is_err());
     let unread = [
@@ -514,35 +545,39 @@ fn resolve_link(
         ("outer-dev", config.outer_dev.is_none()),
     ];
     let unread = unread.iter().any(|(key, is_none)| *is_none && config.node.get(key).is_some());
-    let resolved = target.filter(|_| found.is_empty() && !unread).and_then(|target| {
+    let is_usable = !unread && !found.iter().any(|it| it.stops(Scope::Config));
+    let fault =
+        config.faults.iter().chain(&found).find(|it| it.stops(Scope::Link) && it.scope == Scope::Link);
+    let fault = fault.cloned();
+    let resolved = target.filter(|_| is_usable).and_then(|target| {
         let sample = network.link(&config, &Names::sample(&target), &target);
         let bad = |it: Bad| Diagnostic::new(it.span.unwrap_or(config.node.span), it.message);
         sample.map_err(|it| found.push(bad(it))).ok().map(|it| (target, it))
     });
     diagnostics.append(&mut found);
     let (target, sample) = resolved?;
-    Some(LinkRule { target, origin: network.sources.place(config.node.span), config, sample })
+    Some(LinkRule { target, origin: network.sources.place(config.node.span), config, sample, fault })
 }
 
-/// Refuses what a link has twice: as the first replica, for others count up.
+/// Refuses duplicates within a link. The first replica is enough: all count up alike.
 fn check_repeats(link: &LinkConfig) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut addrs = BTreeSet::new();
     for ip in link.ip.iter().filter(|it| !addrs.insert(it.value)) {
-        let message = format!("address {} is there twice", ip.value);
-        found.push(Diagnostic::new(ip.span, message).help("leave out one of them"));
+        let message = format!("address {} is given twice", ip.value);
+        found.push(Diagnostic::new(ip.span, message).help("remove one of them"));
     }
     let mut forwards = BTreeMap::new();
     for it in &link.forward {
         if let Some(first) = forwards.insert((it.value.outer, it.value.protocol), it.span) {
             let message = format!("port {}/{} is forwarded twice", it.value.outer, it.value.protocol);
-            found.push(Diagnostic::new(it.span, message).note(first, "the first"));
+            found.push(Diagnostic::new(it.span, message).scope(Scope::Network).note(first, "the first"));
         }
     }
     found
 }
 
-/// Refuses names of outer ends and parents that no such interface can have.
+/// Refuses outer interfaces and parents with impossible names.
 pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagnostic> {
     let outer = link.outer_dev.as_ref()?;
     if let Err(bad) = outer.value.clone().to_make() {
@@ -553,7 +588,7 @@ pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagno
                 "name an Ethernet interface",
             ),
         };
-        return Some(Diagnostic::new(outer.span, message).help(help));
+        return Some(Diagnostic::new(outer.span, message).scope(Scope::Network).help(help));
     }
     if !is_veth(link) {
         return None;
@@ -568,10 +603,12 @@ pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagno
         (None, it) => (it?.config.span, "tunnel"),
     };
     let message = format!("outer interface `{}` has the name of a {what}", outer.value);
-    Some(Diagnostic::new(outer.span, message).note(span, format!("the {what}")).help("choose another name"))
+    let same = Diagnostic::new(outer.span, message).scope(Scope::Network);
+    Some(same.note(span, format!("the {what}")).help("choose another name"))
 }
 
-/// What each type of link has, needs and excludes.
+/// Checks the properties of a link against its type. An ignored property is a warning; what the kernel would refuse is
+/// an error of the link.
 pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let kind = link.kind.as_ref().map_or(LinkType::Veth, |it| it.value);
@@ -579,87 +616,50 @@ pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic
         LinkType::Ipvlan | LinkType::Ipvtap => format!("an {kind}"),
         _ => format!("a {kind}"),
     };
+    check_ignored(link, kind, &a_kind, &mut found);
     let node = link.node.span;
-    let mut refuse = |span: Option<Span>, message: String, help: &str| {
-        found.extend(span.map(|span| Diagnostic::new(span, message).help(help)));
+    let mut refuse = |scope: Scope, span: Option<Span>, message: String, help: &str| {
+        found.extend(span.map(|span| Diagnostic::new(span, message).scope(scope).help(help)));
     };
-    let (is_ipvlan, is_macvlan) = (
-        matches!(kind, LinkType::Ipvlan | LinkType::Ipvtap),
-        matches!(kind, LinkType::Macvlan | LinkType::Macvtap),
-    );
+    let forward = link.forward.first().map(|it| it.span);
     if kind != LinkType::Veth {
+        let help = "only links of type veth have `forward`";
+        refuse(Scope::Config, forward, format!("{a_kind} cannot forward ports"), help);
         refuse(
-            link.bridge.as_ref().map(|it| it.span),
-            format!("{a_kind} joins no bridge"),
-            "only links of type veth have `bridge`",
-        );
-        refuse(
-            link.forward.first().map(|it| it.span),
-            format!("{a_kind} cannot forward ports"),
-            "only links of type veth have `forward`",
-        );
-        refuse(
+            Scope::Link,
             link.netem_in.as_ref().map(|it| it.span),
             format!("{a_kind} has no outer end, where `netem-in` would be"),
-            "only links of type veth have `netem-in`; `netem` is for every type",
+            "only links of type veth have `netem-in`; `netem` works on every type",
         );
     }
-    if kind == LinkType::Dummy {
-        refuse(
-            link.outer_dev.as_ref().map(|it| it.span),
-            "a dummy has no outer interface".to_owned(),
-            "leave out `outer-dev`",
-        );
-    }
-    if !is_ipvlan && !is_macvlan {
-        let help = "`mode` is for ipvlan, ipvtap, macvlan and macvtap";
-        refuse(link.mode.as_ref().map(|it| it.span), format!("{a_kind} has no mode"), help);
-    }
-    if is_ipvlan {
-        refuse(
-            link.mac.as_ref().map(|it| it.span),
-            format!("{a_kind} has the MAC address of its parent"),
-            "leave out `mac`",
-        );
-    }
-    if kind != LinkType::Vlan {
-        refuse(
-            link.vlanid.as_ref().map(|it| it.span),
-            format!("{a_kind} has no VLAN id"),
-            "`vlanid` is for links of type vlan",
-        );
+    if is_ipvlan(kind) {
+        let message = format!("{a_kind} has the MAC address of its parent");
+        refuse(Scope::Link, link.mac.as_ref().map(|it| it.span), message, "remove `mac`");
     }
     if link.ip.is_empty() && link.node.get("ip").is_none() {
         let help = "give the link an `ip`";
-        refuse(
-            link.nat.as_ref().map(|it| it.span),
-            "`nat` needs an address to translate to".to_owned(),
-            help,
-        );
-        refuse(
-            link.forward.first().map(|it| it.span),
-            "`forward` needs an address to forward to".to_owned(),
-            help,
-        );
+        let nat = link.nat.as_ref().map(|it| it.span);
+        refuse(Scope::Link, nat, "`nat` needs an address to translate to".to_owned(), help);
+        refuse(Scope::Config, forward, "`forward` needs an address to forward to".to_owned(), help);
     } else if let Some(nat) = &link.nat {
         let same = |it: &Spanned<crate::addr::Cidr>| it.value.addr().is_ipv4() == nat.value.is_ipv4();
         if !link.ip.is_empty() && !link.ip.iter().any(same) {
-            refuse(
-                Some(nat.span),
-                format!("`nat` to {} needs an address of the same family", nat.value),
-                "give the link one in `ip`",
-            );
+            let message = format!("`nat` to {} needs an address of the same family", nat.value);
+            refuse(Scope::Link, Some(nat.span), message, "add one to `ip`");
         }
     }
     if let Some(mode) = &link.mode {
-        let names: Vec<&str> = if is_ipvlan {
-            crate::device::IpvlanMode::NAMES.iter().map(|(name, _)| *name).collect()
-        } else {
-            crate::device::MacvlanMode::NAMES.iter().map(|(name, _)| *name).collect()
+        let names: Vec<&str> = match kind {
+            LinkType::Ipvlan | LinkType::Ipvtap => IpvlanMode::NAMES.iter().map(|(name, _)| *name).collect(),
+            _ => MacvlanMode::NAMES.iter().map(|(name, _)| *name).collect(),
         };
-        if (is_ipvlan || is_macvlan) && !names.contains(&mode.value.as_str()) {
-            let help = format!("there are {}", names.join(", "));
-            refuse(Some(mode.span), format!("`{}` is no mode of {kind}", mode.value), &help);
+        let is_flag = IpvlanFlag::NAMES.iter().any(|(name, _)| *name == mode.value);
+        if has_mode(kind) && !names.contains(&mode.value.as_str()) {
+            let mut help = format!("expected {}", listed(&names));
+            if is_ipvlan(kind) && is_flag {
+                help = format!("`flag: {}` sets the flag of that name; {help}", mode.value);
+            }
+            refuse(Scope::Link, Some(mode.span), format!("unknown mode `{}` of {a_kind}", mode.value), &help);
         }
     }
     let bases: &[Base] = match kind {
@@ -668,31 +668,23 @@ pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic
         _ => &[Base::Host, Base::Conlink],
     };
     if let Some(base) = link.base.as_ref().filter(|it| !bases.contains(&it.value)) {
-        let known: Vec<String> = bases.iter().map(|it| format!("`{it}`")).collect();
-        refuse(
-            Some(base.span),
-            format!("{a_kind} cannot have base {}", base.value),
-            &format!("its base is {}", known.join(" or ")),
-        );
+        let known: Vec<String> = bases.iter().map(ToString::to_string).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let message = format!("{a_kind} cannot have base {}", base.value);
+        refuse(Scope::Link, Some(base.span), message, &format!("expected {}", listed(&known)));
     }
-    if kind == LinkType::Veth && link.base.as_ref().is_some_and(|it| it.value == Base::Host) {
-        refuse(
-            link.forward.first().map(|it| it.span),
-            "ports are forwarded from the engine's own namespace, and this link's bridge is in the host's"
-                .to_owned(),
-            "leave out `base`, or `forward`",
-        );
+    let host = link.base.as_ref().filter(|it| it.value == Base::Host).map(|it| it.span);
+    if kind == LinkType::Veth && host.is_some() {
+        let message =
+            "ports are forwarded in the engine's namespace, and this link's bridge is in the host's";
+        refuse(Scope::Network, forward, message.to_owned(), "remove `base` or `forward`");
     }
     let bridge = link.bridge.as_ref().and_then(|it| network.bridges.get(&it.value));
-    if let Some(bridge) = bridge.filter(|it| it.mode == BridgeMode::Patch) {
-        let message = format!("`{}` is a patch, which has no ports to forward", bridge.name);
-        refuse(link.forward.first().map(|it| it.span), message, "take mode linux or ovs");
-        let host = link.base.as_ref().filter(|it| it.value == Base::Host);
-        refuse(
-            host.map(|it| it.span),
-            "a patch cannot be in the host's namespace".to_owned(),
-            "leave out `base`",
-        );
+    if let Some(bridge) = bridge.filter(|it| kind == LinkType::Veth && it.mode == BridgeMode::Patch) {
+        let message = format!("`{}` has mode patch, which cannot forward ports", bridge.name);
+        refuse(Scope::Config, forward, message, "use mode linux or ovs");
+        let message = "a patch cannot be in the host's namespace".to_owned();
+        refuse(Scope::Network, host, message, "remove `base`");
     }
     let mut need = |key: &str, help: &str| {
         if link.node.get(key).is_none() {
@@ -700,10 +692,10 @@ pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic
         }
     };
     match kind {
-        LinkType::Veth => need("bridge", "`bridge: NAME` says which links this one can reach"),
+        LinkType::Veth => need("bridge", "`bridge: NAME` names the bridge that the link joins"),
         LinkType::Dummy => {}
         LinkType::Vlan => {
-            need("vlanid", "`vlanid: 1` to `4094`");
+            need("vlanid", "`vlanid: N` is the VLAN id, from 1 to 4094");
             need("outer-dev", "`outer-dev: NAME` names its parent interface");
         }
         LinkType::Ipvlan | LinkType::Macvlan | LinkType::Ipvtap | LinkType::Macvtap => {
@@ -711,4 +703,51 @@ pub(super) fn check_link(network: &Network, link: &LinkConfig) -> Vec<Diagnostic
         }
     }
     found
+}
+
+/// Warns of properties that have no effect on links of the type.
+fn check_ignored(link: &LinkConfig, kind: LinkType, a_kind: &str, found: &mut Vec<Diagnostic>) {
+    let mut ignored = |span: Option<Span>, key: &str, of: &str| {
+        found.extend(span.map(|span| {
+            Diagnostic::warning(span, format!("{a_kind} has no `{key}`: the property is ignored"))
+                .code("ignored-property")
+                .help(format!("remove it; `{key}` is for links of type {of}"))
+        }));
+    };
+    if kind != LinkType::Veth {
+        ignored(link.bridge.as_ref().map(|it| it.span), "bridge", "veth");
+    }
+    if kind == LinkType::Dummy {
+        let of = "veth, vlan, macvlan, macvtap, ipvlan and ipvtap";
+        ignored(link.outer_dev.as_ref().map(|it| it.span), "outer-dev", of);
+    }
+    if !has_mode(kind) {
+        ignored(link.mode.as_ref().map(|it| it.span), "mode", "macvlan, macvtap, ipvlan and ipvtap");
+    }
+    if !is_ipvlan(kind) {
+        ignored(link.flag.as_ref().map(|it| it.span), "flag", "ipvlan and ipvtap");
+    }
+    if kind != LinkType::Vlan {
+        ignored(link.vlanid.as_ref().map(|it| it.span), "vlanid", "vlan");
+    }
+}
+
+fn is_ipvlan(kind: LinkType) -> bool {
+    matches!(kind, LinkType::Ipvlan | LinkType::Ipvtap)
+}
+
+fn has_mode(kind: LinkType) -> bool {
+    is_ipvlan(kind) || matches!(kind, LinkType::Macvlan | LinkType::Macvtap)
+}
+
+impl ServiceConfig {
+    /// Does it start without being asked for?
+    pub(super) fn is_there(&self) -> bool {
+        self.count() > 0 && !self.has_profiles
+    }
+
+    /// How many replicas it has.
+    pub(super) fn count(&self) -> u32 {
+        self.replicas.as_ref().map_or(1, |it| it.value)
+    }
 }

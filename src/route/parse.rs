@@ -97,7 +97,9 @@ fn destination<'a>(words: &mut Words<'a>) -> Result<Destination<'a>, BadWord> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => DESTINATION.to_owned(),
                 };
-                return Err(word.bad(format!("`{}` is no destination", word.text)).with_help(help));
+                return Err(word
+                    .bad(format!("expected a destination, found `{}`", word.text))
+                    .with_help(help));
             }
             Err(err) => {
                 return Err(word.bad(err.to_string()).with_help(DESTINATION.to_owned()));

@@ -179,13 +179,19 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     let first = "a destination comes first, like `10.0.0.0/8`, `fd00::/64` or `default`";
     check_error("", &format!("^ a route needs a destination; {first}"));
     check_error("blackhole", &format!("         ^ a route needs a destination; {first}"));
-    check_error("via 10.0.0.1", &format!("^^^ `via` is no destination; {first}"));
-    check_error("defualt via 10.0.0.1", "^^^^^^^ `defualt` is no destination; did you mean `default`?");
-    check_error("blakhole 10.0.0.0/8", "^^^^^^^^ `blakhole` is no destination; did you mean `blackhole`?");
+    check_error("via 10.0.0.1", &format!("^^^ expected a destination, found `via`; {first}"));
+    check_error(
+        "defualt via 10.0.0.1",
+        "^^^^^^^ expected a destination, found `defualt`; did you mean `default`?",
+    );
+    check_error(
+        "blakhole 10.0.0.0/8",
+        "^^^^^^^^ expected a destination, found `blakhole`; did you mean `blackhole`?",
+    );
     check_error("10.0.0.0.0/8", &format!("^^^^^^^^^^^^ `10.0.0.0.0` is not an IP address; {first}"));
     check_error(
         "10.0.0.0/33",
-        &format!("^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `33`; {first}"),
+        &format!("^^^^^^^^^^^ expected a prefix length from 0 to 32 for IPv4, found `33`; {first}"),
     );
     check_error("010/8", &format!("^^^^^ `010` is not an IP address; {first}"));
     check_error(
@@ -195,7 +201,7 @@ fn errors_point_at_the_word_and_say_what_would_be_right() {
     check_error(
         "10.1.0.0/255.0.255.0",
         &format!(
-            "^^^^^^^^^^^^^^^^^^^^ the prefix length of an IPv4 address is 0 to 32, not `255.0.255.0`; {first}"
+            "^^^^^^^^^^^^^^^^^^^^ expected a prefix length from 0 to 32 for IPv4, found `255.0.255.0`; {first}"
         ),
     );
     check_error(
@@ -209,7 +215,7 @@ fn errors_of_options() {
     check_error("default vai 10.0.0.1", "        ^^^ unknown word `vai`; did you mean `via`?");
     check_error(
         "default via 10.0.0.1 realms 3",
-        "                     ^^^^^^ unknown word `realms`; it may be `via`, `dev`, `src`, `metric`, `table`, `scope`, \
+        "                     ^^^^^^ unknown word `realms`; expected `via`, `dev`, `src`, `metric`, `table`, `scope`, \
          `proto`, `tos`, `onlink`, `nexthop`, `mtu`, `window`, `ssthresh`, `cwnd`, `advmss`, `reordering`, `hoplimit`, \
          `initcwnd`, `initrwnd` or `quickack`",
     );
@@ -235,7 +241,7 @@ fn errors_of_options() {
     );
     check_error(
         "default metric 010",
-        "               ^^^ `metric` cannot be `010`; write `10`: a leading 0 means octal to `ip`",
+        "               ^^^ `metric` cannot be `010`; write `10`: `ip` reads a leading 0 as octal",
     );
     check_error(
         "default table x",
@@ -278,7 +284,7 @@ fn errors_of_options() {
 fn errors_of_what_does_not_go_together() {
     check_error(
         "default metric 1 priority 2",
-        "                 ^^^^^^^^ `metric` is given twice; leave one `metric` out",
+        "                 ^^^^^^^^ `metric` is given twice; remove one `metric`",
     );
     check_error(
         "blackhole 10.0.0.0/8 via 10.0.0.1",
@@ -354,7 +360,7 @@ fn errors_of_next_hops() {
     );
     check_error(
         "default nexthop via 10.0.0.1 weight 1 weight 2",
-        "                                      ^^^^^^ `weight` is given twice; leave one `weight` out",
+        "                                      ^^^^^^ `weight` is given twice; remove one `weight`",
     );
     check_error(
         "default nexthop via 10.0.0.1 metric 2",

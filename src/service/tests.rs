@@ -349,7 +349,7 @@ fn env_files_are_told_with_their_own_places() {
         &[("e1", "A=1\nB C=2\nD='x\n"), ("e4", "A=$A\nB C=1\n")],
     );
     expect![[r#"
-        c.yaml:3:16: /p/e1:2:1: `B C` is no name of a variable: it has a space (a line is `NAME=value` or begins with `#`)
+        c.yaml:3:16: /p/e1:2:1: the variable name `B C` contains a space (a line is `NAME=value` or begins with `#`)
         c.yaml:3:16: /p/e1:3:3: the value begins with `'` and has no `'` at its end (close the quotes, or put the value into the other kind)
         c.yaml:3:20: env file /p/e2 cannot be read: entity not found (`required: false` leaves out one that is not there)
         c.yaml:3:53: /p/e4:2: `B C` is no name of a variable (a line is `NAME=value` or begins with `#`)

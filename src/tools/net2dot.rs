@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
+use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
 use crate::tools::conlink::{Files, locate, report};
 use crate::tools::front::print_clap;
@@ -117,8 +118,8 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
                 Err(it) => it,
             })
             .and_then(|it| it.describe(cli.files.defaults(project.as_deref().unwrap_or_default())))?;
-        report(&described, cli.files.color);
-        if !described.diagnostics.is_empty() {
+        if described.stops(Scope::Config) {
+            report(&described, cli.files.color);
             return Ok(None);
         }
         let project = Some(described.network.project()).filter(|it| !it.is_empty());

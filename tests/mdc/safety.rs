@@ -152,7 +152,7 @@ fn bad_input_changes_nothing() {
     project.write("modes/env-quote/env", b"A=1\nB='x\n");
     project.refused(&["env-quote"], &[], "error: ./modes/env-quote/env:2:3: the value begins with `'`");
     project.write("modes/env-template/env", b"A=1\nB=${A!}\n");
-    project.refused(&["env-template"], &[], "error: ./modes/env-template/env:2: `!` cannot follow");
+    project.refused(&["env-template"], &[], "error: ./modes/env-template/env:2: unexpected `!`");
     for name in ["a/b", "../modes/a", "..", "a|./b", "/etc", "+a/b"] {
         project.refused(&[name], &[], "is a path, not the name of a mode");
     }

@@ -184,8 +184,8 @@ fn broken_syntax_says_where_and_what() {
         "a: b: c\n" f:1:5 this is not YAML: `:` begins a value where none can be
         "a: \"x\nb: 1\n" f:1:4 this is not YAML: the quotes that begin here are not closed in their line, and the next is not indented
         "a: [1, 2\nb: 3\n" f:2:2 this is not YAML: `:` begins a value where none can be
-        "a: [1\n" f:2:1 this is not YAML: `,` or `]` is due here
-        "a: {b: 1\n" f:2:1 this is not YAML: `,` or `}` is due here
+        "a: [1\n" f:2:1 this is not YAML: expected `,` or `]`
+        "a: {b: 1\n" f:2:1 this is not YAML: expected `,` or `}`
         "a: 1\n  b: 2\n" f:2:4 this is not YAML: `:` begins a value where none can be
         "a:\n  b: 1\n c: 2\n" f:3:2 this is not YAML: this fits neither the mapping before it nor one of its values
         "- a\nb: 1\n" f:2:1 this is not YAML: this fits neither the list before it nor one of its items

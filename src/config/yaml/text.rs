@@ -177,8 +177,8 @@ const EXPLANATIONS: [(&str, &str, Option<&str>); 18] = [
         "these quotes hold a `\\` that escapes nothing known",
         Some("take single quotes, or write `\\\\`"),
     ),
-    ("expected ',' or '}'", "`,` or `}` is due here", None),
-    ("expected ',' or ']'", "`,` or `]` is due here", None),
+    ("expected ',' or '}'", "expected `,` or `}`", None),
+    ("expected ',' or ']'", "expected `,` or `]`", None),
     ("misplaced bracket", "this closes nothing", QUOTES),
     (
         "did not find expected key",

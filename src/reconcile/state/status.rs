@@ -9,7 +9,9 @@ use crate::api::{
 };
 use crate::container::Container;
 use crate::device::StackedKind;
-use crate::network::{Attach, BadInstance, BridgeMode, Link, LinkKind, Override, Overrides, Place, Tunnel};
+use crate::network::{
+    Attach, BadInstance, BridgeMode, Link, LinkKind, Override, Overrides, Place, Tunnel, duplicate_addresses,
+};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::{Reconciler, Tracked};
 use crate::reconcile::{Failure, Standing};
@@ -64,6 +66,7 @@ impl Reconciler {
             bridges,
             tunnels,
             errors,
+            warnings: duplicate_addresses(self.containers.values().flat_map(|it| &it.instance.links)),
         }
     }
 

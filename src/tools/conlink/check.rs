@@ -1,17 +1,25 @@
-//! `conlink check FILE…`: all that is wrong, at once.
+//! `conlink check FILE…`: reports everything that is wrong with configuration files.
 
+mod sarif;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use crate::config::{Diagnostic, Severity};
 use crate::tools::color::Color;
 use crate::tools::conlink::Files;
 use crate::tools::conlink::files::{Described, Role, locate};
 use crate::{err, out};
 
-/// Check configuration files and print every error
+/// How many findings with one cause are printed as text.
+const MAX_ALIKE: usize = 20;
+
+/// Check configuration files and print every finding
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 no errors, 1 errors (or denied warnings), 2 usage.")]
 #[command(mut_arg("compose_files", |it| it.num_args(1)), mut_arg("network_files", |it| it.num_args(1)))]
 pub(super) struct CheckArgs {
     /// Compose file (if it has `services` or `x-network` at the top level) or network file [default: the compose files
@@ -20,6 +28,9 @@ pub(super) struct CheckArgs {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     files: Files,
+    /// Exit with 1 on these findings too
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    deny: Option<Deny>,
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -32,9 +43,21 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Deny {
+    /// Warnings
+    Warnings,
+    /// Warnings and hints
+    Hints,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// Text for people
     Text,
+    /// One JSON object with all diagnostics
     Json,
+    /// SARIF 2.1.0, for code scanning services and editors
+    Sarif,
 }
 
 pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
@@ -54,8 +77,18 @@ pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
             let all: Vec<_> = described.diagnostics.iter().map(|it| it.to_json(&described.sources)).collect();
             out(&format!("{}\n", serde_json::to_string_pretty(&json!({"diagnostics": all}))?))?;
         }
+        Format::Sarif => {
+            let log = sarif::log(&described.sources, &described.diagnostics);
+            out(&format!("{}\n", serde_json::to_string_pretty(&log)?))?;
+        }
     }
-    Ok(u8::from(!described.diagnostics.is_empty()))
+    let worst = described.diagnostics.iter().map(|it| it.severity).min();
+    let denied = match args.deny {
+        None => Severity::Error,
+        Some(Deny::Warnings) => Severity::Warning,
+        Some(Deny::Hints) => Severity::Hint,
+    };
+    Ok(u8::from(worst.is_some_and(|it| it <= denied)))
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -63,19 +96,39 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
-/// Prints everything that is wrong.
+/// Prints all findings, of those with one cause the first ones, and how many there are of each level.
 pub(in crate::tools) fn report(described: &Described, color: Color) {
     let color = color.on(&std::io::stderr());
+    let mut totals = BTreeMap::new();
     for it in &described.diagnostics {
-        err(&format!("{}\n\n", it.render(&described.sources, color)));
+        *totals.entry(it.cause()).or_insert(0) += 1;
     }
-    match described.diagnostics.len() {
-        0 => {}
-        count => err(&format!("error: {} in the configuration\n", counted(count, "mistake"))),
+    let mut printed = BTreeMap::new();
+    for it in &described.diagnostics {
+        let count: &mut usize = printed.entry(it.cause()).or_default();
+        *count += 1;
+        if *count <= MAX_ALIKE {
+            err(&format!("{}\n\n", it.render(&described.sources, color)));
+        }
+        let total = totals.get(&it.cause()).copied().unwrap_or_default();
+        if *count == MAX_ALIKE && total > MAX_ALIKE {
+            err(&format!("… and {} more like this\n\n", total - MAX_ALIKE));
+        }
+    }
+    if !described.diagnostics.is_empty() {
+        err(&format!("found {}\n", summary(&described.diagnostics)));
     }
 }
 
-/// A look at the first words of lines is enough to tell the two kinds of file apart.
+/// `2 errors, 1 warning`.
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let of = |level: Severity| diagnostics.iter().filter(|it| it.severity == level).count();
+    let counts = Severity::ALL.map(|it| (of(it), it.to_string()));
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, level)| counted(*count, level));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// Tells the two kinds of file apart by the first words of their lines.
 fn role(path: &Path) -> Role {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let is_compose = |line: &str| {

@@ -14,7 +14,6 @@ use crate::daemon::{self, Mode, Setup};
 use crate::device::BridgeMode;
 use crate::docker::{Engine, Running, own_container_id};
 use crate::kernel::{self, Datapath, Kernel, netns, probe};
-use crate::network;
 use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
@@ -24,6 +23,7 @@ use crate::tools::conlink::files::locate;
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::{NetnsPlace, Options, init_log};
 use crate::tools::logger;
+use crate::{config, network};
 use crate::{err, out, wire};
 
 pub(super) fn main(options: Options) -> anyhow::Result<u8> {
@@ -44,7 +44,8 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
     let mut described = files.describe(defaults.clone())?;
     // Probed only if the answer matters: it may load a module.
-    let asks = !options.show_config && described.diagnostics.is_empty() && described.network.asks_for_ovs;
+    let needed = if options.show_config { config::Scope::Config } else { config::Scope::Network };
+    let asks = !options.show_config && !described.stops(needed) && described.network.asks_for_ovs;
     let datapath = if asks { probe() } else { None };
     if datapath == Some(Datapath::Kernel) {
         defaults.ovs = true;
@@ -57,7 +58,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         let level = if described.network.names_auto { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, "bridges of mode auto are linux bridges: {reason}");
     }
-    if !described.diagnostics.is_empty() {
+    if described.stops(needed) {
         report(&described, options.files.color);
         return Ok(1);
     }
@@ -67,6 +68,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     if let Some(bridge) = described.network.bridges.values().find(|it| it.mode == BridgeMode::Ovs) {
         kernel::ovs::check_installed().with_context(|| format!("bridge `{}` has mode ovs", bridge.name))?;
     }
+    described.log();
     // A container takes four open files, so the usual soft limit of 1024 is too low for hundreds of containers.
     raise_file_limit();
     let _background = logger::in_background().context("start a thread for the log")?;

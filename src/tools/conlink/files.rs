@@ -5,20 +5,41 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Env, FileId, Input, Sources, load, tidy};
+use crate::config::{Diagnostic, Env, FileId, Input, Scope, Severity, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
 use crate::service::{self, Project};
 use crate::tools::conlink::Files;
 use crate::tools::environment;
 use crate::{Usage, err};
 
-/// What the files describe, and every error in them.
+/// The network that files describe, with all findings.
 pub(in crate::tools) struct Described {
     pub(in crate::tools) network: Network,
     pub(in crate::tools) sources: Arc<Sources>,
     pub(in crate::tools) diagnostics: Vec<Diagnostic>,
     /// In merge order.
     pub(in crate::tools) compose_files: Vec<FileId>,
+}
+
+impl Described {
+    /// Is there an error that makes at least this much unusable?
+    pub(in crate::tools) fn stops(&self, scope: Scope) -> bool {
+        self.diagnostics.iter().any(|it| it.stops(scope))
+    }
+
+    /// Logs what does not keep an engine or lab from running.
+    pub(in crate::tools) fn log(&self) {
+        for it in &self.diagnostics {
+            let level = match it.severity {
+                Severity::Error => log::Level::Error,
+                Severity::Warning => log::Level::Warn,
+                Severity::Hint => log::Level::Debug,
+            };
+            let place = it.span.map_or_else(String::new, |span| format!("{}: ", self.sources.place(span)));
+            let help = it.help.as_ref().map_or_else(String::new, |it| format!("; {it}"));
+            log::log!(level, "{place}{} [{}]{help}", it.message, it.code);
+        }
+    }
 }
 
 /// The kind of a configuration file.
@@ -95,7 +116,7 @@ impl Located {
     }
 }
 
-/// Reads the files and resolves them.
+/// Reads, resolves and lints the files.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -130,6 +151,10 @@ pub(in crate::tools) fn describe(
     let sources = Arc::new(sources);
     let (network, found) = resolve(config, sources.clone(), defaults);
     diagnostics.extend(found);
+    // If entries are left out, what remains looks wrong without being so.
+    if !diagnostics.iter().any(|it| it.stops(Scope::Network)) {
+        diagnostics.extend(network.lint());
+    }
     tidy(&mut diagnostics);
     Ok(Described { network, sources, diagnostics, compose_files })
 }

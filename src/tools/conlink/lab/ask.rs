@@ -7,11 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::api::{Apply, Request};
-use crate::config::{ConfigMode, Diagnostic, Env, tidy};
+use crate::config::{ConfigMode, Diagnostic, Env, Scope, tidy};
 use crate::container::{Container, ContainerId};
 use crate::daemon::LabContents;
 use crate::lab::{Lab, Surroundings, wanted};
-use crate::network::{Defaults, Network};
+use crate::network::{Defaults, ENGINE_ONLY, Network};
 use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
@@ -131,6 +131,7 @@ impl Ask {
         described.network.set_project(&name);
         let (mut services, found) = self.services(&described, &project);
         described.diagnostics.extend(found);
+        described.diagnostics.retain(|it| !ENGINE_ONLY.contains(&it.code));
         tidy(&mut described.diagnostics);
         for (service, count) in &self.scale {
             match services.iter_mut().find(|it| it.name == *service) {
@@ -224,7 +225,7 @@ impl Ask {
 pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     let ask = Ask::from_request(request)?;
     let reading = ask.read()?;
-    if let Some(first) = reading.described.diagnostics.first() {
+    if let Some(first) = reading.described.diagnostics.iter().find(|it| it.stops(Scope::Link)) {
         // Whoever asked has read the files too: they have changed in between.
         bail!("{}", first.to_json(&reading.described.sources));
     }

@@ -8,6 +8,7 @@ use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::api::{Accepted, Health, Status};
+use crate::config::Scope;
 use crate::daemon::LAB_ENDS;
 use crate::process::node::{self, wait_for_end};
 use crate::process::{Foreground, Signals};
@@ -95,10 +96,11 @@ fn signal_before(signals: &Signals, over: &PipeReader) -> anyhow::Result<Option<
     }
 }
 
-/// Reads the files and tells what is wrong with them: then nothing is started.
+/// Reads the files. None, and nothing starts, if they have errors, which are printed.
 fn checked(ask: &Ask, color: Color) -> anyhow::Result<Option<Reading>> {
     let reading = ask.read()?;
-    if reading.described.diagnostics.is_empty() {
+    if !reading.described.stops(Scope::Link) {
+        reading.described.log();
         return Ok(Some(reading));
     }
     report(&reading.described, color);

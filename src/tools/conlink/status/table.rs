@@ -55,7 +55,7 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
     }
     let errors = errors(status);
     let notes = overrides(status) + &notes(status);
-    if !errors.is_empty() || !notes.is_empty() {
+    if !errors.is_empty() || !status.warnings.is_empty() || !notes.is_empty() {
         text += "\n";
     }
     let more = errors.len().saturating_sub(ERRORS);
@@ -65,6 +65,9 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
     }
     if more > 0 {
         text += &format!("and {}: --json prints all of them\n", count(more, "more error"));
+    }
+    for it in &status.warnings {
+        text += &format!("warning: {}\n", printable(it));
     }
     text + &notes
 }

@@ -1,0 +1,139 @@
+//! Finds what a network can be read as, and still will not do as intended: two links with one address, a cable with one
+//! end, a gateway that nothing reaches.
+//!
+//! Pure: it sees the files alone. What other programs add to a container is unknown to it, so most findings are
+//! warnings.
+
+mod address;
+mod bridge;
+mod parent;
+mod route;
+mod service;
+mod text;
+
+use std::collections::BTreeSet;
+
+use crate::config::{Diagnostic, Scope, ServiceConfig, Span, tidy};
+use crate::network::instantiate::Names;
+use crate::network::{Link, LinkRule, Network, Target};
+
+pub use address::duplicate_addresses;
+
+/// Codes of findings about containers of an engine, which do not hold for the nodes of a lab.
+pub const ENGINE_ONLY: [&str; 2] = [service::DOCKER_INTERFACE, service::FORWARD_WITHOUT_NETWORK];
+
+/// Replicas of one service that are looked at. A service with more is told apart by its first ones.
+const MAX_REPLICAS: u32 = 1024;
+
+/// The network with the links of all replicas.
+struct Lint<'a> {
+    network: &'a Network,
+    replicas: Vec<Replica<'a>>,
+    found: Vec<Diagnostic>,
+}
+
+/// A link of one replica.
+struct Replica<'a> {
+    rule: &'a LinkRule,
+    /// From 1.
+    index: u32,
+    link: Link,
+    /// Runs beside all others that are not optional: its service has no profiles.
+    is_there: bool,
+}
+
+impl Network {
+    /// Everything that will probably not work as described. A network with errors of [`Scope::Network`] is not worth
+    /// looking at.
+    pub fn lint(&self) -> Vec<Diagnostic> {
+        let mut lint = Lint { network: self, replicas: Vec::new(), found: Vec::new() };
+        lint.replicate();
+        lint.addresses();
+        lint.bridges();
+        lint.parents();
+        lint.routes();
+        lint.services();
+        lint.texts();
+        tidy(&mut lint.found);
+        lint.found
+    }
+
+    fn service_of(&self, target: &Target) -> Option<&ServiceConfig> {
+        match target {
+            Target::Service(name) => self.services.as_ref()?.get(name),
+            Target::Container(_) => None,
+        }
+    }
+}
+
+impl<'a> Lint<'a> {
+    /// Makes the links of all replicas, and reports the first replica that cannot have its link.
+    fn replicate(&mut self) {
+        for rule in self.network.links.iter().filter(|it| it.fault.is_none()) {
+            let service = self.network.service_of(&rule.target);
+            let count = service.map_or(1, ServiceConfig::count).min(MAX_REPLICAS);
+            for index in 1..=count {
+                let names = Names::replica(&rule.target, index, &self.network.defaults.project);
+                match self.network.replica(rule, &names) {
+                    Ok(link) => {
+                        let is_there = service.is_none_or(ServiceConfig::is_there);
+                        self.replicas.push(Replica { rule, index, link, is_there });
+                    }
+                    Err(bad) => {
+                        let span = bad.span.unwrap_or(rule.config.node.span);
+                        let mut it = error("replica-out-of-range", span, bad.message);
+                        if let Some(replicas) = service.and_then(ServiceConfig::several) {
+                            it = it.note(replicas, format!("the service has {count} replicas"));
+                        }
+                        self.found.push(it);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The links that run at the same time.
+    fn together(&self) -> impl Iterator<Item = &Replica<'a>> {
+        self.replicas.iter().filter(|it| it.is_there)
+    }
+
+    /// The containers that links are for, as entries name them.
+    fn targets(&self) -> BTreeSet<&'a Target> {
+        self.network.links.iter().map(|it| &it.target).collect()
+    }
+}
+
+impl Replica<'_> {
+    /// `service `a`` or `replica 2 of service `a``.
+    fn name(&self) -> String {
+        match self.index {
+            1 => self.rule.target.to_string(),
+            index => format!("replica {index} of {}", self.rule.target),
+        }
+    }
+
+    /// The place of an address that the entry gives.
+    fn addr_span(&self, at: usize) -> Span {
+        let ip = self.rule.config.ip.get(at).or(self.rule.config.ip.first());
+        ip.map_or(self.rule.config.node.span, |it| it.span)
+    }
+
+    fn span(&self) -> Span {
+        self.rule.config.node.span
+    }
+}
+
+fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::warning(span, message).code(code)
+}
+
+/// An error that other links do not suffer from.
+fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(span, message).code(code).scope(Scope::Link)
+}
+
+/// `1 link`, `2 links`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,109 @@
+//! Routes: gateways that no link reaches, and interfaces that the container does not have.
+
+use std::net::IpAddr;
+
+use crate::addr::{Cidr, IfName};
+use crate::config::{Diagnostic, Span};
+use crate::network::lint::{Lint, warning};
+use crate::network::{LinkRule, Target};
+use crate::route::Route;
+use crate::words::near;
+
+/// The links of one container.
+struct Node<'a> {
+    target: &'a Target,
+    links: Vec<&'a LinkRule>,
+}
+
+impl Lint<'_> {
+    pub(super) fn routes(&mut self) {
+        for target in self.targets() {
+            let service = self.network.service_of(target);
+            // It has other interfaces and addresses than those of its links.
+            if service.is_some_and(|it| it.host_network.is_some() || docker_networks(it) > 0) {
+                continue;
+            }
+            let rules = self.network.links.iter();
+            let links = rules.filter(|it| it.target == *target && it.fault.is_none()).collect();
+            let node = Node { target, links };
+            for rule in &node.links {
+                for route in &rule.config.route {
+                    node.check(&route.value, route.span, &rule.sample.id.dev, &mut self.found);
+                }
+            }
+        }
+    }
+}
+
+/// How many interfaces Docker gives a container of the service.
+pub(super) fn docker_networks(service: &crate::config::ServiceConfig) -> u32 {
+    if service.has_mode { 0 } else { service.networks.unwrap_or_default() }
+}
+
+impl Node<'_> {
+    /// Checks a route of the link `own`, which it leaves by unless it says otherwise.
+    fn check(&self, route: &Route, span: Span, own: &IfName, found: &mut Vec<Diagnostic>) {
+        let hops = route.nexthops.iter().map(|it| (it.via, it.dev.as_ref()));
+        for (via, dev) in hops.chain([(route.via, route.dev.as_ref())]) {
+            if let Some(dev) = dev.filter(|it| it.as_str() != "lo" && !self.has(it)) {
+                let devs: Vec<&str> = self.links.iter().map(|it| it.sample.id.dev.as_str()).collect();
+                let help = match near(dev.as_str(), &devs) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("its links have {}", crate::words::listed(&devs)),
+                };
+                let message = format!("no link of {} has the dev `{dev}`", self.target);
+                found.push(warning("unknown-dev", span, message).help(help));
+                continue;
+            }
+            let Some(via) = via.filter(|it| !route.onlink && !is_link_local(*it)) else { continue };
+            let leaves_by = dev.unwrap_or(own);
+            let reached: Vec<&IfName> =
+                self.nets().filter(|(_, net)| net.contains(via)).map(|(dev, _)| dev).collect();
+            if reached.contains(&leaves_by) {
+                continue;
+            }
+            found.push(match reached.first() {
+                None => {
+                    let message = format!("gateway {via} is in no network of {}", self.target);
+                    let nets: Vec<String> = self.nets().map(|(_, net)| net.to_string()).collect();
+                    let help = match nets.as_slice() {
+                        [] => "the container has no address; give one of its links an `ip`".to_owned(),
+                        nets => format!("its networks are {}", nets.join(", ")),
+                    };
+                    warning("unreachable-gateway", span, message).help(help)
+                }
+                Some(other) => {
+                    let message = format!(
+                        "the route leaves by `{leaves_by}`, and its gateway {via} is in the network of `{other}`"
+                    );
+                    let code = if route.nexthops.is_empty() { "gateway-of-another-link" } else { "nexthop-dev" };
+                    warning(code, span, message).help(format!("write `via {via} dev {other}`"))
+                }
+            });
+        }
+    }
+
+    fn has(&self, dev: &IfName) -> bool {
+        self.links.iter().any(|it| it.sample.id.dev == *dev)
+    }
+
+    /// The networks that the container reaches without a gateway.
+    fn nets(&self) -> impl Iterator<Item = (&IfName, Cidr)> {
+        self.links.iter().flat_map(|rule| {
+            let dev = &rule.sample.id.dev;
+            let addrs = rule.sample.addrs.iter().map(move |it| (dev, it.net()));
+            let direct = rule.config.route.iter().map(|it| &it.value).filter(|it| {
+                it.via.is_none() && it.nexthops.is_empty() && it.kind.has_dev() && it.dst.prefix() > 0
+            });
+            addrs.chain(direct.map(move |it| (it.dev.as_ref().unwrap_or(dev), it.dst)))
+        })
+    }
+}
+
+/// Every interface reaches its own.
+fn is_link_local(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(it) => it.is_unicast_link_local(),
+    }
+}
