@@ -226,11 +226,11 @@ fn everything_wrong_is_told_at_once_with_its_place() {
             c.yaml:3:39: `(` cannot stand here outside of quotes (put it in quotes; for a shell, write `sh -c '…'`)
             c.yaml:3:59: `-x` is no name of a container (a letter or a digit comes first)
             c.yaml:3:69: expected a string, found a list
-            c.yaml:4:20: no service is named `bb` (there are `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
-            c.yaml:4:39: no service is named `d` (there are `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
+            c.yaml:4:20: unknown service `bb` (expected `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
+            c.yaml:4:39: unknown service `d` (expected `a`, `b`, `c`, `e`, `f`, `g`, `h/i`, `j`, `k`, `l` or `m`)
             c.yaml:4:50: warning: no property of a service is named `comand` (did you mean `command`?)
             c.yaml:5:35: `healthy` is no condition (did you mean `service_healthy`?)
-            c.yaml:5:45: `b` has no healthcheck, so it never gets healthy (give it a `healthcheck`, or write `service_started`) {c.yaml:3:3: this service}
+            c.yaml:5:45: `b` has no healthcheck, so it never becomes healthy (add a `healthcheck`, or use `service_started`) {c.yaml:3:3: this service}
             c.yaml:5:78: it is not said what to wait for of `c` (write `condition: service_started`)
             c.yaml:6:21: `x` names no address (write `NAME=ADDRESS`)
             c.yaml:6:24: `z` is not an IP address (write `NAME=ADDRESS`)
@@ -254,7 +254,7 @@ fn everything_wrong_is_told_at_once_with_its_place() {
             c.yaml:10:31: a service has `networks` or `network_mode`, not both (leave one of them out) {c.yaml:10:50: the other one}
             c.yaml:10:66: `configs` has no `c` (name it under `configs:` at the top)
             c.yaml:10:120: `x` is no size (write bytes, or a number with `k`, `m` or `g`)
-            c.yaml:12:23: another service has the name `same` already (give it another `container_name`) {c.yaml:11:23: first here}
+            c.yaml:12:23: duplicate container name `same` (choose another `container_name`) {c.yaml:11:23: first used here}
         "#]],
     );
 }
@@ -264,7 +264,7 @@ fn names_that_replicas_get_are_taken() {
     let text = "services:\n  a: {scale: 2}\n  b: {container_name: p-a-2}\n  c: {container_name: p-a-3}\n";
     let (_, said) = read_with(text, &[("COMPOSE_PROJECT_NAME", "p")], &[]);
     expect![[r#"
-        c.yaml:3:23: another service has the name `p-a-2` already (give it another `container_name`) {c.yaml:2:3: first here}
+        c.yaml:3:23: duplicate container name `p-a-2` (choose another `container_name`) {c.yaml:2:3: first used here}
     "#]].assert_eq(&said.concat());
 }
 
@@ -273,8 +273,8 @@ fn a_network_to_share_has_to_be_there() {
     wrong(
         &["a: {scale: 0}", "b: {network_mode: 'service:a'}"],
         &expect![[r#"
-        c.yaml:3:3: the network of `a` is not there: it has no replicas (give it one, or a network of its own to this one) {c.yaml:2:3: this service}
-    "#]],
+            c.yaml:3:3: cannot share the network of `a`: it has no replicas (give `a` a replica, or remove `network_mode`) {c.yaml:2:3: this service}
+        "#]],
     );
     good("services: {a: {scale: 0}, b: {network_mode: 'service:a', scale: 0}}");
     good("services: {a: {scale: 0, image: conlink}, b: {network_mode: 'service:a'}}");
@@ -304,8 +304,8 @@ fn cycles_are_named() {
             "e: {links: [e]}",
         ],
         &expect![[r#"
-            c.yaml:4:21: services wait for each other: a → b → c → a (take one of these dependencies out)
-            c.yaml:6:15: services wait for each other: e → e (take one of these dependencies out)
+            c.yaml:4:21: services wait for each other: a → b → c → a (remove one of these dependencies)
+            c.yaml:6:15: services wait for each other: e → e (remove one of these dependencies)
         "#]],
     );
     // Two ways to one service are no cycle.
@@ -373,8 +373,8 @@ fn only_services_of_profiles_that_are_asked_for_run() {
     wrong(
         &["a: {depends_on: [b], network_mode: 'service:b'}", "b: {profiles: [p, q]}"],
         &expect![[r#"
-        c.yaml:2:20: service `b` is in no profile that is asked for (ask for profile `p` or `q`, or write `required: false`)
-    "#]],
+            c.yaml:2:20: no profile of service `b` is enabled (enable profile `p` or `q`, or add `required: false`)
+        "#]],
     );
     let mut sources = Sources::default();
     let file = sources.add("c.yaml", text);

@@ -43,7 +43,7 @@ pub(super) struct LinkArgs {
 }
 
 /// Parses a number with a unit; the default unit is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected a time above 0, such as 30s, 500ms, 5m or 1h".to_owned();
     let end = text.find(|it: char| it.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

@@ -1,18 +1,18 @@
-//! What is wrong, of a status, as the engine's log has it.
+//! The errors in a status, in the words of the engine's log.
 
-use crate::api::{Problem, Status};
+use crate::api::{NodeStatus, Problem, ProcessStatus, Status};
 use crate::words::printable;
 
-/// One thing that is wrong.
+/// An error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::tools::conlink) struct StatusError {
-    /// One line: what it is about, what is wrong, and where the configuration says so.
+    /// One line: the subject, the message, and the place in the configuration.
     pub(in crate::tools::conlink) text: String,
-    /// What may be done about it.
+    /// A hint on how to fix it.
     pub(in crate::tools::conlink) help: Option<String>,
 }
 
-/// All that is wrong: what failed, and then what somebody else changed.
+/// All errors: failures first, then drift.
 pub(in crate::tools::conlink) fn errors(status: &Status) -> Vec<StatusError> {
     let drifted = |(subject, what): (String, &str)| StatusError {
         text: printable(&format!("{subject}: changed outside conlink: {what}")),
@@ -20,6 +20,17 @@ pub(in crate::tools::conlink) fn errors(status: &Status) -> Vec<StatusError> {
     };
     let failed = status.problems().into_iter().map(StatusError::from);
     failed.chain(status.drift().into_iter().map(drifted)).collect()
+}
+
+/// The errors about programs of nodes that did start: they have exited or are unhealthy.
+pub(in crate::tools::conlink) fn exits(status: &Status) -> Vec<StatusError> {
+    let nodes = status.nodes.iter().filter_map(|it| Some((it, it.process.as_ref()?)));
+    let started = nodes.filter(|(_, process)| process.state != "failed");
+    let of_process = |(node, process): (&NodeStatus, &ProcessStatus)| {
+        let subject = format!("node {}", process.name);
+        node.errors.iter().filter(|it| it.subject == subject).map(StatusError::from).collect::<Vec<_>>()
+    };
+    started.flat_map(of_process).collect()
 }
 
 impl From<&Problem> for StatusError {

@@ -11,15 +11,24 @@ use crate::api::{
 use crate::device::{BridgeMode, Place};
 use crate::words::printable;
 
-/// How it is to look.
+/// The layout of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
-    /// Columns of the terminal; None where lines may be as long as they are.
+    /// Columns of the terminal; None: lines may have any length.
     pub(super) width: Option<usize>,
     pub(super) color: bool,
 }
 
-/// A line of the table.
+/// A status as text, in two parts: the first one fits on a screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    /// A line about the whole, and everything that is wrong.
+    pub(super) head: String,
+    /// Everything else. It starts with an empty line if something is wrong.
+    pub(super) rest: String,
+}
+
+/// A row of the table.
 struct Row {
     node: String,
     process: String,
@@ -32,9 +41,20 @@ struct Row {
 /// Spaces between two columns.
 const GAP: &str = "  ";
 
-/// What there is, what it is joined to, how far it is; then all that is wrong.
-pub(super) fn table(status: &Status, style: &Style) -> String {
-    let mut text = head(status, style);
+/// What is wrong comes first, then bridges, tunnels and links, then overrides and notes.
+pub(super) fn table(status: &Status, style: &Style) -> Table {
+    let mut head = head(status, style);
+    let mut text = String::new();
+    let errors = errors(status);
+    let waiting = waiting(status);
+    if !errors.is_empty() || !waiting.is_empty() {
+        text += "\n";
+    }
+    for it in errors {
+        head += &format!("{} {}\n", paint("error:", "failed", style), it.text);
+        head += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
+    }
+    head += &waiting;
     text += &wrapped("bridges: ", &bridges(status), style);
     text += &wrapped("tunnels: ", &status.tunnels.iter().map(tunnel).collect::<Vec<_>>(), style);
     let rows = rows(status);
@@ -50,16 +70,22 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
         };
         lines.iter().for_each(|it| text += &format!("{it}\n"));
     }
-    let errors = errors(status);
     let notes = overrides(status) + &notes(status);
-    if !errors.is_empty() || !notes.is_empty() {
+    if !notes.is_empty() {
         text += "\n";
     }
-    for it in errors {
-        text += &format!("{} {}\n", paint("error:", "failed", style), it.text);
-        text += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
-    }
-    text + &notes
+    Table { head, rest: text + &notes }
+}
+
+/// Nodes that wait for their dependencies.
+fn waiting(status: &Status) -> String {
+    let line = |it: &ProcessStatus| {
+        let awaited = it.waits_for.iter().map(|it| format!("{} ({})", it.service, it.condition));
+        let text = format!("{} for {}", it.name, awaited.collect::<Vec<_>>().join(", "));
+        format!("waiting: {}\n", printable(&text))
+    };
+    let processes = status.nodes.iter().filter_map(|it| it.process.as_ref());
+    processes.filter(|it| !it.waits_for.is_empty()).map(line).collect()
 }
 
 /// `project p: failing, 4 nodes, 6 links, 1 failed`
@@ -80,7 +106,7 @@ fn head(status: &Status, style: &Style) -> String {
         }
     }
     let silent = status.engines.iter().filter(|it| !it.connected);
-    parts.extend(silent.map(|it| format!("no word from {}", printable(&it.name))));
+    parts.extend(silent.map(|it| format!("no answer from {}", printable(&it.name))));
     format!("{name}: {}\n", parts.join(", "))
 }
 
@@ -89,7 +115,7 @@ pub(in crate::tools::conlink) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Those that are more than a cable; of cables, those that are not as they should be.
+/// All bridges; cables only if they are not up.
 fn bridges(status: &Status) -> Vec<String> {
     let ports = ports(status);
     let is_shown = |it: &&BridgeStatus| it.mode != BridgeMode::Patch || it.state != LinkState::Up;
@@ -115,7 +141,7 @@ fn tunnel(it: &TunnelStatus) -> String {
     format!("{} from {} to {}{state}", printable(&it.name), printable(&it.bridge), it.remote)
 }
 
-/// What is joined to each bridge: links that are up, and tunnels.
+/// The ports of each bridge: links that are up, and tunnels.
 fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
     let links = status
         .nodes
@@ -148,7 +174,7 @@ fn rows(status: &Status) -> Vec<Row> {
             addresses: Vec::new(),
             state,
         };
-        // What is not to be seen by its links.
+        // States that no link shows.
         if node.links.is_empty() || !node.errors.is_empty() {
             rows.push(row("-", node.state.to_string()));
         }
@@ -163,11 +189,14 @@ fn rows(status: &Status) -> Vec<Row> {
     rows
 }
 
-/// `running`, `exited 1`, `restarting (3)`: the word; what it ended with; how often it was started again.
+/// `running`, `unhealthy`, `exited 1`, `restarting (3)`: the state, the exit code, the number of restarts.
 fn process(it: &ProcessStatus) -> String {
     let mut text = printable(&it.state);
     if let Some(code) = it.exit_code.filter(|_| it.state == "exited") {
         text += &format!(" {code}");
+    }
+    if it.state == "running" && it.health.as_deref() == Some("unhealthy") {
+        "unhealthy".clone_into(&mut text);
     }
     match it.restarts {
         0 => text,
@@ -175,7 +204,7 @@ fn process(it: &ProcessStatus) -> String {
     }
 }
 
-/// A bridge, the other end of a cable, or the interface that it is made on.
+/// A bridge, the other end of a cable, or the parent interface.
 fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<String>>) -> String {
     let host = if link.place == Some(Place::Host) { "host:" } else { "" };
     if let Some(bridge) = link.bridge.as_deref() {
@@ -199,7 +228,7 @@ fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<Strin
     }
 }
 
-/// A line a link; with `tall` addresses stand below each other.
+/// One line per link; with `tall`, addresses are below each other.
 fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     let has_process = rows.iter().any(|it| !it.process.is_empty());
     let cells = |node: &str, process: &str, link: &str, joined: &str, address: &str| {
@@ -234,7 +263,7 @@ fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     lines.into_iter().enumerate().map(line).collect()
 }
 
-/// A line a node and, below it, one a link and one an address.
+/// One line per node; below it, one per link and per address.
 fn stacked(rows: &[Row], style: &Style) -> Vec<String> {
     let mut lines = Vec::new();
     let mut last = None;
@@ -249,7 +278,7 @@ fn stacked(rows: &[Row], style: &Style) -> Vec<String> {
     lines
 }
 
-/// Items with commas between them, on as many lines as they need.
+/// Items separated by commas, wrapped to the width.
 fn wrapped(begin: &str, items: &[String], style: &Style) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (at, item) in items.iter().enumerate() {
@@ -287,7 +316,7 @@ fn until(unix: u64) -> String {
     format!(", until {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// What users may wonder about.
+/// Hints for the user.
 fn notes(status: &Status) -> String {
     let of_node = |node: &NodeStatus| {
         let name = printable(name(node));
@@ -308,7 +337,7 @@ fn paint(text: &str, state: &str, style: &Style) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// What people call a node: one of a lab has a short name.
+/// The node's name; in a lab its short name.
 fn name(node: &NodeStatus) -> &str {
     node.process.as_ref().map_or(&node.name, |it| &it.name)
 }
