@@ -7,6 +7,7 @@ mod killed;
 mod left;
 mod life;
 mod ovs;
+mod ping;
 mod pulled;
 mod root;
 mod rootless;
@@ -14,6 +15,8 @@ mod run;
 mod service;
 mod told;
 mod up;
+mod waiting;
+mod which;
 mod world;
 
 use std::fs;
@@ -25,7 +28,7 @@ use serde_json::Value;
 
 use crate::support::{Run, finish};
 
-use world::{LIMIT, Machine, World};
+use world::{LIMIT, Machine, World, without_progress};
 
 /// A lab, up or not. Dropped it is ended, and all has to be as it was before.
 pub(crate) struct Lab {
@@ -221,5 +224,5 @@ fn process(status: &Value, node: &str) -> Value {
 /// The end of a program that was started in a world.
 fn end(mut child: Child, what: &str) -> Run {
     drop(child.stdin.take());
-    finish(child, what, LIMIT)
+    without_progress(finish(child, what, LIMIT))
 }

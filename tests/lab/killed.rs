@@ -92,7 +92,7 @@ fn cleans_up(lab: &Lab, round: usize, what: &str) {
     if lab.folder().exists() {
         let run = lab.run("down", &[]);
         // It may have ended by itself meanwhile.
-        let gone = run.stderr.starts_with("error: there is no lab `test`");
+        let gone = run.stderr.starts_with("error: lab `test` is not running");
         assert!(run.code == 0 || gone, "{what}: {run:?}\n{}", lab.keepers_log());
     }
     assert!(!lab.folder().exists(), "{what}: {}", lab.world.sh("ls -lR /run/conlink; cat /proc/[0-9]*/comm"));

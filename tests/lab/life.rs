@@ -62,8 +62,8 @@ services:
         assert_eq!((&process["exit_code"], &process["restarts"]), (&code.into(), &restarts.into()), "{node}");
         assert_eq!(lab.log(node), "try\n".repeat(restarts + 1), "{node}");
     }
-    let table = lab.done("status", &[]);
-    assert!(table.contains("exited 3"), "{table}");
+    let run = lab.run("status", &[]);
+    assert!(run.code == 1 && run.stdout.contains("error: node twice: exited with code 3\n"), "{run:?}");
 }
 
 #[test]
@@ -107,8 +107,8 @@ services:
     let run = lab.run("up", &[]);
     assert_eq!(run.code, 1, "{run:?}");
     for line in [
-        "error: container test-needs-1: it depends on `fails`, which has ended with exit code 4",
-        "error: container test-further-1: it depends on `needs`, which could not begin",
+        "error: node needs: it depends on `fails`, which exited with code 4",
+        "error: node further: it depends on `needs`, which could not be started",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }
@@ -175,8 +175,8 @@ services:
     let run = lab.run("up", &[]);
     assert_eq!(run.code, 1, "{run:?}");
     for line in [
-        "error: container test-client-1: it depends on `server`, which is not healthy",
-        "error: container test-other-1: it depends on `hangs`, which is not healthy",
+        "error: node client: it depends on `server`, which is unhealthy",
+        "error: node other: it depends on `hangs`, which is unhealthy",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }
@@ -284,5 +284,8 @@ services:
     let late = lab.until_node("late", "failed");
     assert_eq!(late["restarts"], 0, "{late}");
     let status = lab.status();
-    assert!(status.to_string().contains("it shares the network of `ends`, which does not run"), "{status:#}");
+    assert!(
+        status.to_string().contains("it shares the network of `ends`, which is not running"),
+        "{status:#}"
+    );
 }

@@ -67,7 +67,7 @@ fn a_lab_that_is_up_is_not_taken_over() {
     assert_eq!(run.code, 1);
     assert_eq!(
         run.stderr,
-        "error: lab `test` is up already: end it (`conlink lab down -n test`), or give this one another --name\n"
+        "error: lab `test` is already running\nhint: end it with `conlink lab down test`, or choose another --name\n"
     );
     assert_eq!(lab.pid("a"), pid);
     assert!(!lab.world.path("ran").exists());

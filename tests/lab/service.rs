@@ -284,7 +284,10 @@ services:
         // What is run beside it runs as the same.
         assert_eq!(lab.sh(node, "id -u; id -g"), expected, "{node}");
     }
-    assert_eq!(run.stderr, "note: unknown: user nobody-of-that-name: there is no such user here\n");
+    assert_eq!(
+        run.stderr,
+        "note: unknown: user: ignored, since this machine has no user `nobody-of-that-name`\n"
+    );
 }
 
 #[test]
@@ -336,10 +339,10 @@ services:
     assert_eq!(lab.exec("scaled", &["hostname"]), "scaled\n");
     assert_ne!(lab.pid("scaled"), pid);
     let run = lab.run("up", &["--scale", "nobody=1"]);
-    assert_eq!((run.code, run.stderr.as_str()), (1, "error: --scale nobody=1: there is no such service\n"));
+    assert_eq!((run.code, run.stderr.as_str()), (1, "error: --scale nobody=1: unknown service `nobody`\n"));
     let run = lab.run("up", &["--scale", "one"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("a service and a number are due, like `worker=3`"), "{}", run.stderr);
+    assert!(run.stderr.contains("expected SERVICE=N, such as `worker=3`"), "{}", run.stderr);
 }
 
 #[test]

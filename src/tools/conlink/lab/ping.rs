@@ -23,7 +23,7 @@ use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::exec::{Way, way};
 use crate::tools::conlink::lab::grid::{Cell, Grid, Style, grid, ms};
-use crate::tools::conlink::lab::progress::Progress;
+use crate::tools::conlink::lab::progress::{Progress, some_of};
 use crate::tools::conlink::lab::{NameArgs, ask};
 use crate::tools::conlink::link::duration;
 use crate::{err, out};
@@ -260,6 +260,9 @@ fn many(dir: &LabDir, args: &PingArgs, nodes: &[FoundNode]) -> anyhow::Result<u8
     if between.is_empty() {
         bail!("lab `{}` has no two nodes with addresses to ping between", dir.name());
     }
+    if !args.quiet {
+        shared(&targets).iter().for_each(|it| err(it));
+    }
     let mut pairs = Vec::new();
     for it in between.iter().filter(|it| !it.is_own) {
         let Some(source) = sources.get(it.source) else { continue };
@@ -352,7 +355,7 @@ fn selected<'a>(
         nodes.iter().filter(|it| pattern.is_match(&it.name) || pattern.is_match(&it.container)).collect();
     if found.is_empty() {
         let names: Vec<&str> = nodes.iter().map(|it| it.name.as_str()).collect();
-        bail!("no node matches `{word}`; nodes: {}", super::progress::some_of(&names));
+        bail!("no node matches `{word}`; nodes: {}", some_of(&names));
     }
     Ok(found)
 }
@@ -365,6 +368,20 @@ fn targets(dir: &LabDir, word: Option<&str>, nodes: &[FoundNode]) -> anyhow::Res
     let found = selected(dir, word, nodes)?;
     let targets = found.into_iter().map(|it| Target { label: it.name.clone(), addresses: addresses(it) });
     Ok(targets.filter(|it| !it.addresses.is_empty()).collect())
+}
+
+/// Warnings about addresses that several targets have.
+fn shared(targets: &[Target]) -> Vec<String> {
+    let mut owners: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+    for it in targets {
+        it.addresses.iter().for_each(|address| owners.entry(*address).or_default().push(&it.label));
+    }
+    let several = owners.into_iter().filter(|(_, names)| names.len() > 1);
+    several
+        .map(|(address, names)| {
+            format!("warning: {address} is an address of {}; any of them may reply\n", some_of(&names))
+        })
+        .collect()
 }
 
 /// Every pair of a source and a target in another network, with the address to ping: preferably one that the source does

@@ -463,10 +463,17 @@ fn a_screen_is_overwritten_from_its_top() {
 #[test]
 fn what_is_wrong_is_on_the_first_screen_of_24_rows() {
     let mut status = router();
-    let errors: Vec<Value> = (1..=9).map(|it| error(&format!("node n-{it}"), "exited with code 127", None, None)).collect();
+    let errors: Vec<Value> =
+        (1..=9).map(|it| error(&format!("node n-{it}"), "exited with code 127", None, None)).collect();
     status["errors"] = json!(errors);
     status["nodes"] = (0..200)
-        .map(|it| node(&format!("n-{it}"), "connected", &[link("eth0", "up", &json!({"bridge": "s1", "mode": "linux"}))]))
+        .map(|it| {
+            node(
+                &format!("n-{it}"),
+                "connected",
+                &[link("eth0", "up", &json!({"bridge": "s1", "mode": "linux"}))],
+            )
+        })
         .collect();
     let table = table(&read(&status), &Style { width: Some(80), color: true });
     let screen = super::redrawn(&[table], Some((80, 24)));
