@@ -49,7 +49,7 @@ fn wrong(services: &[&str], expected: &Expect) {
 }
 
 #[test]
-fn a_service_with_everything() {
+fn a_service_with_every_key_is_read() {
     let services = good(
         r#"
 services:
@@ -200,7 +200,7 @@ secrets: {s: {file: s}}
 }
 
 #[test]
-fn everything_wrong_is_told_at_once_with_its_place() {
+fn all_mistakes_are_reported_with_their_places() {
     wrong(
         &[
             "a: {stop_grace_period: 90, restart: alway, scale: many, stop_signal: SIGTREM, hostname: a b, init: si}",
@@ -260,7 +260,7 @@ fn everything_wrong_is_told_at_once_with_its_place() {
 }
 
 #[test]
-fn names_that_replicas_get_are_taken() {
+fn a_container_name_cannot_be_the_default_name_of_a_replica() {
     let text = "services:\n  a: {scale: 2}\n  b: {container_name: p-a-2}\n  c: {container_name: p-a-3}\n";
     let (_, said) = read_with(text, &[("COMPOSE_PROJECT_NAME", "p")], &[]);
     expect![[r#"
@@ -269,7 +269,7 @@ fn names_that_replicas_get_are_taken() {
 }
 
 #[test]
-fn a_network_to_share_has_to_be_there() {
+fn a_shared_network_needs_a_replica() {
     wrong(
         &["a: {scale: 0}", "b: {network_mode: 'service:a'}"],
         &expect![[r#"
@@ -281,7 +281,7 @@ fn a_network_to_share_has_to_be_there() {
 }
 
 #[test]
-fn nothing_holds_a_zero_byte() {
+fn a_zero_byte_is_an_error() {
     wrong(
         &[r#"a: {command: [x, "a\0b"], environment: {"A\0": 1}, hostname: "h\0", volumes: ["./a\0:/b"]}"#],
         &expect![[r#"
@@ -313,7 +313,7 @@ fn cycles_are_named() {
 }
 
 #[test]
-fn what_a_shell_would_do_is_not_dropped_in_silence() {
+fn a_shell_operator_in_a_command_is_a_warning() {
     wrong(
         &["a: {command: 'x | y'}"],
         &expect![[r#"
@@ -329,7 +329,7 @@ fn what_a_shell_would_do_is_not_dropped_in_silence() {
 }
 
 #[test]
-fn what_a_variable_holds_is_shown_where_it_is_wrong() {
+fn a_wrong_value_of_a_variable_is_shown() {
     let (_, said) = read_with(
         "services: {a: {restart: $R, stop_grace_period: \"${T:?say it}\"}}",
         &[("R", "maybe")],
@@ -342,7 +342,7 @@ fn what_a_variable_holds_is_shown_where_it_is_wrong() {
 }
 
 #[test]
-fn env_files_are_told_with_their_own_places() {
+fn mistakes_in_env_files_have_their_own_places() {
     let (services, said) = read_with(
         "services:\n  a:\n    env_file: [e1, e2, {path: e3, required: false}, {path: e4, format: raw}]\n",
         &[],
@@ -358,7 +358,7 @@ fn env_files_are_told_with_their_own_places() {
 }
 
 #[test]
-fn only_services_of_profiles_that_are_asked_for_run() {
+fn only_services_of_enabled_profiles_run() {
     let text = "services:\n  a: {}\n  b: {profiles: [p]}\n  c: {profiles: [q, r], stop_grace_period: wrong}\n  \
         d: {depends_on: {b: {condition: service_started, required: false}}}\n";
     let names = |env: &[(&str, &str)]| {
@@ -388,7 +388,7 @@ fn only_services_of_profiles_that_are_asked_for_run() {
 }
 
 #[test]
-fn what_has_no_effect_is_a_note_with_its_place() {
+fn a_key_without_effect_is_a_note_with_its_place() {
     let services = good(
         "services:\n  a:\n    image: x\n    cap_add: [ALL]\n    network_mode: none\n    stop_grace_period: 0s\n    \
          ports: ['80:80']\n    privileged: true\n    read_only: false\n    devices: []\n    \
@@ -398,15 +398,15 @@ fn what_has_no_effect_is_a_note_with_its_place() {
     );
     let notes: Vec<String> = services.iter().flat_map(|it| it.notes.clone()).map(|it| it + "\n").collect();
     expect![[r#"
-        c.yaml:7:5: `ports` publishes nothing: the network of a lab is its own
+        c.yaml:7:5: `ports` has no effect: a lab has a network of its own
         c.yaml:8:5: `privileged` has no effect
         c.yaml:11:30: `kernel.shmmax` is not set: a node has settings of `net.` alone
         c.yaml:12:19: `g` gets no address: a lab has no `host-gateway`
         c.yaml:13:18: `healthcheck` names no `test`: that of the image is not known
         c.yaml:14:15: /c is not there: of `configs` only files are mounted
         c.yaml:15:21: `network_mode: host` has no effect: the node has a network of its own
-        c.yaml:15:59: `deploy.resources` has no effect: nothing is limited
-        c.yaml:16:29: `ports` publishes nothing: the network of a lab is its own
+        c.yaml:15:59: `deploy.resources` has no effect: a lab sets no limits
+        c.yaml:16:29: `ports` has no effect: a lab has a network of its own
     "#]]
     .assert_eq(&notes.concat());
     assert_eq!(services[0].sysctls, [("net.core.somaxconn".to_owned(), "2".to_owned())]);
@@ -415,7 +415,7 @@ fn what_has_no_effect_is_a_note_with_its_place() {
 }
 
 #[test]
-fn what_is_taken_from_elsewhere_is_not_lost_in_silence() {
+fn extends_and_include_are_warnings() {
     let (_, said) = read("services: {a: {extends: b}, b: {}}\ninclude: [c.yaml]\n");
     expect![[r#"
         c.yaml:1:16: warning: `extends` is not followed (write out what it stands for, or give its files too)
@@ -425,7 +425,7 @@ fn what_is_taken_from_elsewhere_is_not_lost_in_silence() {
 }
 
 #[test]
-fn the_engine_may_be_waited_for() {
+fn a_service_may_depend_on_the_engine() {
     let services = good(
         "services: {network: {image: conlink}, a: {depends_on: {network: {condition: service_healthy}}}}",
     );
@@ -445,7 +445,7 @@ fn dollars_are_single_and_keys_are_as_written() {
 }
 
 #[test]
-fn a_volume_that_is_bound_to_a_folder_is_that_folder() {
+fn a_bind_volume_is_its_folder() {
     let services = good(
         "services: {a: {volumes: ['data:/d']}}\nvolumes: {data: {driver_opts: {type: none, o: 'bind,ro', device: ./x}}}",
     );
@@ -454,7 +454,7 @@ fn a_volume_that_is_bound_to_a_folder_is_that_folder() {
 }
 
 #[test]
-fn restart_of_a_deployment_counts_where_there_is_no_other() {
+fn the_restart_policy_of_deploy_applies_without_restart() {
     let restarts = |text: &str| good(&format!("services: {{a: {{{text}}}}}"))[0].restart;
     assert_eq!(restarts("deploy: {restart_policy: {}}"), Restart::Always);
     assert_eq!(restarts("deploy: {restart_policy: {condition: none}}"), Restart::No);
@@ -472,7 +472,7 @@ fn files_without_services_have_none() {
 }
 
 #[test]
-fn many_services_are_quick() {
+fn many_services_are_read_quickly() {
     let service = |it: usize| format!("  s{it}: {{command: sleep 1, depends_on: [s{}]}}\n", it + 1);
     let text: String = (0..2000).map(service).collect();
     let services: Vec<Arc<Service>> =
