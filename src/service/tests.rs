@@ -537,8 +537,9 @@ proptest! {
     fn mutations_are_read_or_refused(text in mutated()) {
         let (services, said) = read(&text);
         let services: Vec<Arc<Service>> = services.into_iter().map(Arc::new).collect();
+        let is_refused = |it: &String| it.contains("invalid service name") || it.contains("invalid container name");
         for node in nodes(&services, "p") {
-            prop_assert!(said.iter().any(|it| it.contains("is no name")) || !node.name.contains('/'));
+            prop_assert!(said.iter().any(is_refused) || !node.name.contains('/'));
         }
     }
 }
