@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use frame::{Frames, TooLong, frame};
 pub use status::{
-    BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
+    Awaited, BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
     OverrideStatus, Problem, ProcessStatus, Served, Status, TunnelStatus,
 };
 

@@ -1,11 +1,11 @@
 //! The nodes of a lab: programs in namespaces of their own, in place of containers.
 //!
-//! A node is started, makes its surroundings, and is then a container like any other to the reconciler, which wires it.
-//! Once its links are up and what it depends on is there it becomes its program. When that ends the node is gone, with
-//! its network, and may be started again.
+//! A node is a process that makes its namespaces and mounts. From then on the reconciler wires it like any container.
+//! Once its links are up and its dependencies are met, the process becomes the node's program. When the program exits,
+//! the node and its network are gone; it may be restarted.
 //!
-//! Architecture invariant: nothing here blocks. The loop says when children have ended, when [`Lab::poll`] has something
-//! to be heard, and when the time that [`Lab::wake_at`] names has come.
+//! Architecture invariant: nothing here blocks. The loop calls when children have ended, when [`Lab::poll`] is readable,
+//! and at the time of [`Lab::wake_at`].
 
 mod gate;
 mod health;
@@ -23,6 +23,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::container::{Container, ContainerId};
 use crate::process::node::{self, Heard, Net};
+use crate::service::Dependency;
 
 use gate::{Gate, Stage, gate};
 use member::{Member, Phase};
@@ -30,38 +31,38 @@ use member::{Member, Phase};
 pub use member::Life;
 pub use setup::{Surroundings, Wanted, wanted};
 
-/// The file in a lab's folder that says that it has made something in the host's network namespace.
+/// The file in a lab's folder that shows that the lab may have interfaces in the host's network namespace.
 pub const USES_HOST: &str = "uses-host";
 
-/// What is worth another look by whoever wires the nodes.
+/// A node that must be inspected again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed(pub ContainerId);
 
 /// All nodes of a lab.
 #[derive(Debug)]
 pub struct Lab {
-    /// The project of its containers.
+    /// The lab's name, which is the project of its containers.
     name: String,
-    /// Where each node has a folder.
+    /// The lab's folder; each node has a folder in it.
     folder: PathBuf,
     members: BTreeMap<String, Member>,
-    /// Names in the order of starting: what others depend on first.
+    /// Names in the order of starting: dependencies first.
     order: Vec<String>,
     epoll: Epoll,
-    /// Counts starts of nodes.
+    /// Number of starts of nodes.
     generation: u64,
-    /// Nodes that are talked to, by generation.
+    /// Nodes that still send messages, by generation.
     talking: BTreeMap<u64, String>,
-    /// Nodes by the process ids of their first processes.
+    /// Nodes by the process IDs of their first processes.
     pids: BTreeMap<i32, String>,
-    /// Programs that run in nodes beside their own, by process id.
+    /// Other programs that run in nodes, by process ID.
     jobs: BTreeMap<i32, Job>,
 }
 
-/// A program that runs in a node beside its own.
+/// A program in a node that is not the node's own.
 #[derive(Debug)]
 enum Job {
-    /// One of the commands of a container, with the place that it is written at.
+    /// A command from `commands:`, with the place of its entry.
     Command {
         id: ContainerId,
         node: String,
@@ -72,11 +73,11 @@ enum Job {
     },
 }
 
-/// What came of children that ended.
+/// What follows from the end of child processes.
 #[derive(Debug, Default)]
 pub struct Buried {
     pub changed: Vec<Changed>,
-    /// Containers whose commands have all ended.
+    /// Containers whose `commands:` have all ended.
     pub commands: Vec<ContainerId>,
 }
 
@@ -96,7 +97,7 @@ impl Lab {
         })
     }
 
-    /// Notes, for whoever cleans up after us, that there may be something of ours in the host's network namespace.
+    /// Records that the lab may have interfaces in the host's network namespace, for the cleanup after a crash.
     pub fn set_uses_host(&self) -> io::Result<()> {
         File::create(self.folder.join(USES_HOST)).map(drop)
     }
@@ -109,13 +110,13 @@ impl Lab {
         &self.name
     }
 
-    /// Where the lab keeps what it needs.
+    /// The lab's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Makes these the nodes that there are: others end, and those that are described otherwise than before end and are
-    /// started anew; what has ended is started again. [`Lab::act`] does it.
+    /// Sets the nodes of the lab. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
+    /// exited are started again. [`Lab::act`] does it.
     pub fn set(&mut self, wanted: Vec<Wanted>, now: Instant) -> io::Result<()> {
         self.order = wanted.iter().map(|it| it.node.name.clone()).collect();
         for member in self.members.values_mut() {
@@ -126,7 +127,7 @@ impl Lab {
         for it in wanted {
             let folder = self.node_folder(&it.node.name);
             fs::create_dir_all(&folder)?;
-            // In place: the running node sees it by its mount.
+            // In place: the file is mounted in the running node.
             fs::write(folder.join("hosts"), &it.hosts)?;
             fs::write(folder.join("hostname"), format!("{}\n", it.setup.hostname))?;
             match self.members.get_mut(&it.node.name) {
@@ -141,30 +142,30 @@ impl Lab {
         setup::node_folder(&self.folder, name)
     }
 
-    /// Ends every node. [`Lab::is_empty`] tells when it is done.
+    /// Ends all nodes. [`Lab::is_empty`] becomes true when they have ended.
     pub fn stop(&mut self, now: Instant) {
         self.order.clear();
         self.members.values_mut().for_each(|it| it.doom(now));
         self.sweep();
     }
 
-    /// How long the end of those that are to end may take.
+    /// The longest time that the nodes that are stopping may take.
     pub fn time_to_end(&self, now: Instant) -> Duration {
         self.members.values().map(|it| it.time_to_end(now)).max().unwrap_or_default()
     }
 
-    /// No node is left.
+    /// Whether all nodes are gone.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Does what is due: starts nodes, lets them begin whose links and dependencies are there, ends those that had time
-    /// to end by themselves.
+    /// Does what is due: starts nodes, starts the programs of nodes whose links are up and whose dependencies are met,
+    /// and kills nodes whose time to end is over.
     pub fn act(&mut self, now: Instant) {
         self.sweep();
         let order = std::mem::take(&mut self.order);
         order.iter().for_each(|it| self.start_if_due(it, now));
-        // Who begins finds every other node's links there.
+        // A program starts only when the links of all nodes are there.
         if !self.members.values().any(Member::lacks_links) {
             order.iter().for_each(|it| self.begin_if_due(it, now));
         }
@@ -178,9 +179,9 @@ impl Lab {
         self.sweep();
     }
 
-    /// Removes nodes that have ended for good.
+    /// Removes ended nodes that are not wanted any more.
     fn sweep(&mut self) {
-        // Each that is wanted is there.
+        // All wanted nodes are members.
         if self.members.len() == self.order.len() {
             return;
         }
@@ -217,7 +218,7 @@ impl Lab {
                 self.talking.insert(generation, name.to_owned());
                 self.pids.insert(process.pid(), name.to_owned());
                 member.started(process, generation, owner.map(|(name, _)| name));
-                // The network that they share is that of its last life, which leads nowhere any more.
+                // Nodes that share its network are still in that of its last run, which has no links any more.
                 let sharing = self.members.values_mut().filter(|it| it.shares.as_deref() == Some(name));
                 sharing.for_each(|it| it.again(now));
             }
@@ -228,7 +229,7 @@ impl Lab {
         }
     }
 
-    /// A node that shares the network of another waits until that is there, or ends if it never will be.
+    /// Makes a node wait for the node whose network it shares, or fail if that node never runs.
     fn wait_for_network(&mut self, name: &str) {
         let Some(member) = self.members.get(name) else { return };
         let owner = member.wanted.node.service.shares_network_of.clone().unwrap_or_default();
@@ -236,7 +237,7 @@ impl Lab {
         let never = owners.all(|it| matches!(it.stage(), Stage::Ended(_) | Stage::Failed));
         let Some(member) = self.members.get_mut(name) else { return };
         if never {
-            let why = format!("it shares the network of `{owner}`, which does not run");
+            let why = format!("it shares the network of `{owner}`, which is not running");
             log::error!("{name}: {why}");
             member.cannot_start(why);
         } else {
@@ -244,14 +245,14 @@ impl Lab {
         }
     }
 
-    /// The network namespace of the replica of that number, else of the first, and which node that is.
+    /// The network namespace of the replica with that index, otherwise of the first replica, and the node's name.
     fn netns_of(&self, service: &str, index: u32) -> Option<(String, OwnedFd)> {
         let mut replicas: Vec<&Member> =
             self.members.values().filter(|it| it.wanted.node.service.name == service).collect();
         replicas.sort_by_key(|it| (it.wanted.node.index != index, it.wanted.node.index));
         replicas.into_iter().find_map(|it| {
             let pidfd = it.pidfd()?;
-            // A process that has ended leads nowhere, even before its end was heard of; its namespace does.
+            // The process may have ended already; the handle to its namespace stays valid.
             let netns = it.netns().map(OwnedFd::from).or_else(|| pidfd.try_clone_to_owned().ok())?;
             Some((it.wanted.node.name.clone(), netns))
         })
@@ -259,32 +260,33 @@ impl Lab {
 
     fn begin_if_due(&mut self, name: &str, now: Instant) {
         let Some(member) = self.members.get(name).filter(|it| it.waits_to_begin()) else { return };
-        let stages = |service: &str| {
-            let replicas = self.members.values().filter(|it| it.wanted.node.service.name == service);
-            replicas.map(Member::stage).collect::<Vec<Stage>>()
+        let refusal = match gate(&member.wanted.node.service.depends_on, |it| self.stages(it)) {
+            Gate::Closed(_) => return,
+            Gate::Open => None,
+            Gate::Never(why) => Some(why),
         };
-        match gate(&member.wanted.node.service.depends_on, stages) {
-            Gate::Closed => {}
-            Gate::Open => {
-                if let Some(member) = self.members.get_mut(name) {
-                    member.begin();
-                }
-            }
-            Gate::Never(why) => {
+        let Some(member) = self.members.get_mut(name) else { return };
+        match refusal {
+            None => member.begin(),
+            Some(why) => {
                 log::error!("{name}: {why}");
-                if let Some(member) = self.members.get_mut(name) {
-                    member.give_up(why, now);
-                }
+                member.give_up(why, now);
             }
         }
     }
 
-    /// Readable when a node has something to say.
+    /// The stages of all replicas of a service.
+    fn stages(&self, service: &str) -> Vec<Stage> {
+        let replicas = self.members.values().filter(|it| it.wanted.node.service.name == service);
+        replicas.map(Member::stage).collect()
+    }
+
+    /// Readable when a node has sent a message.
     pub fn poll(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
 
-    /// Takes in what nodes say.
+    /// Reads the messages of nodes.
     pub fn hear(&mut self, now: Instant) -> Vec<Changed> {
         let mut changed = Vec::new();
         let mut events = [EpollEvent::empty(); 64];
@@ -308,10 +310,10 @@ impl Lab {
         loop {
             let heard = match member.process().map_or(Ok(Heard::Began), node::Node::hear) {
                 Ok(it) => it,
-                // Too many open files, say: what it will be waiting for cannot be told to it.
+                // Too many open files, for example. The node would wait forever.
                 Err(error) => {
-                    log::error!("{name}: hear from the node: {error}");
-                    member.failed(format!("hear from the node: {error}"), now);
+                    log::error!("{name}: read a message of the node: {error}");
+                    member.failed(format!("read a message of the node: {error}"), now);
                     if let Some(process) = member.process() {
                         let _ = self.epoll.delete(process.talk());
                         process.signal(libc::SIGKILL);
@@ -336,7 +338,7 @@ impl Lab {
                 }
                 Heard::Began => {
                     if let Some(process) = member.process() {
-                        // A closed file leaves by itself.
+                        // An error means that the file is closed, which removes it too.
                         let _ = self.epoll.delete(process.talk());
                     }
                     self.talking.remove(&generation);
@@ -347,13 +349,13 @@ impl Lab {
         }
     }
 
-    /// Takes in which children have ended.
+    /// Reaps child processes that have ended.
     pub fn bury(&mut self, now: Instant) -> Buried {
         let mut buried = Buried::default();
         for (pid, ended) in node::buried() {
             if let Some(name) = self.pids.remove(&pid) {
                 if let Some(member) = self.members.get_mut(&name).filter(|it| it.pid() == Some(pid)) {
-                    // What it said last comes before its end.
+                    // Its last messages come before its end.
                     let generation = member.generation;
                     let mut changed = Vec::new();
                     self.hear_one(generation, now, &mut changed);
@@ -373,7 +375,7 @@ impl Lab {
                 }
                 Some(Job::Command { id, node, origin }) => {
                     if ended.code() != 0 {
-                        log::warn!("{node}: command ended with {ended} ({origin})");
+                        log::warn!("{node}: command failed with {ended} ({origin})");
                     }
                     let more =
                         self.jobs.values().any(|it| matches!(it, Job::Command { id: of, .. } if *of == id));
@@ -387,7 +389,7 @@ impl Lab {
         buried
     }
 
-    /// When something is due that nothing else tells of.
+    /// The next time at which [`Lab::act`] has something to do.
     pub fn wake_at(&self) -> Option<Instant> {
         self.members.values().filter_map(Member::wake_at).min()
     }
@@ -397,13 +399,13 @@ impl Lab {
         self.members.values().filter(|it| it.has_network()).map(|it| it.container(&self.name)).collect()
     }
 
-    /// A node that has a network, with a handle to that.
+    /// A node that has a network, with a handle to its network namespace.
     pub fn find(&self, id: &ContainerId) -> Option<(Container, File)> {
         let member = self.members.get(name_of(id)).filter(|it| it.id == *id && it.has_network())?;
         Some((member.container(&self.name), member.netns()?))
     }
 
-    /// The links of these nodes are up, or have failed: they may begin. Answers for each whether that is so.
+    /// Records which nodes' links are up or have failed; `is_tried` returns that for each node.
     pub fn link(&mut self, is_tried: impl Fn(&ContainerId) -> bool) {
         for member in self.members.values_mut() {
             if let Phase::Held { linked: linked @ false, .. } = &mut member.phase {
@@ -412,24 +414,36 @@ impl Lab {
         }
     }
 
-    /// Nothing more will come by itself: every node runs, has ended, or can never begin.
+    /// Whether every node is running, has exited, or can never start.
     pub fn is_settled(&self) -> bool {
         self.members.values().all(Member::is_settled)
     }
 
-    /// How every node fares, in the order of starting.
+    /// The state of every node, in the order of starting.
     pub fn lives(&self) -> Vec<(Container, Life)> {
         let names = self.order.iter().chain(self.members.keys().filter(|it| !self.order.contains(it)));
         let members = names.filter_map(|it| self.members.get(it));
-        members.map(|it| (it.container(&self.name), it.life(&self.folder))).collect()
+        let life = |it: &Member| Life { waits_for: self.waits_for(it), ..it.life(&self.folder) };
+        members.map(|it| (it.container(&self.name), life(it))).collect()
     }
 
-    /// The node of that container name.
+    /// The dependencies that a node whose program has not started waits for.
+    fn waits_for(&self, member: &Member) -> Vec<Dependency> {
+        if member.stage() != Stage::Waiting {
+            return Vec::new();
+        }
+        match gate(&member.wanted.node.service.depends_on, |it| self.stages(it)) {
+            Gate::Closed(unmet) => unmet.into_iter().cloned().collect(),
+            Gate::Open | Gate::Never(_) => Vec::new(),
+        }
+    }
+
+    /// The state of the node with that container name.
     pub fn life(&self, name: &str) -> Option<Life> {
         self.members.get(name).map(|it| it.life(&self.folder))
     }
 
-    /// The first process of a node, and what a program beside its own is to have. None where it does not run.
+    /// A pidfd of a node's first process, and the environment for further programs. None if the node is not running.
     pub fn entry(&self, name: &str) -> Option<(BorrowedFd<'_>, &node::Setup)> {
         let member = self.members.get(name).filter(|it| it.has_network())?;
         Some((member.pidfd()?, &member.wanted.setup))
@@ -441,13 +455,16 @@ impl Lab {
         members.map(|it| it.wanted.node.clone()).collect()
     }
 
-    /// The file that has what a node prints.
+    /// The file with a node's output.
     pub fn log(&self, name: &str) -> PathBuf {
         self.node_folder(name).join("log")
     }
 
-    /// Starts a command in a node, beside its program; what it prints goes to the node's log. [`Lab::bury`] tells of its
-    /// end. An error is one that nothing was started for.
+    /// Starts a command in a node, in addition to its program. Its output goes to the node's log; [`Lab::bury`] reports
+    /// its end.
+    ///
+    /// # Errors
+    /// The command could not be started.
     pub fn run(&mut self, id: &ContainerId, argv: Vec<String>, origin: String) -> io::Result<()> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the node has ended");
         let member = self.members.get(name_of(id)).filter(|it| it.id == *id).ok_or_else(gone)?;
@@ -461,7 +478,7 @@ impl Lab {
     }
 }
 
-/// The name within an id, which is that and the number of the start.
+/// The node's name in an ID, which is `NAME@GENERATION`.
 fn name_of(id: &ContainerId) -> &str {
     id.as_str().rsplit_once('@').map_or(id.as_str(), |(name, _)| name)
 }

@@ -1,9 +1,9 @@
-//! What the services of compose files are as programs to run where there is no container engine.
+//! The services of compose files as programs that run without a container engine.
 //!
-//! Only what a process, its namespaces and its mounts can have is read; what an image or an engine would give is not
-//! there. What a user would miss of it is a note.
+//! Only settings of a process, its namespaces and its mounts are read, not those of an image or an engine. A note reports
+//! a setting that a user would miss.
 //!
-//! Architecture invariant: no I/O. The environment and what reads env files are arguments.
+//! Architecture invariant: no I/O. The environment and the function that reads env files are arguments.
 
 mod check;
 mod engine;
@@ -16,6 +16,7 @@ mod signal;
 mod split;
 mod value;
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -29,69 +30,69 @@ pub use node::{Node, NotFound, find, nodes};
 pub use project::{Files, Project, is_project_name};
 pub use read::MAX_REPLICAS;
 
-/// A service that is to run: a command and what it finds around it.
+/// A service: a command and its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Letters, digits, `.`, `_` and `-`: good for the name of a file.
+    /// Letters, digits, `.`, `_` and `-`; valid as a file name.
     pub name: String,
-    /// `scale`, else `deploy.replicas`, else 1. 0 is allowed.
+    /// `scale`, otherwise `deploy.replicas`, otherwise 1. 0 is allowed.
     pub replicas: u32,
-    /// Good for the name of a file. Only where there is one replica at most.
+    /// Valid as a file name. Only for services with at most one replica.
     pub container_name: Option<String>,
-    /// `entrypoint` and `command`, as compose joins them. Empty where only an image could say what to run.
+    /// `entrypoint` and `command`, joined as compose does. Empty if only an image could define the command.
     pub argv: Vec<String>,
-    /// Each name once. Env files in order, then `environment`.
+    /// Each name once: env files in order, then `environment`.
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     /// In the order of the files; a name may have several addresses.
     pub extra_hosts: Vec<(String, IpAddr)>,
-    /// Those of `net.` alone, as `net.ipv4.ip_forward`.
+    /// Only those of `net.`, such as `net.ipv4.ip_forward`.
     pub sysctls: Vec<(String, String)>,
     pub restart: Restart,
-    /// Of services that run. Those that `network_mode`, `links` and the like imply are among them.
+    /// Dependencies on enabled services, including those that `network_mode`, `links` and others imply.
     pub depends_on: Vec<Dependency>,
     pub healthcheck: Option<Healthcheck>,
-    /// The number of a signal of Linux, 1 to 64.
+    /// Signal number, 1 to 64.
     pub stop_signal: i32,
     pub stop_grace: Duration,
     pub volumes: Vec<Mount>,
     pub tmpfs: Vec<Tmpfs>,
     /// `USER[:GROUP]`, names or numbers.
     pub user: Option<String>,
-    /// `network_mode: service:NAME`: the name of another service that runs.
+    /// `network_mode: service:NAME`: the name of another enabled service.
     pub shares_network_of: Option<String>,
-    /// A process that reaps orphans is to be PID 1.
+    /// PID 1 is a process that reaps orphans.
     pub init: bool,
-    /// The service is conlink's own engine, which a lab has no need of.
+    /// The service is conlink's own engine, which a lab does not need.
     pub is_engine: bool,
-    /// What the service asks for that it does not get, each with its place: `FILE:LINE:COL: …`.
+    /// Settings that have no effect, each with its place: `FILE:LINE:COL: …`.
     pub notes: Vec<String>,
     /// `FILE:LINE:COL` of the service.
     pub origin: String,
 }
 
-/// When a command that has ended is to be run again.
+/// When an exited command is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     No,
     /// `always` and `unless-stopped`.
     Always,
-    /// With an exit code other than 0: so many times at most, where there is a limit.
+    /// After an exit code other than 0, at most this many times; None: no limit.
     OnFailure(Option<u32>),
 }
 
-/// Another service that has to be there before.
+/// A dependency on another service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
     pub service: String,
     pub condition: Condition,
-    /// Without it the service does not start at all.
+    /// The service does not start if the dependency fails.
     pub required: bool,
 }
 
-/// What must be true of every replica of a service.
+/// A condition that every replica of a service must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     Started,
@@ -100,23 +101,34 @@ pub enum Condition {
     CompletedSuccessfully,
 }
 
-/// How to find out whether a service does what it should.
+impl fmt::Display for Condition {
+    /// As in compose files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started => "service_started",
+            Self::Healthy => "service_healthy",
+            Self::CompletedSuccessfully => "service_completed_successfully",
+        })
+    }
+}
+
+/// A health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Healthcheck {
     /// Never empty.
     pub argv: Vec<String>,
-    /// Never zero, as are `timeout`, `retries` and `start_interval`.
+    /// Never zero; nor are `timeout`, `retries` and `start_interval`.
     pub interval: Duration,
     pub timeout: Duration,
-    /// So many failures in a row make it unhealthy.
+    /// Consecutive failures until the node is unhealthy.
     pub retries: u32,
-    /// Failures within that time of the start do not count.
+    /// Failures within this time after the start do not count.
     pub start_period: Duration,
-    /// The interval in that time.
+    /// The interval during the start period.
     pub start_interval: Duration,
 }
 
-/// Something to mount.
+/// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     pub source: Source,
@@ -125,38 +137,38 @@ pub struct Mount {
     pub read_only: bool,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An absolute path of the host.
     Path {
         path: PathBuf,
-        /// A folder is made where nothing is.
+        /// Create a folder if nothing exists there.
         create: bool,
     },
-    /// A volume that services share by its name; good for the name of a file.
+    /// A named volume that services share; valid as a file name.
     Volume(String),
-    /// A folder of this replica's own.
+    /// A folder that belongs to this replica.
     Anonymous,
 }
 
-/// A file system in memory.
+/// A tmpfs mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tmpfs {
     /// Absolute, without `.` and `..`.
     pub target: String,
-    /// As for `mount -o`, parted by commas: `size=64m,mode=1777`. May be empty.
+    /// Comma-separated, as for `mount -o`: `size=64m,mode=1777`. May be empty.
     pub options: String,
 }
 
-/// What the files are read with.
+/// Arguments for reading the files.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// That of [`Project::locate`], with the project's name as COMPOSE_PROJECT_NAME.
+    /// The environment of [`Project::locate`], with the project's name as COMPOSE_PROJECT_NAME.
     pub env: &'a Env,
-    /// Absolute; what relative paths in the files are relative to.
+    /// The absolute path that relative paths in the files start from.
     pub dir: &'a Path,
-    /// Profiles that are asked for; where there are none, COMPOSE_PROFILES of `env` counts.
+    /// Enabled profiles; if empty, COMPOSE_PROFILES of `env` applies.
     pub profiles: &'a [String],
     /// Reads an env file.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
@@ -168,8 +180,7 @@ impl std::fmt::Debug for Context<'_> {
     }
 }
 
-/// The services of compose files that their profiles do not leave out, in the order in which the files first name them.
-/// What is wrong comes with what could be read.
+/// The enabled services of compose files, in the order in which they first appear, and all mistakes.
 pub fn services(
     sources: &Sources,
     files: &[FileId],
@@ -186,14 +197,14 @@ pub fn services(
         check::check(&mut readings, project.map(String::as_str), &mut found);
         services.extend(readings.running.into_iter().map(|it| it.service));
     }
-    // A string that could not be interpolated is nothing that a value could be read from.
+    // A string that could not be interpolated has been reported already.
     found.retain(|it| !evaluated.broken.iter().any(|string| it.span.is_some_and(|it| string.contains(it))));
     diagnostics.append(&mut found);
     tidy(&mut diagnostics);
     (services, diagnostics)
 }
 
-/// The services of a good file, for tests.
+/// The services of a valid file, for tests.
 #[cfg(test)]
 fn sample(text: &str) -> Vec<std::sync::Arc<Service>> {
     let mut sources = Sources::default();

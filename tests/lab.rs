@@ -1,4 +1,4 @@
-//! `conlink lab` from outside: real nodes, each lab in a world of its own, of which nothing may be left at the end.
+//! Tests of `conlink lab` with real nodes. Each lab has a world of its own, which must be unchanged at the end.
 
 mod drift;
 mod examples;
@@ -7,6 +7,7 @@ mod killed;
 mod left;
 mod life;
 mod ovs;
+mod ping;
 mod pulled;
 mod root;
 mod rootless;
@@ -14,6 +15,8 @@ mod run;
 mod service;
 mod told;
 mod up;
+mod waiting;
+mod which;
 mod world;
 
 use std::fs;
@@ -25,9 +28,9 @@ use serde_json::Value;
 
 use crate::support::{Run, finish};
 
-use world::{LIMIT, Machine, World};
+use world::{LIMIT, Machine, World, without_progress};
 
-/// A lab, up or not. Dropped it is ended, and all has to be as it was before.
+/// A lab, running or not. When it is dropped, the lab ends, and the world must be as before.
 pub(crate) struct Lab {
     world: World,
     before: Machine,
@@ -35,7 +38,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// A project with this compose file. None, which is reported, where this machine can have no lab.
+    /// A project with this compose file. None, with a report, if this machine cannot run labs.
     fn new(what: &str, compose: &str) -> Option<Self> {
         let lab = Self::empty(what)?;
         lab.write("compose.yaml", compose);
@@ -49,7 +52,7 @@ impl Lab {
         Some(Self { world, before, name: "test".to_owned() })
     }
 
-    /// One that is up.
+    /// A running lab.
     fn up_with(what: &str, compose: &str) -> Option<Self> {
         let lab = Self::new(what, compose)?;
         lab.up(&[]);
@@ -75,7 +78,7 @@ impl Lab {
         self.world.run(self.command(subcommand, args))
     }
 
-    /// Runs it, and it must succeed; answers standard output.
+    /// Runs a subcommand that must succeed. Returns its standard output.
     #[track_caller]
     fn done(&self, subcommand: &str, args: &[&str]) -> String {
         let run = self.run(subcommand, args);
@@ -90,13 +93,13 @@ impl Lab {
         run
     }
 
-    /// What a command in a node prints, which must succeed.
+    /// The output of a command in a node, which must succeed.
     #[track_caller]
     fn exec(&self, node: &str, args: &[&str]) -> String {
         self.done("exec", &[&[node, "--"], args].concat())
     }
 
-    /// What a shell's line in a node prints.
+    /// The output of a shell command in a node, which must succeed.
     #[track_caller]
     fn sh(&self, node: &str, line: &str) -> String {
         self.exec(node, &["sh", "-c", line])
@@ -111,7 +114,7 @@ impl Lab {
         serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{run:?}"))
     }
 
-    /// What the status has of a node's process.
+    /// The status of a node's process.
     fn process(&self, node: &str) -> Value {
         process(&self.status(), node)
     }
@@ -124,7 +127,7 @@ impl Lab {
         self.done("logs", &[node])
     }
 
-    /// Waits until the status is as it should be.
+    /// Waits until a condition holds for the status.
     #[track_caller]
     fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + LIMIT;
@@ -144,7 +147,7 @@ impl Lab {
         process(&self.until(&format!("{node} {state}"), |it| process(it, node)["state"] == state), node)
     }
 
-    /// Waits until a node has printed that, in a line of its own.
+    /// Waits until a node has printed this line.
     #[track_caller]
     fn until_said(&self, node: &str, line: &str) {
         let end = Instant::now() + LIMIT;
@@ -169,7 +172,7 @@ impl Lab {
         fs::read_to_string(self.folder().join("log")).unwrap_or_default()
     }
 
-    /// The process id of its keeper, which holds the lock; none where that is dead.
+    /// The process ID of its keeper, which holds the lock; None if the keeper is dead.
     fn keeper(&self) -> Option<u64> {
         let lock = self.folder().join("lock");
         let ours = fs::metadata(lock).ok()?.ino();
@@ -192,7 +195,7 @@ impl Lab {
         self.world.sh(&format!("kill -{signal} {pid}"));
     }
 
-    /// Ends it; then all has to be as it was.
+    /// Ends the lab. The world must be as before.
     #[track_caller]
     fn down(&self) {
         if self.folder().exists() {
@@ -204,22 +207,22 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Where a test has failed already, the world takes the lab with it.
+        // After a failure, the end of the world ends the lab.
         if !std::thread::panicking() {
             self.down();
         }
     }
 }
 
-/// What a status has of a node's process; null where there is no such node.
+/// The process of a node in a status; null if there is no such node.
 fn process(status: &Value, node: &str) -> Value {
     let nodes = status["nodes"].as_array().unwrap();
     let found = nodes.iter().map(|it| &it["process"]).find(|it| it["name"] == node);
     found.cloned().unwrap_or_default()
 }
 
-/// The end of a program that was started in a world.
+/// Waits for the end of a program in a world.
 fn end(mut child: Child, what: &str) -> Run {
     drop(child.stdin.take());
-    finish(child, what, LIMIT)
+    without_progress(finish(child, what, LIMIT))
 }

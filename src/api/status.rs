@@ -258,6 +258,18 @@ pub struct ProcessStatus {
     pub notes: Vec<String>,
     /// The file with its output.
     pub log: String,
+    /// The dependencies that it waits for before its program starts.
+    #[serde(default)]
+    pub waits_for: Vec<Awaited>,
+}
+
+/// A dependency that is not met yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Awaited {
+    /// The compose service.
+    pub service: String,
+    /// `service_started`, `service_healthy` or `service_completed_successfully`.
+    pub condition: String,
 }
 
 /// An error.

@@ -1,4 +1,4 @@
-//! A lab in the loop: its nodes take the place of an engine's containers.
+//! A lab in the loop: its nodes are in the place of an engine's containers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{PipeWriter, Write};
@@ -12,46 +12,46 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::{
-    Accepted, Apply, Ending, Entrance, EntranceUser, FoundNode, Health, NodeState, NodeStatus, Nodes,
-    Problem, ProcessStatus, Request, Served, Status,
+    Accepted, Apply, Awaited, Ending, Entrance, EntranceUser, FoundNode, Health, NodeState, NodeStatus,
+    Nodes, Problem, ProcessStatus, Request, Served, Status,
 };
 use crate::container::ContainerId;
 use crate::daemon::Daemon;
 use crate::daemon::serve::Connection;
 use crate::daemon::worker::{Attach, Work};
-use crate::lab::{Changed, Lab, Wanted};
+use crate::lab::{Changed, Lab, Life, Wanted};
 use crate::network::{Command, Network};
-use crate::plan::Subject;
+
 use crate::process::node;
 use crate::reconcile::{EngineId, Event};
 use crate::service::{self, Node};
 
-/// What the loop of a lab runs with beyond that of an engine.
+/// What the loop needs for a lab, in addition to that of an engine.
 #[derive(Debug)]
 pub struct LabSetup {
     pub lab: Lab,
-    /// What a request to be of another shape means.
+    /// Reads the files of an [`Apply`] request.
     pub read: Read,
-    /// Readable once the other end is closed: then everything is to end.
+    /// The lab ends when the other end of this pipe is closed.
     pub tie: Option<OwnedFd>,
-    /// Is told `ok` once requests are answered; what comes with it is closed then.
+    /// `ok` is written here once the socket is listening; then both files are closed.
     pub ready: Option<(PipeWriter, OwnedFd)>,
 }
 
-/// Why a lab on its way down takes no requests to be of another shape.
+/// The answer to an [`Apply`] request while the lab is ending.
 pub const LAB_ENDS: &str = "it is ending";
 
-/// Turns a request into what there is to be; the error is for whoever asks.
+/// Turns a request into the contents of the lab; the error is for the client.
 pub type Read = fn(&Apply, &Lab) -> anyhow::Result<LabContents>;
 
-/// What there is to be.
+/// The network and the nodes of a lab.
 #[derive(Debug)]
 pub struct LabContents {
     pub network: Network,
     pub nodes: Vec<Wanted>,
 }
 
-/// What the loop listens to for a lab.
+/// The events of a lab that the loop listens to.
 pub(super) struct LabEvents {
     said: AsyncFd<OwnedFd>,
     child: Signal,
@@ -76,15 +76,15 @@ impl LabEvents {
     pub(super) fn new(setup: &mut LabSetup) -> anyhow::Result<Self> {
         // SAFETY: each file owns its descriptor and keeps it.
         let watch = |it: OwnedFd| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
-        let said = setup.lab.poll().try_clone_to_owned().context("listen to nodes")?;
+        let said = setup.lab.poll().try_clone_to_owned().context("listen for messages of nodes")?;
         Ok(Self {
-            said: watch(said).context("listen to nodes")?,
+            said: watch(said).context("listen for messages of nodes")?,
             child: signal(SignalKind::child()).context("listen for SIGCHLD")?,
-            tie: setup.tie.take().map(watch).transpose().context("listen to who runs the lab")?,
+            tie: setup.tie.take().map(watch).transpose().context("watch the owner of the lab")?,
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next event.
     pub(super) async fn next(lab_events: &mut Option<Self>) -> LabEvent {
         let Some(it) = lab_events else { return std::future::pending().await };
         tokio::select! {
@@ -108,13 +108,13 @@ async fn owner_gone(tie: &mut Option<AsyncFd<OwnedFd>>) {
     *tie = None;
 }
 
-/// A lab, and how far it is.
+/// A lab and its clients.
 pub(super) struct Keeper {
     pub(super) lab: Lab,
     read: Read,
-    /// It is to end, and its loop with it.
+    /// The lab is ending, and the loop ends with it.
     ending: bool,
-    /// Those who wait for it to be as they asked.
+    /// Clients that wait for the result of their [`Apply`] request.
     waiting: Vec<Connection>,
 }
 
@@ -123,15 +123,15 @@ impl Keeper {
         if let Some((mut ready, _claim)) = setup.ready
             && let Err(error) = ready.write_all(b"ok")
         {
-            // A lab without nodes is as good as any to whoever comes next.
-            log::warn!("who started the lab is gone: {error}");
+            // The next client can still use the lab, which has no nodes yet.
+            log::warn!("the command that started the lab is gone: {error}");
         }
         Ok(Self { lab: setup.lab, read: setup.read, ending: false, waiting: Vec::new() })
     }
 }
 
 impl Daemon {
-    /// Looks at the lab after something made us.
+    /// Handles an event of the lab.
     pub(super) fn lab_event(&mut self, event: LabEvent, events: &mut VecDeque<Event>) {
         let now = Instant::now();
         let Some(keeper) = &mut self.keeper else { return };
@@ -143,7 +143,7 @@ impl Daemon {
                 buried.changed
             }
             LabEvent::OwnerGone => {
-                log::info!("whoever the lab was for is gone: it ends");
+                log::info!("the owner of the lab is gone: the lab ends");
                 self.end_lab();
                 return;
             }
@@ -153,13 +153,13 @@ impl Daemon {
         events.extend(changed.into_iter().map(hint));
     }
 
-    /// Does for the lab what has become possible. Answers events that follow.
+    /// Does everything that has become possible. Returns the event that follows.
     pub(super) fn advance_lab(&mut self) -> Option<Event> {
         let keeper = self.keeper.as_mut()?;
         let reconciler = &self.reconciler;
         keeper.lab.link(|id| reconciler.is_tried(id));
         {
-            // Nodes are copies of this process.
+            // A new node is a copy of this process, which must have no other thread at work.
             let _paused = self.worker.pause();
             keeper.lab.act(Instant::now());
         }
@@ -176,25 +176,25 @@ impl Daemon {
         if keeper.lab.uses_host() {
             return Some(Event::Stop);
         }
-        // With the lab's own namespaces everything in them goes.
+        // The kernel removes the lab's namespaces with everything in them.
         self.exit = Some(0);
         None
     }
 
-    /// Ends all nodes, and then the loop.
+    /// Ends all nodes, then the loop.
     pub(super) fn end_lab(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             keeper.lab.stop(Instant::now());
             keeper.ending = true;
             for it in std::mem::take(&mut keeper.waiting) {
-                it.refuse("the lab was ended meanwhile");
+                it.refuse("the lab was ended by another command");
             }
         }
     }
 
-    /// Makes the lab what a request asks for. The error is for whoever asks; then nothing has changed.
+    /// Applies a request. An error is for the client, and nothing has changed then.
     pub(super) fn reshape(&mut self, request: &Apply) -> anyhow::Result<()> {
-        let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is no lab") };
+        let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is not a lab") };
         anyhow::ensure!(!keeper.ending, LAB_ENDS);
         let asked = (keeper.read)(request, &keeper.lab)?;
         if !asked.network.stays_inside() && !self.reconciler.own().no_host {
@@ -215,17 +215,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// Answers a request that a lab alone has an answer to.
+    /// Answers a request that is only for labs.
     pub(super) fn answer_for_lab(&mut self, request: Request, connection: Connection) {
         if self.keeper.is_none() {
-            return connection.refuse("this request is for labs, and this is an engine");
+            return connection.refuse("this request is for labs; this is an engine");
         }
         match request {
             Request::Apply(apply) => match self.reshape(&apply) {
                 Ok(()) => {
                     connection.announce(&Accepted { accepted: true });
                     if let Some(keeper) = &mut self.keeper {
-                        // Whoever went away makes room.
+                        // Clients that have gone away make room.
                         keeper.waiting.retain(Connection::is_open);
                         keeper.waiting.push(connection);
                     }
@@ -242,14 +242,14 @@ impl Daemon {
                 Ok((answer, file)) => connection.reply_with_file(&answer, file),
                 Err(error) => connection.refuse(&format!("{error:#}")),
             },
-            // Answered before.
+            // Answered elsewhere.
             Request::Status | Request::Watch | Request::Diff | Request::Override(_) => {}
         }
     }
 
-    /// Nodes by what people call them, all of them where none is named: names, logs and addresses.
+    /// Looks up nodes by their names; without names, all nodes.
     fn find_nodes(&self, words: &[String]) -> anyhow::Result<Nodes> {
-        let keeper = self.keeper.as_ref().context("this is no lab")?;
+        let keeper = self.keeper.as_ref().context("this is not a lab")?;
         let all = keeper.lab.nodes();
         let mut found: Vec<&Node> = Vec::new();
         for word in words {
@@ -267,10 +267,10 @@ impl Daemon {
         Ok(Nodes { nodes: found.into_iter().map(node).collect() })
     }
 
-    /// The process whose namespaces are a node's, or those of the bridges, and what a program there is to have.
+    /// A pidfd of a process in a node, or in the namespace of the bridges, and the environment for programs there.
     fn way_into(&self, node: Option<&str>) -> anyhow::Result<(Entrance, OwnedFd)> {
-        let keeper = self.keeper.as_ref().context("this is no lab")?;
-        let user_namespace = std::fs::read_link("/proc/self/ns/user").context("tell the user namespace")?;
+        let keeper = self.keeper.as_ref().context("this is not a lab")?;
+        let user_namespace = std::fs::read_link("/proc/self/ns/user").context("read the user namespace")?;
         let user_namespace = user_namespace.display().to_string();
         let Some(word) = node else {
             let own = node::pidfd(i32::try_from(std::process::id())?).context("open the keeper itself")?;
@@ -288,7 +288,7 @@ impl Daemon {
         let Some((pidfd, setup)) = keeper.lab.entry(&found.name) else {
             let life = keeper.lab.life(&found.name);
             let state = life.as_ref().map_or("gone", |it| it.state);
-            anyhow::bail!("node {} does not run: it is {state}", found.short);
+            anyhow::bail!("node {} is not running: it is {state}", found.short);
         };
         let user = setup.user.as_ref();
         let answer = Entrance {
@@ -301,7 +301,7 @@ impl Daemon {
         Ok((answer, pidfd.try_clone_to_owned()?))
     }
 
-    /// Has a node's namespace taken hold of, unless it has ended since.
+    /// Opens a node's network namespace, unless the node has ended since.
     pub(super) fn inspect_node(&mut self, id: ContainerId, ticket: u64) -> Option<Event> {
         let engine = EngineId::Lab;
         let Some((container, netns)) = self.keeper.as_ref().and_then(|it| it.lab.find(&id)) else {
@@ -312,7 +312,7 @@ impl Daemon {
         None
     }
 
-    /// Runs the commands of a node; answers an event where none could be started.
+    /// Runs the `commands:` of a node. Returns an event if none could be started.
     pub(super) fn run_in_node(&mut self, id: ContainerId, name: &str, commands: &[Command]) -> Option<Event> {
         let keeper = self.keeper.as_mut()?;
         let _paused = self.worker.pause();
@@ -321,14 +321,14 @@ impl Daemon {
             match keeper.lab.run(&id, it.argv.clone(), it.origin.clone()) {
                 Ok(()) => any = true,
                 Err(error) => {
-                    log::warn!("{name}: command could not be run: {error} ({})", it.origin);
+                    log::warn!("{name}: command could not be started: {error} ({})", it.origin);
                 }
             }
         }
         (!any).then_some(Event::CommandsDone { id })
     }
 
-    /// Everything that is known, of a lab with its processes.
+    /// The status; that of a lab has its processes.
     pub(super) fn status(&self) -> Status {
         let mut status = self.reconciler.status();
         let Some(keeper) = &self.keeper else { return status };
@@ -337,7 +337,11 @@ impl Daemon {
         for (container, life) in keeper.lab.lives() {
             let known = status.nodes.iter().position(|it| it.name == container.name);
             let mut node = match known {
-                Some(at) => status.nodes.remove(at),
+                // An end that the reconciler has not been told of yet counts too.
+                Some(at) if !["exited", "failed"].contains(&life.state) => status.nodes.remove(at),
+                Some(at) => {
+                    NodeStatus { state: NodeState::Stopped, links: Vec::new(), ..status.nodes.remove(at) }
+                }
                 None => NodeStatus {
                     name: container.name.clone(),
                     service: container.service,
@@ -354,13 +358,8 @@ impl Daemon {
                     process: None,
                 },
             };
-            if let Some(why) = &life.error {
-                node.errors.push(Problem {
-                    subject: Subject::Container(node.name.clone()).to_string(),
-                    message: why.clone(),
-                    help: None,
-                    origin: None,
-                });
+            if let Some(it) = problem(&life) {
+                node.errors.push(it);
                 status.state = Health::Failing;
             }
             node.process = Some(ProcessStatus {
@@ -373,6 +372,11 @@ impl Daemon {
                 command: life.command,
                 notes: life.notes,
                 log: life.log.display().to_string(),
+                waits_for: life
+                    .waits_for
+                    .into_iter()
+                    .map(|it| Awaited { service: it.service, condition: it.condition.to_string() })
+                    .collect(),
             });
             nodes.push(node);
         }
@@ -380,4 +384,16 @@ impl Daemon {
         status.nodes = nodes;
         status
     }
+}
+
+/// What is wrong with a node's process: it could not be started, is unhealthy, or has exited with a code other than 0.
+fn problem(life: &Life) -> Option<Problem> {
+    let see = || Some(format!("see its output with `conlink lab logs {}`", life.short));
+    let (message, help) = match (&life.error, life.state, life.exit_code) {
+        (Some(why), ..) => (why.clone(), None),
+        (None, "exited", Some(code)) if code != 0 => (format!("exited with code {code}"), see()),
+        (None, "running", _) if life.health == Some("unhealthy") => ("unhealthy".to_owned(), see()),
+        _ => return None,
+    };
+    Some(Problem { subject: format!("node {}", life.short), message, help, origin: None })
 }

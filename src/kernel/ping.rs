@@ -14,15 +14,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::addr::IfName;
+use crate::kernel::netns;
 
-pub use all::{Pair, PingError, all};
+pub use all::{Pair, PingError, all, all_watched};
 pub use message::Reason;
 
 use socket::{Received, Socket};
@@ -128,6 +129,21 @@ impl Ping {
             }
         }
     }
+}
+
+/// Which of these addresses are the namespace's own: a ping to one of them never leaves it.
+pub fn own_addresses(netns: &File, addresses: &[IpAddr]) -> io::Result<Vec<bool>> {
+    let is_own = |to: &IpAddr| {
+        let any = if to.is_ipv6() { IpAddr::from([0_u16; 8]) } else { IpAddr::from([0_u8; 4]) };
+        // Connecting sends nothing. To an address of its own the kernel talks from that same address; others have no
+        // route, or another source.
+        let source = UdpSocket::bind((any, 0)).and_then(|it| {
+            it.connect((*to, 9))?;
+            it.local_addr()
+        });
+        source.is_ok_and(|it| it.ip() == *to)
+    };
+    netns::inside(netns, || Ok(addresses.iter().map(is_own).collect()))
 }
 
 /// The answer in a received message, if it belongs to one of the requests.

@@ -1,64 +1,73 @@
-//! May a node begin, as far as others are concerned?
+//! Whether the dependencies of a node allow its program to start.
 
 use crate::service::{Condition, Dependency};
 
-/// How far a node is, to those that depend on it.
+/// The state of a node, as those that depend on it see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its program has yet to begin.
+    /// Its program has not started yet.
     Waiting,
-    /// Its program runs; no check of its health has an answer.
+    /// Its program is running. No health check has finished yet.
     Running,
     Healthy,
     Unhealthy,
-    /// Its program has ended, with that exit code, and is not started again.
+    /// Its program has exited with that code and is not restarted.
     Ended(i32),
-    /// Its program never began, and never will.
+    /// Its program could not be started.
     Failed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
+pub(super) enum Gate<'a> {
     Open,
-    Closed,
-    /// It will never open, and why.
+    /// The dependencies that are not met yet.
+    Closed(Vec<&'a Dependency>),
+    /// A dependency can never be met, with the reason.
     Never(String),
 }
 
-/// Goes through the dependencies of a service; `stages` answers for each replica of one that it names.
-pub(super) fn gate(dependencies: &[Dependency], stages: impl Fn(&str) -> Vec<Stage>) -> Gate {
-    let mut result = Gate::Open;
+/// Checks the dependencies of a service; `stages` returns the stage of each replica of a service.
+pub(super) fn gate(dependencies: &[Dependency], stages: impl Fn(&str) -> Vec<Stage>) -> Gate<'_> {
+    let mut unmet = Vec::new();
     for it in dependencies {
+        let mut waits = false;
         for stage in stages(&it.service) {
-            match one(it, stage) {
-                Gate::Open => {}
-                Gate::Closed => result = Gate::Closed,
-                never @ Gate::Never(_) if it.required => return never,
-                Gate::Never(_) => {}
+            match one(it.condition, stage) {
+                One::Met => {}
+                One::Unmet => waits = true,
+                One::Never(why) if it.required => {
+                    return Gate::Never(format!("it depends on `{}`, which {why}", it.service));
+                }
+                One::Never(_) => {}
             }
         }
+        if waits {
+            unmet.push(it);
+        }
     }
-    result
+    if unmet.is_empty() { Gate::Open } else { Gate::Closed(unmet) }
 }
 
-fn one(dependency: &Dependency, stage: Stage) -> Gate {
-    let service = &dependency.service;
-    let never = |why: String| Gate::Never(format!("it depends on `{service}`, which {why}"));
-    match (dependency.condition, stage) {
-        (_, Stage::Failed) => never("could not begin".to_owned()),
-        (_, Stage::Waiting) => Gate::Closed,
-        (Condition::Started, _) => Gate::Open,
-        (Condition::Healthy, Stage::Healthy) => Gate::Open,
-        (Condition::Healthy, Stage::Running) => Gate::Closed,
-        (Condition::Healthy, Stage::Unhealthy) => never("is not healthy".to_owned()),
-        (Condition::Healthy, Stage::Ended(code)) => never(format!("has ended with exit code {code}")),
-        (Condition::CompletedSuccessfully, Stage::Ended(0)) => Gate::Open,
-        (Condition::CompletedSuccessfully, Stage::Ended(code)) => {
-            never(format!("has ended with exit code {code}"))
+/// A condition for one replica.
+enum One {
+    Met,
+    Unmet,
+    Never(String),
+}
+
+fn one(condition: Condition, stage: Stage) -> One {
+    match (condition, stage) {
+        (_, Stage::Failed) => One::Never("could not be started".to_owned()),
+        (_, Stage::Waiting) => One::Unmet,
+        (Condition::Started, _) => One::Met,
+        (Condition::Healthy, Stage::Healthy) => One::Met,
+        (Condition::Healthy, Stage::Running) => One::Unmet,
+        (Condition::Healthy, Stage::Unhealthy) => One::Never("is unhealthy".to_owned()),
+        (Condition::CompletedSuccessfully, Stage::Ended(0)) => One::Met,
+        (Condition::Healthy | Condition::CompletedSuccessfully, Stage::Ended(code)) => {
+            One::Never(format!("exited with code {code}"))
         }
-        (Condition::CompletedSuccessfully, Stage::Running | Stage::Healthy | Stage::Unhealthy) => {
-            Gate::Closed
-        }
+        (Condition::CompletedSuccessfully, Stage::Running | Stage::Healthy | Stage::Unhealthy) => One::Unmet,
     }
 }
 
@@ -71,11 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_opens_when_every_replica_is_that_far() {
+    fn a_dependency_is_met_when_every_replica_meets_it() {
         use Stage::{Ended, Failed, Healthy, Running, Unhealthy, Waiting};
         let of = |condition, stages: &[Stage]| match gate(&[on(condition, true)], |_| stages.to_vec()) {
             Gate::Open => "open",
-            Gate::Closed => "closed",
+            Gate::Closed(unmet) => {
+                assert_eq!(unmet, [&on(condition, true)]);
+                "closed"
+            }
             Gate::Never(_) => "never",
         };
         for (stages, started, healthy, completed) in [
@@ -98,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_required_stands_in_nobodys_way_by_failing() {
+    fn a_dependency_that_is_not_required_may_fail() {
         let optional = on(Condition::CompletedSuccessfully, false);
         assert_eq!(gate(std::slice::from_ref(&optional), |_| vec![Stage::Ended(1)]), Gate::Open);
-        assert_eq!(gate(&[optional], |_| vec![Stage::Running]), Gate::Closed);
+        assert!(matches!(gate(&[optional], |_| vec![Stage::Running]), Gate::Closed(_)));
     }
 
     #[test]
@@ -109,6 +121,6 @@ mod tests {
         let Gate::Never(why) = gate(&[on(Condition::Healthy, true)], |_| vec![Stage::Ended(3)]) else {
             panic!("open");
         };
-        assert_eq!(why, "it depends on `a`, which has ended with exit code 3");
+        assert_eq!(why, "it depends on `a`, which exited with code 3");
     }
 }

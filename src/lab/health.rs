@@ -1,11 +1,11 @@
-//! Whether a node is healthy, by a command of its service that is run again and again.
+//! The health of a node, which a command of its service checks periodically.
 
 use std::time::{Duration, Instant};
 
 use crate::process::node::Ended;
 use crate::service::Healthcheck;
 
-/// What checks have told so far.
+/// The result of the checks so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Health {
     #[default]
@@ -14,7 +14,7 @@ pub(super) enum Health {
     Unhealthy,
 }
 
-/// The course of a node's checks, by the rules of Docker's HEALTHCHECK.
+/// The checks of a node, by the rules of Docker's HEALTHCHECK.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     pub(super) health: Health,
@@ -25,7 +25,7 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// Begins them, with the program.
+    /// Starts the checks, when the program starts.
     pub(super) fn begin(&mut self, check: &Healthcheck, now: Instant) {
         *self = Self { began: Some(now), ..Self::default() };
         self.next = Some(now + self.pause(check, now));
@@ -35,7 +35,7 @@ impl Checks {
         *self = Self::default();
     }
 
-    /// Is it time for another one? Then one that takes too long is to be killed by the same process id as before.
+    /// Whether the next check is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.running.is_none() && self.next.is_some_and(|it| it <= now)
     }
@@ -45,15 +45,15 @@ impl Checks {
         self.next = None;
     }
 
-    /// One that has run for longer than it may.
+    /// The process ID of a check that has exceeded its timeout. Each is returned once.
     pub(super) fn late(&mut self, now: Instant) -> Option<i32> {
         let (pid, until) = self.running.filter(|(_, until)| *until <= now)?;
-        // Once is enough; its end is told all the same.
+        // It is killed only once; its end is reported as usual.
         self.running = Some((pid, until + Duration::from_secs(3600)));
         Some(pid)
     }
 
-    /// Takes in what came of one.
+    /// Records the result of a check.
     pub(super) fn ran(&mut self, pid: i32, ended: Ended, check: &Healthcheck, now: Instant) {
         if self.running.is_none_or(|(it, _)| it != pid) {
             return;
@@ -64,7 +64,7 @@ impl Checks {
             self.health = Health::Healthy;
         } else {
             let starts = self.began.is_some_and(|it| now < it + check.start_period);
-            // Within the time that a service is given to start, nothing counts against it.
+            // Failures within the start period do not count.
             if !starts || self.health == Health::Healthy {
                 self.failures += 1;
             }
@@ -75,7 +75,7 @@ impl Checks {
         self.next = Some(now + self.pause(check, now));
     }
 
-    /// How long until the next one: while a service starts, by an interval of its own.
+    /// Time until the next check; the start period has an interval of its own.
     fn pause(&self, check: &Healthcheck, now: Instant) -> Duration {
         let starts = self.began.is_none_or(|it| now < it + check.start_period);
         if starts && self.health == Health::Unknown { check.start_interval } else { check.interval }
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn failures_count_after_the_time_to_start_and_one_success_ends_them() {
+    fn failures_count_after_the_start_period_and_a_success_resets_them() {
         let (check, start) = (check(2, 30), Instant::now());
         let mut checks = Checks::default();
         checks.begin(&check, start);
         let mut at = start;
         let mut told = Vec::new();
-        // Five while it starts, which do not count, and then.
+        // The first five are within the start period and do not count.
         for code in [1, 1, 1, 1, 1, 0, 1, 1, 0] {
             at = checks.wake_at().unwrap();
             assert!(checks.is_due(at));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_time_to_start_the_first_check_comes_after_the_usual_interval() {
+    fn without_a_start_period_the_first_check_comes_after_the_usual_interval() {
         let start = Instant::now();
         for (start_period, seconds) in [(0, 10), (30, 5)] {
             let mut checks = Checks::default();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_takes_too_long_is_named_once() {
+    fn a_check_that_exceeds_its_timeout_is_reported_once() {
         let (check, start) = (check(1, 0), Instant::now());
         let mut checks = Checks::default();
         checks.begin(&check, start);

@@ -1,4 +1,4 @@
-//! One node's life: from its start to its end, and again.
+//! One node, from its start to its end and its restarts.
 
 use std::fs::File;
 use std::os::fd::BorrowedFd;
@@ -10,20 +10,21 @@ use crate::lab::gate::Stage;
 use crate::lab::health::{Checks, Health};
 use crate::lab::setup::Wanted;
 use crate::process::node::{self, Ended, Node, Setup, run_inside};
-use crate::service::Restart;
+use crate::service::{Dependency, Restart};
 
-/// A program that ran for longer than this had begun well: the next restart comes at once again.
+/// After a program has run for this long, its next restart is immediate.
 const WELL: Duration = Duration::from_secs(10);
 
-/// The time between two looks at a process that is to end, and their number.
+/// Time between two looks at a process that is to end.
 const LOOK_AFTER: Duration = Duration::from_millis(10);
+/// Number of looks.
 const LOOKS: u32 = 10;
 
-/// When to look again whether a process would notice that it is asked to end.
+/// When to look again whether a process reacts to its stop signal.
 #[derive(Clone, Copy, Debug)]
 struct Unclear {
     look_at: Instant,
-    /// How many looks are left.
+    /// Number of looks that are left.
     looks: u32,
 }
 
@@ -33,35 +34,35 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) wanted: Wanted,
-    /// What it is to be after its end.
+    /// The settings to start it with after its end.
     next: Option<Wanted>,
     pub(super) phase: Phase,
-    /// What it is called among containers: each start is another one.
+    /// Its container ID; each start gets a new one.
     pub(super) id: ContainerId,
     pub(super) generation: u64,
     restarts: u32,
-    /// Restarts since it last ran well.
+    /// Restarts since it last ran for a while.
     quick: u32,
     pub(super) notes: Vec<String>,
-    /// Why it will not begin.
+    /// Why its program will not start.
     why: Option<String>,
-    /// It is to end, at the latest by then.
+    /// It is stopping, and is killed at this time.
     end_by: Option<Instant>,
-    /// It is to end, and it is not clear yet whether it would notice that it is asked to.
+    /// It is stopping, and has not been sent its stop signal: it may not react to it.
     unclear: Option<Unclear>,
     checks: Checks,
     /// The node whose network it shares.
     pub(super) shares: Option<String>,
 }
 
-/// How far a node is.
+/// The phase of a node.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// To be started.
     Waiting,
-    /// Its surroundings are being made.
+    /// Its namespaces and mounts are being made.
     Making(Node),
-    /// It waits for its links, and for what it depends on.
+    /// It waits for its links and its dependencies.
     Held {
         process: Node,
         netns: File,
@@ -77,7 +78,7 @@ pub(super) enum Phase {
         netns: File,
         since: Instant,
     },
-    /// It is over, until it is started again.
+    /// It has ended, and may be started again.
     Ended {
         how: How,
         again_at: Option<Instant>,
@@ -87,30 +88,32 @@ pub(super) enum Phase {
 #[derive(Clone, Debug)]
 pub(super) enum How {
     Ended(Ended),
-    /// It could not begin.
+    /// It could not be started.
     Failed(String),
 }
 
-/// How a node fares, for people.
+/// The state of a node, for users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
     /// `waiting`, `running`, `stopping`, `restarting`, `exited`, `failed`.
     pub state: &'static str,
-    /// Why it could not begin.
+    /// Why it could not be started.
     pub error: Option<String>,
-    /// Of its first process, as the host counts.
+    /// Process ID of its first process, outside the lab.
     pub pid: Option<i32>,
-    /// Of the last end.
+    /// Exit code of its last run.
     pub exit_code: Option<i32>,
     pub restarts: u32,
-    /// `healthy`, `unhealthy`, or `starting`; None where nothing checks it.
+    /// `healthy`, `unhealthy`, or `starting`; None without a health check.
     pub health: Option<&'static str>,
-    /// Its program and arguments; empty where it idles.
+    /// Its program and arguments; empty if it idles.
     pub command: Vec<String>,
     pub notes: Vec<String>,
     pub log: std::path::PathBuf,
-    /// What it is called for short.
+    /// Its short name.
     pub short: String,
+    /// The dependencies that it waits for.
+    pub waits_for: Vec<Dependency>,
 }
 
 impl Member {
@@ -181,7 +184,7 @@ impl Member {
         matches!(self.phase, Phase::Waiting | Phase::Ended { .. })
     }
 
-    /// Makes it what is wanted now.
+    /// Gives it new settings; restarts it if its program or surroundings have changed.
     pub(super) fn want(&mut self, wanted: Wanted, now: Instant) {
         if self.wanted.setup != wanted.setup
             || self.wanted.node.service.shares_network_of != wanted.node.service.shares_network_of
@@ -200,14 +203,14 @@ impl Member {
             self.begin_checks(now);
         }
         if self.end_by.is_some() {
-            // It is on its way out already, and comes back.
+            // It is stopping already, and is started again.
             self.next = Some(self.wanted.clone());
         } else if let Phase::Ended { .. } = self.phase {
             self.phase = Phase::Waiting;
         }
     }
 
-    /// Asks it to end and to be started anew, if it runs.
+    /// Restarts it if it is running.
     pub(super) fn again(&mut self, now: Instant) {
         if self.process().is_some() && self.end_by.is_none() {
             self.next = Some(self.wanted.clone());
@@ -215,7 +218,7 @@ impl Member {
         }
     }
 
-    /// Asks it to end, in the time that its service gives it.
+    /// Stops it, within the stop grace period of its service.
     pub(super) fn doom(&mut self, now: Instant) {
         if self.end_by.is_some() {
             return;
@@ -226,7 +229,7 @@ impl Member {
             self.phase = Phase::Ended { how: How::Ended(Ended::Code(0)), again_at: None };
             return;
         };
-        // What has not become its program yet, or would not notice, need not be waited for.
+        // There is no point in waiting for a process that is not the program yet or ignores the signal.
         let heeds = if let Phase::Running { .. } = self.phase { process.heeds(signal) } else { Some(false) };
         if heeds == Some(true) {
             process.signal(signal);
@@ -246,7 +249,7 @@ impl Member {
         }
     }
 
-    /// Asks it to end once it is clear that it would notice, or after so many looks that do not tell.
+    /// Sends the stop signal once it is clear that the process reacts to it, or after the last look.
     fn look_again(&mut self, now: Instant) {
         let Some(Unclear { look_at, looks }) = self.unclear.filter(|it| it.look_at <= now) else { return };
         self.unclear = None;
@@ -261,13 +264,13 @@ impl Member {
         }
     }
 
-    /// How long its end may take.
+    /// The longest time that its end may take.
     pub(super) fn time_to_end(&self, now: Instant) -> Duration {
         let left = self.end_by.map(|it| it.saturating_duration_since(now)).unwrap_or_default();
         left.min(self.wanted.node.service.stop_grace)
     }
 
-    /// Kills what had its time to end.
+    /// Kills it, or a health check, if its time is over.
     pub(super) fn end_if_due(&mut self, now: Instant) {
         self.look_again(now);
         if self.end_by.is_some_and(|it| it <= now) {
@@ -298,7 +301,7 @@ impl Member {
         self.why = None;
     }
 
-    /// It is to be started as soon as that is possible, whatever time that is.
+    /// Starts it again as soon as possible, not at a certain time.
     pub(super) fn wait(&mut self) {
         if let Phase::Ended { .. } = self.phase {
             self.restarts += 1;
@@ -306,7 +309,7 @@ impl Member {
         }
     }
 
-    /// It is over before it was started.
+    /// Records that it cannot be started.
     pub(super) fn cannot_start(&mut self, why: String) {
         self.phase = Phase::Ended { how: How::Failed(why), again_at: None };
     }
@@ -318,7 +321,7 @@ impl Member {
         };
     }
 
-    /// Its links are still to be made; but for who shares another's network, and waits for that.
+    /// Whether its links are not made yet. A node that waits for another's network does not count.
     pub(super) fn lacks_links(&self) -> bool {
         match self.phase {
             Phase::Waiting => self.wanted.node.service.shares_network_of.is_none(),
@@ -337,7 +340,7 @@ impl Member {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Held { process, netns, .. } => {
                 if let Err(error) = process.go() {
-                    log::error!("{}: tell the node to begin: {error}", self.wanted.node.name);
+                    log::error!("{}: start the program of the node: {error}", self.wanted.node.name);
                 }
                 Phase::Beginning { process, netns }
             }
@@ -362,7 +365,7 @@ impl Member {
         }
     }
 
-    /// It cannot be, and its process, if there is one, ends by itself.
+    /// Records why it failed. Its process, if there is one, ends by itself.
     pub(super) fn failed(&mut self, why: String, now: Instant) {
         match self.process() {
             None => {
@@ -373,7 +376,7 @@ impl Member {
         }
     }
 
-    /// It will never be let begin.
+    /// Kills it: its program can never start.
     pub(super) fn give_up(&mut self, why: String, now: Instant) {
         if let Some(process) = self.process() {
             process.signal(libc::SIGKILL);
@@ -398,7 +401,7 @@ impl Member {
         self.unclear = None;
         let how = match self.why.take() {
             Some(why) => How::Failed(why),
-            None if !began && !asked => How::Failed(format!("it was ended before it began: {ended}")),
+            None if !began && !asked => How::Failed(format!("it ended before its program started: {ended}")),
             None => How::Ended(ended),
         };
         let again_at = if asked { None } else { self.again_at(&ended, now) };
@@ -456,7 +459,7 @@ impl Member {
             .min()
     }
 
-    /// Starts a look at the node's health; answers the process id.
+    /// Starts a health check if one is due. Returns its process ID.
     pub(super) fn check_if_due(&mut self, now: Instant) -> Option<i32> {
         let check = self.wanted.node.service.healthcheck.clone()?;
         if !matches!(self.phase, Phase::Running { .. }) || !self.checks.is_due(now) {
@@ -474,8 +477,8 @@ impl Member {
                 Some(pid)
             }
             Err(error) => {
-                log::warn!("{}: check its health: {error}", self.wanted.node.name);
-                // As one that said no: the next one comes in time.
+                log::warn!("{}: run the health check: {error}", self.wanted.node.name);
+                // It counts as a failed check.
                 self.checks.runs(0, &check, now);
                 self.checks.ran(0, Ended::Code(126), &check, now);
                 None
@@ -506,7 +509,7 @@ impl Member {
             Health::Healthy => "healthy",
             Health::Unhealthy => "unhealthy",
         });
-        // What is told as the error is not told once more.
+        // The error is not repeated as a note.
         let notes = self.notes.iter().filter(|it| error.as_ref() != Some(*it)).cloned().collect();
         Life {
             state,
@@ -519,6 +522,7 @@ impl Member {
             notes,
             log: crate::lab::setup::node_folder(folder, &self.wanted.node.name).join("log"),
             short: self.wanted.node.short.clone(),
+            waits_for: Vec::new(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From a service of the compose files to what a node's first process is to be.
+//! From a service of the compose files to the settings of a node's first process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,43 +7,43 @@ use std::path::{Path, PathBuf};
 use crate::process::node::{Bind, Setup, User};
 use crate::service::{Node, Source};
 
-/// A node that there is to be.
+/// The settings of a node.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub node: Node,
     pub setup: Setup,
     /// The text of its `/etc/hosts`.
     pub hosts: String,
-    /// What its service asks for that it does not get.
+    /// Settings of its service that have no effect.
     pub notes: Vec<String>,
 }
 
-/// What all nodes of a lab have in common.
+/// Settings that all nodes of a lab share.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
     /// The lab's folder.
     pub folder: PathBuf,
-    /// Where programs run whose service names no folder.
+    /// Working directory of programs whose service sets none.
     pub working_dir: PathBuf,
-    /// What services need not set: PATH, HOME and the like.
+    /// Variables that services need not set, such as PATH and HOME.
     pub env: Vec<(String, String)>,
-    /// What a node writes is its own.
+    /// Each node has a root file system of its own.
     pub private_root: bool,
-    /// Names of programs that we are, for where there is no file of that name.
+    /// Names of our own tools, for machines that have no program of that name.
     pub own_programs: Vec<&'static str>,
-    /// The user namespace knows no other user.
+    /// The user namespace has only one user.
     pub rootless: bool,
 }
 
-/// The first port that anybody may listen on.
+/// The first port that every user may listen on.
 const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
 
-/// Where a node has its log and its files.
+/// The folder with a node's log and files.
 pub(super) fn node_folder(lab: &Path, name: &str) -> PathBuf {
     lab.join("nodes").join(name)
 }
 
-/// What the nodes are to be; `hosts` are the texts of their `/etc/hosts`, in the same order.
+/// The settings of nodes; `hosts` has the texts of their `/etc/hosts`, in the same order.
 pub fn wanted(nodes: Vec<Node>, hosts: Vec<String>, around: &Surroundings) -> Vec<Wanted> {
     let mut users = Users::default();
     let with_hosts = nodes.into_iter().zip(hosts);
@@ -60,12 +60,12 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     let user = match user.map(|it| users.find(it)) {
         None => None,
         Some(Some(_)) if around.rootless => {
-            notes.push("user: a lab of an ordinary user has no other users".to_owned());
+            notes.push("user: ignored, since the lab of an ordinary user has no other users".to_owned());
             None
         }
         Some(None) => {
             notes.push(format!(
-                "user {}: there is no such user here",
+                "user: ignored, since this machine has no user `{}`",
                 service.user.as_deref().unwrap_or_default()
             ));
             None
@@ -87,19 +87,19 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
             Source::Anonymous => (folder.join("volumes").join(number.to_string()), true),
         };
         if create && let Err(error) = fs::create_dir_all(&source) {
-            // A file that is there is as good.
+            // A file at this path can be mounted too.
             if !source.exists() {
-                notes.push(format!("volume {}: make {}: {error}", it.target, source.display()));
+                notes.push(format!("volume {}: create {}: {error}", it.target, source.display()));
                 continue;
             }
         }
         binds.push(Bind { source, target: it.target.clone().into(), read_only: it.read_only });
     }
-    // What is mounted at an outer place would hide what is further in.
+    // Outer mounts first: they would hide inner ones.
     binds.sort_by_key(|it| it.target.components().count());
     let mut sysctls = service.sysctls.clone();
     if user.is_some() && !sysctls.iter().any(|(key, _)| key == LOW_PORTS) {
-        // As in a container: who is not root may listen on any port of the node.
+        // As in a container, every user may listen on every port.
         sysctls.push((LOW_PORTS.to_owned(), "0".to_owned()));
     }
     let setup = Setup {
@@ -120,7 +120,7 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     Wanted { node, setup, hosts, notes }
 }
 
-/// Users and groups of the host, by the files that name them: a static program has no other way to ask.
+/// The machine's users and groups, from the files: a static program cannot use NSS.
 #[derive(Default)]
 struct Users {
     passwd: Option<String>,
@@ -128,7 +128,7 @@ struct Users {
 }
 
 impl Users {
-    /// `USER[:GROUP]`, by names or numbers; with the home of the user, if there is one.
+    /// Looks up `USER[:GROUP]` by names or numbers. Returns the home directory too, if there is one.
     fn find(&mut self, text: &str) -> Option<(User, Option<String>)> {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let passwd = self.passwd.get_or_insert_with(|| read("/etc/passwd"));

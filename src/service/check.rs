@@ -1,16 +1,16 @@
-//! What only all services together can tell.
+//! Checks that need all services.
 
 use std::collections::BTreeMap;
 
 use crate::config::{Diagnostic, Span};
-use crate::service::Condition;
 use crate::service::read::{Reading, Readings};
+use crate::service::{Condition, Restart};
 use crate::words::{listed, near};
 
-/// More names than these are no help.
+/// A longer list of names is no help.
 const MAX_LISTED: usize = 12;
 
-/// Checks what services say of each other. What need not be there and is not is taken out.
+/// Checks references between services. Removes optional dependencies on services that are not enabled.
 pub(super) fn check(readings: &mut Readings, project: Option<&str>, diagnostics: &mut Vec<Diagnostic>) {
     let names: Vec<String> = readings.running.iter().map(|it| it.service.name.clone()).collect();
     let known: BTreeMap<String, Known> =
@@ -27,32 +27,38 @@ pub(super) fn check(readings: &mut Readings, project: Option<&str>, diagnostics:
                 continue;
             };
             if it.condition == Condition::Healthy && !other.is_checked {
-                let message = format!("`{}` has no healthcheck, so it never gets healthy", it.service);
+                let message = format!("`{}` has no healthcheck, so it never becomes healthy", it.service);
                 let bad = Diagnostic::new(span, message).note(other.span, "this service");
-                diagnostics.push(bad.help("give it a `healthcheck`, or write `service_started`"));
+                diagnostics.push(bad.help("add a `healthcheck`, or use `service_started`"));
+            }
+            if it.condition == Condition::CompletedSuccessfully && other.is_always_restarted {
+                let message = format!("`{}` is always restarted, so it never completes", it.service);
+                let bad = Diagnostic::new(span, message).note(other.span, "this service");
+                diagnostics.push(bad.help("use `restart: on-failure` or `restart: no`"));
             }
             kept.push((it, span));
         }
         (service.depends_on, reading.dependencies) = kept.into_iter().unzip();
-        // That it is missing is told of the dependency that it implies.
+        // If it is missing, the dependency that it implies has been reported.
         service.shares_network_of = service.shares_network_of.take().filter(|it| known.contains_key(it));
         let absent = service.shares_network_of.as_ref().and_then(|it| Some((it, known.get(it)?)));
         if let Some((name, known)) = absent.filter(|(_, it)| it.replicas == 0 && service.replicas > 0) {
-            let message = format!("the network of `{name}` is not there: it has no replicas");
+            let message = format!("cannot share the network of `{name}`: it has no replicas");
             let bad = Diagnostic::new(reading.span, message).note(known.span, "this service");
-            diagnostics.push(bad.help("give it one, or a network of its own to this one"));
+            diagnostics.push(bad.help(format!("give `{name}` a replica, or remove `network_mode`")));
         }
     }
     cycles(&readings.running, diagnostics);
     same_container_name(&readings.running, project, diagnostics);
 }
 
-/// What matters of a service to others.
+/// What other services refer to.
 struct Known {
     span: Span,
-    /// It can get healthy.
+    /// It can become healthy.
     is_checked: bool,
-    /// The engine is there as one.
+    is_always_restarted: bool,
+    /// The engine counts as one.
     replicas: u32,
 }
 
@@ -62,6 +68,7 @@ impl Known {
         Self {
             span: it.span,
             is_checked: service.healthcheck.is_some() || service.is_engine,
+            is_always_restarted: service.restart == Restart::Always && !service.is_engine,
             replicas: if service.is_engine { 1 } else { service.replicas },
         }
     }
@@ -70,26 +77,26 @@ impl Known {
 fn missing(name: &str, span: Span, running: &[String], left_out: &[(String, Vec<String>)]) -> Diagnostic {
     if let Some((_, profiles)) = left_out.iter().find(|(it, _)| it == name) {
         let profiles: Vec<&str> = profiles.iter().map(String::as_str).collect();
-        let bad = Diagnostic::new(span, format!("service `{name}` is in no profile that is asked for"));
-        return bad.help(format!("ask for profile {}, or write `required: false`", listed(&profiles)));
+        let bad = Diagnostic::new(span, format!("no profile of service `{name}` is enabled"));
+        return bad.help(format!("enable profile {}, or add `required: false`", listed(&profiles)));
     }
     let running: Vec<&str> = running.iter().map(String::as_str).collect();
-    let bad = Diagnostic::new(span, format!("no service is named `{name}`"));
+    let bad = Diagnostic::new(span, format!("unknown service `{name}`"));
     match near(name, &running) {
         Some(near) => bad.help(format!("did you mean `{near}`?")),
         None if running.len() > MAX_LISTED => bad,
-        None => bad.help(format!("there are {}", listed(&running))),
+        None => bad.help(format!("expected {}", listed(&running))),
     }
 }
 
-/// Services that wait for each other would never start.
+/// Reports services that wait for each other: none of them would ever start.
 fn cycles(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
     let by_name: BTreeMap<&str, &Reading> =
         readings.iter().map(|it| (it.service.name.as_str(), it)).collect();
-    // Each service: not there yet, on the way, done.
+    // A service on the current path is false, a finished one is true.
     let mut done: BTreeMap<&str, bool> = BTreeMap::new();
     for reading in readings {
-        // The services on the way, each with the number of dependencies that were looked at.
+        // The current path: each service with the number of its dependencies that were visited.
         let mut way: Vec<(&Reading, usize)> = Vec::new();
         if !done.contains_key(reading.service.name.as_str()) {
             done.insert(&reading.service.name, false);
@@ -112,8 +119,7 @@ fn cycles(readings: &[Reading], diagnostics: &mut Vec<Diagnostic>) {
                         way.iter().skip(from.unwrap_or(0)).map(|(it, _)| it.service.name.as_str()).collect();
                     names.push(&dependency.service);
                     let message = format!("services wait for each other: {}", names.join(" → "));
-                    diagnostics
-                        .push(Diagnostic::new(span, message).help("take one of these dependencies out"));
+                    diagnostics.push(Diagnostic::new(span, message).help("remove one of these dependencies"));
                 }
                 None => {
                     if let Some(it) = by_name.get(dependency.service.as_str()) {
@@ -133,13 +139,13 @@ fn same_container_name(readings: &[Reading], project: Option<&str>, diagnostics:
             continue;
         };
         if let Some(first) = known.insert(name, span).or_else(|| replica(readings, project?, name)) {
-            let bad = Diagnostic::new(span, format!("another service has the name `{name}` already"));
-            diagnostics.push(bad.note(first, "first here").help("give it another `container_name`"));
+            let bad = Diagnostic::new(span, format!("duplicate container name `{name}`"));
+            diagnostics.push(bad.note(first, "first used here").help("choose another `container_name`"));
         }
     }
 }
 
-/// The service of which a replica gets that name by itself.
+/// The service that has a replica with that default name.
 fn replica(readings: &[Reading], project: &str, name: &str) -> Option<Span> {
     let (service, index) = name.strip_prefix(project)?.strip_prefix('-')?.rsplit_once('-')?;
     let index: u32 = index.parse().ok().filter(|it: &u32| *it > 0 && it.to_string() == index)?;

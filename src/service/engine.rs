@@ -1,18 +1,18 @@
-//! Is a service conlink's own engine?
+//! Recognizes the service of conlink's own engine.
 
 use std::path::{Path, PathBuf};
 
 use crate::service::project::cleaned;
 use crate::service::{Service, Source};
 
-/// Names that the binary goes by as the engine.
+/// Names of the engine's binary.
 const NAMES: [&str; 2] = ["conlink", "conlink.js"];
 
-/// The command is the engine's: options or nothing come after its name, not another tool or subcommand. A shell and
-/// tools that become another command (`wait … -- conlink …`) are seen through.
+/// Whether the command starts the engine: its name is followed by options or nothing, not by another tool or subcommand.
+/// Shells and tools that run another command (`wait … -- conlink …`) are skipped.
 pub(super) fn is_engine(image: Option<&str>, argv: &[String]) -> bool {
     match argv {
-        // An image of which the engine is the command, or the entrypoint.
+        // The engine is the command or the entrypoint of the image.
         [] => image.is_some_and(|it| repository(it) == "conlink"),
         [first, ..] if first.starts_with('-') => image.is_some_and(|it| repository(it) == "conlink"),
         argv => engine_options(argv).is_some(),
@@ -20,7 +20,7 @@ pub(super) fn is_engine(image: Option<&str>, argv: &[String]) -> bool {
 }
 
 impl Service {
-    /// What the engine is called with, where this is the engine: the words after its name.
+    /// The arguments of the engine; empty for other services.
     pub fn engine_options(&self) -> Vec<&str> {
         match self.argv.as_slice() {
             argv @ [first, ..] if first.starts_with('-') => argv.iter().map(String::as_str).collect(),
@@ -28,20 +28,20 @@ impl Service {
         }
     }
 
-    /// The path of this machine that is mounted where the service has `path`; a relative one is of its `working_dir`.
+    /// The path on this machine of the mounted file `path`; a relative path starts from `working_dir`.
     pub fn host_path(&self, path: &str) -> Option<PathBuf> {
         let path = cleaned(&Path::new(self.working_dir.as_deref().unwrap_or("/")).join(path));
         let mounted = self.volumes.iter().filter_map(|it| match &it.source {
             Source::Path { path: source, .. } => Some((source, path.strip_prefix(&it.target).ok()?)),
             Source::Volume(_) | Source::Anonymous => None,
         });
-        // The innermost mount covers the others.
+        // The innermost mount hides the others.
         let (source, rest) = mounted.min_by_key(|(_, rest)| rest.components().count())?;
         Some(if rest.as_os_str().is_empty() { source.clone() } else { source.join(rest) })
     }
 }
 
-/// The words after the engine's name; None where it is not the engine that is called.
+/// The words after the engine's name; None if the command is not the engine.
 fn engine_options(argv: &[String]) -> Option<Vec<&str>> {
     let words: Vec<&str> = match argv {
         [shell, options, script, ..]
@@ -66,7 +66,7 @@ fn basename(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// The last part of an image's name, without tag and digest.
+/// The last component of an image name, without tag and digest.
 fn repository(image: &str) -> &str {
     let image = image.split('@').next().unwrap_or_default();
     basename(image).split(':').next().unwrap_or_default()

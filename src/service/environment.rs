@@ -7,7 +7,7 @@ use crate::service::project::{absolute, read_env_file};
 use crate::service::value::Reader;
 
 impl Reader<'_> {
-    /// What `env_file` and `environment` give.
+    /// The variables of `env_file` and `environment`.
     pub(super) fn environment(&mut self, service: &Node) -> Vec<(String, String)> {
         let given = service.get("environment").map(|it| self.pairs(it)).unwrap_or_default();
         let env = self.context.env;
@@ -15,7 +15,7 @@ impl Reader<'_> {
             .into_iter()
             .map(|(name, value, _)| (name.clone(), value.or_else(|| env.get(&name).cloned())))
             .collect();
-        // What the values of env files may refer to: the project's environment goes first.
+        // Values of env files may refer to these; the project's environment comes first.
         let mut scope: Env =
             own.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
         scope.extend(env.clone());
@@ -30,7 +30,7 @@ impl Reader<'_> {
         for (name, value) in own {
             match value {
                 Some(value) => put(&mut all, name, value),
-                // It stands for a value that is not there.
+                // The variable has no value.
                 None => all.retain(|(it, _)| *it != name),
             }
         }
@@ -47,10 +47,9 @@ impl Reader<'_> {
             Err(error) => {
                 let is_missing = error.kind() == ErrorKind::NotFound;
                 if required || !is_missing {
-                    let message = format!("env file {} cannot be read: {error}", path.display());
+                    let message = format!("read env file {}: {error}", path.display());
                     let mut bad = Diagnostic::new(entry.span, message);
-                    bad.help =
-                        is_missing.then(|| "`required: false` leaves out one that is not there".into());
+                    bad.help = is_missing.then(|| "`required: false` ignores a missing file".into());
                     self.diagnostics.push(bad);
                 }
                 return Vec::new();
@@ -62,8 +61,8 @@ impl Reader<'_> {
             Some("raw") => raw(&name, &text, scope),
             Some(other) => {
                 let span = entry.get("format").map_or(entry.span, |it| it.span);
-                let message = format!("`{other}` is no format of an env file");
-                self.error(span, message, "there is `raw`; leave it out for the usual one");
+                let message = format!("unknown env file format `{other}`");
+                self.error(span, message, "expected `raw`, or no `format`");
                 return Vec::new();
             }
         };
@@ -72,7 +71,7 @@ impl Reader<'_> {
     }
 }
 
-/// Lines of `NAME=VALUE` that stay as they are, as `docker run --env-file` reads them; what is wrong as for
+/// Reads lines of `NAME=VALUE` without quotes or variables, as `docker run --env-file` does. Errors as for
 /// [`read_env_file`].
 fn raw(path: &str, text: &str, scope: &Env) -> (Vec<(String, String)>, Vec<Diagnostic>) {
     let mut values = Vec::new();
@@ -85,8 +84,8 @@ fn raw(path: &str, text: &str, scope: &Env) -> (Vec<(String, String)>, Vec<Diagn
         }
         let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
         if name.is_empty() || name.contains(char::is_whitespace) {
-            let message = format!("{path}:{number}: `{name}` is no name of a variable");
-            wrong.push(Diagnostic::nowhere(message).help("a line is `NAME=value` or begins with `#`"));
+            let message = format!("{path}:{number}: invalid variable name `{name}`");
+            wrong.push(Diagnostic::nowhere(message).help("expected `NAME=value` or a comment after `#`"));
         } else if let Some(value) = value.or_else(|| scope.get(name).map(String::as_str)) {
             values.push((name.to_owned(), value.to_owned()));
         }

@@ -1,4 +1,4 @@
-//! A node's /etc/hosts.
+//! The `/etc/hosts` of nodes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,25 +6,25 @@ use std::net::IpAddr;
 use crate::addr::IfName;
 use crate::service::Node;
 
-/// An address that a link gives to a node.
+/// An address of a node's link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The node, by its place among all nodes.
+    /// Index of the node in the list of nodes.
     pub node: usize,
     pub dev: IfName,
     pub addr: IpAddr,
 }
 
-/// The text of each node's /etc/hosts, where the links give `addresses`, in their order:
-/// `ADDRESS SERVICE SHORT CONTAINER_NAME [HOSTNAME]`, which finds every replica by its service's name, with the
-/// interface in a comment; then the service's own `extra_hosts`.
+/// The text of each node's `/etc/hosts`, with `addresses` in the order of links. Lines are
+/// `ADDRESS SERVICE SHORT CONTAINER_NAME [HOSTNAME]`, so that a service's name finds all replicas, with the
+/// interface in a comment. The service's own `extra_hosts` follow.
 pub fn hosts(nodes: &[Node], addresses: &[Address]) -> Vec<String> {
     let told = told(nodes, addresses);
     let with_address: BTreeSet<usize> = addresses.iter().filter(|it| is_told(it)).map(|it| it.node).collect();
     (0..).zip(nodes).map(|(at, node)| of_node(node, with_address.contains(&at), &told)).collect()
 }
 
-/// The lines that are in every node's.
+/// The lines that all nodes have.
 fn told(nodes: &[Node], addresses: &[Address]) -> String {
     let mut text = String::new();
     let mut seen = BTreeSet::new();
@@ -32,7 +32,7 @@ fn told(nodes: &[Node], addresses: &[Address]) -> String {
         let Some(node) = nodes.get(it.node) else { continue };
         let mut names = vec![node.service.name.clone(), node.short.clone(), node.name.clone()];
         let host = host_names(node);
-        // What has a domain is to be found by its full name, which is the first.
+        // The full name comes first, as the canonical one.
         match node.service.domainname {
             Some(_) => names.splice(0..0, host).for_each(drop),
             None => names.extend(host),
@@ -61,7 +61,7 @@ fn of_node(own: &Node, has_address: bool, told: &str) -> String {
     text
 }
 
-/// An address that means the same everywhere: one of the link itself needs its interface.
+/// Whether an address is usable without an interface name; a link-local one is not.
 fn is_told(it: &Address) -> bool {
     match it.addr {
         IpAddr::V4(_) => true,

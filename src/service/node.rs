@@ -9,23 +9,23 @@ use crate::words::{listed, near};
 /// One replica of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// What compose would call its container: `container_name`, else `PROJECT-SERVICE-INDEX`. No other node has it.
+    /// The container name of compose: `container_name`, otherwise `PROJECT-SERVICE-INDEX`. Unique.
     pub name: String,
-    /// `h1` where the service has one replica, else `h1-2`. No other node has it.
+    /// `h1` if the service has one replica, otherwise `h1-2`. Unique.
     pub short: String,
     pub service: Arc<Service>,
     /// From 1.
     pub index: u32,
-    /// The service's `hostname`, else `short`.
+    /// The service's `hostname`, otherwise `short`.
     pub hostname: String,
 }
 
-/// No node, or no single one, goes by a word.
+/// A name that is not the name of exactly one node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
     #[error("no node is named `{word}`{}", suggestion(near))]
     Unknown { word: String, near: Option<String> },
-    #[error("`{word}` may be {}: write which", listed(&texts(nodes)))]
+    #[error("`{word}` is ambiguous: expected {}", listed(&texts(nodes)))]
     Ambiguous {
         word: String,
         /// The names of the nodes.
@@ -41,7 +41,7 @@ fn suggestion(near: &Option<String>) -> String {
     near.as_ref().map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
 }
 
-/// Every replica, in the order in which they start: what a service depends on before it, else as the files have it.
+/// All replicas in the order of starting: dependencies first, otherwise in the order of the files.
 /// The engine's own service has no node.
 pub fn nodes(services: &[Arc<Service>], project: &str) -> Vec<Node> {
     let mut nodes = Vec::new();
@@ -66,10 +66,10 @@ pub fn nodes(services: &[Arc<Service>], project: &str) -> Vec<Node> {
     nodes
 }
 
-/// What `sethostname` takes (`__NEW_UTS_LEN`), in bytes.
+/// The longest host name of `sethostname` (`__NEW_UTS_LEN`), in bytes.
 const MAX_HOSTNAME: usize = 64;
 
-/// A service may be named as another's replica is: `h-2`. Then it goes by its index too.
+/// Makes short names unique: a service may have the name of another's replica, such as `h-2`. Then the index is added.
 fn tell_apart(nodes: &mut [Node]) {
     loop {
         let mut count: BTreeMap<&str, usize> = BTreeMap::new();
@@ -87,7 +87,7 @@ fn tell_apart(nodes: &mut [Node]) {
     }
 }
 
-/// Services, each after those that it depends on. Of a cycle, which is told elsewhere, the first comes last.
+/// Services, each after its dependencies. A cycle, which is reported elsewhere, is cut.
 fn in_order(services: &[Arc<Service>]) -> Vec<Arc<Service>> {
     let by_name: BTreeMap<&str, &Arc<Service>> = services.iter().map(|it| (it.name.as_str(), it)).collect();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
@@ -115,7 +115,7 @@ fn in_order(services: &[Arc<Service>]) -> Vec<Arc<Service>> {
     ordered
 }
 
-/// The node that goes by a word: the name of its container, which goes first; its service, for the first replica;
+/// Finds a node by its container name, which takes precedence; by its service, for the first replica; or by
 /// `SERVICE-INDEX`.
 pub fn find<'a>(nodes: &'a [Node], word: &str) -> Result<&'a Node, NotFound> {
     if let Some(it) = nodes.iter().find(|it| it.name == word) {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_depended_on_comes_first_and_the_rest_stays_in_order() {
+    fn dependencies_come_first_and_the_rest_stays_in_order() {
         let services = sample(
             "services:\n  a: {depends_on: [d, c]}\n  b: {}\n  c: {}\n  d: {network_mode: 'service:e'}\n  e: {}\n",
         );
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn short_names_are_told_apart() {
+    fn short_names_are_unique() {
         let services =
             sample("services:\n  h: {scale: 2}\n  h-2: {}\n  h-2-1: {}\n  x: {container_name: h-1}\n");
         let expected =
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_for_the_kernel() {
+    fn a_long_host_name_is_cut() {
         let services = sample(&format!("services:\n  {}: {{}}\n", "x".repeat(100)));
         let nodes = nodes(&services, "p");
         assert_eq!((nodes[0].short.len(), nodes[0].hostname.len()), (100, 64));
@@ -209,7 +209,7 @@ mod tests {
             ("x", "box"),
             ("x-1", "box"),
             ("web-2-1", "p-web-2-1"),
-            ("web-2", "`web-2` may be `p-web-2` or `p-web-2-1`: write which"),
+            ("web-2", "`web-2` is ambiguous: expected `p-web-2` or `p-web-2-1`"),
             ("web-01", "no node is named `web-01`; did you mean `web-1`?"),
             ("wbe", "no node is named `wbe`; did you mean `web`?"),
             ("h2", "no node is named `h2`; did you mean `h1`?"),

@@ -1,4 +1,4 @@
-//! What a project is before its compose files are read: which files, in which folder, with which variables; its name.
+//! Finds a project: its compose files, its folder, its variables and its name.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::{Diagnostic, Env, FileId, Sources, Span, documents, expand};
 use crate::env_file;
 
-/// The files that compose looks for, the first that is there; of the folder itself, else of the next above that has one.
+/// The names of compose files, in the order of preference, in a folder or the nearest one above.
 const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
 
-/// The file that goes over it, the first that is there.
+/// The names of override files, in the order of preference.
 const OVERRIDES: [&str; 4] = [
     "compose.override.yml",
     "compose.override.yaml",
@@ -17,20 +17,20 @@ const OVERRIDES: [&str; 4] = [
     "docker-compose.override.yaml",
 ];
 
-/// The files of a project and what they are read with.
+/// The files of a project and its variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
     /// Absolute, in the order of merging.
     pub files: Vec<PathBuf>,
-    /// The folder of the first file, absolute: what relative paths in all of them are relative to.
+    /// The folder of the first file, absolute. Relative paths in all files start from it.
     pub dir: PathBuf,
-    /// The caller's environment, with what the project's `.env` adds.
+    /// The caller's environment and the variables of the project's `.env`.
     pub env: Env,
-    /// Of several files with a name to look for, which one it is.
+    /// Which one of several default files is used.
     pub warnings: Vec<String>,
 }
 
-/// What looks at the files of the machine.
+/// Access to files.
 #[derive(Clone, Copy)]
 pub struct Files<'a> {
     pub exists: &'a dyn Fn(&Path) -> bool,
@@ -44,8 +44,8 @@ impl std::fmt::Debug for Files<'_> {
 }
 
 impl Project {
-    /// The project that compose would take in the folder `cwd` (absolute): the files that are `given`, else those of
-    /// COMPOSE_FILE, which `.env` may set, else the ones of the usual names. An error is all that is wrong.
+    /// The project that compose would use in the folder `cwd` (absolute): the files `given`, otherwise those of
+    /// COMPOSE_FILE, which `.env` may set, otherwise those with default names. An error has all mistakes.
     pub fn locate(given: &[PathBuf], own: &Env, cwd: &Path, look: Files<'_>) -> Result<Self, Vec<String>> {
         let mut env = own.clone();
         let mut wrong = Vec::new();
@@ -62,7 +62,11 @@ impl Project {
         }
         let files: Vec<PathBuf> = files.iter().map(|it| cleaned(&cwd.join(it))).collect();
         let Some(dir) = files.first().and_then(|it| it.parent()).map(Path::to_owned) else {
-            wrong.push(format!("no {} is in {}, or in a folder above it", FILES.join(", "), cwd.display()));
+            wrong.push(format!(
+                "no compose file in {} or a folder above it: expected {}",
+                cwd.display(),
+                FILES.join(", ")
+            ));
             return Err(wrong);
         };
         if !given.is_empty() || dir != cwd {
@@ -71,44 +75,44 @@ impl Project {
         if wrong.is_empty() { Ok(Self { files, dir, env, warnings }) } else { Err(wrong) }
     }
 
-    /// What the project goes by: COMPOSE_PROJECT_NAME, else `name` in the last file that has it, else its folder's
-    /// name. The files see it as COMPOSE_PROJECT_NAME, which is for the caller to put into `env`.
+    /// The project's name: COMPOSE_PROJECT_NAME, otherwise `name` in the last file that has it, otherwise its folder's
+    /// name. The caller puts it into `env` as COMPOSE_PROJECT_NAME, for the files.
     pub fn name(&self, sources: &Sources, files: &[FileId]) -> Result<String, Diagnostic> {
-        const HELP: &str = "a name is of `a` to `z`, digits, `-` and `_`, and begins with a letter or digit";
+        const HELP: &str = "expected `a` to `z`, digits, `-` and `_`, with a letter or digit at the start";
         if let Some(name) = self.env.get("COMPOSE_PROJECT_NAME").filter(|it| !it.is_empty()) {
             if is_project_name(name) {
                 return Ok(name.clone());
             }
-            let bad = Diagnostic::nowhere(format!("COMPOSE_PROJECT_NAME cannot be `{name}`"));
+            let bad = Diagnostic::nowhere(format!("invalid project name `{name}` in COMPOSE_PROJECT_NAME"));
             return Err(bad.help(HELP));
         }
-        // What is wrong with the files is told where they are read for what they say.
+        // Mistakes in the files are reported when they are read as a whole.
         let documents = files.iter().flat_map(|it| documents(sources, *it, &mut Vec::new()));
         let named = documents.filter_map(|it| {
             let node = it.get("name")?;
             let text = crate::config::merge_text(node).filter(|it| !it.is_empty())?;
             Some((expand(&text, &self.env).ok()?, node.span))
         });
-        // Of several the last.
+        // The last one counts.
         if let Some((name, span)) = named.reduce(|_, it| it) {
-            return Some(normalized(&name)).filter(|it| !it.is_empty()).ok_or_else(|| {
-                Diagnostic::new(span, format!("`{name}` leaves no name of a project")).help(HELP)
-            });
+            return Some(normalized(&name))
+                .filter(|it| !it.is_empty())
+                .ok_or_else(|| Diagnostic::new(span, format!("invalid project name `{name}`")).help(HELP));
         }
         let folder = self.dir.file_name().unwrap_or_default().to_string_lossy();
         Some(normalized(&folder)).filter(|it| !it.is_empty()).ok_or_else(|| {
-            let bad = format!("the folder {} gives the project no name", self.dir.display());
+            let bad = format!("the name of folder {} is not usable as a project name", self.dir.display());
             Diagnostic::nowhere(bad).help("set COMPOSE_PROJECT_NAME, or `name` in a compose file")
         })
     }
 }
 
-/// Good for the name of a project, as it is.
+/// Whether it is a valid project name.
 pub fn is_project_name(name: &str) -> bool {
     !name.is_empty() && normalized(name) == name
 }
 
-/// What compose makes of a name: small letters of ASCII, digits, `-` and `_`, of which a letter or digit comes first.
+/// Normalizes a name as compose does: lower-case ASCII letters, digits, `-` and `_`, with a letter or digit first.
 fn normalized(name: &str) -> String {
     let small = name.to_lowercase();
     let kept =
@@ -124,7 +128,7 @@ fn named_by(env: &Env) -> Vec<PathBuf> {
     list.split(separator).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
 }
 
-/// The files of the usual names.
+/// The files with default names.
 fn usual(cwd: &Path, exists: &dyn Fn(&Path) -> bool, warnings: &mut Vec<String>) -> Vec<PathBuf> {
     let mut first = |dir: &Path, names: &[&str]| {
         let there: Vec<PathBuf> = names.iter().map(|it| dir.join(it)).filter(|it| exists(it)).collect();
@@ -132,7 +136,7 @@ fn usual(cwd: &Path, exists: &dyn Fn(&Path) -> bool, warnings: &mut Vec<String>)
             && !others.is_empty()
         {
             let others: Vec<String> = others.iter().map(|it| it.display().to_string()).collect();
-            warnings.push(format!("{} is taken, not {}", taken.display(), others.join(", ")));
+            warnings.push(format!("using {}, not {}", taken.display(), others.join(", ")));
         }
         there.into_iter().next()
     };
@@ -143,7 +147,7 @@ fn usual(cwd: &Path, exists: &dyn Fn(&Path) -> bool, warnings: &mut Vec<String>)
     [file].into_iter().chain(over).collect()
 }
 
-/// Adds what `.env` of a folder says, or the files of COMPOSE_ENV_FILES; what is there already goes first.
+/// Adds the variables of a folder's `.env`, or of the files in COMPOSE_ENV_FILES; existing variables take precedence.
 fn read_env(env: &mut Env, dir: &Path, cwd: &Path, look: Files<'_>, wrong: &mut Vec<String>) {
     let get = |name| env.get(name).map(String::as_str).filter(|it| !it.is_empty());
     let is_off =
@@ -183,7 +187,7 @@ fn read_env(env: &mut Env, dir: &Path, cwd: &Path, look: Files<'_>, wrong: &mut 
     }
 }
 
-/// What the statements of an env file give, and what is wrong with them, with the place in the message. Values refer
+/// The variables of an env file, and its mistakes, with their places in the messages. Values may refer
 /// to `scope`, to what comes before in the file, then to `earlier`.
 pub(super) fn read_env_file(
     name: &str,
@@ -210,7 +214,7 @@ pub(super) fn read_env_file(
     (values, wrong)
 }
 
-/// The absolute path that a path of a compose file is, without `.` and `..`. `~` is HOME, whatever follows it.
+/// The absolute path of a path in a compose file, without `.` and `..`. A leading `~` is HOME.
 pub(super) fn absolute(dir: &Path, path: &str, env: &Env) -> PathBuf {
     match (path.strip_prefix('~'), env.get("HOME")) {
         (Some(rest), Some(home)) => cleaned(&Path::new(home).join(rest.trim_start_matches('/'))),
@@ -218,7 +222,7 @@ pub(super) fn absolute(dir: &Path, path: &str, env: &Env) -> PathBuf {
     }
 }
 
-/// The path by its text alone: compose does not ask what is a link.
+/// Removes `.` and `..` by text only, without following links, as compose does.
 pub(super) fn cleaned(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {

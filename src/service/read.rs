@@ -1,4 +1,4 @@
-//! One service, key by key.
+//! Reads one service, key by key.
 
 mod health;
 mod host;
@@ -14,27 +14,27 @@ use crate::service::value::{Reader, text_of};
 use crate::service::{Condition, Dependency, Restart, Service, engine, signal, split};
 use crate::words::near;
 
-/// More than a machine runs, and no danger to memory.
+/// The largest number of replicas of a service.
 pub const MAX_REPLICAS: u32 = 10_000;
 
-/// How long compose waits for a service to end.
+/// Default stop grace period of compose.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// A service, and where it says what other services matter for.
+/// A service, with the places of its references to other services.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) service: Service,
     pub(super) span: Span,
-    /// Of each dependency, in order.
+    /// The place of each dependency, in order.
     pub(super) dependencies: Vec<Span>,
     pub(super) container_name: Option<Span>,
 }
 
-/// All services, and those that are left out.
+/// All services, enabled or not.
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     pub(super) running: Vec<Reading>,
-    /// Services that profiles leave out, with their profiles.
+    /// Services that no profile enables, with their profiles.
     pub(super) left_out: Vec<(String, Vec<String>)>,
 }
 
@@ -58,7 +58,7 @@ impl Reader<'_> {
         readings
     }
 
-    /// Profiles that are asked for take the place of those that the environment names.
+    /// The enabled profiles: those of the command line, otherwise those of the environment.
     fn active_profiles(&self) -> BTreeSet<String> {
         if !self.context.profiles.is_empty() {
             return self.context.profiles.iter().cloned().collect();
@@ -109,12 +109,12 @@ impl Reader<'_> {
         Reading { service, span: name.span, dependencies, container_name }
     }
 
-    /// Names of services and containers become names of files.
+    /// Checks a name, which is also used as a file name.
     fn name(&mut self, name: &str, span: Span, what: &str) {
         let fits = name.chars().all(|it| it.is_ascii_alphanumeric() || "._-".contains(it));
         if !fits || name.chars().all(|it| it == '.') || name.len() > 200 {
-            let message = format!("`{name}` is no name of a {what}");
-            self.error(span, message, "letters, digits, `.`, `_` and `-` are allowed, 200 of them at most");
+            let message = format!("invalid {what} name `{name}`");
+            self.error(span, message, "expected at most 200 letters, digits, `.`, `_` and `-`");
         }
     }
 
@@ -123,7 +123,11 @@ impl Reader<'_> {
         if name.starts_with(|it: char| it.is_ascii_alphanumeric()) {
             self.name(&name, node.span, "container");
         } else {
-            self.bad(node, format!("`{name}` is no name of a container"), "a letter or a digit comes first");
+            self.bad(
+                node,
+                format!("invalid container name `{name}`"),
+                "expected a letter or a digit at the start",
+            );
         }
         Some(name)
     }
@@ -133,9 +137,9 @@ impl Reader<'_> {
             if !keys::KNOWN.contains(&key.text.as_str()) && !key.text.starts_with("x-") {
                 let help = match near(&key.text, keys::KNOWN) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "compose would refuse it".to_owned(),
+                    None => "compose refuses unknown properties".to_owned(),
                 };
-                self.warn(key.span, format!("no property of a service is named `{}`", key.text), help);
+                self.warn(key.span, format!("unknown property `{}` of a service", key.text), help);
             }
         }
     }
@@ -150,19 +154,23 @@ impl Reader<'_> {
         {
             let message = format!("`scale` is {scale} and `deploy.replicas` is {replicas}");
             let differ = Diagnostic::new(at.span, message).note(other.span, "here");
-            self.diagnostics.push(differ.help("leave one of them out"));
+            self.diagnostics.push(differ.help("remove one of them"));
         }
         let Some((count, at)) = scale.or(replicas) else { return 1 };
         if count > MAX_REPLICAS {
-            self.bad(at, format!("{count} replicas are too many"), format!("{MAX_REPLICAS} are the most"));
+            self.bad(
+                at,
+                format!("{count} replicas are too many"),
+                format!("expected at most {MAX_REPLICAS}"),
+            );
             return 1;
         }
         if count > 1
             && let Some(name) = node.get("container_name").filter(|it| !matches!(it.value, Value::Null))
         {
-            let message = format!("{count} replicas cannot have one name");
-            let bad = Diagnostic::new(name.span, message).note(at.span, "as many are asked for here");
-            self.diagnostics.push(bad.help("leave `container_name` out"));
+            let message = format!("{count} replicas cannot share one name");
+            let bad = Diagnostic::new(name.span, message).note(at.span, "the number of replicas");
+            self.diagnostics.push(bad.help("remove `container_name`"));
         }
         count
     }
@@ -175,7 +183,7 @@ impl Reader<'_> {
         argv
     }
 
-    /// A list of words, or a text that is split.
+    /// A list of words, or a string that is split into words.
     fn command(&mut self, node: &Node) -> Vec<String> {
         if let Value::List(_) = node.value {
             return self.texts(node).into_iter().map(|(it, _)| it).collect();
@@ -190,7 +198,7 @@ impl Reader<'_> {
                         "compose runs no shell: it drops `{}`",
                         text.get(cut..).unwrap_or_default().trim_end().replace('\n', " ")
                     );
-                    self.warn(span, message, "write `sh -c '…'`, or put the sign in quotes");
+                    self.warn(span, message, "use `sh -c '…'`, or quote the character");
                 }
                 split.words
             }
@@ -211,7 +219,7 @@ impl Reader<'_> {
             match (policy, limit) {
                 ("no", None) => return Restart::No,
                 ("always" | "unless-stopped", None) => return Restart::Always,
-                // 0 is no limit.
+                // 0 means no limit.
                 ("on-failure", None | Some(Ok(0))) => return Restart::OnFailure(None),
                 ("on-failure", Some(Ok(limit))) => return Restart::OnFailure(Some(limit)),
                 _ => {}
@@ -219,10 +227,11 @@ impl Reader<'_> {
             let known = ["no", "always", "on-failure", "unless-stopped"];
             let help = match near(policy, &known).filter(|it| *it != policy) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "there are `no`, `always`, `on-failure`, `on-failure:TIMES` and `unless-stopped`"
-                    .to_owned(),
+                None => {
+                    "expected `no`, `always`, `on-failure`, `on-failure:TIMES` or `unless-stopped`".to_owned()
+                }
             };
-            self.bad(node, format!("`{text}` says no way to restart"), help);
+            self.bad(node, format!("invalid restart policy `{text}`"), help);
             return Restart::No;
         }
         let Some(policy) = node.get("deploy").and_then(|it| it.get("restart_policy")) else {
@@ -235,14 +244,14 @@ impl Reader<'_> {
             Some("none" | "no") => Restart::No,
             Some("on-failure") => Restart::OnFailure(limit),
             Some(other) => {
-                let message = format!("`{other}` says no way to restart");
-                self.bad(condition.unwrap_or(policy), message, "there are `none`, `on-failure` and `any`");
+                let message = format!("invalid restart policy `{other}`");
+                self.bad(condition.unwrap_or(policy), message, "expected `none`, `on-failure` or `any`");
                 Restart::No
             }
         }
     }
 
-    /// The service that a key such as `network_mode` names: `service:NAME`.
+    /// The service in a value such as `network_mode: service:NAME`.
     fn of_service(&mut self, node: &Node, key: &str) -> Option<(String, Span)> {
         let node = node.get(key)?;
         let mode = self.some_text(node)?;
@@ -253,12 +262,12 @@ impl Reader<'_> {
         let node = service.get("network_mode")?;
         if let Some(networks) = service.get("networks").filter(|it| !is_nothing(it)) {
             let both = Diagnostic::new(networks.span, "a service has `networks` or `network_mode`, not both");
-            self.diagnostics.push(both.note(node.span, "the other one").help("leave one of them out"));
+            self.diagnostics.push(both.note(node.span, "the other one").help("remove one of them"));
         }
         self.of_service(service, "network_mode")
     }
 
-    /// Those that are written, then those that other keys imply.
+    /// The dependencies of `depends_on`, then those that other keys imply.
     fn dependencies(
         &mut self,
         node: &Node,
@@ -269,8 +278,8 @@ impl Reader<'_> {
         for (name, node) in node.get("depends_on").map(|it| self.map(it)).unwrap_or_default() {
             let condition = node.get("condition");
             if condition.is_none() {
-                let message = format!("it is not said what to wait for of `{}`", name.text);
-                self.error(name.span, message, "write `condition: service_started`");
+                let message = format!("dependency `{}` has no condition", name.text);
+                self.error(name.span, message, "add `condition: service_started`");
             }
             let condition = condition.and_then(|it| self.condition(it)).unwrap_or(Condition::Started);
             let required = node.get("required").and_then(|it| self.boolean(it)).unwrap_or(true);
@@ -307,9 +316,9 @@ impl Reader<'_> {
         let names = KNOWN.map(|(name, _)| name);
         let help = match near(&text, &names).or_else(|| near(&format!("service_{text}"), &names)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("there are {}", crate::words::listed(&names)),
+            None => format!("expected {}", crate::words::listed(&names)),
         };
-        self.bad(node, format!("`{text}` is no condition"), help);
+        self.bad(node, format!("unknown condition `{text}`"), help);
         None
     }
 
@@ -319,9 +328,9 @@ impl Reader<'_> {
         if signal.is_none() {
             let help = match signal::near(&text) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "write a name like `SIGINT`, or a number from 1 to 64".to_owned(),
+                None => "expected a name such as `SIGINT`, or a number from 1 to 64".to_owned(),
             };
-            self.bad(node, format!("`{text}` is no signal"), help);
+            self.bad(node, format!("unknown signal `{text}`"), help);
         }
         signal
     }
@@ -332,19 +341,20 @@ impl Reader<'_> {
         if duration.is_none() {
             let is_number = text.parse::<f64>().is_ok_and(|it| it >= 0.0);
             let help = match is_number {
-                true => format!("say the unit: `{text}s`"),
-                false => "write numbers with units, like `1m30s`; there are `h`, `m`, `s`, `ms` and `us`"
-                    .to_owned(),
+                true => format!("add a unit, such as `{text}s`"),
+                false => {
+                    "expected numbers with the units `h`, `m`, `s`, `ms` or `us`, such as `1m30s`".to_owned()
+                }
             };
-            self.bad(node, format!("`{text}` is no duration"), help);
+            self.bad(node, format!("invalid duration `{text}`"), help);
         }
         duration
     }
 
-    /// The notes of the service, with those on keys that have no effect, in the order of their places.
+    /// The notes of the service, including those about keys without effect, in the order of their places.
     fn notes(&mut self, node: &Node, is_engine: bool) -> Vec<String> {
         if is_engine {
-            // It is not run at all, but what it publishes is missed.
+            // The service is not run, but a user would miss its published ports.
             self.notes.clear();
         }
         for (key, value) in self.map(node) {
@@ -359,7 +369,7 @@ impl Reader<'_> {
             && !is_nothing(limits)
             && !is_engine
         {
-            self.note(limits.span, "`deploy.resources` has no effect: nothing is limited");
+            self.note(limits.span, "`deploy.resources` has no effect: a lab sets no limits");
         }
         if let Some(node) = node.get("network_mode").filter(|_| !is_engine)
             && let Some(mode) = text_of(node).filter(|it| !matches!(it.as_str(), "none" | ""))
@@ -374,7 +384,7 @@ impl Reader<'_> {
     }
 }
 
-/// The value asks for nothing.
+/// Whether the value is empty or off.
 fn is_nothing(node: &Node) -> bool {
     match &node.value {
         Value::Null | Value::Bool(false) => true,

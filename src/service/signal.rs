@@ -39,7 +39,7 @@ const NAMES: [(&str, i32); 36] = [
     ("RTMAX", RTMAX),
 ];
 
-/// The C library keeps the two below for itself.
+/// The C library reserves the two below.
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Option<i32> {
     Some(number).filter(|it| (RTMIN..=RTMAX).contains(it))
 }
 
-/// The name that a misspelled one may be meant for.
+/// The closest signal name to a misspelled one.
 pub(super) fn near(text: &str) -> Option<String> {
     let upper = text.to_ascii_uppercase();
     let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();

@@ -1,8 +1,8 @@
-//! A command that is one text, to words, as compose splits it.
+//! Splits a command string into words, as compose does.
 
 use crate::words::BadWord;
 
-/// The words of a command, and where it ends before its text does.
+/// The words of a command, and where it ends if not at the end of the string.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Split {
     pub(super) words: Vec<String>,
@@ -10,33 +10,33 @@ pub(super) struct Split {
     pub(super) cut: Option<usize>,
 }
 
-/// Which signs a place is between.
+/// The kind of quotes around a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Within {
     Nothing,
     Double,
     Single,
-    /// `$(…)`, in which quotes mean nothing.
+    /// `$(…)`, in which quotes have no meaning.
     Parentheses,
 }
 
-/// Splits at white space. Quotes group, a backslash takes the next character as it is (also in double quotes, unlike
-/// in a shell; not in single ones), backquotes and `$(…)` group and stay. Variables are nobody's matter here.
+/// Splits at white space. Quotes group, a backslash escapes the next character (also in double quotes, unlike
+/// in a shell; not in single ones), backquotes and `$(…)` group and are kept. Variables are not expanded.
 pub(super) fn split(text: &str) -> Result<Split, BadWord> {
     let mut words = Vec::new();
-    // None between words.
+    // None: between words.
     let mut word: Option<String> = None;
     let mut within = Within::Nothing;
-    // Where that began.
+    // Where the quotes began.
     let mut since = 0;
-    // Where backquotes began, in which there may be quotes.
+    // Where backquotes began; they may contain quotes.
     let mut backquotes: Option<usize> = None;
     let mut chars = text.char_indices();
     while let Some((at, it)) = chars.next() {
         if it == '\\' && within != Within::Single {
             let Some((_, next)) = chars.next() else {
-                let bad = BadWord::new(at..at + 1, "nothing follows the backslash".to_owned());
-                return Err(bad.with_help("write `\\\\` for a backslash".to_owned()));
+                let bad = BadWord::new(at..at + 1, "expected a character after the backslash".to_owned());
+                return Err(bad.with_help("use `\\\\` for a backslash".to_owned()));
             };
             word.get_or_insert_default().push(next);
             continue;
@@ -49,7 +49,7 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
                 continue;
             }
             ';' | '&' | '|' | '<' | '>' if is_plain => {
-                // The number of a file that is redirected goes with it.
+                // The descriptor number of a redirection belongs to it.
                 let starts_with_digit = |it: &String| it.starts_with(|it: char| it.is_ascii_digit());
                 words.extend(word.filter(|word| it != '>' || !starts_with_digit(word)));
                 return Ok(Split { words, cut: Some(at) });
@@ -63,7 +63,7 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
                 within = Within::Parentheses
             }
             '(' if is_plain || within == Within::Parentheses => return Err(parenthesis(at, "(")),
-            // Compose takes it for the beginning of what another one ends.
+            // Compose takes it as an opening one.
             ')' if is_plain => within = Within::Parentheses,
             ')' if within == Within::Parentheses => within = Within::Nothing,
             _ => {}
@@ -94,8 +94,8 @@ pub(super) fn split(text: &str) -> Result<Split, BadWord> {
         }
         (Within::Parentheses, _) => "(",
     };
-    let bad = BadWord::new(since..text.len(), format!("`{open}` is never closed"));
-    Err(bad.with_help(format!("close it, or write `\\{open}`")))
+    let bad = BadWord::new(since..text.len(), format!("`{open}` is not closed"));
+    Err(bad.with_help(format!("close it, or use `\\{open}`")))
 }
 
 fn parenthesis(at: usize, it: &str) -> BadWord {

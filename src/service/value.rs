@@ -1,14 +1,14 @@
-//! Values of the merged document, each to what it stands for, or to what is wrong with it.
+//! Reads values of the merged document and reports mistakes in them.
 
 use crate::config::{Diagnostic, Key, Node, Severity, Sources, Span, Value};
 use crate::service::Context;
 
-/// Reads values, and keeps what is wrong with them.
+/// Reads values and collects diagnostics.
 pub(super) struct Reader<'a> {
     pub(super) sources: &'a Sources,
     pub(super) context: Context<'a>,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
-    /// Those of the service that is being read.
+    /// Notes about the service that is being read.
     pub(super) notes: Vec<(Span, String)>,
 }
 
@@ -30,12 +30,12 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(Diagnostic { severity: Severity::Warning, ..warning });
     }
 
-    /// Something that the service does not get.
+    /// Adds a note about a setting without effect.
     pub(super) fn note(&mut self, span: Span, text: &str) {
         self.notes.push((span, text.to_owned()));
     }
 
-    /// The value is wrong: where a variable stood in it, the file does not show what it is.
+    /// Reports a wrong value. If it came from a variable, the label shows it, since the file does not.
     pub(super) fn bad(&mut self, node: &Node, message: String, help: impl Into<String>) {
         let mut diagnostic = Diagnostic::new(node.span, message).help(help);
         let written = self.sources.slice(node.span);
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         self.diagnostics.push(Diagnostic::new(node.span, message));
     }
 
-    /// A scalar as text; None, and nothing to report, where there is nothing.
+    /// A scalar as text; None, without a diagnostic, for null.
     pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         let text = text_of(node);
         if text.is_none() && !matches!(node.value, Value::Null) {
@@ -62,16 +62,16 @@ impl<'a> Reader<'a> {
         text.filter(|it| self.is_c_string(it, node.span))
     }
 
-    /// What a program gets ends at a zero byte.
+    /// Reports a zero byte, which would end the string for a program.
     fn is_c_string(&mut self, text: &str, span: Span) -> bool {
         let fits = !text.contains('\0');
         if !fits {
-            self.error(span, "a program cannot be given a zero byte", "take `\\0` out");
+            self.error(span, "zero byte in the argument of a program", "remove `\\0`");
         }
         fits
     }
 
-    /// A text that is not empty.
+    /// A text; None if it is empty.
     pub(super) fn some_text(&mut self, node: &Node) -> Option<String> {
         self.text(node).filter(|it| !it.is_empty())
     }
@@ -89,8 +89,8 @@ impl<'a> Reader<'a> {
         };
         if given.is_none() {
             let message =
-                format!("expected a number from 0 on, found `{}`", text_of(node).unwrap_or_default());
-            self.bad(node, message, "write a whole number");
+                format!("expected a whole number, 0 or more, found `{}`", text_of(node).unwrap_or_default());
+            self.bad(node, message, "use a whole number");
         }
         given
     }
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         match text_of(node) {
             Some(text) => {
                 let message = format!("expected `true` or `false`, found `{text}`");
-                self.bad(node, message, "write `true` or `false`");
+                self.bad(node, message, "use `true` or `false`");
             }
             None => self.wrong(node, "`true` or `false`"),
         }
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `KEY=VALUE` as a map or a list; no value where there is a key alone.
+    /// `KEY=VALUE` as a map or a list; a key alone has no value.
     pub(super) fn pairs<'n>(&mut self, node: &'n Node) -> Vec<(String, Option<String>, &'n Node)> {
         if let Value::List(_) = node.value {
             let pair = |(text, node): (String, &'n Node)| match text.split_once('=') {
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A scalar as compose makes a text of it: a number by its value, not as it is written.
+/// A scalar as text, as compose prints it: a number by its value, not as it is written.
 pub(super) fn text_of(node: &Node) -> Option<String> {
     match &node.value {
         Value::Text(it) => Some(it.clone()),
@@ -169,7 +169,7 @@ pub(super) fn text_of(node: &Node) -> Option<String> {
     }
 }
 
-/// As Go's FormatFloat writes a float64 by `g`: with an exponent below 1e-4 and from 1e6 on.
+/// As `%g` of Go's FormatFloat, with an exponent below 1e-4 and from 1e6.
 fn float(number: f64) -> String {
     let size = number.abs();
     if number.is_nan() {
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn numbers_are_texts_as_compose_has_them() {
-        // `docker compose config` 2.40 has the same.
+        // As `docker compose config` 2.40 prints them.
         for (number, expected) in [
             (1.1, "1.1"),
             (999_999.5, "999999.5"),

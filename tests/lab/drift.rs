@@ -1,4 +1,4 @@
-//! What somebody else changes in a network that was as described: told, and what vanished made again.
+//! Changes that others make to a running network: drift is reported, deleted interfaces are made again.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn conlink(lab: &Lab, subcommand: &str) -> Run {
 }
 
 #[test]
-fn what_somebody_changes_is_left_alone_and_told() {
+fn changes_of_others_are_reported_and_not_repaired() {
     let Some(lab) = Lab::up_with("drift", TWO) else { return };
     let changes = [
         ("b", "ip link set eth0 down", "link test-b-1:eth0: down", "ip link set eth0 up"),
@@ -90,7 +90,7 @@ fn what_somebody_changes_is_left_alone_and_told() {
 }
 
 #[test]
-fn diff_shows_steps_that_failed_and_why() {
+fn diff_shows_failed_steps_with_their_errors() {
     let bad = TWO.replace("via 10.0.0.2", "via 10.7.7.7");
     let Some(lab) = Lab::new("pending", &bad) else { return };
     assert_eq!(lab.run("up", &[]).code, 1);
@@ -103,7 +103,7 @@ fn diff_shows_steps_that_failed_and_why() {
 }
 
 #[test]
-fn what_vanishes_is_made_again() {
+fn deleted_interfaces_are_made_again() {
     let Some(lab) = Lab::up_with("repair", TWO) else { return };
     let damage = [
         ("a", "ip link del eth0"),

@@ -21,7 +21,7 @@ fn example(name: &str, args: &[&str]) -> Option<Lab> {
     Some(lab)
 }
 
-/// Every node reaches every other: so many pairs.
+/// Checks that every node reaches every other, in this number of pairs.
 #[track_caller]
 fn all_answer(lab: &Lab, pairs: usize) {
     let said = lab.done("ping", &[]);
@@ -40,7 +40,7 @@ fn two_hosts_reach_each_other() {
 fn hosts_reach_each_other_through_a_router() {
     let Some(lab) = example("router", &[]) else { return };
     all_answer(&lab, 12);
-    // One hop: the router takes one from the 64 that the other end sends.
+    // One hop: the router reduces the TTL of 64 by one.
     assert!(lab.done("ping", &["-c", "1", "h1", "10.3.0.10"]).contains("ttl=63"));
     assert_eq!(lab.exec("r", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
     assert!(lab.exec("h3", &["ip", "route"]).starts_with("default via 10.3.0.1 dev eth0"));

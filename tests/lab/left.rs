@@ -1,10 +1,10 @@
-//! Of large labs too nothing is left.
+//! Large labs, of which nothing is left.
 
 use std::time::{Duration, Instant};
 
 use crate::lab::Lab;
 
-/// Up, everything connected, down; as many namespaces and processes as nodes meanwhile, and none afterwards.
+/// Starts and ends a lab. While it is running there is a process and a namespace per node; afterwards there is none.
 fn comes_and_goes(count: usize, rounds: usize, limit: Duration) {
     let compose = format!(
         "services: {{n: {{scale: {count}, x-network: {{links: [{{bridge: lan, ip: 10.0.0.1/16}}]}}}}}}"
@@ -26,12 +26,12 @@ fn comes_and_goes(count: usize, rounds: usize, limit: Duration) {
         assert_eq!(machine.networks.len(), lab.before.networks.len() + keeper + count);
         assert_eq!(machine.mounts, lab.before.mounts);
         assert_eq!(machine.interfaces, lab.before.interfaces);
-        // From end to end.
+        // From the first node to the last.
         let last = format!("n-{count}");
         assert!(lab.done("ping", &["-c", "1", "n-1", &last]).contains("1 received"));
         lab.done("down", &[]);
         assert!(!lab.folder().exists());
-        // The command comes back when all is over, not before.
+        // The command returns when everything has ended.
         let machine = lab.world.machine();
         assert_eq!(machine, lab.before);
         assert!(took < limit, "{took:?}");

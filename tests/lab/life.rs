@@ -1,10 +1,10 @@
-//! A node's life: when it begins, how it ends, and when it is started again.
+//! When nodes start, end and restart.
 
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, process};
 
-/// What a restarted node must have as before.
+/// The addresses of a node, which a restart must keep.
 fn network(lab: &Lab, node: &str) -> String {
     let shown = lab.exec(node, &["ip", "-o", "addr", "show", "eth0"]);
     let ether = lab.exec(node, &["ip", "-o", "link", "show", "eth0"]);
@@ -15,7 +15,7 @@ fn network(lab: &Lab, node: &str) -> String {
 }
 
 #[test]
-fn a_killed_program_comes_back_with_the_same_network_where_it_is_always_restarted() {
+fn a_restarted_program_has_the_same_network_as_before() {
     let compose = r#"
 services:
   a:
@@ -40,12 +40,12 @@ services:
     }
     assert_eq!(lab.log("a"), "begun\n".repeat(4));
     assert_eq!(lab.process("b")["restarts"], 0);
-    // Of what was, nothing is left in the bridge.
+    // The bridge has no old ports.
     assert_eq!(lab.exec("--bridges", &["ip", "-o", "link", "show", "master", "lan"]).lines().count(), 2);
 }
 
 #[test]
-fn a_program_that_fails_is_restarted_as_often_as_its_service_says() {
+fn a_failed_program_is_restarted_as_often_as_its_service_says() {
     let compose = r#"
 services:
   twice: {restart: "on-failure:2", command: [sh, -c, "echo try; exit 3"]}
@@ -62,12 +62,12 @@ services:
         assert_eq!((&process["exit_code"], &process["restarts"]), (&code.into(), &restarts.into()), "{node}");
         assert_eq!(lab.log(node), "try\n".repeat(restarts + 1), "{node}");
     }
-    let table = lab.done("status", &[]);
-    assert!(table.contains("exited 3"), "{table}");
+    let run = lab.run("status", &[]);
+    assert!(run.code == 1 && run.stdout.contains("error: node twice: exited with code 3\n"), "{run:?}");
 }
 
 #[test]
-fn a_service_begins_after_those_that_it_depends_on() {
+fn a_service_starts_after_its_dependencies() {
     let compose = r#"
 services:
   last:
@@ -90,7 +90,7 @@ services:
 }
 
 #[test]
-fn a_failure_of_what_a_service_depends_on_stops_it_and_says_why() {
+fn a_service_whose_dependency_failed_does_not_start_and_says_why() {
     let compose = r#"
 services:
   fails: {command: [sh, -c, "exit 4"], x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
@@ -107,8 +107,8 @@ services:
     let run = lab.run("up", &[]);
     assert_eq!(run.code, 1, "{run:?}");
     for line in [
-        "error: container test-needs-1: it depends on `fails`, which has ended with exit code 4",
-        "error: container test-further-1: it depends on `needs`, which could not begin",
+        "error: node needs: it depends on `fails`, which exited with code 4",
+        "error: node further: it depends on `needs`, which could not be started",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }
@@ -117,7 +117,7 @@ services:
     assert_eq!(lab.process("apart")["state"], "running");
     lab.until_said("optional", "it goes on");
     assert_eq!(lab.read("ran"), "");
-    // What was mended is tried again.
+    // After a correction it is tried again.
     lab.write("compose.yaml", &compose.replace("exit 4", "exit 0"));
     lab.up(&[]);
     lab.until_node("further", "exited");
@@ -149,7 +149,7 @@ services:
     lab.until_said("client", "it was healthy");
     lab.until("healthy", |it| process(it, "shell")["health"] == "healthy");
     assert_eq!(lab.process("unchecked")["health"], serde_json::Value::Null);
-    // And it does not stay so by itself; how it is checked may change while it runs.
+    // A node can become unhealthy again, and its check can change while it is running.
     let pid = lab.pid("server");
     lab.write("compose.yaml", &compose.replace("retries: 100", "retries: 2"));
     lab.up(&[]);
@@ -159,7 +159,7 @@ services:
 }
 
 #[test]
-fn a_service_that_is_not_healthy_stops_what_waits_for_its_health() {
+fn a_service_that_needs_an_unhealthy_one_does_not_start() {
     let compose = r#"
 services:
   server:
@@ -175,8 +175,8 @@ services:
     let run = lab.run("up", &[]);
     assert_eq!(run.code, 1, "{run:?}");
     for line in [
-        "error: container test-client-1: it depends on `server`, which is not healthy",
-        "error: container test-other-1: it depends on `hangs`, which is not healthy",
+        "error: node client: it depends on `server`, which is unhealthy",
+        "error: node other: it depends on `hangs`, which is unhealthy",
     ] {
         assert!(run.stderr.lines().any(|it| it == line), "{}", run.stderr);
     }
@@ -185,7 +185,7 @@ services:
 }
 
 #[test]
-fn a_program_that_heeds_its_signal_is_given_its_time() {
+fn a_program_that_handles_its_stop_signal_is_waited_for() {
     let trap = |signal: &str, name: &str| {
         format!(
             "trap 'sleep 0.4; echo in time >{name}; exit 9' {signal}; echo ready; while :; do sleep 0.02; done"
@@ -211,7 +211,7 @@ services:
     nodes.iter().for_each(|it| lab.until_said(it, "ready"));
     let start = Instant::now();
     lab.down();
-    // All at the same time.
+    // All nodes end at the same time.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     for it in nodes {
         assert_eq!(lab.read(it), "in time\n", "{it}");
@@ -219,7 +219,7 @@ services:
 }
 
 #[test]
-fn a_program_that_does_not_end_is_killed_when_its_time_is_over() {
+fn a_program_that_does_not_end_is_killed_after_its_grace_period() {
     let compose = r#"
 services:
   hears: {command: [sh, -c, "trap 'echo no' TERM; echo ready; while :; do sleep 0.02; done"], stop_grace_period: 500ms}
@@ -236,7 +236,7 @@ services:
 }
 
 #[test]
-fn a_node_that_starts_again_takes_those_along_that_share_its_network() {
+fn a_restarted_node_restarts_those_that_share_its_network() {
     let compose = r#"
 services:
   main:
@@ -259,7 +259,7 @@ services:
     lab.until("anew", |it| process(it, "main")["restarts"] == 1 && is_anew(it));
     assert_eq!(netns("sidecar"), netns("main"));
     assert!(lab.done("ping", &["-c", "1", "sidecar", "other"]).contains("1 received"));
-    // By another `up` too.
+    // Also when `up` restarts it.
     lab.write(
         "compose.yaml",
         &compose.replace("command: sleep 1000\n    x-network", "command: sleep 1001\n    x-network"),
@@ -272,7 +272,7 @@ services:
 }
 
 #[test]
-fn a_network_that_is_not_there_cannot_be_shared() {
+fn the_network_of_an_exited_node_cannot_be_shared() {
     let compose = r#"
 services:
   ends: {command: "true"}
@@ -280,9 +280,12 @@ services:
 "#;
     let Some(lab) = Lab::new("nothing to share", compose) else { return };
     lab.up(&[]);
-    // It ended by itself once, and was never started again.
+    // It exited by itself and was not started again.
     let late = lab.until_node("late", "failed");
     assert_eq!(late["restarts"], 0, "{late}");
     let status = lab.status();
-    assert!(status.to_string().contains("it shares the network of `ends`, which does not run"), "{status:#}");
+    assert!(
+        status.to_string().contains("it shares the network of `ends`, which is not running"),
+        "{status:#}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Bridges of Open vSwitch in labs, whose keeper has numbers of processes of its own.
+//! Bridges of Open vSwitch in labs, whose keeper has a process namespace of its own.
 
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ fn nodes_on_a_bridge_of_open_vswitch_reach_each_other() {
     let Some(lab) = lab("nodes_on_a_bridge_of_open_vswitch_reach_each_other") else { return };
     lab.until("connected", |it| it["state"] == "connected");
     until_it_reaches(&lab);
-    // Its nodes change, and the daemons stay.
+    // Nodes change, and the daemons keep running.
     lab.write("compose.yaml", &COMPOSE.replace("{a: {}, b: {}}", "{a: {}, b: {}, c: {}}"));
     lab.up(&[]);
     until_it_reaches(&lab);
@@ -63,7 +63,7 @@ fn a_port_that_somebody_deletes_is_restored() {
         assert!(Instant::now() < end, "{:#}\n{}", lab.status(), lab.keepers_log());
     }
     until_it_reaches(&lab);
-    // The whole bridge too.
+    // Also the whole bridge.
     lab.world.sh(&format!("{switch} del-br lan"));
     let end = Instant::now() + LIMIT;
     while lab.world.sh(&format!("{switch} list-ports lan || true")) != ports {
@@ -96,7 +96,7 @@ fn a_lab_with_a_hung_switch_answers_and_recovers() {
     for ip in ["10.0.0.2", "10.0.0.1", "10.0.1.2"] {
         lab.exec("c", &["ping", "-c", "1", "-W", "5", ip]);
     }
-    // A hung one is no obstacle to the end.
+    // A hung daemon does not prevent the end.
     lab.signal("STOP", pid());
     lab.run("down", &[]);
     lab.down();

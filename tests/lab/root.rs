@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::lab::Lab;
 use crate::support::skip;
 
-/// A lab of nodes with roots of their own. None, which is reported, where the kernel has no overlay.
+/// A lab of nodes with private roots. None, with a report, if the kernel has no overlayfs.
 fn private(what: &str, compose: &str, files: &[(&str, &str)]) -> Option<Lab> {
     let lab = Lab::new(what, compose)?;
     if !fs::read_to_string("/proc/filesystems").unwrap().contains("overlay") {
@@ -31,7 +31,7 @@ services:
     let file = lab.world.path("file");
     let file = file.to_str().unwrap();
     let host = lab.world.sh("ls -A / /usr; cat /etc/passwd");
-    // Nothing is removed that could be a mount of the host's.
+    // Mounts of the host are not removed.
     lab.sh("a", &format!("echo of a >{file}; mkdir /made; echo x >/usr/made; rm /etc/passwd"));
     let said = lab.sh("a", &format!("cat {file}; ls -d /made /usr/made; ls /etc/passwd 2>/dev/null || true"));
     assert_eq!(said, "of a\n/made\n/usr/made\n");
@@ -41,14 +41,14 @@ services:
     );
     assert_eq!(lab.world.sh("ls -A / /usr; cat /etc/passwd"), host);
     assert_eq!(lab.read("file"), "of the host\n");
-    // What is mounted below is there too: devices, /proc, /sys, /tmp.
+    // Mounts below / are there too: devices, /proc, /sys, /tmp.
     assert_eq!(
         lab.sh("a", "echo x >/dev/null; ls /sys/class/net | grep -v bonding; cat /proc/sys/kernel/hostname"),
         "eth0\nlo\na\n"
     );
     assert!(lab.done("ping", &[]).ends_with("2 of 2 answered\n"));
     assert_eq!(lab.sh("a", "getent hosts b").split_whitespace().next(), Some("10.0.0.2"));
-    // It goes with the node.
+    // The changes are removed with the node.
     lab.signal("KILL", lab.pid("a"));
     lab.until_node("a", "exited");
     lab.up(&["--private-root"]);
@@ -56,7 +56,7 @@ services:
 }
 
 #[test]
-fn what_the_host_has_mounted_is_no_way_to_its_files() {
+fn mounts_of_the_host_do_not_lead_to_its_files() {
     let compose = "services: {a: {volumes: ['./shared:/shared']}, b: {}}";
     let Some(mut lab) = Lab::new("mounts under roots of their own", compose) else { return };
     for folder in ["memory/deep", "bound/inner", "shared"] {
@@ -64,7 +64,7 @@ fn what_the_host_has_mounted_is_no_way_to_its_files() {
     }
     lab.write("file", "of the host\n");
     lab.write("other", "of the other\n");
-    // In memory, one within the other, one with a name that options have to be told apart from, and a single file.
+    // Nested tmpfs mounts, one with a comma in its name, and a single file.
     lab.world.sh(
         "mount -n -t tmpfs none memory && mkdir 'memory/a,b:c' && mount -n -t tmpfs none 'memory/a,b:c' \
          && echo host >memory/file && echo host >'memory/a,b:c/file' && chown 1234:5678 memory \
@@ -81,7 +81,7 @@ fn what_the_host_has_mounted_is_no_way_to_its_files() {
     assert_eq!(lab.sh("a", read), "of a\nof a\nof a\nof a\n1234:5678\n");
     assert_eq!(lab.sh("b", read), host);
     assert_eq!(lab.world.sh(read), host);
-    // But for what it is given.
+    // Except its volumes.
     lab.sh("a", "echo of a >/shared/file");
     assert_eq!(lab.read("shared/file"), "of a\n");
     lab.down();
@@ -90,7 +90,7 @@ fn what_the_host_has_mounted_is_no_way_to_its_files() {
 }
 
 #[test]
-fn volumes_and_folders_in_memory_may_be_where_the_host_has_no_place() {
+fn volumes_and_tmpfs_may_be_at_paths_that_the_host_does_not_have() {
     let compose = r#"
 services:
   a:
@@ -114,7 +114,7 @@ volumes: {data: {}}
 }
 
 #[test]
-fn our_own_tools_work_there_by_name() {
+fn our_own_tools_work_by_name() {
     let compose = r#"
 services:
   a:

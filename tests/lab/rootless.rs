@@ -9,7 +9,7 @@ use crate::lab::Lab;
 use crate::lab::world::World;
 use crate::support::{Run, skip};
 
-/// A number that no account of the machine is likely to have.
+/// A user ID that no account of the machine is likely to have.
 const UID: u32 = 61_234;
 
 const TWO: &str = "
@@ -18,7 +18,7 @@ services:
   h2: {x-network: {links: [{bridge: lan, ip: 10.0.1.2/24}]}}
 ";
 
-/// The lab of an ordinary user. None, which is reported, where the machine allows such users no namespaces.
+/// The lab of an ordinary user. None, with a report, if the machine does not allow user namespaces.
 fn users(what: &str, compose: &str) -> Option<Lab> {
     let mut lab = Lab::new(what, compose)?;
     lab.world.become_user(UID);
@@ -35,7 +35,7 @@ fn users(what: &str, compose: &str) -> Option<Lab> {
 }
 
 #[test]
-fn an_ordinary_user_has_labs_of_its_own() {
+fn an_ordinary_user_can_have_labs() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("modes-examples/router/compose.yaml");
     let Some(lab) = users("labs of ordinary users", &fs::read_to_string(example).unwrap()) else { return };
     let run = lab.up(&[]);
@@ -50,7 +50,7 @@ fn an_ordinary_user_has_labs_of_its_own() {
     assert!(lab.exec("--bridges", &["ip", "-br", "link"]).contains("red"));
     assert_eq!(lab.exec("r", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
     assert!(lab.exec("h1", &["cat", "/etc/hosts"]).contains("10.3.0.10"));
-    // A node may change its own network, and that is told.
+    // A node may change its own network, and the status shows it.
     lab.exec("h1", &["ip", "link", "set", "eth0", "down"]);
     lab.until("told", |it| it["state"] == "drifted");
     lab.exec("h1", &["ip", "link", "set", "eth0", "up"]);
@@ -64,7 +64,7 @@ fn an_ordinary_user_has_labs_of_its_own() {
 }
 
 #[test]
-fn services_of_an_ordinary_user_have_files_of_their_own_too() {
+fn services_of_an_ordinary_user_have_private_files() {
     let compose = r#"
 services:
   a:
@@ -79,7 +79,7 @@ services:
     let Some(lab) = users("files of ordinary users", compose) else { return };
     lab.write("data/file", "of the volume\n");
     let run = lab.up(&[]);
-    assert_eq!(run.stderr, "note: a: user: a lab of an ordinary user has no other users\n");
+    assert_eq!(run.stderr, "note: a: user: ignored, since the lab of an ordinary user has no other users\n");
     lab.until_said("a", "of the volume");
     assert_eq!(lab.log("a"), "mine\nof the volume\n");
     assert_eq!(lab.exec("a", &["cat", "/proc/sys/net/ipv4/ip_forward"]), "1\n");
@@ -89,7 +89,7 @@ services:
 }
 
 #[test]
-fn roots_of_their_own_are_for_ordinary_users_too() {
+fn ordinary_users_can_have_private_roots() {
     let Some(lab) = users("private roots of ordinary users", TWO) else { return };
     let run = lab.run("up", &["--private-root"]);
     if run.stderr.contains("make a root file system of its own") {
@@ -103,7 +103,7 @@ fn roots_of_their_own_are_for_ordinary_users_too() {
 }
 
 #[test]
-fn a_link_of_the_hosts_is_refused_to_an_ordinary_user_in_plain_words() {
+fn a_link_on_the_host_is_an_error_for_an_ordinary_user() {
     let compose = "\
 services:
   a:
@@ -146,7 +146,7 @@ fn a_killed_keeper_of_an_ordinary_user_leaves_nothing() {
 }
 
 #[test]
-fn without_a_runtime_folder_there_is_one_in_tmp() {
+fn without_a_runtime_folder_one_in_tmp_is_used_and_removed() {
     let Some(mut lab) = users("no runtime folder", TWO) else { return };
     lab.world.env.remove("XDG_RUNTIME_DIR");
     let folder = PathBuf::from(format!("/tmp/conlink-{UID}"));
@@ -157,10 +157,9 @@ fn without_a_runtime_folder_there_is_one_in_tmp() {
     let made = fs::metadata(folder.join("conlink/lab/test")).map(|it| (it.uid(), it.mode() & 0o777));
     let status = lab.world.run(lab.world.conlink(&["status", "test"]));
     let list = lab.world.run(lab.world.conlink(&["lab", "list"]));
-    let down = lab_run("down", &[]);
-    let left = folder.join("conlink/lab/test").exists();
     let outer = fs::metadata(&folder).map(|it| it.mode() & 0o777);
-    fs::remove_dir_all(&folder).unwrap();
+    let down = lab_run("down", &[]);
+    let left = folder.exists();
     assert_eq!(up.code, 0, "{up:?}");
     assert!(ping.stdout.ends_with("2 of 2 answered\n"), "{ping:?}");
     assert_eq!(made.unwrap(), (UID, 0o700));
@@ -172,9 +171,9 @@ fn without_a_runtime_folder_there_is_one_in_tmp() {
 }
 
 #[test]
-fn a_folder_in_tmp_that_somebody_else_has_made_is_not_trusted() {
+fn a_folder_in_tmp_of_another_user_is_not_used() {
     let Some(mut lab) = users("somebody else's folder", TWO) else { return };
-    // Another user than the one of the test above.
+    // Not the user of the test above.
     lab.world.become_other(UID + 1);
     let folder = PathBuf::from(format!("/tmp/conlink-{}", UID + 1));
     let _ = fs::remove_dir_all(&folder);
@@ -190,7 +189,7 @@ fn a_folder_in_tmp_that_somebody_else_has_made_is_not_trusted() {
 }
 
 #[test]
-fn root_of_a_user_namespace_has_labs_as_users_do() {
+fn root_of_a_user_namespace_can_have_labs() {
     let Some(lab) = users("labs within a user namespace", TWO) else { return };
     let conlink = lab.world.binary.display().to_string();
     let script = format!(
@@ -213,7 +212,7 @@ fn root_of_a_user_namespace_has_labs_as_users_do() {
 }
 
 #[test]
-fn forwarded_ports_are_at_127_0_0_1_where_bridges_are() {
+fn forwarded_ports_are_at_127_0_0_1_in_the_namespace_of_the_bridges() {
     let compose = r#"
 services:
   web:
@@ -229,7 +228,7 @@ services:
         let wait = [conlink.get_program().to_str().unwrap(), "wait", "-T", "20", "--http", url, "--"];
         let said = lab.exec("--bridges", &[&wait[..], &["busybox", "wget", "-q", "-O", "-", url]].concat());
         assert!(said.contains("root:"), "{said}");
-        // What forwarding needs where the bridges are is put right again.
+        // The settings that forwarding needs in the namespace of the bridges are repaired.
         let answers = ["busybox", "wget", "-q", "-O", "/dev/null", url];
         for damage in ["ip addr flush dev lan", "busybox sysctl -w net.ipv4.ip_forward=0"] {
             lab.exec("--bridges", &damage.split(' ').collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! `lab run`: a lab for as long as a command runs.
+//! `lab run`: a lab that ends with a command.
 
 use std::io::Read;
 use std::process::Child;
@@ -16,7 +16,7 @@ services:
 ";
 
 #[test]
-fn the_command_finds_the_lab_and_its_exit_code_is_ours() {
+fn the_command_knows_the_lab_and_its_exit_code_is_returned() {
     let Some(lab) = Lab::new("lab run", TWO) else { return };
     let line = "echo $CONLINK_LAB; $CONLINK lab ping | tail -1; $CONLINK lab status | head -1; cat; exit 7";
     let mut child = lab.start("run", &["--", "sh", "-c", line]);
@@ -29,7 +29,7 @@ fn the_command_finds_the_lab_and_its_exit_code_is_ours() {
          test\n2 of 2 answered\nlab test: connected, 2 nodes, 2 links\nfrom standard input\n"
     );
     assert_eq!(run.stderr, "");
-    // It is over when the command is.
+    // The lab ends with the command.
     assert!(!lab.folder().exists());
     lab.world.expect(&lab.before);
 }
@@ -46,35 +46,35 @@ fn the_lab_ends_however_the_command_does() {
             "error: run `no-such-program x`: No such file or directory (os error 2)\n",
         ),
         (&["/etc/passwd"], 126, "error: run `/etc/passwd`: Permission denied (os error 13)\n"),
-        // The lab may be ended under it.
+        // The command may end the lab.
         (&["sh", "-c", "$CONLINK lab down"], 0, ""),
     ] {
         let run = lab.run("run", &[&["--"], command].concat());
         assert_eq!((run.code, run.stderr.as_str()), (code, said), "{command:?}: {run:?}");
         lab.world.expect(&lab.before);
     }
-    // What the command leaves behind does not keep the lab.
+    // A process that the command leaves running does not keep the lab.
     lab.done("run", &["--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $! >pid"]);
     assert!(!lab.folder().exists());
     lab.world.sh("kill -9 $(cat pid)");
 }
 
 #[test]
-fn a_lab_that_is_up_is_not_taken_over() {
+fn run_refuses_a_running_lab() {
     let Some(lab) = Lab::up_with("lab run, and one that is up", TWO) else { return };
     let pid = lab.pid("a");
     let run = lab.run("run", &["--", "touch", "ran"]);
     assert_eq!(run.code, 1);
     assert_eq!(
         run.stderr,
-        "error: lab `test` is up already: end it (`conlink lab down -n test`), or give this one another --name\n"
+        "error: lab `test` is already running\nhint: end it with `conlink lab down test`, or choose another --name\n"
     );
     assert_eq!(lab.pid("a"), pid);
     assert!(!lab.world.path("ran").exists());
 }
 
 #[test]
-fn a_lab_that_is_not_as_described_runs_no_command() {
+fn no_command_runs_if_the_lab_is_not_as_described() {
     let compose =
         "services: {a: {x-network: {links: [{type: macvlan, outer-dev: nobody, ip: 10.0.0.1/24}]}}}";
     let Some(lab) = Lab::new("lab run with a refused link", compose) else { return };
@@ -85,7 +85,7 @@ fn a_lab_that_is_not_as_described_runs_no_command() {
     lab.world.expect(&lab.before);
 }
 
-/// A command that runs, beside a lab that is up.
+/// A `lab run` whose command is running.
 fn started(lab: &Lab, line: &str) -> Child {
     let mut child = lab.start("run", &["--", "sh", "-c", line]);
     let mut said = String::new();
@@ -102,14 +102,14 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn signals_reach_the_command_and_then_the_lab_ends() {
+fn signals_are_passed_to_the_command_and_then_the_lab_ends() {
     let Some(lab) = Lab::new("lab run and signals", TWO) else { return };
     for (which, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
         let child = started(&lab, "echo ready; exec sleep 1000");
         signal(&child, which);
         assert_eq!(end(child, "lab run").code, code, "{which}");
         lab.world.expect(&lab.before);
-        // It may do with them what it likes.
+        // The command may handle them.
         let child =
             started(&lab, "trap 'echo told; exit 3' TERM INT HUP; echo ready; while :; do sleep 0.02; done");
         signal(&child, which);
@@ -120,12 +120,12 @@ fn signals_reach_the_command_and_then_the_lab_ends() {
 }
 
 #[test]
-fn a_killed_runner_takes_the_lab_with_it() {
+fn a_killed_lab_run_takes_the_lab_with_it() {
     let Some(lab) = Lab::new("a killed lab run", TWO) else { return };
     let child = started(&lab, "echo $$ >pid; echo ready; exec sleep 1000");
     assert!(lab.folder().exists());
     signal(&child, Signal::SIGKILL);
-    // No `lab down`: the keeper sees it by itself.
+    // Without `lab down`: the keeper notices it.
     let stop = Instant::now() + Duration::from_secs(10);
     while lab.folder().exists() {
         assert!(Instant::now() < stop, "the lab goes on: {}", lab.keepers_log());
@@ -153,14 +153,14 @@ services:
         assert!(!lab.folder().exists(), "{further}");
         lab.world.expect(&lab.before);
     };
-    // The node is up when the command runs, and says `ready` once it heeds SIGTERM.
+    // The node is running before the command, and prints `ready` once it handles SIGTERM.
     let heeds = "until $CONLINK lab logs slow | grep -q ready; do sleep 0.02; done; echo ready";
     for (further, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
         let child = started(&lab, &format!("{heeds}; exec sleep 1000"));
         signal(&child, Signal::SIGINT);
         ends(child, further, code);
     }
-    // While the command lives, every signal is the command's.
+    // While the command is running, it gets every signal.
     let line = format!("trap 'echo told' INT; {heeds}; until test -e stop; do sleep 0.02; done; rm stop");
     let mut child = started(&lab, &line);
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! What of a service counts for its nodes.
+//! The keys of a service that have an effect on its nodes.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -6,14 +6,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::lab::Lab;
 use crate::support::skip;
 
-/// Puts a program into the project's folder that prints its arguments, one a line.
+/// Writes a program to the project's folder that prints its arguments, one per line.
 fn with_arguments(lab: &Lab) {
     lab.write("args", "#!/bin/sh\nfor it; do echo \"<$it>\"; done\n");
     fs::set_permissions(lab.world.path("args"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
-fn commands_are_texts_or_lists_and_an_entrypoint_comes_first() {
+fn commands_are_strings_or_lists_and_the_entrypoint_comes_first() {
     let compose = r#"
 services:
   text: {command: "./args one 'two  three' four\\ five"}
@@ -81,7 +81,7 @@ services:
 }
 
 #[test]
-fn a_node_runs_in_its_working_folder_which_is_that_of_the_project_without_words() {
+fn the_working_directory_is_that_of_the_project_by_default() {
     let compose = r#"
 services:
   here: {command: pwd}
@@ -153,13 +153,13 @@ services:
             lab.exec(node, &["cat", "/etc/hosts"])
         );
     }
-    // Nobody else's file has changed, and the C library finds them.
+    // The machine's file is unchanged, and the C library finds the names.
     assert!(!lab.world.sh("cat /etc/hosts").contains("10.5.0.2"));
     assert!(lab.exec("named", &["getent", "hosts", "plain"]).contains("10.5.0.2"));
 }
 
 #[test]
-fn settings_of_the_network_are_set_before_and_after_its_interfaces_come() {
+fn sysctls_are_set_before_and_after_interfaces_exist() {
     let compose = r#"
 services:
   router:
@@ -187,7 +187,7 @@ services:
 }
 
 #[test]
-fn file_systems_in_memory_are_a_nodes_own() {
+fn tmpfs_mounts_are_private() {
     let compose = r#"
 services:
   a: {tmpfs: /mnt}
@@ -209,7 +209,7 @@ services:
 }
 
 #[test]
-fn volumes_are_mounted_where_there_is_a_place_for_them() {
+fn volumes_are_mounted_at_existing_paths() {
     let compose = r#"
 services:
   writer:
@@ -281,15 +281,18 @@ services:
     {
         lab.until_said(node, expected.lines().last().unwrap());
         assert_eq!(lab.log(node), expected, "{node}");
-        // What is run beside it runs as the same.
+        // `lab exec` uses the same user.
         assert_eq!(lab.sh(node, "id -u; id -g"), expected, "{node}");
     }
-    assert_eq!(run.stderr, "note: unknown: user nobody-of-that-name: there is no such user here\n");
+    assert_eq!(
+        run.stderr,
+        "note: unknown: user: ignored, since this machine has no user `nobody-of-that-name`\n"
+    );
 }
 
 #[test]
-fn with_init_orphans_are_buried_and_without_it_the_program_is_process_1() {
-    // Its child leaves a grandchild behind, which ends.
+fn with_init_orphans_are_reaped_and_without_it_the_program_is_pid_1() {
+    // A child leaves an orphan, which exits.
     let compose = r#"
 services:
   with: {init: true, command: [sh, -c, "(sleep 0.05 &) ; exec sleep 1000"]}
@@ -312,7 +315,7 @@ services:
 }
 
 #[test]
-fn services_have_as_many_replicas_as_files_and_the_command_line_say() {
+fn replicas_come_from_the_files_or_the_command_line() {
     let compose = r#"
 services:
   scaled: {scale: 2}
@@ -332,18 +335,18 @@ services:
     let pid = lab.pid("scaled-1");
     lab.up(&["--scale", "scaled=1", "--scale", "none=2", "--scale", "deployed=0"]);
     assert_eq!(names(), "none-1 none-2 one scaled");
-    // It has another name now, and its host name with it.
+    // It has another name now, also as its host name.
     assert_eq!(lab.exec("scaled", &["hostname"]), "scaled\n");
     assert_ne!(lab.pid("scaled"), pid);
     let run = lab.run("up", &["--scale", "nobody=1"]);
-    assert_eq!((run.code, run.stderr.as_str()), (1, "error: --scale nobody=1: there is no such service\n"));
+    assert_eq!((run.code, run.stderr.as_str()), (1, "error: --scale nobody=1: unknown service `nobody`\n"));
     let run = lab.run("up", &["--scale", "one"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("a service and a number are due, like `worker=3`"), "{}", run.stderr);
+    assert!(run.stderr.contains("expected SERVICE=N, such as `worker=3`"), "{}", run.stderr);
 }
 
 #[test]
-fn services_of_profiles_run_when_asked_for() {
+fn services_of_enabled_profiles_run() {
     let compose = r#"
 services:
   always: {}
@@ -384,7 +387,7 @@ services:
     assert!(lab.exec("sidecar", &["ip", "-br", "addr"]).contains("10.0.0.1/24"));
     assert_eq!(lab.exec("sidecar", &["hostname"]), "beside\n");
     assert!(lab.done("ping", &["-c", "1", "sidecar", "other"]).contains("1 received"));
-    // Its processes are its own.
+    // It has a process namespace of its own.
     assert_ne!(
         lab.exec("sidecar", &["readlink", "/proc/self/ns/pid"]),
         lab.exec("main", &["readlink", "/proc/self/ns/pid"])
@@ -392,7 +395,7 @@ services:
 }
 
 #[test]
-fn a_program_that_is_not_here_idles_and_is_told_of() {
+fn a_node_without_its_program_idles_with_a_note() {
     let compose = r#"
 services:
   a: {command: no-such-program --flag, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
@@ -424,7 +427,7 @@ fn a_program_that_cannot_be_run_is_an_error_and_stops_no_other_node() {
 }
 
 #[test]
-fn a_script_without_a_first_line_runs_as_shells_run_it() {
+fn a_script_without_an_interpreter_line_runs_in_a_shell() {
     let Some(lab) = Lab::new("scripts", "services: {a: {command: [./script, word]}}") else { return };
     lab.write("script", "echo \"it has $1\"\n");
     fs::set_permissions(lab.world.path("script"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -433,7 +436,7 @@ fn a_script_without_a_first_line_runs_as_shells_run_it() {
 }
 
 #[test]
-fn tools_of_ours_are_there_where_there_is_no_file_of_their_name() {
+fn our_own_tools_replace_missing_programs() {
     let compose = r#"
 services:
   a:
@@ -445,7 +448,7 @@ services:
 }
 
 #[test]
-fn what_a_node_writes_without_a_root_of_its_own_is_the_hosts() {
+fn without_a_private_root_a_node_writes_to_the_host() {
     let Some(lab) = Lab::up_with("a shared root", "services: {a: {command: [sh, -c, 'echo x >made']}}")
     else {
         return;

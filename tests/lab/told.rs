@@ -1,4 +1,4 @@
-//! What is told of labs: their logs, the list of them, their status.
+//! `lab logs`, `lab list` and `lab status`.
 
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::lab::Lab;
 
 #[test]
-fn logs_are_of_one_node_or_of_all_with_their_names_in_front() {
+fn logs_of_several_nodes_have_their_names_in_front() {
     let compose = r#"
 services:
   a: {command: [sh, -c, "echo one; echo two >&2; printf unended"]}
@@ -25,7 +25,7 @@ services:
 }
 
 #[test]
-fn followed_logs_go_on_until_the_lab_ends() {
+fn followed_logs_end_with_the_lab() {
     let compose = r#"
 services:
   a: {command: [sh, -c, "n=0; while :; do n=$$((n+1)); echo line $$n; sleep 0.05; done"]}
@@ -55,7 +55,7 @@ services:
 }
 
 #[test]
-fn followed_logs_show_what_a_restarted_node_prints() {
+fn followed_logs_show_the_output_of_a_restarted_node() {
     let compose = r#"
 services:
   a: {restart: always, command: [sh, -c, "echo begun; exec sleep 1000"]}
@@ -77,7 +77,7 @@ fn list(lab: &Lab, args: &[&str]) -> String {
 }
 
 #[test]
-fn labs_are_listed_alive_or_dead() {
+fn the_list_has_running_and_dead_labs() {
     let Some(mut lab) = Lab::new("lab list", "services: {a: {}, b: {}}") else { return };
     assert_eq!(list(&lab, &[]), "NAME  STATE      NODES\n");
     assert_eq!(serde_json::from_str::<Value>(&list(&lab, &["--json"])).unwrap(), serde_json::json!([]));
@@ -85,6 +85,7 @@ fn labs_are_listed_alive_or_dead() {
     lab.name = "victim".to_owned();
     lab.up(&[]);
     assert_eq!(list(&lab, &[]), "NAME    STATE      NODES\ntest    connected  2\nvictim  connected  2\n");
+    assert_eq!(list(&lab, &["-q"]), "test\nvictim\n");
     lab.signal("KILL", lab.keeper().unwrap());
     lab.until_dead();
     assert_eq!(list(&lab, &[]), "NAME    STATE      NODES\ntest    connected  2\nvictim  dead       0\n");
@@ -98,7 +99,7 @@ fn labs_are_listed_alive_or_dead() {
     );
     for (subcommand, args) in [("exec", &["a", "true"][..]), ("ping", &[]), ("logs", &[])] {
         let run = lab.run(subcommand, args);
-        let said = "error: lab `victim` does not run: `conlink lab up` starts it\n";
+        let said = "error: lab `victim` is not running; `conlink lab up` starts it\n";
         assert_eq!((run.code, run.stderr.as_str()), (1, said), "{subcommand}");
     }
     assert_eq!(lab.run("status", &[]).code, 1);
@@ -108,7 +109,7 @@ fn labs_are_listed_alive_or_dead() {
 }
 
 #[test]
-fn the_status_of_a_lab_has_its_processes() {
+fn the_status_of_a_lab_shows_its_processes_and_failures_first() {
     let compose = r#"
 services:
   a: {command: sleep 1000, x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}]}}
@@ -116,19 +117,24 @@ services:
 "#;
     let Some(lab) = Lab::up_with("lab status", compose) else { return };
     lab.until_node("b", "exited");
+    let status = lab.run("status", &[]);
+    assert_eq!(status.code, 1, "a program that failed is not connected");
     assert_eq!(
-        lab.done("status", &[]),
+        status.stdout,
         "\
-lab test: connected, 2 nodes, 1 link
+lab test: failing, 2 nodes, 1 link
+error: node b: exited with code 3
+hint: see its output with `conlink lab logs b`
+
 bridges: lan (linux, 1 port)
 NODE  PROCESS   LINK  JOINED TO  ADDRESSES    STATE
 a     running   eth0  lan        10.0.0.1/24  up
 b     exited 3  -     -                       stopped
 "
     );
-    // As `conlink status` tells it.
+    // As `conlink status` prints it.
     for words in [&["status", "test"][..], &["lab", "status", "test"]] {
-        assert_eq!(lab.world.run(lab.world.conlink(words)).stdout, lab.done("status", &[]), "{words:?}");
+        assert_eq!(lab.world.run(lab.world.conlink(words)), status, "{words:?}");
     }
     let a = lab.process("a");
     assert_eq!(a["command"], serde_json::json!(["sleep", "1000"]));
@@ -137,7 +143,7 @@ b     exited 3  -     -                       stopped
 }
 
 #[test]
-fn of_a_command_that_fails_only_its_place_is_told() {
+fn a_failed_command_is_logged_with_its_place_and_without_its_text() {
     let compose = r#"
 services:
   a:
@@ -149,7 +155,7 @@ services:
     lab.until("the command has failed", |_| lab.keepers_log().contains("exit code 3"));
     let log = lab.keepers_log();
     let told = format!(
-        "test-a-1: command ended with exit code 3 ({}:6:28)\n",
+        "test-a-1: command failed with exit code 3 ({}:6:28)\n",
         lab.world.path("compose.yaml").display()
     );
     assert!(log.contains(&told), "{log}");

@@ -1,4 +1,4 @@
-//! `lab up`: again, with other files, with mistakes.
+//! `lab up`: again, with changed files, with mistakes.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn pids(status: &Value) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn a_second_time_nothing_is_restarted() {
+fn a_second_up_restarts_nothing() {
     let Some(lab) = Lab::up_with("up twice", THREE) else { return };
     let before = lab.status();
     let links = lab.exec("--bridges", &["ip", "-o", "link"]);
@@ -37,7 +37,7 @@ fn a_second_time_nothing_is_restarted() {
 }
 
 #[test]
-fn what_has_ended_is_started_again_by_another_up() {
+fn up_starts_exited_nodes_again() {
     let Some(lab) = Lab::up_with("up after an end", THREE) else { return };
     let before = lab.status();
     lab.signal("KILL", lab.pid("a"));
@@ -50,11 +50,11 @@ fn what_has_ended_is_started_again_by_another_up() {
 }
 
 #[test]
-fn of_changed_files_only_what_changed_is_restarted() {
+fn up_restarts_only_changed_nodes() {
     let Some(lab) = Lab::up_with("changed files", THREE) else { return };
     let before = lab.status();
     let pid = |status: &Value, node: &str| process(status, node)["pid"].clone();
-    // Another command for b, another service, and none that is named c.
+    // Another command for b, a new service d, and no service c.
     let changed = THREE.replace("  b:\n    command: sleep 1000", "  b:\n    command: sleep 1001");
     let changed = changed.replace("  c: {", "  d: {");
     lab.write("compose.yaml", &changed);
@@ -88,7 +88,7 @@ fn a_changed_link_is_changed_in_place() {
     // Running nodes see the new addresses by name.
     assert!(lab.exec("a", &["cat", "/etc/hosts"]).contains("10.0.0.99"));
     assert!(lab.exec("a", &["getent", "hosts", "c"]).contains("10.0.0.3"));
-    // And away it goes again.
+    // And the link is removed again.
     lab.write("compose.yaml", THREE);
     lab.up(&[]);
     assert_eq!(pids(&lab.status()), before);
@@ -97,7 +97,7 @@ fn a_changed_link_is_changed_in_place() {
 }
 
 #[test]
-fn what_a_changed_file_lacks_leaves_no_bridge_behind() {
+fn removed_links_leave_no_bridge_behind() {
     let Some(lab) = Lab::up_with("no links any more", THREE) else { return };
     lab.write("compose.yaml", "services: {a: {command: sleep 1000}}");
     lab.up(&[]);
@@ -106,7 +106,7 @@ fn what_a_changed_file_lacks_leaves_no_bridge_behind() {
 }
 
 #[test]
-fn mistakes_are_told_with_their_places_and_nothing_is_started() {
+fn mistakes_are_reported_with_their_places_and_nothing_is_started() {
     let compose = "\
 services:
   a:
@@ -128,7 +128,7 @@ services:
     }
     lab.world.expect(&lab.before);
     assert_eq!((lab.read("started"), lab.read("ran")), Default::default());
-    // Nor is what runs touched by them.
+    // A running lab is not changed either.
     lab.write("compose.yaml", THREE);
     lab.up(&[]);
     let before = pids(&lab.status());
@@ -138,7 +138,7 @@ services:
 }
 
 #[test]
-fn files_that_are_not_there_are_named() {
+fn missing_files_are_named() {
     let Some(lab) = Lab::empty("no files") else { return };
     for (args, said) in [
         (&["--compose-file", "no.yaml"][..], "no.yaml"),
@@ -176,7 +176,7 @@ services:
     assert!(lab.done("ping", &["good", "bad"]).contains("3 received"));
     lab.until_said("bad", "it runs");
     assert_eq!(lab.run("status", &[]).code, 1);
-    // It comes when its parent does.
+    // The link is made when its parent appears.
     lab.world.sh("ip link add no-such-parent type veth peer name peer && ip link set no-such-parent up");
     lab.until("connected", |it| it["state"] == "connected");
     assert!(lab.exec("bad", &["ip", "-br", "addr", "show", "eth1"]).contains("10.9.0.1/24"));
@@ -185,7 +185,7 @@ services:
 }
 
 #[test]
-fn twenty_ups_at_once_come_to_one_lab() {
+fn twenty_ups_at_once_make_one_lab() {
     let Some(lab) = Lab::new("ups at once", THREE) else { return };
     let children: Vec<_> = (0..20).map(|_| lab.start("up", &[])).collect();
     for child in children {
@@ -198,7 +198,7 @@ fn twenty_ups_at_once_come_to_one_lab() {
 }
 
 #[test]
-fn ups_and_downs_at_once_come_to_something() {
+fn ups_and_downs_at_once_leave_a_working_lab() {
     let Some(lab) = Lab::new("ups and downs at once", THREE) else { return };
     let start = Instant::now();
     let mut children = Vec::new();

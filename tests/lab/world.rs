@@ -1,4 +1,4 @@
-//! A machine to itself: network, processes, mounts and `/run` of its own, in which all that a lab makes can be counted.
+//! A world: network, processes, mounts and `/run` of its own, so that everything that a lab makes can be counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -11,11 +11,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::support::{Run, finish, skip};
 
-/// The longest that anything may take that has no limit of its own.
+/// Default time limit.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Its first process ends, and with it all others, when the other end of its standard input is closed: when the world is
-/// dropped, or the test killed. Until then it buries orphans, as the first process of a machine does.
+/// The first process of a world. It ends, and with it all others, when its standard input is closed: when the world is
+/// dropped or the test is killed. Until then it reaps orphans.
 const INIT: &str = "mount -t tmpfs -o mode=755 none /run && exec 3<&0 && { cat <&3 & } && wait";
 
 pub(crate) struct World {
@@ -25,28 +25,28 @@ pub(crate) struct World {
     mounts: File,
     /// The project's folder.
     dir: tempfile::TempDir,
-    /// Who runs what is run here; root where there is none.
+    /// The user of programs in the world; None: root.
     user: Option<u32>,
-    /// The binary, at a place where that user may run it.
+    /// The binary, at a path where that user may run it.
     pub(super) binary: PathBuf,
     pub(super) env: BTreeMap<String, String>,
 }
 
-/// All that a lab could leave behind.
+/// Everything that a lab could leave behind.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// Each with its name, `PID NAME`, zombies left out.
+    /// `PID NAME` of each process, without zombies.
     pub(super) processes: BTreeSet<String>,
-    /// The kernel's numbers of the network namespaces that processes are in.
+    /// Inodes of the network namespaces of processes.
     pub(super) networks: BTreeSet<u64>,
     pub(super) mounts: BTreeSet<String>,
     pub(super) interfaces: BTreeSet<String>,
-    /// Below `/run`, but for the folders that are common to all labs.
+    /// Below `/run`, without the folders that all labs share.
     pub(super) files: BTreeSet<String>,
 }
 
 impl World {
-    /// A new one. None, which is reported, where this machine forbids it.
+    /// A new world. None, with a report, if this machine does not allow it.
     pub(super) fn new(what: &str) -> Option<Self> {
         let mut command = Command::new("unshare");
         command.args([
@@ -62,7 +62,7 @@ impl World {
         ]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut init = command.spawn().unwrap();
-        // What comes back has come through all that there is at first.
+        // The answer shows that the first process has started.
         let _ = std::io::Write::write_all(init.stdin.as_mut().unwrap(), b"ready");
         let mut said = [0; 5];
         let read = std::io::Read::read_exact(init.stdout.as_mut().unwrap(), &mut said);
@@ -80,7 +80,7 @@ impl World {
         Some(Self { init, net, pids, mounts, dir, user: None, binary, env: env.into() })
     }
 
-    /// From now on an ordinary user runs things, with a runtime folder of its own.
+    /// Runs later programs as an ordinary user with a runtime folder.
     pub(super) fn become_user(&mut self, uid: u32) {
         self.user = Some(uid);
         let runtime = self.path("runtime");
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// From now on it is another user, who has no runtime folder.
+    /// Runs later programs as another user without a runtime folder.
     pub(super) fn become_other(&mut self, uid: u32) {
         self.user = Some(uid);
         self.env.remove("XDG_RUNTIME_DIR");
@@ -128,20 +128,20 @@ impl World {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// A file of the world at the place where it really is.
+    /// The path outside the world of a file in it.
     pub(super) fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
     }
 
-    /// The command, to be run here.
+    /// A conlink command for this world.
     pub(super) fn conlink(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args);
         command
     }
 
-    /// Starts a program in here, in the project's folder, with the world's variables and those that are the command's
-    /// own. Its process id is what we call it, not what it is called in here.
+    /// Starts a program in the world, in the project's folder, with the variables of the world and of the command. The
+    /// process ID is the one outside.
     pub(super) fn start(&self, command: Command) -> Child {
         let mut full = match self.user {
             None => Command::new(command.get_program()),
@@ -162,7 +162,7 @@ impl World {
         }
         full.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = || {
-            // A file system of its own is what entering a mount namespace takes.
+            // A mount namespace can be entered only without shared file system attributes.
             unshare(CloneFlags::CLONE_FS).unwrap();
             setns(&self.net, CloneFlags::CLONE_NEWNET).unwrap();
             setns(&self.pids, CloneFlags::CLONE_NEWPID).unwrap();
@@ -180,10 +180,10 @@ impl World {
         let what = format!("{command:?}");
         let mut child = self.start(command);
         drop(child.stdin.take());
-        finish(child, &what, limit)
+        without_progress(finish(child, &what, limit))
     }
 
-    /// Runs a shell's line in here, which must succeed; answers what it prints.
+    /// Runs a shell command in the world, which must succeed. Returns its output.
     pub(super) fn sh(&self, line: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-c", line]);
@@ -193,7 +193,7 @@ impl World {
     }
 
     pub(super) fn machine(&self) -> Machine {
-        // Made before our own look at interfaces, which is a process too.
+        // Before `ip` runs, which is a process too.
         let mut machine = self.processes();
         machine.interfaces = self.sh("ip -o link").lines().map(str::to_owned).collect();
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.init.id())).unwrap();
@@ -219,7 +219,7 @@ impl World {
         let mut networks = BTreeSet::new();
         for entry in fs::read_dir(self.outside("/proc")).unwrap().flatten() {
             let Ok(pid) = entry.file_name().to_str().unwrap().parse::<u32>() else { continue };
-            // It may end while we look.
+            // The process may end meanwhile.
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
             let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
             if rest.trim().starts_with(['Z', 'X']) {
@@ -233,7 +233,7 @@ impl World {
         Machine { processes, networks, mounts, interfaces, files }
     }
 
-    /// Waits for all to be as it was.
+    /// Waits until the world is as before.
     #[track_caller]
     pub(super) fn expect(&self, before: &Machine) {
         let end = Instant::now() + Duration::from_secs(5);
@@ -254,6 +254,16 @@ impl Drop for World {
         let _ = self.init.kill();
         let _ = self.init.wait();
     }
+}
+
+/// Removes the lines about what a command waits for. A busy machine has more of them.
+pub(super) fn without_progress(run: Run) -> Run {
+    let lines = run.stderr.split_inclusive('\n').filter(|it| !is_progress(it));
+    Run { stderr: lines.collect(), ..run }
+}
+
+pub(super) fn is_progress(line: &str) -> bool {
+    line.starts_with("lab ") && (line.contains(" nodes") || line.contains("waiting for "))
 }
 
 /// `net:[4026531840]`

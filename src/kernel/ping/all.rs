@@ -21,6 +21,9 @@ use crate::kernel::ping::{Options, payload};
 /// Most requests that are sent before answers are read, less than the queue of a network device (`netdev_max_backlog`).
 const BURST: usize = 64;
 
+/// The longest time between two calls of the observer.
+const WATCH: Duration = Duration::from_millis(100);
+
 /// Time until a request is sent again for which the kernel had no room.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -61,8 +64,20 @@ impl std::error::Error for PingError {}
 /// is fastest if both directions of two nodes follow each other, because the first request teaches the other node the
 /// address.
 pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Duration, PingError>> {
+    let results = all_watched(pairs, tries, timeout, |_| true);
+    results.into_iter().map(|it| it.unwrap_or(Err(PingError::Silent))).collect()
+}
+
+/// As [`all`], and calls `watch` with the number of finished pairs, at least every 100 ms. When it returns false, the pairs
+/// that are not finished have no result.
+pub fn all_watched(
+    pairs: &[Pair<'_>],
+    tries: u32,
+    timeout: Duration,
+    mut watch: impl FnMut(usize) -> bool,
+) -> Vec<Option<Result<Duration, PingError>>> {
     let mut run = Run::new(pairs, tries.max(1), timeout);
-    while run.open > 0 {
+    while run.open > 0 && watch(pairs.len() - run.open) {
         run.send_again();
         run.send_first();
         for station in run.wait() {
@@ -70,7 +85,7 @@ pub fn all(pairs: &[Pair<'_>], tries: u32, timeout: Duration) -> Vec<Result<Dura
         }
         run.forget_neighbours();
     }
-    run.states.into_iter().map(|it| it.result.unwrap_or(Err(PingError::Silent))).collect()
+    run.states.into_iter().map(|it| it.result).collect()
 }
 
 /// The socket of one namespace and family.
@@ -233,7 +248,7 @@ impl Run {
         let next = self.timers.first().filter(|_| !may_begin).map_or(now, |(at, _)| *at);
         let sockets = self.stations.iter().map(|it| it.socket.as_fd());
         let mut polled: Vec<_> = sockets.map(|it| PollFd::new(it, PollFlags::POLLIN)).collect();
-        match poll(&mut polled, socket::milliseconds(next.saturating_duration_since(now))) {
+        match poll(&mut polled, socket::milliseconds(next.saturating_duration_since(now).min(WATCH))) {
             Ok(_) => (0..).zip(polled).filter(|(_, it)| it.any() == Some(true)).map(|(it, _)| it).collect(),
             // All are read without waiting anyway.
             Err(_) => (0..self.stations.len()).collect(),

@@ -10,7 +10,7 @@ impl Reader<'_> {
     pub(super) fn healthcheck(&mut self, node: &Node) -> Option<Healthcheck> {
         let disabled = node.get("disable").and_then(|it| self.boolean(it)).unwrap_or(false);
         self.map(node);
-        // What is wrong is told also where the check is off.
+        // Mistakes are reported even if the check is disabled.
         let argv = node.get("test").and_then(|it| self.health_test(it));
         let mut time = |key, default| {
             let given: Option<Duration> = node.get(key).and_then(|it| self.duration(it));
@@ -23,12 +23,12 @@ impl Reader<'_> {
             return None;
         }
         if argv.is_none() && !matches!(node.value, Value::Null) && node.get("test").is_none() {
-            self.note(node.span, "`healthcheck` names no `test`: that of the image is not known");
+            self.note(node.span, "`healthcheck` has no `test`, and there is no image to define one");
         }
         Some(Healthcheck { argv: argv?, interval, timeout, retries, start_period, start_interval })
     }
 
-    /// The command; None where there is to be none.
+    /// The command; None if the check is disabled.
     fn health_test(&mut self, node: &Node) -> Option<Vec<String>> {
         let shell = |script: String| vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
         let Value::List(items) = &node.value else {
@@ -47,12 +47,12 @@ impl Reader<'_> {
         }
         let first = items.first().unwrap_or(node);
         let message = match kind.as_str() {
-            "NONE" => "nothing can follow `NONE`".to_owned(),
-            "CMD" => "no command follows `CMD`".to_owned(),
-            "CMD-SHELL" => "one text follows `CMD-SHELL`: the command for the shell".to_owned(),
-            _ => format!("a test does not begin with `{}`", text_of(first).unwrap_or_default()),
+            "NONE" => "unexpected word after `NONE`".to_owned(),
+            "CMD" => "expected a command after `CMD`".to_owned(),
+            "CMD-SHELL" => "expected one string after `CMD-SHELL`".to_owned(),
+            _ => format!("unknown kind of test `{}`", text_of(first).unwrap_or_default()),
         };
-        self.bad(first, message, "write `[CMD, PROGRAM, ARGUMENT…]`, `[CMD-SHELL, TEXT]` or `[NONE]`");
+        self.bad(first, message, "expected `[CMD, PROGRAM, ARGUMENT…]`, `[CMD-SHELL, COMMAND]` or `[NONE]`");
         None
     }
 }

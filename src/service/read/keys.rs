@@ -1,30 +1,30 @@
 //! The keys of a service (compose-spec.json of compose 2.40).
 
-/// Keys of which the user would miss what they ask for, and why it is not there.
+/// Keys without effect that a user would miss, with the reason.
 pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("cpus", "`cpus` has no effect: nothing is limited"),
-    ("cpuset", "`cpuset` has no effect: nothing is limited"),
+    ("cpus", "`cpus` has no effect: a lab sets no limits"),
+    ("cpuset", "`cpuset` has no effect: a lab sets no limits"),
     ("devices", "`devices` has no effect: the node sees the devices of this machine"),
     ("dns", "`dns` has no effect: names are in the node's /etc/hosts"),
     ("dns_search", "`dns_search` has no effect: names are in the node's /etc/hosts"),
-    ("external_links", "`external_links` has no effect: there are the nodes of the lab alone"),
+    ("external_links", "`external_links` has no effect: a lab has only its own nodes"),
     ("gpus", "`gpus` has no effect: the node sees the devices of this machine"),
     ("ipc", "`ipc` has no effect"),
-    ("mem_limit", "`mem_limit` has no effect: nothing is limited"),
+    ("mem_limit", "`mem_limit` has no effect: a lab sets no limits"),
     ("models", "`models` has no effect"),
-    ("networks", "`networks` gives no interface: a node has the links of `x-network` alone"),
+    ("networks", "`networks` has no effect: a node has only the links of `x-network`"),
     ("pid", "`pid` has no effect: the node has processes of its own"),
-    ("pids_limit", "`pids_limit` has no effect: nothing is limited"),
-    ("ports", "`ports` publishes nothing: the network of a lab is its own"),
+    ("pids_limit", "`pids_limit` has no effect: a lab sets no limits"),
+    ("ports", "`ports` has no effect: a lab has a network of its own"),
     ("post_start", "`post_start` is not run"),
     ("pre_stop", "`pre_stop` is not run"),
     ("privileged", "`privileged` has no effect"),
     ("provider", "`provider` is not run"),
     ("read_only", "`read_only` has no effect: the file system is that of this machine"),
     ("runtime", "`runtime` has no effect"),
-    ("ulimits", "`ulimits` has no effect: nothing is limited"),
+    ("ulimits", "`ulimits` has no effect: a lab sets no limits"),
     ("use_api_socket", "`use_api_socket` has no effect: there is no engine"),
-    ("volumes_from", "`volumes_from` has no effect: name the volumes"),
+    ("volumes_from", "`volumes_from` has no effect: list the volumes"),
 ];
 
 /// Every key.

@@ -8,16 +8,16 @@ use crate::service::project::{absolute, cleaned};
 use crate::service::value::{Reader, text_of};
 use crate::service::{Mount, Source, Tmpfs};
 
-/// The volumes of the document by name; those that are a folder of the host with its path.
+/// The volumes of the document by name; a volume that is a folder of the host has its path.
 pub(super) type Volumes = BTreeMap<String, Option<PathBuf>>;
 
 impl Reader<'_> {
-    /// The document's own `volumes`.
+    /// The top-level `volumes`.
     pub(super) fn volumes(&mut self, whole: &Node) -> Volumes {
         let mut volumes = Volumes::new();
         for (name, node) in whole.get("volumes").map(|it| self.map(it)).unwrap_or_default() {
             self.name(&name.text, name.span, "volume");
-            // A folder that is bound by the local driver's options is just that.
+            // The local driver's options bind a folder of the host.
             let option = |key| node.get("driver_opts").and_then(|it| it.get(key));
             let device = option("device").and_then(|it| self.some_text(it));
             let options = option("o").and_then(|it| self.some_text(it)).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Reader<'_> {
                 }
                 (Some("bind"), None) => {
                     if get("source").and_then(text_of).is_none_or(|it| it.is_empty()) {
-                        self.error(node.span, "`source` is missing", "name the file or folder of the host");
+                        self.error(node.span, "`source` is missing", "add the file or folder of the host");
                     }
                     continue;
                 }
@@ -61,11 +61,11 @@ impl Reader<'_> {
                     Some(Some(path)) => Source::Path { path: path.clone(), create: false },
                     Some(None) => Source::Volume(name),
                     None => {
-                        let message = format!("no volume is named `{name}`");
+                        let message = format!("unknown volume `{name}`");
                         self.error(
                             node.span,
                             message,
-                            "name it under `volumes:`; a path begins with `.` or `/`",
+                            "declare it in `volumes:`; a path starts with `.` or `/`",
                         );
                         continue;
                     }
@@ -79,12 +79,12 @@ impl Reader<'_> {
                 (Some(kind), _) => {
                     self.note(
                         node.span,
-                        &format!("{target} is not mounted: a lab has nothing of type `{kind}`"),
+                        &format!("{target} is not mounted: a lab does not support type `{kind}`"),
                     );
                     continue;
                 }
                 (None, _) => {
-                    self.error(node.span, "`type` is missing", "there are `bind`, `volume` and `tmpfs`");
+                    self.error(node.span, "`type` is missing", "expected `bind`, `volume` or `tmpfs`");
                     continue;
                 }
             };
@@ -93,7 +93,7 @@ impl Reader<'_> {
         (mounts, tmpfs)
     }
 
-    /// `configs` and `secrets`: those that are files of this machine are mounted.
+    /// `configs` and `secrets` that are files of this machine.
     pub(super) fn files(&mut self, service: &Node, key: &str, whole: &Node) -> Vec<Mount> {
         let all = whole.get(key).map(|it| self.map(it)).unwrap_or_default();
         let mut mounts = Vec::new();
@@ -102,8 +102,8 @@ impl Reader<'_> {
             let Some((_, file)) = all.iter().find(|(it, _)| it.text == name) else {
                 self.error(
                     node.span,
-                    format!("`{key}` has no `{name}`"),
-                    format!("name it under `{key}:` at the top"),
+                    format!("unknown name `{name}` of `{key}`"),
+                    format!("declare it in the top-level `{key}:`"),
                 );
                 continue;
             };
@@ -117,7 +117,7 @@ impl Reader<'_> {
                     mounts.push(Mount { source, target, read_only: true });
                 }
                 None => {
-                    self.note(node.span, &format!("{target} is not there: of `{key}` only files are mounted"))
+                    self.note(node.span, &format!("{target} is not mounted: only `{key}` with `file` are"))
                 }
             }
         }
@@ -126,10 +126,10 @@ impl Reader<'_> {
 
     fn target(&mut self, target: &str, node: &Node) -> Option<String> {
         if !target.starts_with('/') {
-            let message = format!("`{target}` is no place to mount at");
+            let message = format!("invalid mount point `{target}`");
             let help = match target.contains(':') {
-                true => "write an absolute path; a name of one letter is a drive to compose",
-                false => "write an absolute path",
+                true => "use an absolute path; compose takes a name of one letter for a drive",
+                false => "use an absolute path",
             };
             self.error(node.span, message, help);
             return None;
@@ -147,8 +147,8 @@ impl Reader<'_> {
                 Some(size) => options.push(format!("size={size}")),
                 None => self.bad(
                     node,
-                    format!("`{text}` is no size"),
-                    "write bytes, or a number with `k`, `m` or `g`",
+                    format!("invalid size `{text}`"),
+                    "expected a number of bytes, or a number with `k`, `m` or `g`",
                 ),
             }
         }
@@ -162,7 +162,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads `64m`, `1.5GB`, `512`: units are powers of 1024, as `RAMInBytes` of docker's go-units has it.
+/// Parses `64m`, `1.5GB`, `512`: units are powers of 1024, as in `RAMInBytes` of docker's go-units.
 fn bytes(text: &str) -> Option<u64> {
     let end = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

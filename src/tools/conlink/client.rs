@@ -241,11 +241,16 @@ impl Client {
     }
 }
 
-/// The error of a failed read.
+/// The time limit for a line has passed. The client can go on reading.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer came in time")]
+pub(super) struct TimedOut;
+
+/// Why nothing can be read.
 fn unread(error: io::Error) -> anyhow::Error {
     match error.kind() {
-        // The read timed out.
-        io::ErrorKind::WouldBlock => anyhow::anyhow!("no answer in time"),
+        // What a read answers whose time is over.
+        io::ErrorKind::WouldBlock => TimedOut.into(),
         _ => anyhow::Error::new(error).context("read the answer"),
     }
 }

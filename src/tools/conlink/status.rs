@@ -1,4 +1,4 @@
-//! `conlink status`: the status of running engines and labs, for people and programs.
+//! `conlink status`: the status of engines and labs, for people and programs.
 
 mod errors;
 mod table;
@@ -10,15 +10,16 @@ use std::sync::mpsc;
 
 use clap::Args;
 use terminal_size::{Height, Width, terminal_size_of};
+use unicode_width::UnicodeWidthStr;
 
 use crate::api::{Health, Request, Status, frame};
 use crate::tools::color::Color;
 use crate::tools::conlink::client::{self, Client, Server};
 use crate::{err, out};
 
-pub(super) use errors::{StatusError, errors};
+pub(super) use errors::{StatusError, errors, exits};
 pub(super) use table::count;
-use table::{Style, table};
+use table::{Style, Table, table};
 
 /// Show the status of running engines and labs
 #[derive(Debug, Args)]
@@ -33,10 +34,10 @@ pub(super) struct StatusArgs {
     form: Form,
 }
 
-/// How a status is printed.
+/// Output options.
 #[derive(Debug, Args)]
 pub(super) struct Form {
-    /// Print each status as one line of JSON
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
     /// Keep running and print each change
@@ -47,13 +48,13 @@ pub(super) struct Form {
     color: Color,
 }
 
-/// Prints the status. The exit code is 0 if everything is connected, else 1.
+/// Prints the status of the chosen servers. The exit code is 0 if all are connected, else 1.
 pub(super) fn main(args: &StatusArgs) -> anyhow::Result<u8> {
     let name = args.name.as_deref().or(args.name_option.as_deref());
     tell(&args.form, &client::chosen(name)?)
 }
 
-/// The same for these servers.
+/// Prints the status of these servers.
 pub(super) fn tell(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     if args.watch { watch(args, servers) } else { show(args, servers) }
 }
@@ -73,18 +74,19 @@ fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
         if at > 0 && !args.json {
             out("\n")?;
         }
-        out(&text(args, &status))?;
+        let Table { head, rest } = text(args, &status);
+        out(&(head + &rest))?;
     }
     Ok(u8::from(!all_connected))
 }
 
-/// A status in the form that is asked for.
-fn text(args: &Form, status: &Status) -> String {
+/// A status as it is printed. JSON has only a head.
+fn text(args: &Form, status: &Status) -> Table {
     if args.json {
-        String::from_utf8_lossy(&frame(status)).into_owned()
-    } else {
-        table(status, &style(args.color))
+        let head = String::from_utf8_lossy(&frame(status)).into_owned();
+        return Table { head, rest: String::new() };
     }
+    table(status, &style(args.color))
 }
 
 fn style(color: Color) -> Style {
@@ -93,7 +95,7 @@ fn style(color: Color) -> Style {
     Style { width, color: color.on(&stdout) }
 }
 
-/// Prints each change until the last server ends. The exit code is 1: a server that is watched is expected to run.
+/// Prints the statuses of all servers until the last one ends, which is an error.
 fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let redraws = !args.json && std::io::stdout().is_terminal();
     let (sender, changes) = mpsc::channel();
@@ -102,12 +104,12 @@ fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
         std::thread::spawn(move || follow(&server, |it| sender.send((at, it)).is_ok()));
     }
     drop(sender);
-    let mut screen = vec![String::new(); servers.len()];
+    let mut screen = vec![Table::default(); servers.len()];
     let mut printed = false;
     for (at, change) in changes {
         let text = match change {
             Ok(status) => text(args, &status),
-            Err(message) if redraws => format!("error: {message}\n"),
+            Err(message) if redraws => Table { head: format!("error: {message}\n"), rest: String::new() },
             Err(message) => {
                 err(&format!("error: {message}\n"));
                 continue;
@@ -117,19 +119,20 @@ fn watch(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
             if let Some(it) = screen.get_mut(at) {
                 *it = text;
             }
-            let height = terminal_size_of(std::io::stdout()).map(|(_, Height(it))| usize::from(it));
-            out(&redrawn(&screen, height))?;
+            let size = terminal_size_of(std::io::stdout());
+            let size = size.map(|(Width(width), Height(height))| (width.into(), height.into()));
+            out(&redrawn(&screen, size))?;
             continue;
         }
         // An empty line between two tables.
         let between = if printed && !args.json { "\n" } else { "" };
         printed = true;
-        out(&format!("{between}{text}"))?;
+        out(&format!("{between}{}{}", text.head, text.rest))?;
     }
     Ok(1)
 }
 
-/// Passes on each status of a server, and finally why there are no more, until `tell` returns false.
+/// Passes each status of one server to `tell`, and finally why there are no more, until `tell` returns false.
 fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool) {
     let mut client = match Client::ask(server, &Request::Watch) {
         Ok(it) => it,
@@ -152,21 +155,56 @@ fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool)
     }
 }
 
-/// The text that replaces the screen, cut at its last line.
-fn redrawn(parts: &[String], height: Option<usize>) -> String {
-    let shown: Vec<&str> = parts.iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
-    let shown = shown.join("\n");
-    let mut lines: Vec<&str> = shown.lines().collect();
-    // The cursor needs the last line.
-    let room = height.unwrap_or(usize::MAX).saturating_sub(1).max(1);
-    let mut more = String::new();
-    if lines.len() > room {
-        let hidden = lines.len() - room + 1;
-        lines.truncate(room - 1);
-        more = format!("… and {hidden} more lines");
+/// Overwrites the screen, whose width and height are given. What is wrong comes first, of all servers; the rest takes the
+/// rows that are left, and a line counts what is cut.
+fn redrawn(parts: &[Table], size: Option<(usize, usize)>) -> String {
+    let shown: Vec<&Table> = parts.iter().filter(|it| !it.head.is_empty()).collect();
+    // The cursor is on the row below.
+    let (width, room) = size.map_or((usize::MAX, usize::MAX), |(width, height)| (width, height.max(2) - 1));
+    let rows = |text: &str| text.lines().map(|it| rows_of(it, width)).sum::<usize>();
+    let between = shown.len().saturating_sub(1);
+    let mut left = room.saturating_sub(shown.iter().map(|it| rows(&it.head)).sum::<usize>() + between);
+    let mut lines: Vec<String> = Vec::new();
+    for (at, it) in shown.iter().enumerate() {
+        if at > 0 {
+            lines.push(String::new());
+        }
+        lines.extend(it.head.lines().map(str::to_owned));
+        let rest = cut(it.rest.lines().map(str::to_owned).collect(), width, left);
+        left -= rest.iter().map(|it| rows_of(it, width)).sum::<usize>();
+        lines.extend(rest);
     }
-    let last = Some(more.as_str()).filter(|it| !it.is_empty());
-    // Move home, clear the rest of each line, and clear the lines below.
-    let lines: String = lines.into_iter().chain(last).map(|it| format!("{it}\x1b[K\n")).collect();
+    // Home; each line, and the rest of its row is cleared; then everything below is cleared.
+    let lines: String = cut(lines, width, room).into_iter().map(|it| format!("{it}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
+}
+
+/// The lines that fit in `room` rows; if not all do, the last row counts the others.
+fn cut(mut lines: Vec<String>, width: usize, room: usize) -> Vec<String> {
+    let total: usize = lines.iter().map(|it| rows_of(it, width)).sum();
+    if total <= room {
+        return lines;
+    }
+    let mut used = 1;
+    let fits = lines.iter().take_while(|it| {
+        used += rows_of(it, width);
+        used <= room
+    });
+    let kept = fits.count();
+    let hidden = lines.len() - kept;
+    lines.truncate(kept);
+    if room > 0 {
+        lines.push(format!("… and {hidden} more lines"));
+    }
+    lines
+}
+
+/// The number of rows that a line takes on a terminal.
+fn rows_of(line: &str, width: usize) -> usize {
+    let mut visible = String::new();
+    let mut parts = line.split("\x1b[");
+    visible += parts.next().unwrap_or_default();
+    // What follows the introducer of a colour ends with `m`.
+    parts.for_each(|it| visible += it.split_once('m').map_or(it, |(_, text)| text));
+    visible.width().div_ceil(width.max(1)).max(1)
 }

@@ -1,4 +1,4 @@
-//! What a lab is to be: from the command line over a socket to its keeper.
+//! The arguments of `lab up`, from the command line over a socket to the keeper.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,91 +15,85 @@ use crate::network::{Defaults, ENGINE_ONLY, Network};
 use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
-use crate::tools::conlink::lab::{UpArgs, absolute, current};
+use crate::tools::conlink::lab::{UpArgs, current};
 use crate::tools::environment;
 
-/// Variables that nodes have as `lab up` had them.
+/// Environment variables that nodes inherit from `lab up`.
 const PASSED: [&str; 10] =
     ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TERM", "TZ"];
 
-/// Tools of ours that a program of that name is taken to be where there is none, by every name that they have.
+/// Names of our own tools. A node runs one of them if the machine has no program of that name.
 const TOOLS: [&str; 2] = ["wait", "wait.sh"];
-/// Those that write to the root file system, for nodes that have one of their own.
+/// More of them, for nodes with a root file system of their own: these tools write to it.
 const WRITING_TOOLS: [&str; 4] = ["copy", "copy.sh", "conlink", "mdc"];
 
-/// What `lab up` asks for.
+/// The arguments of `lab up`.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
-    /// The lab's name, where one is given.
+    /// The lab's name, if one was given.
     pub(super) name: Option<String>,
-    /// Absolute, as `network_files`.
+    /// Absolute paths.
     compose_files: Vec<PathBuf>,
+    /// Absolute paths.
     network_files: Vec<PathBuf>,
     defaults: Defaults,
-    /// Of whoever asks, as `cwd`.
+    /// The environment of the command.
     env: Env,
+    /// The working directory of the command.
     cwd: PathBuf,
-    /// The number of replicas of services.
+    /// Number of replicas by service.
     scale: BTreeMap<String, u32>,
     profiles: Vec<String>,
     private_root: bool,
 }
 
-/// The files, read.
+/// The contents of the files.
 pub(super) struct Reading {
     pub(super) described: Described,
     pub(super) services: Vec<Arc<Service>>,
     pub(super) name: String,
-    /// The folder that the files' paths are relative to.
+    /// The folder that relative paths in the files start from.
     dir: PathBuf,
     env: Env,
 }
 
 impl Ask {
     pub(super) fn of(args: &UpArgs) -> anyhow::Result<Self> {
-        let env = environment();
-        let all = |paths: &[PathBuf]| -> anyhow::Result<Vec<PathBuf>> {
-            paths.iter().filter(|it| !it.as_os_str().is_empty()).map(|it| absolute(it)).collect()
-        };
-        let (compose_files, network_files) =
-            (all(&args.files.compose_files)?, all(&args.files.network_files)?);
         let mut scale = BTreeMap::new();
         for it in &args.scale {
             let parts = it.split_once('=').and_then(|(name, count)| Some((name, count.parse().ok()?)));
             let Some((name, count)) = parts else {
-                bail!("--scale {it}: a service and a number are due, like `worker=3`");
+                bail!("--scale {it}: expected SERVICE=N, such as `worker=3`");
             };
             scale.insert(name.to_owned(), count);
         }
         Ok(Self {
             name: args.name.clone().or_else(current),
-            compose_files,
-            network_files,
+            network_files: absolute(&args.files.network_files)?,
             defaults: args.files.defaults(""),
-            env,
-            cwd: std::env::current_dir().context("tell the working folder")?,
             scale,
             profiles: args.profile.clone(),
             private_root: args.private_root,
+            ..Self::of_files(&args.files.compose_files)?
         })
     }
 
-    /// What there would be asked for without any words.
-    pub(super) fn here() -> anyhow::Result<Self> {
+    /// The arguments of a `lab up` with these compose files and nothing else.
+    pub(super) fn of_files(compose_files: &[PathBuf]) -> anyhow::Result<Self> {
         Ok(Self {
             name: None,
-            compose_files: Vec::new(),
+            compose_files: absolute(compose_files)?,
             network_files: Vec::new(),
             defaults: Defaults::default(),
             env: environment(),
-            cwd: std::env::current_dir().context("tell the working folder")?,
+            cwd: std::env::current_dir().context("read the working directory")?,
             scale: BTreeMap::new(),
             profiles: Vec::new(),
             private_root: false,
         })
     }
 
-    /// Everything that the files say. An error is a file that cannot be read; mistakes are among the answer's.
+    /// Reads the files. An error is a file that cannot be read; mistakes are diagnostics of the result.
     pub(super) fn read(&self) -> anyhow::Result<Reading> {
         let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
         let found = Project::locate(&self.compose_files, &self.env, &self.cwd, look);
@@ -127,7 +121,7 @@ impl Ask {
             },
         };
         project.env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
-        // MACs are derived from it.
+        // MAC addresses are derived from it.
         described.network.set_project(&name);
         let (mut services, found) = self.services(&described, &project);
         described.diagnostics.extend(found);
@@ -136,13 +130,13 @@ impl Ask {
         for (service, count) in &self.scale {
             match services.iter_mut().find(|it| it.name == *service) {
                 Some(_) if *count > MAX_REPLICAS => {
-                    bail!("--scale {service}={count}: there can be {MAX_REPLICAS} at most");
+                    bail!("--scale {service}={count}: expected at most {MAX_REPLICAS} replicas");
                 }
                 Some(it) if *count > 1 && it.container_name.is_some() => {
-                    bail!("--scale {service}={count}: with a `container_name` there can be one alone");
+                    bail!("--scale {service}={count}: a service with a `container_name` has one replica");
                 }
                 Some(it) => it.replicas = *count,
-                None => bail!("--scale {service}={count}: there is no such service"),
+                None => bail!("--scale {service}={count}: unknown service `{service}`"),
             }
         }
         let services = services.into_iter().map(Arc::new).collect();
@@ -159,7 +153,7 @@ impl Ask {
         service::services(&described.sources, &described.compose_files, context)
     }
 
-    /// The network files that the engine's own service is started with, where they are on the host: a lab takes its
+    /// The paths, on this machine, of the network files that the engine's own service is started with: the lab takes its
     /// place.
     fn engine_files(&self, described: &Described, project: &Project) -> Vec<PathBuf> {
         let (services, _) = self.services(described, project);
@@ -200,7 +194,7 @@ impl Ask {
         let (_, bridge_mode) = modes
             .iter()
             .find(|(name, _)| *name == it.bridge_mode)
-            .with_context(|| format!("there is no bridge mode `{}`", it.bridge_mode))?;
+            .with_context(|| format!("unknown bridge mode `{}`", it.bridge_mode))?;
         Ok(Self {
             name: it.name.clone(),
             compose_files: it.compose_files.clone(),
@@ -221,12 +215,12 @@ impl Ask {
     }
 }
 
-/// What a keeper makes of a request.
+/// Turns a request into the contents of the lab, in the keeper.
 pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     let ask = Ask::from_request(request)?;
     let reading = ask.read()?;
     if let Some(first) = reading.described.diagnostics.iter().find(|it| it.stops(Scope::Link)) {
-        // Whoever asked has read the files too: they have changed in between.
+        // The client has checked the files before, so they have changed since.
         bail!("{}", first.to_json(&reading.described.sources));
     }
     let mut network = reading.described.network;
@@ -250,13 +244,19 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     Ok(LabContents { network, nodes: wanted(nodes, texts, &around) })
 }
 
-/// Does this user namespace know but one user?
+/// Whether this user namespace has only one user.
 fn rootless() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().last() == Some("1")
 }
 
-/// Every address of every link, without its prefix length.
+/// The absolute paths of files; empty ones are left out.
+fn absolute(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let given = paths.iter().filter(|it| !it.as_os_str().is_empty());
+    given.map(|it| Ok(std::path::absolute(it)?)).collect()
+}
+
+/// All addresses of all links, without their prefix lengths.
 fn addresses(network: &Network, nodes: &[service::Node], project: &str) -> Vec<Address> {
     let mut all = Vec::new();
     for (number, node) in nodes.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! Where a lab has its folder, and who keeps it.
+//! The folder of a lab, and the lock of its keeper.
 //!
-//! The folder is `/run/conlink/lab/NAME`, or one in the user's runtime folder. Its keeper holds a lock in it, which ends
-//! with the process, however that ends: the lock alone tells whether the lab lives.
+//! The folder is `/run/conlink/lab/NAME`, or one in the user's runtime folder. The keeper holds a lock in it. The kernel
+//! releases the lock when the process ends in any way, so the lock alone shows whether the lab is running.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -16,82 +16,88 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
 use crate::process::node;
 use crate::tools::conlink::client::{Kind, Server};
+use crate::tools::conlink::lab::names;
 
-/// A lab's folder.
+/// The folder of a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LabDir {
     folder: PathBuf,
+    /// Empty folders below it are removed with the lab.
+    base: PathBuf,
 }
 
-/// Nobody else starts or ends the lab while this is held.
+/// While it is held, no other process starts or ends the lab.
 #[derive(Debug)]
 pub(super) struct Claim(Flock<File>);
 
 impl Claim {
-    /// A file that keeps it for as long as it is open, unless the claim itself is given up.
+    /// A file that holds the claim until it is closed or the claim is dropped.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
         Ok(self.0.try_clone()?.into())
     }
 }
 
 impl LabDir {
-    /// The lab of that name, which need not live.
+    /// The lab of that name, running or dead.
     pub(super) fn find(name: &str) -> anyhow::Result<Self> {
-        let mut found = roots().into_iter().filter_map(|it| it.lab(name.as_ref()));
-        if is_plain(name)
-            && let Some(folder) = found.next()
-        {
-            return Ok(Self { folder });
+        if let Some(it) = Self::found(name) {
+            return Ok(it);
         }
         let all = Self::all();
         match all.is_empty() {
-            true => bail!("there is no lab `{name}`, nor any other"),
-            false => bail!(
-                "there is no lab `{name}`; there are: {}",
-                all.iter().map(Self::name).collect::<Vec<_>>().join(", ")
-            ),
+            true => bail!("lab `{name}` is not running, and no other lab is"),
+            false => bail!("lab `{name}` is not running; running labs: {}", names(&all)),
         }
     }
 
-    /// The lab of that name, to be made where there is none.
+    fn found(name: &str) -> Option<Self> {
+        roots().into_iter().filter(|_| is_plain(name)).find_map(|it| it.lab(name.as_ref()))
+    }
+
+    /// The lab of that name; its folder is made if there is none.
     pub(super) fn make(name: &str) -> anyhow::Result<Self> {
         if !is_plain(name) {
-            bail!("`{name}` is no name for a lab: letters, digits, `.`, `_` and `-` are");
+            bail!(
+                "invalid lab name `{name}`: expected 1 to 64 letters, digits, `.`, `_` and `-`, and no `.` at the start"
+            );
         }
-        if let Ok(found) = Self::find(name) {
+        if let Some(found) = Self::found(name) {
             return Ok(found);
         }
         let mut refusal = None;
         for root in roots() {
             let folder = root.folder().join(name);
-            // A folder in /tmp may have been made by somebody else before.
+            let others = |it: &Path| {
+                anyhow::anyhow!("{} belongs to another user or is writable by others", it.display())
+            };
+            // Another user may have made a folder of this name in /tmp.
             let there = folder.ancestors().find(|it| it.exists()).unwrap_or(Path::new("/"));
             if there.starts_with(&root.base) && !root.is_ours(there) {
-                refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", there.display()));
+                refusal.get_or_insert(others(there));
                 continue;
             }
-            match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
-                // It may have been made in that very moment.
-                Ok(()) if root.is_ours(&folder) => return Ok(Self { folder }),
+            match make_folder(&folder) {
+                // Another user may have made it at this moment.
+                Ok(()) if root.is_ours(&folder) => return Ok(Self { folder, base: root.base }),
                 Ok(()) => {
-                    refusal.get_or_insert(anyhow::anyhow!("{} is somebody else's", folder.display()));
+                    refusal.get_or_insert(others(&folder));
                 }
                 Err(error) => {
                     refusal.get_or_insert(
-                        anyhow::Error::new(error).context(format!("make {}", folder.display())),
+                        anyhow::Error::new(error).context(format!("create {}", folder.display())),
                     );
                 }
             }
         }
-        Err(refusal.unwrap_or_else(|| anyhow::anyhow!("there is no folder for labs")))
+        Err(refusal.unwrap_or_else(|| anyhow::anyhow!("no folder for labs was found")))
     }
 
-    /// Every lab there is, ours and the system's.
+    /// All labs: the system's and the user's own.
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for root in roots() {
             let entries = fs::read_dir(root.folder()).into_iter().flatten().flatten();
-            all.extend(entries.filter_map(|it| Some(Self { folder: root.lab(&it.file_name())? })));
+            all.extend(entries.filter_map(|it| root.lab(&it.file_name())));
         }
         all.sort_by(|a, b| a.folder.cmp(&b.folder));
         all
@@ -117,11 +123,11 @@ impl LabDir {
         self.folder.join("lock")
     }
 
-    /// Takes the lab for ourselves, when nobody else has; makes its folder if it is gone by then.
+    /// Waits until no other process has a claim on the lab, and takes it. Makes the folder if it is gone by then.
     pub(super) fn claim(&self) -> anyhow::Result<Claim> {
         let what = || format!("lock {}", self.folder.display());
         loop {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).with_context(what)?;
+            make_folder(&self.folder).with_context(what)?;
             let folder = match File::open(&self.folder) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 folder => folder.with_context(what)?,
@@ -129,15 +135,15 @@ impl LabDir {
             let locked = Flock::lock(folder, FlockArg::LockExclusive)
                 .map_err(|(_, it)| io::Error::from(it))
                 .with_context(what)?;
-            // Who had it before may have removed the folder.
+            // The last holder may have removed the folder.
             let same = fs::metadata(&self.folder).is_ok_and(|it| {
                 locked.metadata().is_ok_and(|ours| (it.dev(), it.ino()) == (ours.dev(), ours.ino()))
             });
             if same {
                 if self.is_kept() && self.keeper().is_none() {
                     bail!(
-                        "lab `{}` is kept by a process that cannot be seen from here: is this the inside of a node, or \
-                         of a container?",
+                        "the keeper of lab `{}` is outside of this process namespace\nhint: run the command outside \
+                         of nodes and containers",
                         self.name()
                     );
                 }
@@ -146,23 +152,23 @@ impl LabDir {
         }
     }
 
-    /// Marks this process as the lab's keeper, for as long as it lives and the file stays open.
+    /// Makes this process the keeper of the lab until it ends or closes the file.
     pub(super) fn keep(&self) -> anyhow::Result<File> {
         let path = self.lock_path();
         let what = || format!("lock {}", path.display());
         let file =
             OpenOptions::new().create(true).write(true).truncate(false).open(&path).with_context(what)?;
         fcntl(&file, FcntlArg::F_SETLK(&whole_file())).with_context(what)?;
-        // As the host counts, whose `/proc` is still ours.
+        // The process ID outside of the lab: `/proc` is still the one there.
         let number = fs::read_link("/proc/self").with_context(what)?;
         file.set_len(0).with_context(what)?;
-        // By the same file: to close another one would give the lock up (`fcntl_locking(2)`).
+        // By the same descriptor: closing another one would release the lock (`fcntl_locking(2)`).
         (&file).write_all(number.as_os_str().as_encoded_bytes()).with_context(what)?;
         Ok(file)
     }
 
-    /// Waits for the last keeper, if it is on its way out: a process gives its locks up before its namespaces end. The
-    /// number may be another process's by now, which has no such name.
+    /// Waits for the end of a keeper that has already released its lock: a process releases its locks before its
+    /// namespaces end. The process ID may have been reused; then the process has another name.
     pub(super) fn wait_for_last(&self, limit: Duration) -> anyhow::Result<()> {
         let number = fs::read_to_string(self.lock_path()).unwrap_or_default();
         let Ok(pid) = number.trim().parse::<i32>() else { return Ok(()) };
@@ -174,12 +180,12 @@ impl LabDir {
         Ok(())
     }
 
-    /// Does a process keep the lab?
+    /// Whether a process holds the keeper's lock.
     pub(super) fn is_kept(&self) -> bool {
         self.holder().is_some()
     }
 
-    /// The number of the process that holds the lock, as we number processes; 0 where we do not see it.
+    /// The process ID, in our process namespace, of the holder of the lock; 0 if it is not in that namespace.
     fn holder(&self) -> Option<i32> {
         let file = OpenOptions::new().write(true).open(self.lock_path()).ok()?;
         let mut lock = whole_file();
@@ -187,24 +193,34 @@ impl LabDir {
         (i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid)
     }
 
-    /// The process that keeps the lab, if it lives, and is one that we see. The kernel names the holder of the lock as we number processes
-    /// (`fcntl_locking(2)`).
+    /// A pidfd of the lab's keeper, if it is running and in our process namespace. The kernel reports the holder of the
+    /// lock by its process ID in our namespace (`fcntl_locking(2)`).
     pub(super) fn keeper(&self) -> Option<OwnedFd> {
         let pid = self.holder().filter(|it| *it > 0)?;
         let process = node::pidfd(pid).ok()?;
-        // Were the number another process's by now, the lock would not be that one's.
+        // If the process ID had been reused, the new process would not hold the lock.
         (self.holder()? == pid).then_some(process)
     }
 
-    /// Removes the folder with all that is in it.
+    /// Removes the folder, and those above it that are empty and were made for labs.
     pub(super) fn remove(&self, _claim: &Claim) -> anyhow::Result<()> {
         match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.with_context(|| format!("remove {}", self.folder.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.with_context(|| format!("remove {}", self.folder.display()))?,
         }
+        // Engines use /run/conlink too.
+        if self.base != Path::new(SYSTEM) {
+            let above = self.folder.ancestors().skip(1).take_while(|it| *it != self.base);
+            for it in above {
+                if fs::remove_dir(it).is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// The same by the lab's keeper at its end. Who has a claim already waits for that end, and does it then.
+    /// Removes the folder unless another process has a claim. That process waits for the keeper's end and removes it.
     pub(super) fn remove_unclaimed(&self) -> anyhow::Result<()> {
         let folder = File::open(&self.folder).with_context(|| format!("open {}", self.folder.display()))?;
         match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
@@ -224,32 +240,47 @@ fn whole_file() -> libc::flock {
     }
 }
 
-/// Good for the name of a folder, and of a compose project.
+/// Makes a folder and those above it. Another lab that ends may remove one of them meanwhile.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let make = || DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    for _ in 0..10 {
+        match make() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result,
+        }
+    }
+    make()
+}
+
+/// Whether it is valid as the name of a folder and of a compose project.
 fn is_plain(name: &str) -> bool {
     let fits = |it: char| it.is_ascii_alphanumeric() || "._-".contains(it);
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(fits)
 }
 
-/// Where labs have their folders.
+/// A folder with the folders of labs.
 struct Root {
-    /// Nobody but us, or root, can put something of another name in its place. In it may be what others made.
+    /// Only we or root can rename this folder. It may contain files of other users.
     base: PathBuf,
     below: PathBuf,
 }
+
+/// The base of labs that root starts.
+const SYSTEM: &str = "/run";
 
 impl Root {
     fn folder(&self) -> PathBuf {
         self.base.join(&self.below)
     }
 
-    /// The folder of the lab of that name, where there is one. One that somebody else made, in /tmp say, is none: its
-    /// owner could have us write anywhere, and enter namespaces with programs of his.
-    fn lab(&self, name: &OsStr) -> Option<PathBuf> {
+    /// The lab of that name, if it has a folder. A folder of another user, such as one in /tmp, does not count: its owner
+    /// could make us write anywhere, or run programs in namespaces of theirs.
+    fn lab(&self, name: &OsStr) -> Option<LabDir> {
         let folder = self.folder().join(name);
-        self.is_ours(&folder).then_some(folder)
+        self.is_ours(&folder).then(|| LabDir { folder, base: self.base.clone() })
     }
 
-    /// Is it a folder, and ours alone to write in, and those above it too?
+    /// Whether it and everything above it is a folder that only we or root may write to.
     fn is_ours(&self, folder: &Path) -> bool {
         let us = nix::unistd::getuid().as_raw();
         folder.ancestors().take_while(|it| *it != self.base).all(|it| {
@@ -259,21 +290,21 @@ impl Root {
     }
 }
 
-/// Folders of labs: the system's first where we are root, then our own.
+/// Folders of labs: the system's first if we are root, then our own.
 fn roots() -> Vec<Root> {
     let uid = nix::unistd::getuid();
     let root = |base: PathBuf, below: &str| Root { base, below: below.into() };
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|it| !it.is_empty()).map(PathBuf::from);
-    // sudo may have left us that of another user.
+    // After sudo it may be that of another user.
     let trusted = [uid.as_raw(), 0];
     let runtime = runtime.filter(|it| fs::metadata(it).is_ok_and(|it| trusted.contains(&it.uid())));
     let own = match runtime {
         Some(it) => root(it, "conlink/lab"),
         None => root("/tmp".into(), &format!("conlink-{uid}/conlink/lab")),
     };
-    // Root of a user namespace alone may not write there, and has a runtime folder.
-    if uid.is_root() && may_write(Path::new("/run")) {
-        vec![root("/run".into(), "conlink/lab"), own]
+    // Root of a user namespace may not write there, and uses a runtime folder.
+    if uid.is_root() && may_write(Path::new(SYSTEM)) {
+        vec![root(SYSTEM.into(), "conlink/lab"), own]
     } else {
         vec![own]
     }
@@ -290,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_that_others_may_have_made_is_no_lab() {
+    fn a_folder_that_others_can_write_to_is_not_a_lab() {
         let base = tempfile::tempdir().unwrap();
         let root = Root { base: base.path().to_owned(), below: "conlink/lab".into() };
         for name in ["good", "writable"] {
@@ -307,13 +338,28 @@ mod tests {
         for name in ["writable", "link", "missing"] {
             assert!(!found(name), "{name}");
         }
-        // Whoever may write above may put another one in its place.
+        // A user who can write to a parent folder can replace it.
         mode(&base.path().join("conlink"), 0o775);
         assert!(!found("good"));
         if nix::unistd::geteuid().is_root() {
             mode(&base.path().join("conlink"), 0o755);
             nix::unistd::chown(&root.folder().join("good"), Some(65534.into()), None).unwrap();
-            assert!(!found("good"), "of somebody else");
+            assert!(!found("good"), "of another user");
         }
+    }
+
+    #[test]
+    fn empty_folders_above_a_lab_are_removed_with_it() {
+        let base = tempfile::tempdir().unwrap();
+        let lab = |name: &str| LabDir {
+            folder: base.path().join("conlink/lab").join(name),
+            base: base.path().to_owned(),
+        };
+        let (one, two) = (lab("one"), lab("two"));
+        let claims = (one.claim().unwrap(), two.claim().unwrap());
+        one.remove(&claims.0).unwrap();
+        assert!(!one.folder.exists() && two.folder.exists());
+        two.remove(&claims.1).unwrap();
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
 }

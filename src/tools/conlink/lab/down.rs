@@ -1,70 +1,138 @@
-//! `lab down`, and what there is to clean up after a lab whose keeper was killed; `lab list`.
+//! `lab down`, and the removal of what a lab leaves whose keeper was killed.
 
 use std::collections::BTreeSet;
+use std::io::PipeReader;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::api::{Ending, Request, Status};
+use crate::err;
 use crate::kernel::{Kernel, netns};
 use crate::lab::USES_HOST;
 use crate::network::Place;
-use crate::out;
 use crate::plan::{Desired, Scope};
-use crate::process::node;
+use crate::process::{Signals, node};
 use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::dir::LabDir;
+use crate::tools::conlink::lab::progress::some_of;
 use crate::wire;
 
-/// The longest that a keeper is waited for beyond the time that its nodes have to end.
+/// Longest wait for the keeper beyond the time that its nodes have to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends a lab: its nodes in the time that their services give them, then everything else. What a killed keeper left goes
-/// as well.
-pub(super) fn down(dir: &LabDir) -> anyhow::Result<u8> {
-    // Who starts it at the same time comes first, or after all.
+/// A wait that is longer is explained.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+pub(super) fn main(dir: &LabDir, quiet: bool) -> anyhow::Result<u8> {
+    let signals = Signals::hold().context("block signals")?;
+    Ok(down_or_kill(dir, &signals, quiet)?.unwrap_or(0))
+}
+
+/// Ends a lab. A signal that arrives meanwhile kills its nodes at once. Returns the exit code for such a signal.
+pub(super) fn down_or_kill(dir: &LabDir, signals: &Signals, quiet: bool) -> anyhow::Result<Option<u8>> {
+    // Opened now: a later keeper is that of another lab.
+    let Some(keeper) = dir.keeper() else { return down(dir, quiet).map(|()| None) };
+    let (over, ending) = std::io::pipe().context("make a pipe")?;
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let signal = signal_before(signals, &over)?;
+            if signal.is_some() {
+                node::signal(keeper.as_fd(), libc::SIGKILL);
+            }
+            anyhow::Ok(signal)
+        });
+        let ended = down(dir, quiet);
+        drop(ending);
+        let signal =
+            watcher.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the thread for signals panicked")));
+        ended?;
+        // The convention of shells.
+        Ok(signal?.map(|it| 128 + it))
+    })
+}
+
+/// The number of the next signal that would end this process; None if the other end of the pipe is closed first.
+fn signal_before(signals: &Signals, over: &PipeReader) -> anyhow::Result<Option<u8>> {
+    loop {
+        let mut files = [signals.as_fd(), over.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
+        match poll(&mut files, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error).context("wait for signals"),
+        }
+        if let Some(signal) = signals.next(&[]).context("read signals")?.ending {
+            return Ok(Some(signal));
+        }
+        if files.last().and_then(PollFd::any).unwrap_or_default() {
+            return Ok(None);
+        }
+    }
+}
+
+/// Ends a lab: its nodes in the time that their services have, then everything else. Removes what a killed keeper left.
+fn down(dir: &LabDir, quiet: bool) -> anyhow::Result<()> {
+    // A `lab up` at the same time may start it again.
     for _ in 0..10 {
         let uses_host = uses_host(dir);
-        end(dir)?;
+        end(dir, quiet)?;
         if uses_host {
-            // What is theirs on the host, say a MAC address, is free only then.
+            // What nodes have on the host, such as a MAC address, is free only then.
             settle();
         }
         let claim = dir.claim()?;
         if dir.keeper().is_none() {
             clear(dir)?;
-            dir.remove(&claim)?;
-            return Ok(0);
+            return dir.remove(&claim);
         }
     }
     bail!("lab `{}` is started again and again", dir.name());
 }
 
-/// Has the keeper end, if there is one, and waits until it has.
-pub(super) fn end(dir: &LabDir) -> anyhow::Result<()> {
+/// Asks the keeper to end, if there is one, and waits for its end.
+pub(super) fn end(dir: &LabDir, quiet: bool) -> anyhow::Result<()> {
     let Some(keeper) = dir.keeper() else { return Ok(()) };
     let time = match ask(dir, &Request::Down, Some(PATIENCE)) {
         Ok(Ending { seconds }) => seconds,
-        // A keeper that does not answer has no claim to being asked.
+        // A keeper that does not answer cannot end by itself.
         Err(error) => {
             log::debug!("ask the keeper to end: {error:#}");
             node::signal(keeper.as_fd(), libc::SIGKILL);
             0.0
         }
     };
-    let limit = Duration::try_from_secs_f64(time).unwrap_or_default() + PATIENCE;
-    if !node::wait_for_end(keeper.as_fd(), limit).context("wait for the lab to end")? {
+    let has_ended = |limit| node::wait_for_end(keeper.as_fd(), limit).context("wait for the lab to end");
+    if has_ended(A_MOMENT)? {
+        return Ok(());
+    }
+    if !quiet {
+        say_what_stops(dir, time);
+    }
+    if !has_ended(Duration::try_from_secs_f64(time).unwrap_or_default() + PATIENCE)? {
         node::signal(keeper.as_fd(), libc::SIGKILL);
-        if !node::wait_for_end(keeper.as_fd(), PATIENCE).context("wait for the lab to end")? {
-            bail!("lab `{}` does not end, though it was killed", dir.name());
+        if !has_ended(PATIENCE)? {
+            bail!("lab `{}` does not end after SIGKILL", dir.name());
         }
     }
     Ok(())
 }
 
-/// Removes what a lab that was killed may have left: interfaces of ours on the host, and what is in its folder.
+/// Prints which nodes are still stopping, and for how many seconds they may.
+fn say_what_stops(dir: &LabDir, time: f64) {
+    let Ok(status) = ask::<Status>(dir, &Request::Status, Some(A_MOMENT)) else { return };
+    let stops = status.nodes.iter().filter_map(|it| it.process.as_ref()).filter(|it| it.state == "stopping");
+    let names: Vec<&str> = stops.map(|it| it.name.as_str()).collect();
+    if !names.is_empty() {
+        err(&format!(
+            "lab {}: waiting up to {time:.0} s for {} to exit; Ctrl-C kills all nodes\n",
+            dir.name(),
+            some_of(&names)
+        ));
+    }
+}
+
+/// Removes what a killed lab may have left: our interfaces on the host, and the contents of its folder.
 pub(super) fn clear(dir: &LabDir) -> anyhow::Result<()> {
     dir.wait_for_last(PATIENCE)?;
     if uses_host(dir) {
@@ -87,18 +155,18 @@ fn uses_host(dir: &LabDir) -> bool {
     dir.folder().join(USES_HOST).exists()
 }
 
-/// Waits for the kernel to take the namespaces of nodes that have ended apart.
+/// Waits until the kernel has removed the namespaces of ended nodes.
 fn settle() {
     match netns::settle(PATIENCE) {
         Ok(true) => {}
-        Ok(false) => log::warn!("the kernel is still taking namespaces apart"),
-        Err(error) => log::warn!("wait for namespaces to go: {error}"),
+        Ok(false) => log::warn!("the kernel has not removed all namespaces of the lab yet"),
+        Err(error) => log::warn!("wait for the removal of namespaces: {error}"),
     }
 }
 
-/// The same plan as for everything else: nothing is desired any more.
+/// Applies a plan that desires nothing.
 fn clear_host(dir: &LabDir) -> anyhow::Result<()> {
-    let bridges = netns::anonymous().context("make a network namespace")?;
+    let bridges = netns::anonymous().context("create a network namespace")?;
     let mut kernel = Kernel::new(bridges)?;
     kernel.set_host(Some(netns::own().context("open the network namespace")?));
     let places = BTreeSet::from([Place::Host]);
@@ -109,33 +177,4 @@ fn clear_host(dir: &LabDir) -> anyhow::Result<()> {
         None => Ok(()),
         Some(failure) => bail!("clean up on the host: {}: {}", failure.subject, failure.message),
     }
-}
-
-pub(super) fn list(as_json: bool) -> anyhow::Result<u8> {
-    let mut rows = Vec::new();
-    for dir in LabDir::all() {
-        let lives = dir.is_kept();
-        let status: Option<Status> = ask(&dir, &Request::Status, Some(PATIENCE)).ok();
-        let nodes = status.as_ref().map_or(0, |it| it.nodes.len());
-        let state = match status {
-            Some(it) if lives => it.state.to_string(),
-            _ if lives => "silent".to_owned(),
-            _ => "dead".to_owned(),
-        };
-        rows.push((dir.name().to_owned(), state, nodes, dir.folder().display().to_string()));
-    }
-    if as_json {
-        let all: Vec<Value> = rows
-            .iter()
-            .map(|(name, state, nodes, folder)| json!({"name": name, "state": state, "nodes": nodes, "folder": folder}))
-            .collect();
-        out(&format!("{}\n", serde_json::to_string_pretty(&all)?))?;
-        return Ok(0);
-    }
-    let width = rows.iter().map(|it| it.0.len()).max().unwrap_or(0).max(4);
-    let mut text = format!("{:<width$}  {:<9}  NODES\n", "NAME", "STATE");
-    for (name, state, nodes, _) in &rows {
-        text += &format!("{name:<width$}  {state:<9}  {nodes}\n");
-    }
-    out(&text).map(|()| 0)
 }

@@ -1,4 +1,4 @@
-//! `lab exec`: a command in a node, at our terminal.
+//! `lab exec`: runs a command in a node, at our terminal.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -13,35 +13,34 @@ use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::{NameArgs, asked};
 use crate::tools::environment;
 
-/// Which node, and what to run in it.
 #[derive(Debug, Args)]
 pub(in crate::tools::conlink) struct ExecArgs {
     #[command(flatten)]
     name: NameArgs,
-    /// Run it where the bridges are: NODE is left out then
+    /// Run the command in the network namespace of the bridges; omit NODE
     #[arg(long)]
     bridges: bool,
-    /// Set a variable for the command
+    /// Set an environment variable
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// The folder to run it in [default: that of the node's own program]
+    /// Working directory [default: that of the node's program]
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
-    /// The node (a service, SERVICE-INDEX, or a container's name), the command, and its arguments
+    /// Node (SERVICE, SERVICE-INDEX or a container name), then the command and its arguments [default command: sh]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "NODE COMMAND")]
     words: Vec<String>,
 }
 
-/// How to get into a node.
+/// What is needed to enter a node.
 pub(super) struct Way {
     pub(super) pidfd: OwnedFd,
-    /// What its own program has.
+    /// The environment of its program.
     pub(super) setup: Setup,
-    /// It is in another user namespace than we are.
+    /// It is in another user namespace than this process.
     pub(super) other_user: bool,
-    /// The lab's user namespace, as `/proc/PID/ns/user` tells it.
+    /// The lab's user namespace, as the link `/proc/PID/ns/user` reads.
     pub(super) user_namespace: String,
-    /// What the node is called.
+    /// The short name of the node.
     pub(super) name: String,
 }
 
@@ -59,7 +58,7 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     way.setup.argv = words;
     for it in &args.env {
         let Some((name, value)) = it.split_once('=') else {
-            anyhow::bail!("--env {it}: a name and a value are due, like `LEVEL=3`");
+            anyhow::bail!("--env {it}: expected NAME=VALUE");
         };
         way.setup.env.retain(|(known, _)| known != name);
         way.setup.env.push((name.to_owned(), value.to_owned()));
@@ -72,7 +71,7 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     if args.bridges {
         way.setup.env.extend(environment());
     }
-    // The terminal that we are at now is what counts for the command.
+    // The command runs at our terminal, not at that of `lab up`.
     if let Ok(term) = std::env::var("TERM") {
         way.setup.env.retain(|(known, _)| known != "TERM");
         way.setup.env.push(("TERM".to_owned(), term));
@@ -86,15 +85,15 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     Ok(u8::try_from(ended.code()).unwrap_or(1))
 }
 
-/// Asks a lab's keeper for the way into a node, or to where the bridges are.
+/// Asks the keeper of a lab for the way into a node; None: into the namespace of the bridges.
 pub(super) fn way(dir: &LabDir, node: Option<&str>) -> anyhow::Result<Way> {
     let request = Request::Enter { node: node.map(str::to_owned) };
     let (entrance, file): (Entrance, _) = asked(dir, &request)?.next_with_file(PATIENCE)?;
-    let pidfd = file.context("the lab's keeper sent no way into the node")?;
+    let pidfd = file.context("the answer of the lab's keeper has no file descriptor")?;
     let user = entrance.user.map(|it| User { uid: it.uid, gid: it.gid, groups: it.groups });
     let env = entrance.env.into_iter().collect();
     let setup = Setup { env, folder: entrance.folder, user, ..Setup::default() };
-    let ours = std::fs::read_link("/proc/self/ns/user").context("tell our user namespace")?;
+    let ours = std::fs::read_link("/proc/self/ns/user").context("read our user namespace")?;
     let user_namespace = entrance.user_namespace;
     let other_user = ours.to_str() != Some(user_namespace.as_str());
     Ok(Way { pidfd, setup, other_user, user_namespace, name: entrance.name })

@@ -1,4 +1,4 @@
-//! The keeper of a lab: process 1 of the lab's process namespace, and the loop that wires its nodes.
+//! The keeper of a lab: process 1 of the lab's process namespace, which runs the loop that wires the nodes.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -21,15 +21,15 @@ use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::dir::{Claim, LabDir};
 use crate::{err, out};
 
-/// Starts the keeper of a lab that has none, and waits until it listens. With `tie`, the lab ends when the other end of
-/// that is closed.
+/// Starts the keeper of a lab that has none, and waits until it is listening. With `tie`, the lab ends when the other end
+/// of the pipe is closed.
 pub(super) fn start(dir: &LabDir, claim: &Claim, tie: Option<PipeReader>) -> anyhow::Result<()> {
     let (mut said, tell) = std::io::pipe().context("make a pipe")?;
     let host = netns::own().context("open the network namespace")?;
     let rights = if may_make_namespaces() { Rights::Ours } else { Rights::OwnUser };
-    // Nobody else is to talk to a keeper that does not listen yet, whatever becomes of who starts it.
+    // No other command may talk to a keeper that is not listening yet, even if this process ends.
     let claim = claim.share().context("share the claim")?;
-    // Whatever else is open here is the caller's alone: kept open by the keeper it would outlive that.
+    // All other files are closed, since the keeper outlives this process.
     let kept = [tell.as_raw_fd(), host.as_raw_fd(), claim.as_raw_fd()].into_iter();
     let kept: Vec<i32> = kept.chain(tie.iter().map(AsRawFd::as_raw_fd)).collect();
     let tie = tie.map(OwnedFd::from);
@@ -49,28 +49,25 @@ pub(super) fn start(dir: &LabDir, claim: &Claim, tie: Option<PipeReader>) -> any
     };
     detach(rights, &kept, main).with_context(|| match rights {
         Rights::Ours => "start the lab".to_owned(),
-        Rights::OwnUser => "start the lab as an ordinary user: this needs user namespaces".to_owned(),
+        Rights::OwnUser => "start the lab as an ordinary user, which needs user namespaces".to_owned(),
     })?;
     let mut text = String::new();
-    said.read_to_string(&mut text).context("hear from the lab's keeper")?;
+    said.read_to_string(&mut text).context("read from the lab's keeper")?;
     match text.strip_prefix("ok") {
         Some(_) => Ok(()),
         None if text.is_empty() => {
-            bail!(
-                "the lab's keeper ended before it listened; its log: {}",
-                dir.folder().join("log").display()
-            )
+            bail!("the lab's keeper ended at its start; see its log {}", dir.folder().join("log").display())
         }
         None => bail!("start the lab: {text}"),
     }
 }
 
-/// Has this process what it takes to make namespaces of every kind, as it is?
+/// Whether this process has the capabilities to make namespaces of every kind.
 fn may_make_namespaces() -> bool {
     has_capability(Capability::NetAdmin) && has_capability(Capability::SysAdmin)
 }
 
-/// The life of the keeper, from its first step to its exit code.
+/// Runs the keeper. Returns its exit code.
 fn keep(
     dir: &LabDir,
     rights: Rights,
@@ -88,7 +85,7 @@ fn keep(
     nix::unistd::dup2_stderr(&log)?;
     drop(log);
     nix::unistd::chdir("/")?;
-    // As engines have it: what nodes share is to be readable for each other's users.
+    // As container engines do: other users in nodes can read shared files.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     if let Ok(name) = std::ffi::CString::new(format!("conlink: {}", dir.name())) {
         let _ = nix::sys::prctl::set_name(&name);

@@ -1,7 +1,7 @@
-//! `lab logs`: what nodes print.
+//! `lab logs`: the output of nodes.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,19 +12,23 @@ use crate::api::{Nodes, Request};
 use crate::out;
 use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::{NameArgs, ask};
+use crate::words::printable;
 
-/// How often files are looked at that are followed.
+/// Time between two looks at a followed file.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whose.
 #[derive(Debug, Args)]
 pub(in crate::tools::conlink) struct LogsArgs {
-    #[command(flatten)]
-    name: NameArgs,
-    /// Go on as they print more
+    /// Name of the lab [default: CONLINK_LAB, otherwise the project of the compose files in this folder]
+    #[arg(short, long, value_name = "NAME")]
+    name: Option<String>,
+    /// Compose file of the lab's project, for a lab without --name
+    #[arg(long, alias = "compose-file", value_name = "FILE", value_delimiter = ':')]
+    file: Vec<PathBuf>,
+    /// Follow the output
     #[arg(short, long)]
     follow: bool,
-    /// The keeper's own log, instead of nodes'
+    /// Show the log of the lab's keeper instead of nodes' output
     #[arg(long, conflicts_with = "nodes")]
     lab: bool,
     /// Nodes [default: all]
@@ -32,17 +36,19 @@ pub(in crate::tools::conlink) struct LogsArgs {
     nodes: Vec<String>,
 }
 
-/// A log that is read, from its beginning on.
+/// A log, read from its start.
 struct Tail {
-    /// In front of each line; empty where there is one log alone.
+    /// Printed before each line; empty if there is only one log.
     name: String,
     file: File,
-    /// The start of a line whose end is still to come.
+    /// The start of an incomplete line.
     rest: Vec<u8>,
+    /// Escape control characters.
+    escape: bool,
 }
 
 pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
-    let dir = args.name.dir()?;
+    let dir = NameArgs { name: args.name.clone(), file: args.file.clone() }.dir()?;
     let mut files: Vec<(String, PathBuf)> = Vec::new();
     if args.lab {
         files.push((String::new(), dir.folder().join("log")));
@@ -53,15 +59,16 @@ pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
     }
     let width = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let single = files.len() == 1;
+    let escape = std::io::stdout().is_terminal();
     let mut tails = Vec::new();
     for (name, path) in files {
-        // A node that has yet to print anything has none.
+        // A node that has not started yet has no log.
         let Ok(file) = File::open(&path) else { continue };
         let name = if single { String::new() } else { format!("{name:<width$} | ") };
-        tails.push(Tail { name, file, rest: Vec::new() });
+        tails.push(Tail { name, file, rest: Vec::new(), escape });
     }
     loop {
-        // Asked before: what is printed last is read then.
+        // Before reading: what is printed until the end is read then.
         let is_last = !args.follow || !dir.is_kept();
         for tail in &mut tails {
             tail.print(is_last)?;
@@ -74,7 +81,7 @@ pub(super) fn logs(args: &LogsArgs) -> anyhow::Result<u8> {
 }
 
 impl Tail {
-    /// Prints what is new; the last line without its end only if it is `all` there will be.
+    /// Prints new lines. An incomplete last line is printed only if `all` is true.
     fn print(&mut self, all: bool) -> anyhow::Result<()> {
         let length = self.file.metadata().map_or(0, |it| it.len());
         if self.file.stream_position()? > length {
@@ -85,7 +92,23 @@ impl Tail {
             if all { self.rest.len() } else { memchr::memrchr(b'\n', &self.rest).map_or(0, |it| it + 1) };
         let lines: Vec<u8> = self.rest.drain(..end).collect();
         let text = String::from_utf8_lossy(&lines);
-        let text: String = text.lines().map(|it| format!("{}{it}\n", self.name)).collect();
+        let shown = |it: &str| if self.escape { escaped(it) } else { it.to_owned() };
+        let text: String = text.lines().map(|it| format!("{}{}\n", self.name, shown(it))).collect();
         out(&text)
+    }
+}
+
+/// A line without control characters except tabs.
+fn escaped(line: &str) -> String {
+    line.split('\t').map(printable).collect::<Vec<_>>().join("\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_tabs_are_not() {
+        assert_eq!(escaped("a\tb\u{1b}[2Jé\u{7}"), "a\tb\\u{1b}[2Jé\\u{7}");
     }
 }

@@ -2,98 +2,72 @@
 
 use std::io::PipeReader;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use anyhow::{Context, bail};
 
-use crate::api::{Accepted, Health, Status};
+use crate::api::{Accepted, Health, Request, Status};
 use crate::config::Scope;
 use crate::daemon::LAB_ENDS;
-use crate::process::node::{self, wait_for_end};
+use crate::process::node::wait_for_end;
 use crate::process::{Foreground, Signals};
 use crate::tools::color::Color;
-use crate::tools::conlink::client::Client;
+use crate::tools::conlink::client::{Client, TimedOut};
 use crate::tools::conlink::lab::ask::{Ask, Reading};
 use crate::tools::conlink::lab::dir::LabDir;
-use crate::tools::conlink::lab::{UpArgs, down, keeper};
+use crate::tools::conlink::lab::progress::{Progress, waiting};
+use crate::tools::conlink::lab::{UpArgs, ask, down, keeper};
 use crate::tools::conlink::report;
-use crate::tools::conlink::status::{count, errors};
+use crate::tools::conlink::status::{count, errors, exits};
 use crate::{err, out};
 
-/// How long the end of a lab takes whose nodes take none.
+/// The end of a lab takes this long if its nodes end at once.
 const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// How a command waits for a lab.
+#[derive(Clone, Copy)]
+struct Wait {
+    quiet: bool,
+    deadline: Option<Instant>,
+}
+
+impl Wait {
+    fn of(args: &UpArgs) -> Self {
+        Self { quiet: args.verbosity.quiet, deadline: args.timeout.map(|it| Instant::now() + it) }
+    }
+}
 
 pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
-    start(&dir, &ask, args.verbosity.quiet, &mut None)
+    start(&dir, &ask, &mut None, Wait::of(args))
 }
 
-/// Runs a command beside a lab that lives as long as this does, however it ends.
+/// Runs a command in a lab that ends with this process, in whatever way that ends.
 pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
-    // Held here; the keeper ends the lab when it is closed, be it by our end.
+    // The keeper ends the lab when our end is closed, also by the end of this process.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
     let mut tie = Some(theirs);
-    let started = start(&dir, &ask, args.verbosity.quiet, &mut tie);
+    let started = start(&dir, &ask, &mut tie, Wait::of(args));
     if tie.is_some() {
-        // The lab is another's.
+        // The lab belongs to another process.
         return started;
     }
-    // Not before: the keeper would have them held back too. An error closes `ours`, which ends the lab.
-    let signals = Signals::hold().context("hold back signals")?;
+    // Not earlier: the keeper would inherit the blocked signals. An error closes `ours`, which ends the lab.
+    let signals = Signals::hold().context("block signals")?;
     let code = match started {
         Ok(0) => in_front(&dir, command, &signals),
         other => other,
     };
-    let ended = end(&dir, &signals);
+    let ended = down::down_or_kill(&dir, &signals, args.verbosity.quiet);
     drop(ours);
     let code = code?;
     Ok(ended?.unwrap_or(code))
-}
-
-/// Ends the lab; a signal that comes meanwhile kills it, so that its nodes are not waited for. Answers the exit code that
-/// such a signal makes.
-fn end(dir: &LabDir, signals: &Signals) -> anyhow::Result<Option<u8>> {
-    // Opened now: a keeper that comes later is another lab's.
-    let Some(keeper) = dir.keeper() else { return down::down(dir).map(|_| None) };
-    let (over, ending) = std::io::pipe().context("make a pipe")?;
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let signal = signal_before(signals, &over)?;
-            if signal.is_some() {
-                node::signal(keeper.as_fd(), libc::SIGKILL);
-            }
-            anyhow::Ok(signal)
-        });
-        let ended = down::down(dir);
-        drop(ending);
-        let signal = watcher.join().unwrap_or_else(|_| Err(anyhow::anyhow!("watch for signals: panicked")));
-        ended?;
-        // As shells count.
-        Ok(signal?.map(|it| 128 + it))
-    })
-}
-
-/// The number of the next signal that would end us; None when the pipe's other end is closed before.
-fn signal_before(signals: &Signals, over: &PipeReader) -> anyhow::Result<Option<u8>> {
-    loop {
-        let mut files = [signals.as_fd(), over.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
-        match poll(&mut files, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error).context("wait for signals"),
-        }
-        if let Some(signal) = signals.next(&[]).context("read signals")?.ending {
-            return Ok(Some(signal));
-        }
-        if files.last().and_then(PollFd::any).unwrap_or_default() {
-            return Ok(None);
-        }
-    }
 }
 
 /// Reads the files. None, and nothing starts, if they have errors, which are printed.
@@ -107,17 +81,17 @@ fn checked(ask: &Ask, color: Color) -> anyhow::Result<Option<Reading>> {
     Ok(None)
 }
 
-/// Makes the lab what is asked for, with a keeper where it has none. With `tie` it must have none.
-fn start(dir: &LabDir, ask: &Ask, quiet: bool, tie: &mut Option<PipeReader>) -> anyhow::Result<u8> {
+/// Applies the request to the lab; starts its keeper if there is none. With `tie` there must be none.
+fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> anyhow::Result<u8> {
     let to_be_tied = tie.is_some();
     for _ in 0..10 {
         let claim = dir.claim()?;
         match dir.keeper() {
-            // Another one would not end with us.
+            // The next keeper would not end with this process.
             None if to_be_tied && tie.is_none() => {
-                anyhow::bail!("lab `{}` was ended meanwhile", dir.name());
+                bail!("lab `{}` was ended by another command", dir.name());
             }
-            // What is left is of one whose keeper was killed.
+            // What is there was left by a killed keeper.
             None => {
                 down::clear(dir)?;
                 keeper::start(dir, &claim, tie.take())?;
@@ -127,8 +101,8 @@ fn start(dir: &LabDir, ask: &Ask, quiet: bool, tie: &mut Option<PipeReader>) -> 
                 if wait_for_end(keeper.as_fd(), A_MOMENT).context("wait for the lab to end")? {
                     continue;
                 }
-                anyhow::bail!(
-                    "lab `{0}` is up already: end it (`conlink lab down -n {0}`), or give this one another --name",
+                bail!(
+                    "lab `{0}` is already running\nhint: end it with `conlink lab down {0}`, or choose another --name",
                     dir.name()
                 );
             }
@@ -136,55 +110,93 @@ fn start(dir: &LabDir, ask: &Ask, quiet: bool, tie: &mut Option<PipeReader>) -> 
         }
         let asked = Client::ask(&dir.server(), &ask.request());
         drop(claim);
-        // It has listened, so where it does no more it is about to end.
+        // It was listening before, so now it is ending.
         let Ok(mut client) = asked else {
-            down::end(dir)?;
+            down::end(dir, wait.quiet)?;
             continue;
         };
         match client.next::<Accepted>(None) {
             Ok(Some(_)) => {}
             Err(error) if error.to_string() != LAB_ENDS && !is_cut(&error) => return Err(error),
             Ok(None) | Err(_) => {
-                down::end(dir)?;
+                down::end(dir, wait.quiet)?;
                 continue;
             }
         }
-        let ended = || format!("lab `{}` has ended meanwhile", dir.name());
-        let status = client.next(None).with_context(ended)?.with_context(ended)?;
-        return tell(dir, &status, quiet);
+        let status = settled(dir, &mut client, wait)?;
+        return tell(dir, &status, wait.quiet);
     }
-    anyhow::bail!("lab `{}` is ended again and again", dir.name());
+    bail!("lab `{}` is ended again and again", dir.name());
 }
 
-/// Is it about the connection, and not something that the keeper has to say?
+/// Waits until the lab has done everything that it can, and prints what it waits for.
+fn settled(dir: &LabDir, client: &mut Client, wait: Wait) -> anyhow::Result<Status> {
+    let ended = || format!("lab `{}` was ended by another command", dir.name());
+    let mut progress = Progress::new(wait.quiet);
+    let now = || ask::<Status>(dir, &Request::Status, Some(A_MOMENT)).map(|it| waiting(&it));
+    loop {
+        let left = wait.deadline.map(|it| it.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|it| it.is_zero()) {
+            progress.clear();
+            let state = now().map(|it| format!(": {it}")).unwrap_or_default();
+            bail!(
+                "lab `{0}` is not up in time{state}\nhint: it keeps running; see `conlink lab status -n {0}`",
+                dir.name()
+            );
+        }
+        let pause = left.map_or(progress.due_in(), |it| it.min(progress.due_in()));
+        match client.next(Some(pause)) {
+            Ok(status) => {
+                progress.clear();
+                return status.with_context(ended);
+            }
+            Err(error) if error.is::<TimedOut>() => {}
+            Err(error) => {
+                progress.clear();
+                return Err(error).with_context(ended);
+            }
+        }
+        progress.show(|| match now() {
+            Ok(text) => format!("lab {}: {text}", dir.name()),
+            Err(_) => format!("lab {}: waiting for its keeper", dir.name()),
+        });
+    }
+}
+
+/// Whether the error is about the connection, not an answer of the keeper.
 fn is_cut(error: &anyhow::Error) -> bool {
     error.chain().any(|it| it.is::<std::io::Error>())
 }
 
-/// Says how the lab is; the exit code is 0 where everything is as described.
+/// Prints errors and a summary. The exit code is 0 if everything is as described. A program that ran and exited is
+/// reported and does not count: whether that is before or after this moment is chance.
 fn tell(dir: &LabDir, status: &Status, quiet: bool) -> anyhow::Result<u8> {
-    for process in status.nodes.iter().filter_map(|it| it.process.as_ref()).filter(|_| !quiet) {
-        process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
+    if !quiet {
+        for process in status.nodes.iter().filter_map(|it| it.process.as_ref()) {
+            process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
+        }
     }
-    for error in errors(status) {
-        err(&format!("error: {}\n", error.text));
+    let exits = exits(status);
+    let (exited, wrong): (Vec<_>, Vec<_>) = errors(status).into_iter().partition(|it| exits.contains(it));
+    let kinds = exited.iter().map(|it| ("warning", it)).chain(wrong.iter().map(|it| ("error", it)));
+    for (kind, error) in kinds {
+        err(&format!("{kind}: {}\n", error.text));
         error.help.iter().for_each(|it| err(&format!("hint: {it}\n")));
     }
-    let good = status.state == Health::Connected;
-    if quiet {
-        return Ok(u8::from(!good));
+    let good = wrong.is_empty() && (status.state == Health::Connected || !exited.is_empty());
+    if !quiet {
+        out(&format!(
+            "lab {} is up: {}, {}{}\n",
+            dir.name(),
+            count(status.nodes.len(), "node"),
+            count(status.links(), "link"),
+            if good { "; all links connected" } else { "; not everything is as described" },
+        ))?;
     }
-    out(&format!(
-        "lab {} is up: {}, {}{}\n",
-        dir.name(),
-        count(status.nodes.len(), "node"),
-        count(status.links(), "link"),
-        if good { "; all links connected" } else { "; not everything is as described" },
-    ))?;
     Ok(u8::from(!good))
 }
 
-/// Runs the command with our terminal, and answers its exit code.
+/// Runs the command at our terminal. Returns its exit code.
 fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Result<u8> {
     let own = std::env::current_exe().unwrap_or_default();
     let vars = [("CONLINK_LAB", dir.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
@@ -193,7 +205,7 @@ fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Resu
         Ok(it) => it,
         Err(error) => {
             err(&format!("error: run `{shown}`: {error}\n"));
-            // As shells have it.
+            // The convention of shells.
             return Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
@@ -201,7 +213,12 @@ fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Resu
     Ok(u8::try_from(ended.code()).unwrap_or(1))
 }
 
-/// The name of the compose project of the working folder, where it has one.
+/// The name of the compose project of the working directory, if there is one.
 pub(in crate::tools::conlink) fn project_here() -> Option<String> {
-    Ask::here().ok()?.read().ok().map(|it| it.name)
+    project_of(&[]).ok()
+}
+
+/// The name of the compose project of these files; without files, of those that compose finds in the working directory.
+pub(super) fn project_of(files: &[PathBuf]) -> anyhow::Result<String> {
+    Ok(Ask::of_files(files)?.read()?.name)
 }

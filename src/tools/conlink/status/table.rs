@@ -11,12 +11,21 @@ use crate::api::{
 use crate::device::{BridgeMode, Place};
 use crate::words::printable;
 
-/// The style of the table.
+/// The layout of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
-    /// Columns of the terminal; None if lines may have any length.
+    /// Columns of the terminal; None: lines may have any length.
     pub(super) width: Option<usize>,
     pub(super) color: bool,
+}
+
+/// A status as text, in two parts: the first one fits on a screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Table {
+    /// A line about the whole, and everything that is wrong.
+    pub(super) head: String,
+    /// Everything else. It starts with an empty line if something is wrong.
+    pub(super) rest: String,
 }
 
 /// A row of the table.
@@ -35,9 +44,27 @@ const ERRORS: usize = 20;
 /// Spaces between two columns.
 const GAP: &str = "  ";
 
-/// Nodes and links with their states, then errors and notes.
-pub(super) fn table(status: &Status, style: &Style) -> String {
-    let mut text = head(status, style);
+/// What is wrong comes first, then bridges, tunnels and links, then overrides and notes.
+pub(super) fn table(status: &Status, style: &Style) -> Table {
+    let mut head = head(status, style);
+    let mut text = String::new();
+    let errors = errors(status);
+    let waiting = waiting(status);
+    if !errors.is_empty() || !status.warnings.is_empty() || !waiting.is_empty() {
+        text += "\n";
+    }
+    let more = errors.len().saturating_sub(ERRORS);
+    for it in errors.into_iter().take(ERRORS) {
+        head += &format!("{} {}\n", paint("error:", "failed", style), it.text);
+        head += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
+    }
+    if more > 0 {
+        head += &format!("and {}: --json prints all of them\n", count(more, "more error"));
+    }
+    for it in &status.warnings {
+        head += &format!("warning: {}\n", printable(it));
+    }
+    head += &waiting;
     text += &wrapped("bridges: ", &bridges(status), style);
     text += &wrapped("tunnels: ", &status.tunnels.iter().map(tunnel).collect::<Vec<_>>(), style);
     let rows = rows(status);
@@ -53,23 +80,22 @@ pub(super) fn table(status: &Status, style: &Style) -> String {
         };
         lines.iter().for_each(|it| text += &format!("{it}\n"));
     }
-    let errors = errors(status);
     let notes = overrides(status) + &notes(status);
-    if !errors.is_empty() || !status.warnings.is_empty() || !notes.is_empty() {
+    if !notes.is_empty() {
         text += "\n";
     }
-    let more = errors.len().saturating_sub(ERRORS);
-    for it in errors.into_iter().take(ERRORS) {
-        text += &format!("{} {}\n", paint("error:", "failed", style), it.text);
-        text += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
-    }
-    if more > 0 {
-        text += &format!("and {}: --json prints all of them\n", count(more, "more error"));
-    }
-    for it in &status.warnings {
-        text += &format!("warning: {}\n", printable(it));
-    }
-    text + &notes
+    Table { head, rest: text + &notes }
+}
+
+/// Nodes that wait for their dependencies.
+fn waiting(status: &Status) -> String {
+    let line = |it: &ProcessStatus| {
+        let awaited = it.waits_for.iter().map(|it| format!("{} ({})", it.service, it.condition));
+        let text = format!("{} for {}", it.name, awaited.collect::<Vec<_>>().join(", "));
+        format!("waiting: {}\n", printable(&text))
+    };
+    let processes = status.nodes.iter().filter_map(|it| it.process.as_ref());
+    processes.filter(|it| !it.waits_for.is_empty()).map(line).collect()
 }
 
 /// `project p: failing, 4 nodes, 6 links, 1 failed`
@@ -99,7 +125,7 @@ pub(in crate::tools::conlink) fn count(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Bridges that are not cables, and cables that are not up.
+/// All bridges; cables only if they are not up.
 fn bridges(status: &Status) -> Vec<String> {
     let ports = ports(status);
     let is_shown = |it: &&BridgeStatus| it.mode != BridgeMode::Patch || it.state != LinkState::Up;
@@ -125,7 +151,7 @@ fn tunnel(it: &TunnelStatus) -> String {
     format!("{} from {} to {}{state}", printable(&it.name), printable(&it.bridge), it.remote)
 }
 
-/// The ports of each bridge: links and tunnels that are up.
+/// The ports of each bridge: links that are up, and tunnels.
 fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
     let links = status
         .nodes
@@ -158,7 +184,7 @@ fn rows(status: &Status) -> Vec<Row> {
             addresses: Vec::new(),
             state,
         };
-        // The links do not show the state of this node.
+        // States that no link shows.
         if node.links.is_empty() || !node.errors.is_empty() {
             rows.push(row("-", node.state.to_string()));
         }
@@ -173,11 +199,14 @@ fn rows(status: &Status) -> Vec<Row> {
     rows
 }
 
-/// `running`, `exited 1`, `restarting (3)`: the state, the exit code, the number of restarts.
+/// `running`, `unhealthy`, `exited 1`, `restarting (3)`: the state, the exit code, the number of restarts.
 fn process(it: &ProcessStatus) -> String {
     let mut text = printable(&it.state);
     if let Some(code) = it.exit_code.filter(|_| it.state == "exited") {
         text += &format!(" {code}");
+    }
+    if it.state == "running" && it.health.as_deref() == Some("unhealthy") {
+        "unhealthy".clone_into(&mut text);
     }
     match it.restarts {
         0 => text,
@@ -185,7 +214,7 @@ fn process(it: &ProcessStatus) -> String {
     }
 }
 
-/// The bridge, the other end of a cable, or the parent interface.
+/// A bridge, the other end of a cable, or the parent interface.
 fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<String>>) -> String {
     let host = if link.place == Some(Place::Host) { "host:" } else { "" };
     if let Some(bridge) = link.bridge.as_deref() {
@@ -209,7 +238,7 @@ fn joined(node: &NodeStatus, link: &LinkStatus, ports: &BTreeMap<&str, Vec<Strin
     }
 }
 
-/// One line per link; with `tall`, one line per address.
+/// One line per link; with `tall`, addresses are below each other.
 fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     let has_process = rows.iter().any(|it| !it.process.is_empty());
     let cells = |node: &str, process: &str, link: &str, joined: &str, address: &str| {
@@ -244,7 +273,7 @@ fn columns(rows: &[Row], tall: bool, style: &Style) -> Vec<String> {
     lines.into_iter().enumerate().map(line).collect()
 }
 
-/// A line a node and, below it, one a link and one an address.
+/// One line per node; below it, one per link and per address.
 fn stacked(rows: &[Row], style: &Style) -> Vec<String> {
     let mut lines = Vec::new();
     let mut last = None;
@@ -259,7 +288,7 @@ fn stacked(rows: &[Row], style: &Style) -> Vec<String> {
     lines
 }
 
-/// Items with commas between them, on as many lines as they need.
+/// Items separated by commas, wrapped to the width.
 fn wrapped(begin: &str, items: &[String], style: &Style) -> String {
     let mut lines: Vec<String> = Vec::new();
     for (at, item) in items.iter().enumerate() {
@@ -297,7 +326,7 @@ fn until(unix: u64) -> String {
     format!(", until {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// Notes of nodes.
+/// Hints for the user.
 fn notes(status: &Status) -> String {
     let of_node = |node: &NodeStatus| {
         let name = printable(name(node));
@@ -318,7 +347,7 @@ fn paint(text: &str, state: &str, style: &Style) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// The name of a node; nodes of a lab have a short one.
+/// The node's name; in a lab its short name.
 fn name(node: &NodeStatus) -> &str {
     node.process.as_ref().map_or(&node.name, |it| &it.name)
 }

@@ -1,10 +1,10 @@
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::table::{Style, table};
+use super::table::{Style, Table, table};
 use crate::api::Status;
 
-/// A link as a server tells it.
+/// A link in a status.
 fn link(dev: &str, state: &str, more: &Value) -> Value {
     let mut link = json!({
         "dev": dev, "type": "veth", "bridge": null, "outer": null, "parent": null, "vlanid": null, "mode": null,
@@ -30,7 +30,7 @@ fn bridge(name: &str, mode: &str, place: &str, state: &str) -> Value {
     json!({"name": name, "mode": mode, "place": place, "state": state, "errors": []})
 }
 
-/// Two networks with a router between them, a host on a cable, and all is well.
+/// Two networks with a router between them and a host on a cable; everything is connected.
 fn router() -> Value {
     let on = |bridge: &str, ip: &str| json!({"bridge": bridge, "mode": "linux", "addresses": [ip]});
     json!({
@@ -62,10 +62,14 @@ fn read(status: &Value) -> Status {
     serde_json::from_value(status.clone()).unwrap()
 }
 
-/// With a frame around it, so that spaces at the end would be seen.
+fn text(status: &Value, style: Style) -> String {
+    let Table { head, rest } = table(&read(status), &style);
+    head + &rest
+}
+
 #[track_caller]
 fn check(status: &Value, style: Style, expected: &Expect) {
-    let text = table(&read(status), &style);
+    let text = text(status, style);
     assert!(text.ends_with('\n'));
     assert!(text.lines().all(|it| !it.ends_with(' ')), "spaces at an end: {text:?}");
     expected.assert_eq(&text);
@@ -74,7 +78,7 @@ fn check(status: &Value, style: Style, expected: &Expect) {
 const PLAIN: Style = Style { width: None, color: false };
 
 #[test]
-fn a_network_that_is_connected() {
+fn a_connected_network_is_a_table_of_its_links() {
     check(
         &router(),
         PLAIN,
@@ -93,7 +97,7 @@ fn a_network_that_is_connected() {
 }
 
 #[test]
-fn a_narrow_terminal_has_addresses_below_each_other_and_then_all() {
+fn a_narrow_terminal_shows_addresses_below_each_other_and_then_everything() {
     for (width, expected) in [
         (
             80,
@@ -153,7 +157,7 @@ fn a_narrow_terminal_has_addresses_below_each_other_and_then_all() {
 }
 
 #[test]
-fn nothing_runs() {
+fn an_engine_that_does_not_answer_is_named() {
     let status = json!({
         "version": 1, "kind": "engine", "project": null, "state": "working", "listening": false,
         "engines": [{"name": "docker", "connected": false}, {"name": "podman", "connected": true}],
@@ -163,13 +167,13 @@ fn nothing_runs() {
         &status,
         PLAIN,
         &expect![[r#"
-        every project: working, 0 nodes, 0 links, no word from docker
-    "#]],
+            every project: working, 0 nodes, 0 links, no answer from docker
+        "#]],
     );
 }
 
 #[test]
-fn what_is_wrong_is_told_once_with_help_and_place() {
+fn errors_are_printed_once_and_first_with_help_and_place() {
     let mut status = router();
     status["state"] = json!("failing");
     let mtu = error("bridge s1", "set bridge s1 mtu 9000: Invalid argument", None, None);
@@ -228,34 +232,34 @@ fn what_is_wrong_is_told_once_with_help_and_place() {
         &status,
         PLAIN,
         &expect![[r#"
-        project router: failing, 6 nodes, 6 links, 2 failed, 2 pending
-        bridges: cable (patch, pending), s1 (linux, failed), s2 (linux, 2 ports)
-        tunnels: vxlan-7 from s2 to 192.0.2.2 (failed), geneve-8 from s2 to 2001:db8::2
-        NODE          LINK  JOINED TO  ADDRESSES    STATE
-        router-a-1    eth0  s1         10.0.0.1/24  failed
-        router-a-1    eth1  s2                      up
-        router-b-1    -     -                       failing
-        router-b-1    eth0  s1                      up
-        router-c-1    -     -                       unreachable
-        router-c-1    eth0  s1                      pending
-        router-d-1    eth0  cable                   pending
-        router-e-1    -     -                       connected
-        router-f-300  eth0  -                       failed
+            project router: failing, 6 nodes, 6 links, 2 failed, 2 pending
+            error: the network: observe: No buffer space available
+            error: bridge s1: set bridge s1 mtu 9000: Invalid argument
+            error: tunnel vxlan-7: add: No
+            hint: load the module vxlan
+            error: link router-a-1:eth0: add veth eth0: File exists (c.yaml:4:7)
+            hint: another program made it
+            error: container router-c-1: open the network namespace: Permission denied
+            error: link router-f-300:eth0: replica 300 cannot have it (c.yaml:5:7)
 
-        error: the network: observe: No buffer space available
-        error: bridge s1: set bridge s1 mtu 9000: Invalid argument
-        error: tunnel vxlan-7: add: No
-        hint: load the module vxlan
-        error: link router-a-1:eth0: add veth eth0: File exists (c.yaml:4:7)
-        hint: another program made it
-        error: container router-c-1: open the network namespace: Permission denied
-        error: link router-f-300:eth0: replica 300 cannot have it (c.yaml:5:7)
-    "#]],
+            bridges: cable (patch, pending), s1 (linux, failed), s2 (linux, 2 ports)
+            tunnels: vxlan-7 from s2 to 192.0.2.2 (failed), geneve-8 from s2 to 2001:db8::2
+            NODE          LINK  JOINED TO  ADDRESSES    STATE
+            router-a-1    eth0  s1         10.0.0.1/24  failed
+            router-a-1    eth1  s2                      up
+            router-b-1    -     -                       failing
+            router-b-1    eth0  s1                      up
+            router-c-1    -     -                       unreachable
+            router-c-1    eth0  s1                      pending
+            router-d-1    eth0  cable                   pending
+            router-e-1    -     -                       connected
+            router-f-300  eth0  -                       failed
+        "#]],
     );
 }
 
 #[test]
-fn what_links_are_made_of() {
+fn the_table_shows_what_each_link_is_joined_to() {
     let mut status = router();
     let made = |kind: &str, more: Value| {
         let mut more = more;
@@ -371,7 +375,7 @@ fn errors_beyond_twenty_are_counted() {
     };
     let printed = |status: &Value| {
         let status: Status = serde_json::from_value(status.clone()).unwrap();
-        table(&status, &PLAIN)
+        table(&status, &PLAIN).head
     };
     status["errors"] = errors(20);
     assert!(printed(&status).ends_with("\nerror: leftover x20: del: Busy\nhint: wait\n"));
@@ -385,7 +389,7 @@ fn errors_beyond_twenty_are_counted() {
 }
 
 #[test]
-fn wide_letters_take_two_columns_and_nothing_steers_the_terminal() {
+fn wide_characters_take_two_columns_and_control_characters_are_escaped() {
     let mut status = router();
     status["project"] = json!("網路\u{1b}[2J");
     status["nodes"] = json!([
@@ -405,42 +409,41 @@ fn wide_letters_take_two_columns_and_nothing_steers_the_terminal() {
         &status,
         PLAIN,
         &expect![[r#"
-        project 網路\u{1b}[2J: connected, 2 nodes, 2 links, 1 failed
-        bridges: s1 (linux, 0 ports), s2 (linux, 0 ports)
-        NODE      LINK              JOINED TO  ADDRESSES  STATE
-        交換機-1  é                 ネット                up
-        b-1       e\u{1b}]0;x\u{7}  s1                    failed
+            project 網路\u{1b}[2J: connected, 2 nodes, 2 links, 1 failed
+            error: link b-1: no\u{a}more\u{d} (\u{9b}.yaml:1:1)
+            hint: a\u{9}hint
 
-        error: link b-1: no\u{a}more\u{d} (\u{9b}.yaml:1:1)
-        hint: a\u{9}hint
-    "#]],
+            bridges: s1 (linux, 0 ports), s2 (linux, 0 ports)
+            NODE      LINK              JOINED TO  ADDRESSES  STATE
+            交換機-1  é                 ネット                up
+            b-1       e\u{1b}]0;x\u{7}  s1                    failed
+        "#]],
     );
     check(
         &status,
         Style { width: Some(20), color: false },
         &expect![[r#"
-        project 網路\u{1b}[2J: connected, 2 nodes, 2 links, 1 failed
-        bridges: s1 (linux, 0 ports),
-                 s2 (linux, 0 ports)
-        交換機-1
-          é  up  ネット
-        b-1
-          e\u{1b}]0;x\u{7}  failed  s1
+            project 網路\u{1b}[2J: connected, 2 nodes, 2 links, 1 failed
+            error: link b-1: no\u{a}more\u{d} (\u{9b}.yaml:1:1)
+            hint: a\u{9}hint
 
-        error: link b-1: no\u{a}more\u{d} (\u{9b}.yaml:1:1)
-        hint: a\u{9}hint
-    "#]],
+            bridges: s1 (linux, 0 ports),
+                     s2 (linux, 0 ports)
+            交換機-1
+              é  up  ネット
+            b-1
+              e\u{1b}]0;x\u{7}  failed  s1
+        "#]],
     );
 }
 
 #[test]
-fn states_have_colours_that_take_no_room() {
+fn colours_of_states_do_not_change_the_layout() {
     let mut status = router();
     status["nodes"][0]["links"][0]["state"] = json!("failed");
     status["nodes"][1]["links"][1]["state"] = json!("pending");
-    let status = read(&status);
-    let plain = table(&status, &Style { width: Some(70), color: false });
-    let painted = table(&status, &Style { width: Some(70), color: true });
+    let plain = text(&status, Style { width: Some(70), color: false });
+    let painted = text(&status, Style { width: Some(70), color: true });
     assert!(painted.contains("  \x1b[31mfailed\x1b[0m\n") && painted.contains("  \x1b[33mpending\x1b[0m\n"));
     assert!(painted.starts_with("project router: \x1b[32mconnected\x1b[0m, 4 nodes"));
     let stripped =
@@ -449,7 +452,7 @@ fn states_have_colours_that_take_no_room() {
 }
 
 #[test]
-fn a_status_is_valid_by_its_schema_and_others_are_not() {
+fn a_status_matches_its_schema_and_a_wrong_one_does_not() {
     let schema = schemars::schema_for!(Status).to_value();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let status = serde_json::to_value(read(&router())).unwrap();
@@ -468,10 +471,48 @@ fn a_status_is_valid_by_its_schema_and_others_are_not() {
 }
 
 #[test]
-fn a_screen_is_written_over_from_its_top() {
-    let parts = ["a\nb\n".to_owned(), String::new(), "c\n".to_owned()];
+fn a_screen_is_overwritten_from_its_top() {
+    let part = |head: &str, rest: &str| Table { head: head.to_owned(), rest: rest.to_owned() };
+    let parts = [part("a\n", "b\n"), Table::default(), part("c\n", "")];
+    let on = |rows: usize| super::redrawn(&parts, Some((80, rows)));
     assert_eq!(super::redrawn(&parts, None), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[K\nc\x1b[K\n\x1b[J");
-    assert_eq!(super::redrawn(&parts, Some(5)), super::redrawn(&parts, None));
-    assert_eq!(super::redrawn(&parts, Some(4)), "\x1b[Ha\x1b[K\nb\x1b[K\n… and 2 more lines\x1b[K\n\x1b[J");
-    assert_eq!(super::redrawn(&parts, Some(1)), "\x1b[H… and 4 more lines\x1b[K\n\x1b[J");
+    assert_eq!(on(5), super::redrawn(&parts, None));
+    assert_eq!(on(4), "\x1b[Ha\x1b[K\n\x1b[K\nc\x1b[K\n\x1b[J", "errors of all before details of one");
+    assert_eq!(on(1), "\x1b[H… and 3 more lines\x1b[K\n\x1b[J");
+}
+
+#[test]
+fn what_is_wrong_is_on_the_first_screen_of_24_rows() {
+    let mut status = router();
+    let errors: Vec<Value> =
+        (1..=9).map(|it| error(&format!("node n-{it}"), "exited with code 127", None, None)).collect();
+    status["errors"] = json!(errors);
+    status["nodes"] = (0..200)
+        .map(|it| {
+            node(
+                &format!("n-{it}"),
+                "connected",
+                &[link("eth0", "up", &json!({"bridge": "s1", "mode": "linux"}))],
+            )
+        })
+        .collect();
+    let table = table(&read(&status), &Style { width: Some(80), color: true });
+    let screen = super::redrawn(&[table], Some((80, 24)));
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(lines[1].contains("node n-1: exited with code 127") && lines[9].contains("node n-9"), "{screen}");
+    assert_eq!(lines[22], "… and 191 more lines\x1b[K");
+    assert_eq!(lines.len(), 24, "and the end of what is cleared: {screen}");
+}
+
+#[test]
+fn long_lines_count_as_the_rows_that_they_take() {
+    assert_eq!(super::rows_of("", 10), 1);
+    assert_eq!(super::rows_of("0123456789", 10), 1);
+    assert_eq!(super::rows_of("0123456789a", 10), 2);
+    assert_eq!(super::rows_of("\x1b[31m0123456789\x1b[0m", 10), 1, "colours take no room");
+    let lines = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let long = "0123456789a";
+    assert_eq!(super::cut(lines(&[long, "b", "c"]), 10, 4), lines(&[long, "b", "c"]));
+    assert_eq!(super::cut(lines(&[long, "b", "c"]), 10, 3), lines(&[long, "… and 2 more lines"]));
+    assert_eq!(super::cut(lines(&[long, "b", "c"]), 10, 2), lines(&["… and 3 more lines"]));
 }

@@ -1,0 +1,93 @@
+//! What commands say while they wait, and how they are interrupted.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::world::is_progress;
+use crate::lab::{Lab, end};
+
+#[test]
+fn up_says_after_a_second_what_it_waits_for() {
+    let compose = r#"
+services:
+  init: {command: [sh, -c, "until test -e go; do sleep 0.05; done"]}
+  first: {depends_on: {init: {condition: service_completed_successfully}}, command: sleep 1000}
+  second: {depends_on: [first], command: sleep 1000}
+"#;
+    let Some(lab) = Lab::new("lab up that waits", compose) else { return };
+    let start = Instant::now();
+    let mut child = lab.start("up", &[]);
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "not before a second");
+    assert!(is_progress(&line));
+    let said = "lab test: 1/3 nodes; waiting for init (service_completed_successfully)\n";
+    // A busy machine may still be starting nodes at the first look.
+    while line.lines().last().map(|it| format!("{it}\n")).as_deref() != Some(said) {
+        assert!(start.elapsed() < Duration::from_secs(20), "{line}");
+        stderr.read_line(&mut line).unwrap();
+    }
+    let table = lab.run("status", &[]).stdout;
+    assert!(table.contains("waiting: first for init (service_completed_successfully)\n"), "{table}");
+    lab.write("go", "");
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert!(child.wait().unwrap().success(), "{rest}");
+}
+
+#[test]
+fn up_gives_up_when_its_time_is_over() {
+    let compose = r#"
+services:
+  init: {command: sleep 1000}
+  next: {depends_on: {init: {condition: service_completed_successfully}}}
+"#;
+    let Some(lab) = Lab::new("lab up with a timeout", compose) else { return };
+    let run = lab.run("up", &["--timeout", "1500ms", "-q"]);
+    let said = "error: lab `test` is not up in time: 1/2 nodes; waiting for init (service_completed_successfully)\n\
+                hint: it keeps running; see `conlink lab status -n test`\n";
+    assert_eq!((run.code, run.stderr.as_str()), (1, said));
+}
+
+#[test]
+fn a_service_that_never_completes_is_refused() {
+    let compose = "
+services:
+  init: {command: 'true', restart: always}
+  next: {depends_on: {init: {condition: service_completed_successfully}}}
+";
+    let Some(lab) = Lab::new("a wait for ever", compose) else { return };
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("`init` is always restarted, so it never completes"), "{run:?}");
+    lab.world.expect(&lab.before);
+}
+
+#[test]
+fn a_signal_during_down_kills_the_nodes_at_once() {
+    let compose = r#"
+services:
+  slow:
+    command: [sh, -c, "trap : TERM; echo ready; while :; do sleep 0.02; done"]
+    stop_grace_period: 10m
+    x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}
+"#;
+    let Some(lab) = Lab::new("an interrupted lab down", compose) else { return };
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        lab.up(&[]);
+        lab.until_said("slow", "ready");
+        let mut child = lab.start("down", &[]);
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let said = "lab test: waiting up to 600 s for slow to exit; Ctrl-C kills all nodes\n";
+        assert_eq!(line, said);
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+        assert_eq!(end(child, "lab down").code, code, "{signal}");
+        assert!(!lab.folder().exists(), "{signal}");
+        lab.world.expect(&lab.before);
+    }
+}
