@@ -601,7 +601,7 @@ fn the_help_lists_every_command_on_one_line() {
     let (commands, options) = help.stdout.split_once("\nOptions:\n").unwrap();
     for line in [
         "Labs without a container engine:",
-        "  check         Check configuration files and print every error",
+        "  check         Check configuration files for errors and likely mistakes",
         "  link down     Pull cables: both ends of each link lose their carrier",
         "  mdc           Assemble a compose project from modes, then run docker compose",
         "  wait          Wait for interfaces, addresses, files or ports, then run a command",

@@ -425,7 +425,7 @@ fn ipv6_is_enabled_on_an_interface_even_where_the_settings_are_read_only() {
     assert_eq!(
         (error.to_string().as_str(), error.is_gone()),
         (
-            "set eth0 disable_ipv6 0: the kernel has no IPv6 for it, which needs an MTU of at least 1280",
+            "set eth0 disable_ipv6 0: the kernel has no IPv6 for the interface: IPv6 needs an MTU of at least 1280",
             false
         )
     );

@@ -546,7 +546,7 @@ fn links_that_the_kernel_would_refuse_are_drawn() {
         "{service: a, type: ipvlan, outer-dev: up0, mode: bridge, bridge: lan, mac: '02:00:00:00:00:01'}";
     let text = format!("links: [{link}]\n");
     let files = [("n.yaml", text.as_str())];
-    let args = ["--network-file", "n.yaml", "-f", "json"];
+    let args = ["--network-file", "n.yaml", "--format", "json"];
     let drawn: Value = serde_json::from_str(&check(&files, None, &args, 0, &expect![""])).unwrap();
     assert!(drawn["segments"].as_array().unwrap().iter().any(|it| it["name"] == "up0"), "{drawn:#}");
     assert_eq!(drawn["links"][0]["id"], "a:eth0");

@@ -75,11 +75,11 @@ fn lab(name: &str, state: &str, link: &str) -> String {
         "mode": "linux", "place": "engine", "mac": null, "mtu": 1500, "addresses": ["10.0.0.1/24"], "state": link,
         "origin": "c.yaml:2:5", "drift": [], "overrides": [], "errors": errors});
     let process = json!({"name": "h1", "state": "running", "pid": 7, "exit_code": null, "restarts": 0, "health": null,
-        "command": ["sh"], "notes": [], "log": "/log"});
+        "command": ["sh"], "notes": [], "log": "/log", "waits_for": []});
     let node = json!({"name": "h1", "service": "h1", "index": 1, "engine": "lab", "id": "h1", "state": state,
         "links": [link], "errors": [], "process": process});
     let status = json!({"version": 1, "kind": "lab", "project": name, "state": state, "listening": true, "engines": [],
-        "bridges": [], "tunnels": [], "nodes": [node], "errors": []});
+        "bridges": [], "tunnels": [], "nodes": [node], "errors": [], "warnings": []});
     format!("{status}\n")
 }
 
@@ -95,8 +95,8 @@ fn the_exit_code_is_0_if_all_is_connected_and_1_otherwise() {
     labs.add("st-new", &lab("st-new", "working", "pending"));
     let good = format!("lab st-good: connected, 1 node, 1 link\n{ROWS}up\n");
     let bad = format!(
-        "lab st-bad: failing, 1 node, 1 link, 1 failed\n{ROWS}failed\n\n\
-         error: link h1:eth0: add veth eth0: File exists (c.yaml:3:7)\nhint: somebody made it\n"
+        "lab st-bad: failing, 1 node, 1 link, 1 failed\nerror: link h1:eth0: add veth eth0: File exists (c.yaml:3:7)\n\
+         hint: somebody made it\n\n{ROWS}failed\n"
     );
     let new = format!("lab st-new: working, 1 node, 1 link, 1 pending\n{ROWS}pending\n");
     let code = |name, code, stdout: &str| {
@@ -346,14 +346,14 @@ fn watch_redraws_the_terminal() {
         let line = watch.next();
         assert!(line.contains(&format!("\x1b[Hlab st-tty: \x1b[{color}m{state}\x1b[0m, 1 node")), "{line:?}");
         assert!(line.trim_end().ends_with("\x1b[K"), "{line:?}");
-        assert!(watch.next().starts_with("NODE"));
-        assert!(watch.next().contains(&format!("\x1b[{color}m{link}\x1b[0m\x1b[K")));
         if link == "failed" {
-            // An empty line, the error and its hint.
-            assert!(watch.next().starts_with("\x1b[K"));
+            // The error, its hint and an empty line.
             assert!(watch.next().starts_with("\x1b[31merror:\x1b[0m link h1:eth0"));
             watch.next();
+            assert!(watch.next().starts_with("\x1b[K"));
         }
+        assert!(watch.next().starts_with("NODE"));
+        assert!(watch.next().contains(&format!("\x1b[{color}m{link}\x1b[0m\x1b[K")));
     }
     drop(tell);
     let line = watch.next();

@@ -170,7 +170,7 @@ fn forty_malformed_invocations_say_what_is_wrong_and_run_nothing() {
         (&["-u", "1777", "-i", "lo"], "--umask: `1777`: expected an octal number"),
         (&["--addr", "10.0.0.256"], "`10.0.0.256` is not an IP address"),
         (&["--addr", "10.0.0.1/33"], "expected a prefix length from 0 to 32 for IPv4"),
-        (&["--route", "10.0.0.1/8"], "a route leads to a network, like `10.0.0.0/8`"),
+        (&["--route", "10.0.0.1/8"], "expected a network address, such as `10.0.0.0/8`"),
         (&["--route", "everywhere"], "`everywhere` is not an IP address, or `default`"),
         (&["--route", "default@a/b"], "an interface name cannot hold '/'"),
         (&["--http", "web"], "expected a URL that starts with `http://`"),

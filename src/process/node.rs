@@ -475,7 +475,11 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the test is about the end of a program")]
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::zombie_processes,
+        reason = "the test is about the end of a program"
+    )]
     fn a_real_time_signal_ends_a_process_like_any_other() {
         for (script, expected) in
             [("kill -34 $$", Ended::Signal(34)), ("kill -9 $$", Ended::Signal(9)), ("exit 7", Ended::Code(7))]

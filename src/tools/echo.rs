@@ -3,15 +3,24 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// The command line, for help and completions. Arguments are printed as they are, so clap never parses them.
+use clap::{CommandFactory, Parser};
+
+/// Print the arguments
+///
+/// This is the command line for help and completions. All arguments but a first `-n` are printed as they are.
+#[derive(Debug, Parser)]
+#[command(name = "echo", disable_help_flag = true)]
+struct Cli {
+    /// Print no newline at the end
+    #[arg(short = 'n')]
+    no_newline: bool,
+    /// Arguments to print, separated by spaces
+    #[arg(value_name = "TEXT")]
+    text: Vec<OsString>,
+}
+
 pub(crate) fn command() -> clap::Command {
-    clap::Command::new("echo")
-        .about("Print the arguments")
-        .disable_help_flag(true)
-        .arg(
-            clap::Arg::new("no-newline").short('n').action(clap::ArgAction::SetTrue).help("Print no newline"),
-        )
-        .arg(clap::Arg::new("TEXT").num_args(0..))
+    Cli::command()
 }
 
 /// Prints the arguments with spaces between them and a newline, which `-n` leaves out.

@@ -536,7 +536,7 @@ fn an_engine_starts_despite_a_foreign_socket() {
     assert!(status.success(), "{status}: {said}");
 }
 
-const NETWORK: &str = "links:\n- {service: h, bridge: lan, ip: 10.0.0.1/24}\n- {service: x, bridge: lan, route: 10.9.0.0/16 via 10.8.0.1}\n";
+const NETWORK: &str = "links:\n- {service: h, bridge: lan, ip: 10.0.0.1/24}\n- {service: x, bridge: lan, ip: 10.8.0.2/24, route: 10.9.0.0/16 via 10.8.0.255}\n";
 
 #[test]
 fn an_engine_reports_its_status() {
@@ -577,14 +577,14 @@ p-h-2  eth0  lan        10.0.0.2/24  up
     assert_eq!((shown.code, shown.stderr.as_str()), (1, ""));
     let lines: Vec<&str> = shown.stdout.lines().collect();
     assert_eq!(lines[0], "project p: failing, 3 nodes, 3 links, 1 failed", "{}", shown.stdout);
-    assert_eq!(lines[5], "p-x-1  eth0  lan                     failed");
+    assert_eq!(lines[7], "p-x-1  eth0  lan        10.8.0.2/24  failed", "{}", shown.stdout);
     let log = world.log();
     assert!(
-        lines[7].starts_with("error: link p-x-1:eth0: ") && lines[7].ends_with("(net.yaml:3:36)"),
+        lines[1].starts_with("error: link p-x-1:eth0: ") && lines[1].ends_with("(net.yaml:3:53)"),
         "{}",
-        lines[7]
+        lines[1]
     );
-    assert!(log.lines().any(|it| it == lines[7]), "the log has it in the same words: {log}");
+    assert!(log.lines().any(|it| it == lines[1]), "the log has it in the same words: {log}");
     let health = world.conlink(&["healthcheck", "p"]);
     assert_eq!((health.code, health.stdout.as_str()), (1, ""));
     assert!(health.stderr.starts_with("engine `p`: link p-x-1:eth0: ") && health.stderr.lines().count() == 1);
@@ -708,7 +708,7 @@ fn a_busy_socket_does_not_delay_wiring() {
             "{\"error\":\"unknown request `frob`; expected `status`, `watch`, `diff`, `override`, or for labs `apply`, `down`, \
              `find`, `enter`\"}\n",
         ),
-        ("{\"request\":\"down\"}\n", "{\"error\":\"this request is for labs, and this is an engine\"}\n"),
+        ("{\"request\":\"down\"}\n", "{\"error\":\"this request is for labs; this is an engine\"}\n"),
     ] {
         assert_eq!(world.ask(request), expected);
     }

@@ -86,11 +86,12 @@ fn tries_are_as_far_apart_as_asked() {
         assert_eq!(run(command).code, 124);
         fs::read_to_string(&log).unwrap().lines().count()
     };
-    // After 0, 50, 150 and 350 ms, the next one would be at 750.
-    assert!((3..=5).contains(&tries(&[], None)));
-    assert!((5..=8).contains(&tries(&["-s", "0.1"], None)));
-    assert!((2..=3).contains(&tries(&[], Some("0.3"))));
-    assert!((5..=8).contains(&tries(&["-s", "0.1"], Some("5"))));
+    // At the latest after 0, 50, 150 and 350 ms; pauses are random, so there may be more.
+    assert!((3..=15).contains(&tries(&[], None)));
+    // Only the first pause is random.
+    assert!((5..=9).contains(&tries(&["-s", "0.1"], None)));
+    assert!((2..=4).contains(&tries(&[], Some("0.3"))));
+    assert!((5..=9).contains(&tries(&["-s", "0.1"], Some("5"))));
 }
 
 #[test]

@@ -336,7 +336,7 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 "add chain inet conlink prerouting: Operation not supported (os error 95): \
-                 the kernel has no such type of chain"
+                 the kernel does not support this type of chain"
             );
         });
     }

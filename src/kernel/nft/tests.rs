@@ -250,7 +250,7 @@ fn a_change_is_made_completely_or_not_at_all() {
         assert_eq!(
             error.to_string(),
             "add chain inet conlink postrouting: File exists (os error 17): the chain exists with another type or hook, \
-             and holds rules that are not ours to delete"
+             and has rules of other programs"
         );
         assert_eq!(ruleset(), before);
         // The same without the rule that needs the chain.

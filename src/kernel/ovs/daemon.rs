@@ -38,7 +38,8 @@ pub(super) const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 
-const MISSING: &str = "install openvswitch-switch, or use the image conlink:tools, or mode linux";
+const MISSING: &str =
+    "install the package openvswitch-switch, use the image `conlink`, or set `mode: linux` for the bridge";
 
 /// The paths of the programs of Open vSwitch.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use crate::{err, out};
 /// How many findings with one cause are printed as text.
 const MAX_ALIKE: usize = 20;
 
-/// Check configuration files and print every finding
+/// Check configuration files for errors and likely mistakes
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 no errors, 1 errors (or denied warnings), 2 usage.")]
 #[command(mut_arg("compose_files", |it| it.num_args(1)), mut_arg("network_files", |it| it.num_args(1)))]

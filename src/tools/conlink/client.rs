@@ -243,7 +243,7 @@ impl Client {
 
 /// The time limit for a line has passed. The client can go on reading.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer came in time")]
+#[error("no answer in time")]
 pub(super) struct TimedOut;
 
 /// Why nothing can be read.

@@ -121,17 +121,17 @@ fn an_engine_without_a_capability_names_it_and_says_how_to_give_it() {
     for (dropped, error, capability) in [
         (
             "-sys_admin",
-            "make network namespace conlink-p: Operation not permitted (os error 1)",
+            "create network namespace conlink-p: Operation not permitted (os error 1)",
             "the capability SYS_ADMIN",
         ),
         (
             "-sys_admin,-net_admin",
-            "make network namespace conlink-p: Operation not permitted (os error 1)",
+            "create network namespace conlink-p: Operation not permitted (os error 1)",
             "the capabilities SYS_ADMIN and NET_ADMIN",
         ),
         (
             "-net_admin",
-            "make network namespace conlink-p: set interface 1 up: Operation not permitted (os error 1)",
+            "create network namespace conlink-p: set interface 1 up: Operation not permitted (os error 1)",
             "the capability NET_ADMIN",
         ),
     ] {
@@ -152,7 +152,7 @@ fn a_bridge_of_mode_ovs_without_open_vswitch_ends_the_engine() {
     let hide = "for it in $(which -a ovsdb-server); do mount --bind /dev/null $it; done";
     let ended = run(world.apart_after(hide, &OPTIONS));
     let expected = "error: bridge `sw` has mode ovs: find ovsdb-server: program not found\n\
-         hint: install the package openvswitch-switch, use the image conlink:ovs, or set `mode: linux` for the bridge\n";
+         hint: install the package openvswitch-switch, use the image `conlink`, or set `mode: linux` for the bridge\n";
     assert_eq!(ended, Run { code: 1, stdout: String::new(), stderr: expected.to_owned() });
 }
 

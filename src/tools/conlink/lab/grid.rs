@@ -181,19 +181,16 @@ mod tests {
         let ok = Cell::Answered(Duration::from_micros(52));
         let row = |row: usize| (0..25).map(|it| if it == row { Cell::Same } else { ok }).collect();
         let it = Grid { sources: names.clone(), targets: names, cells: (0..2).map(row).collect() };
-        check(
-            &it,
-            Some(40),
-            false,
-            &expect![[r#"
-                         1          11
-                 1 n-1   -......... ..........
-                 2 n-2   .-........ ..........
-
-                         21
-                 1 n-1   .....
-                 2 n-2   .....
-            "#]],
-        );
+        let text = grid(&it, Style { width: Some(40), utf8: false });
+        let expected = [
+            "         1          11",
+            " 1 n-1   -......... ..........",
+            " 2 n-2   .-........ ..........",
+            "",
+            "         21",
+            " 1 n-1   .....",
+            " 2 n-2   .....",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }
 }

@@ -167,7 +167,7 @@ fn an_engine_that_does_not_answer_is_named() {
         &status,
         PLAIN,
         &expect![[r#"
-            every project: working, 0 nodes, 0 links, no answer from docker
+            every project: working, 0 nodes, 0 links, no connection to docker
         "#]],
     );
 }
