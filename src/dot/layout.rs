@@ -1,11 +1,20 @@
-//! Where everything goes in a picture: segments as bars in one or two columns, nodes on one segment in rows beside its bar,
-//! nodes on several between the columns, where their wires reach every bar.
+//! Where everything goes in a picture.
+//!
+//! Without cables: segments as bars in one or two columns, nodes on one segment in rows beside its bar, nodes on several
+//! between the columns, where their wires reach every bar. With cables the picture shows the topology ([`graph`]): tiers,
+//! or boxes as far apart as they are in the network.
 //!
 //! Whole pixels throughout, so that equal input gives equal bytes on every machine.
 
+mod free;
+mod graph;
+mod labels;
 mod order;
+mod pages;
 mod place;
+mod random;
 mod route;
+mod tiers;
 
 use std::collections::BTreeSet;
 
@@ -58,12 +67,25 @@ pub(super) struct Content {
     pub(super) h: i32,
 }
 
-/// The line of a link, from the node to the segment.
+/// The line of a link, from the node to the segment, or of a cable, from node to node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wire {
     pub(super) link: usize,
+    /// The link at the other end of a cable.
+    pub(super) far: Option<usize>,
     pub(super) segment: usize,
     pub(super) points: Vec<(i32, i32)>,
+}
+
+/// A name at the middle or the end of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) segment: usize,
+    pub(super) text: String,
+    /// Of the middle.
+    pub(super) at: (i32, i32),
+    /// The name of an interface, not of the cable.
+    pub(super) is_end: bool,
 }
 
 /// What several bars are in: the engine's network, the host.
@@ -82,11 +104,12 @@ pub(super) struct Layout {
     pub(super) height: i32,
     /// By node.
     pub(super) boxes: Vec<(Rect, Content)>,
-    /// By segment.
-    pub(super) bars: Vec<Rect>,
+    /// By segment; none for a cable, which is a line.
+    pub(super) bars: Vec<Option<Rect>>,
     /// By segment: a number for its colour, another one than its neighbours'.
     pub(super) hues: Vec<usize>,
     pub(super) wires: Vec<Wire>,
+    pub(super) labels: Vec<Label>,
     /// Outermost first.
     pub(super) regions: Vec<Region>,
 }
@@ -107,6 +130,8 @@ const MOST_MARKS: usize = 3;
 struct Scene<'a> {
     diagram: &'a Diagram,
     contents: Vec<Content>,
+    /// By segment: the two links that it joins, if it is a cable.
+    cables: Vec<Option<[usize; 2]>>,
     /// The segments of each node.
     joined: Vec<BTreeSet<usize>>,
     /// The nodes of each segment that are on no other.
@@ -150,6 +175,7 @@ impl<'a> Scene<'a> {
         Self {
             diagram,
             contents,
+            cables: diagram.cables(),
             joined,
             leaves,
             core,
@@ -238,9 +264,15 @@ fn content(diagram: &Diagram, at: usize) -> Content {
     }
 }
 
-/// Lays the picture out: of all forms that it can have, the one that fills a screen best.
+/// Lays the picture out.
 pub(super) fn layout(diagram: &Diagram) -> Layout {
     let scene = Scene::new(diagram);
+    if scene.cables.iter().any(Option::is_some) { graph::layout(scene) } else { bridged(scene) }
+}
+
+/// A network without cables: of all forms that it can have, the one that fills a screen best.
+fn bridged(scene: Scene<'_>) -> Layout {
+    let diagram = scene.diagram;
     let one = order(&scene, false);
     let two = order(&scene, true);
     let largest = scene.leaves.iter().map(Vec::len).max().unwrap_or_default().clamp(1, 12);
@@ -273,9 +305,10 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
         width: placed.width,
         height: placed.height,
         boxes: placed.boxes.into_iter().zip(scene.contents).collect(),
-        bars: placed.bars,
+        bars: placed.bars.into_iter().map(Some).collect(),
         hues: placed.hues,
         wires,
+        labels: Vec::new(),
         regions: placed.regions,
     }
 }

@@ -215,11 +215,11 @@ fn leaf_rows(scene: &Scene<'_>, placed: &mut Placed, segment: usize, rows: &[Vec
     }
 }
 
-struct Span {
-    x: i32,
-    top: i32,
-    height: i32,
-    gap: i32,
+pub(super) struct Span {
+    pub(super) x: i32,
+    pub(super) top: i32,
+    pub(super) height: i32,
+    pub(super) gap: i32,
 }
 
 /// The rows between the bars: each as near to the middle of its bars as the others let it.
@@ -250,7 +250,7 @@ fn core_rows(
 }
 
 /// Places in order that are nearest to the wishes (least squares) without overlap: pool adjacent violators.
-fn settle(wishes: &[i32], heights: &[i32], span: &Span) -> Vec<i32> {
+pub(super) fn settle(wishes: &[i32], heights: &[i32], span: &Span) -> Vec<i32> {
     let mut above = 0;
     let mut offsets = Vec::new();
     // Groups of neighbours that move as one: the sum of their wishes, and how many they are.

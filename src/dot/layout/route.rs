@@ -74,7 +74,7 @@ fn leaf_wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
                         vec![(x, rect.y), (x, branch), (bar_x, branch)]
                     }
                 };
-                wires.push(Wire { link, segment: row.segment, points });
+                wires.push(Wire { link, far: None, segment: row.segment, points });
             }
         }
     }
@@ -131,7 +131,7 @@ fn core_wires(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Wire> {
             } else {
                 points.extend([(x, start.y), (x, trunk.port), (bar_x, trunk.port)]);
             }
-            wires.push(Wire { link: start.link, segment: trunk.segment, points });
+            wires.push(Wire { link: start.link, far: None, segment: trunk.segment, points });
         }
     }
     wires
