@@ -271,7 +271,7 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
 }
 
 /// A network without cables: of all forms that it can have, the one that fills a screen best.
-fn bridged(scene: Scene<'_>) -> Layout {
+fn bridged(mut scene: Scene<'_>) -> Layout {
     let diagram = scene.diagram;
     let one = order(&scene, false);
     let two = order(&scene, true);
@@ -300,6 +300,7 @@ fn bridged(scene: Scene<'_>) -> Layout {
         }
     }
     let placed = best.map(|(_, it)| it).unwrap_or_default();
+    sort_rows(&mut scene, &placed);
     let wires = route::wires(&scene, &placed);
     Layout {
         width: placed.width,
@@ -310,6 +311,21 @@ fn bridged(scene: Scene<'_>) -> Layout {
         wires,
         labels: Vec::new(),
         regions: placed.regions,
+    }
+}
+
+/// Puts the rows of nodes on several segments in the order of their bars, where lines cross less for it.
+fn sort_rows(scene: &mut Scene<'_>, placed: &Placed) {
+    let before = (route::crossings(scene, placed), scene.contents.clone());
+    for node in scene.core.clone() {
+        let mut links: Vec<usize> = scene.contents[node].rows.iter().map(|it| it.link).collect();
+        links.dedup();
+        let bar = |it: usize| scene.diagram.links[it].segment.map_or(i32::MAX, |it| placed.bars[it].y);
+        links.sort_by_key(|it| bar(*it));
+        scene.contents[node] = graph::in_order(&scene.contents[node], &links);
+    }
+    if route::crossings(scene, placed) >= before.0 {
+        scene.contents = before.1;
     }
 }
 

@@ -222,7 +222,8 @@ fn cable(text: &mut String, diagram: &Diagram, layout: &Layout, wire: &Wire, far
     let segment = &diagram.segments[wire.segment];
     let links = [wire.link, far].map(|it| &diagram.links[it]);
     let class = if links.iter().any(|it| it.is_tunnel) { " tunnel" } else { "" };
-    let ends = links.map(|it| std::iter::once(it.id.clone()).chain(lines(&it.facts)).collect::<Vec<_>>().join("\n"));
+    let ends =
+        links.map(|it| std::iter::once(it.id.clone()).chain(lines(&it.facts)).collect::<Vec<_>>().join("\n"));
     let facts: Vec<String> = lines(&segment.facts).collect();
     let title: Vec<String> =
         std::iter::once(format!("cable {}", segment.name)).chain(facts).chain(ends).collect();

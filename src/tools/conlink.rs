@@ -22,7 +22,7 @@ use crate::tools::logger::{self, LogFormat};
 use crate::{out, print_clap};
 
 pub(super) use check::report;
-pub(super) use files::describe;
+pub(super) use files::{Described, describe};
 
 /// The first arguments that make us this tool; others name tools of their own.
 pub(crate) const SUBCOMMANDS: [&str; 10] =

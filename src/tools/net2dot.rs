@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 
 use crate::dot::{self, Diagram, Replicas};
-use crate::tools::conlink::{Files, describe, report};
+use crate::service;
+use crate::tools::conlink::{Described, Files, describe, report};
 use crate::tools::environment;
 use crate::{err, out, print_clap};
 
@@ -31,7 +32,7 @@ struct Cli {
     /// What is written
     #[arg(short, long, value_enum, default_value_t = Format::Dot)]
     format: Format,
-    /// Draw each of N replicas of a service; may be given several times
+    /// Draw each of N replicas of a service, in place of its `scale`; may be given several times
     #[arg(long, value_name = "SERVICE=N", value_parser = replicas, value_delimiter = ',')]
     replicas: Vec<(String, u32)>,
     /// Write to a file, not to standard output
@@ -55,11 +56,14 @@ enum Format {
     Json,
 }
 
+/// Of a service that can be drawn.
+const MOST_REPLICAS: u32 = 1000;
+
 /// `SERVICE=N`, with N from 1 to 1000.
 fn replicas(text: &str) -> Result<(String, u32), String> {
     let (service, count) = text.rsplit_once('=').ok_or("expected SERVICE=N")?;
     match count.parse() {
-        Ok(count @ 1..=1000) if !service.is_empty() => Ok((service.to_owned(), count)),
+        Ok(count @ 1..=MOST_REPLICAS) if !service.is_empty() => Ok((service.to_owned(), count)),
         _ => Err("expected SERVICE=N with N from 1 to 1000".to_owned()),
     }
 }
@@ -107,6 +111,9 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
         if !described.diagnostics.is_empty() {
             return Ok(None);
         }
+        for (service, count) in scales(&described) {
+            replicas.add(&service, count);
+        }
         let problems = replicas.instantiate(&described.network, project.as_deref());
         if !problems.is_empty() {
             problems.iter().for_each(|it| err(&format!("error: {it}\n")));
@@ -122,6 +129,17 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
             Ok(None)
         }
     }
+}
+
+/// The services that compose files ask several replicas of, up to the number that `--replicas` takes. What else is wrong
+/// with a service concerns no drawing.
+fn scales(described: &Described) -> Vec<(String, u32)> {
+    let env = environment();
+    let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let context = service::Context { env: &env, dir: Path::new("/"), profiles: &[], read: &read };
+    let (services, _) = service::services(&described.sources, &described.compose_files, context);
+    let scaled = services.into_iter().filter(|it| it.replicas > 1);
+    scaled.map(|it| (it.name.clone(), it.replicas.min(MOST_REPLICAS))).collect()
 }
 
 /// The JSON's name for messages, and its text.

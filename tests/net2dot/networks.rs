@@ -164,15 +164,15 @@ fn wan() -> Value {
     it.show()
 }
 
-/// 190 hosts, and ten routers on two neighbouring bridges each.
+/// A ring of 20 bridges, nine hosts on each, and a router between each two.
 fn bridges() -> Value {
     let mut it = Builder::default();
-    for at in 0..200 {
-        let (bridge, host) = (at % 20, at / 20);
-        it.lan(&format!("c{at}"), bridge, host + 1);
-        if host == 0 && bridge % 2 == 0 {
-            it.lan(&format!("c{at}"), bridge + 1, 254);
+    for bridge in 0..20 {
+        for host in 1..=9 {
+            it.lan(&format!("host{bridge}-{host}"), bridge, host);
         }
+        it.lan(&format!("gw{bridge}"), bridge, 253);
+        it.lan(&format!("gw{bridge}"), (bridge + 1) % 20, 254);
     }
     it.show()
 }

@@ -9,37 +9,100 @@ use crate::dot::layout::random::Random;
 
 /// Above this, moving single boxes takes too long where tiers do as well.
 pub(super) const MOST: usize = 80;
-const STARTS: u64 = 4;
+const STARTS: u64 = 6;
 /// Between boxes that are not joined, at least.
 const APART: i32 = 22;
+/// Between a box and a line that passes it.
+const CLEAR: i32 = 8;
 
 type Point = (f64, f64);
 
-pub(super) fn draw(graph: &Graph) -> Drawing {
+/// The drawing with the fewest crossings of several, and the fewest that majorisation alone gives.
+pub(super) fn draw(graph: &Graph) -> (Drawing, usize) {
     let count = graph.vertices.len();
-    let mut best: Option<(u64, Vec<(i32, i32)>)> = None;
+    let mut best: Option<((u64, u64), Vec<(i32, i32)>)> = None;
     let distances: Vec<Vec<usize>> = (0..count).map(|it| graph.distances(&[it])).collect();
-    let starts = if count > 2 * MOST { 1 } else { STARTS };
+    let starts = if count > MOST { 1 } else { STARTS };
+    let mut plain = usize::MAX;
     for start in 0..starts {
-        let spread = spread(&distances, start);
-        let mut places = scaled(graph, &spread);
-        let mut crowd = Crowd { graph, places: &mut places };
+        // With more room from start to start: boxes that crowd each other cost crossings.
+        let homes = scaled(graph, &spread(&distances, start), 1.0 + 0.2 * start as f64);
+        let mut crowd = Crowd { graph, places: homes.clone(), homes, hanging: hanging(graph) };
+        plain = plain.min(crowd.crossings());
         crowd.improve(start);
         let cost = crowd.total();
+        let is_faultless = cost.0 == 0;
         if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            best = Some((cost, places));
+            best = Some((cost, crowd.places));
+        }
+        if is_faultless {
+            break;
         }
     }
-    let places = best.map(|(_, it)| it).unwrap_or_default();
-    let rects: Vec<Rect> = (0..count).map(|it| rect_at(graph, it, places[it])).collect();
-    let mut drawing = Drawing {
-        contents: vec![None; count],
-        lines: lines(graph, &rects),
-        rects,
-        names_ends: true,
-    };
+    let rects = apart(graph, closer(graph, best.map(|(_, it)| it).unwrap_or_default()));
+    let mut drawing =
+        Drawing { contents: vec![None; count], lines: lines(graph, &rects), rects, names_ends: true };
     drawing.settle();
-    drawing
+    (drawing, plain)
+}
+
+/// Everything smaller, as long as boxes stay far enough apart for names between them and no line runs through one more.
+fn closer(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<(i32, i32)> {
+    const ROOM: i32 = 60;
+    let faults = |places: &[(i32, i32)]| {
+        let rects: Vec<Rect> = places.iter().enumerate().map(|(at, it)| rect_at(graph, at, *it)).collect();
+        let near = (0..rects.len())
+            .map(|at| rects.iter().take(at).filter(|it| overlap(wider(**it, ROOM), rects[at])).count());
+        let lines = graph.edges.iter().map(|edge| {
+            let line = edge.ends.map(|it| places[it]);
+            let others = (0..rects.len()).filter(|it| !edge.ends.contains(it));
+            others.filter(|it| passes(line, wider(rects[*it], CLEAR))).count()
+        });
+        near.sum::<usize>() + lines.sum::<usize>()
+    };
+    let before = faults(&places);
+    for _ in 0..10 {
+        let smaller: Vec<(i32, i32)> = places.iter().map(|it| (it.0 * 9 / 10, it.1 * 9 / 10)).collect();
+        if faults(&smaller) > before {
+            break;
+        }
+        places = smaller;
+    }
+    places
+}
+
+/// The boxes, everything larger until none lies on another; what crosses stays as it is.
+fn apart(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<Rect> {
+    loop {
+        let rects: Vec<Rect> = places.iter().enumerate().map(|(at, it)| rect_at(graph, at, *it)).collect();
+        let is_clear = |at: usize| rects.iter().take(at).all(|it| !overlap(wider(*it, CLEAR), rects[at]));
+        if (0..rects.len()).all(is_clear) {
+            return rects;
+        }
+        for (at, (x, y)) in places.iter_mut().enumerate() {
+            // Two at one place come apart, too.
+            (*x, *y) = (*x * 5 / 4 + at as i32 % 7, *y * 5 / 4 + at as i32 / 7);
+        }
+    }
+}
+
+/// By vertex: what is joined to the rest through it alone, trees that end there.
+fn hanging(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut hanging: Vec<Vec<usize>> = vec![Vec::new(); graph.vertices.len()];
+    let mut degrees: Vec<usize> = graph.incident.iter().map(Vec::len).collect();
+    let mut open: Vec<usize> = (0..degrees.len()).filter(|it| degrees[*it] == 1).collect();
+    while let Some(vertex) = open.pop() {
+        let Some(next) = graph.neighbours(vertex).find(|it| degrees[*it] > 0) else { continue };
+        degrees[vertex] = 0;
+        degrees[next] -= 1;
+        let mut below = hanging[vertex].clone();
+        below.push(vertex);
+        hanging[next].extend(below);
+        if degrees[next] == 1 {
+            open.push(next);
+        }
+    }
+    hanging
 }
 
 /// Places whose distances are like those in the graph, with 1 for an edge.
@@ -48,8 +111,7 @@ fn spread(distances: &[Vec<usize>], seed: u64) -> Vec<Point> {
     let count = distances.len();
     let mut random = Random::new(seed);
     let size = (count as f64).sqrt();
-    let mut places: Vec<Point> =
-        (0..count).map(|_| (random.unit() * size, random.unit() * size)).collect();
+    let mut places: Vec<Point> = (0..count).map(|_| (random.unit() * size, random.unit() * size)).collect();
     let rounds = if count > MOST { 30 } else { ROUNDS };
     for _ in 0..rounds {
         for at in 0..count {
@@ -73,11 +135,11 @@ fn spread(distances: &[Vec<usize>], seed: u64) -> Vec<Point> {
 }
 
 /// Whole pixels, as far apart as edges with their names and boxes need it.
-fn scaled(graph: &Graph, places: &[Point]) -> Vec<(i32, i32)> {
+fn scaled(graph: &Graph, places: &[Point], by: f64) -> Vec<(i32, i32)> {
     let count = graph.sizes.len().max(1) as f64;
     let w = graph.sizes.iter().map(|it| f64::from(it.0)).sum::<f64>() / count;
     let h = graph.sizes.iter().map(|it| f64::from(it.1)).sum::<f64>() / count;
-    let (across, down) = (w * 1.2 + 50.0, h * 1.2 + 70.0);
+    let (across, down) = ((w * 1.2 + 50.0) * by, (h * 1.2 + 70.0) * by);
     places.iter().map(|it| ((it.0 * across).round() as i32, (it.1 * down).round() as i32)).collect()
 }
 
@@ -98,81 +160,114 @@ fn overlap(a: Rect, b: Rect) -> bool {
 struct Crowd<'a> {
     graph: &'a Graph,
     /// The middle of each box.
-    places: &'a mut Vec<(i32, i32)>,
+    places: Vec<(i32, i32)>,
+    /// Where majorisation wants it.
+    homes: Vec<(i32, i32)>,
+    /// By vertex, those that move along.
+    hanging: Vec<Vec<usize>>,
 }
 
-const CROSSING: u64 = 3_000;
-const HIT: u64 = 20_000;
-const OVERLAP: u64 = 60_000;
+const CROSSING: u64 = 1;
+const HIT: u64 = 10;
+const OVERLAP: u64 = 30;
 
 impl Crowd<'_> {
     fn line(&self, edge: usize) -> [(i32, i32); 2] {
         self.graph.edges[edge].ends.map(|it| self.places[it])
     }
 
-    /// What one vertex, where it is, adds to the cost of the picture.
-    fn cost(&self, vertex: usize) -> u64 {
-        let own = rect_at(self.graph, vertex, self.places[vertex]);
-        let roomy = wider(own, APART);
-        let narrow = wider(own, 8);
-        let mut cost = 0;
-        for other in (0..self.places.len()).filter(|it| *it != vertex) {
-            if overlap(roomy, rect_at(self.graph, other, self.places[other])) {
-                cost += OVERLAP;
-            }
-        }
+    fn rect(&self, vertex: usize) -> Rect {
+        rect_at(self.graph, vertex, self.places[vertex])
+    }
+
+    /// What is wrong with one vertex where it is, and how far that is from home.
+    fn cost(&self, vertex: usize) -> (u64, u64) {
+        let roomy = wider(self.rect(vertex), APART);
+        let narrow = wider(self.rect(vertex), CLEAR);
+        let others = (0..self.places.len()).filter(|it| *it != vertex);
+        let mut faults = others.filter(|it| overlap(roomy, self.rect(*it))).count() as u64 * OVERLAP;
         for (at, edge) in self.graph.edges.iter().enumerate() {
             if edge.ends.contains(&vertex) {
-                cost += self.cost_of(at);
+                faults += self.faults_of(at);
             } else if passes(self.line(at), narrow) {
-                cost += HIT;
+                faults += HIT;
             }
         }
-        cost
+        let ((x, y), (hx, hy)) = (self.places[vertex], self.homes[vertex]);
+        let (dx, dy) = (i64::from(x - hx), i64::from(y - hy));
+        (faults, (dx * dx + dy * dy) as u64)
     }
 
-    /// Crossings of a line, boxes that it passes, and its length.
-    fn cost_of(&self, edge: usize) -> u64 {
+    /// Crossings of a line, and boxes that it passes.
+    fn faults_of(&self, edge: usize) -> u64 {
         let line = self.line(edge);
         let own = &self.graph.edges[edge];
-        let others = self.graph.edges.iter().enumerate().filter(|(at, it)| *at != edge && !it.touches(own));
+        let others = self.graph.edges.iter().enumerate().filter(|(_, it)| !it.touches(own));
         let crossings = others.filter(|(at, _)| cross(line, self.line(*at))).count() as u64;
         let boxes = (0..self.places.len()).filter(|it| !own.ends.contains(it));
-        let hits = boxes
-            .filter(|it| passes(line, wider(rect_at(self.graph, *it, self.places[*it]), 8)))
-            .count() as u64;
-        // Beyond the boxes' own size, so that wide boxes may stand beside each other.
-        let [(ax, ay), (bx, by)] = line;
-        let (w, h) = (i64::from((ax - bx).abs()), i64::from((ay - by).abs()));
-        let length = (w * w + 3 * h * h).unsigned_abs() / 400;
-        crossings * CROSSING + hits * HIT + length
+        let hits = boxes.filter(|it| passes(line, wider(self.rect(*it), CLEAR))).count() as u64;
+        crossings * CROSSING + hits * HIT
     }
 
-    fn total(&self) -> u64 {
-        (0..self.places.len()).map(|it| self.cost(it)).sum()
+    fn sum(&self, of: impl Iterator<Item = usize>) -> (u64, u64) {
+        of.map(|it| self.cost(it)).fold((0, 0), |all, it| (all.0 + it.0, all.1 + it.1))
     }
 
+    fn total(&self) -> (u64, u64) {
+        self.sum(0..self.places.len())
+    }
+
+    fn crossings(&self) -> usize {
+        let edges = &self.graph.edges;
+        let pairs = (0..edges.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+        pairs.filter(|(a, b)| !edges[*a].touches(&edges[*b]) && cross(self.line(*a), self.line(*b))).count()
+    }
+
+    /// Moves what is at fault, with what hangs from it or alone, and what is far from home for no reason.
     fn improve(&mut self, seed: u64) {
         let count = self.places.len();
         // So many moves that the time is bounded, whatever the size.
-        let moves = (400_000 / (self.graph.edges.len() + count + 1)).min(60 * count);
+        let moves = (300_000 / (self.graph.edges.len() + count + 1)).min(150 * count);
         let mut random = Random::new(seed + 100);
-        let (w, h) = self.graph.sizes.iter().fold((0, 0), |all, it| (all.0.max(it.0), all.1.max(it.1)));
+        let w = self.graph.sizes.iter().map(|it| it.0).max().unwrap_or_default();
+        let h = self.graph.sizes.iter().map(|it| it.1).max().unwrap_or_default();
         for number in 0..moves {
             let vertex = random.below(count);
-            let before = self.places[vertex];
-            let old = self.cost(vertex);
+            let mut group = vec![vertex];
+            if random.below(2) == 0 {
+                group.extend(&self.hanging[vertex]);
+            }
+            let old = self.sum(group.iter().copied());
+            if old.0 == 0 && (old.1 == 0 || number < moves / 2) {
+                continue;
+            }
             // Far at first, then near.
             let reach = 3.0 * (moves - number) as f64 / moves as f64 + 0.1;
-            let around = match random.below(3) {
+            let (x, y) = self.places[vertex];
+            let (goal_x, goal_y) = match random.below(4) {
                 0 => self.among_neighbours(vertex),
-                _ => before,
+                1 => self.homes[vertex],
+                _ => (x, y),
             };
-            let step = |length: i32, random: &mut Random| (f64::from(length + 60) * reach * random.unit()) as i32;
-            self.places[vertex] = (around.0 + step(w, &mut random), around.1 + step(h, &mut random));
-            if self.cost(vertex) >= old {
-                self.places[vertex] = before;
+            let reach = if old.0 == 0 { 0.2 } else { reach };
+            let step =
+                |length: i32, random: &mut Random| (f64::from(length + 60) * reach * random.unit()) as i32;
+            let dx = goal_x - x + step(w, &mut random);
+            let dy = goal_y - y + step(h, &mut random);
+            self.shift(&group, dx, dy);
+            let new = self.sum(group.iter().copied());
+            // At first a place that is as bad will do: the way to a better one may lead there.
+            let is_kept = if number < moves / 2 { new.0 <= old.0 } else { new < old };
+            if !is_kept {
+                self.shift(&group, -dx, -dy);
             }
+        }
+    }
+
+    fn shift(&mut self, group: &[usize], dx: i32, dy: i32) {
+        for it in group {
+            let (x, y) = self.places[*it];
+            self.places[*it] = (x + dx, y + dy);
         }
     }
 

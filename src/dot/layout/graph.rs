@@ -104,8 +104,12 @@ impl Drawing {
         let lines = self.lines.iter().zip(&graph.edges);
         lines
             .map(|(line, edge)| {
-                let others =
-                    self.rects.iter().enumerate().filter(|(at, _)| !edge.ends.contains(at)).map(|(_, it)| *it);
+                let others = self
+                    .rects
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| !edge.ends.contains(at))
+                    .map(|(_, it)| *it);
                 others.filter(|rect| line.windows(2).any(|it| passes([it[0], it[1]], *rect))).count()
             })
             .sum()
@@ -179,7 +183,8 @@ fn parts(scene: &Scene<'_>) -> Vec<Graph> {
         }
     }
     let mut seen = BTreeSet::new();
-    let mut whole = Graph { incident: vec![Vec::new(); nodes + diagram.segments.len()], edges, ..Graph::default() };
+    let mut whole =
+        Graph { incident: vec![Vec::new(); nodes + diagram.segments.len()], edges, ..Graph::default() };
     for (at, edge) in whole.edges.iter().enumerate() {
         edge.ends.iter().for_each(|it| whole.incident[*it].push(at));
     }
@@ -220,28 +225,27 @@ fn parts(scene: &Scene<'_>) -> Vec<Graph> {
     parts
 }
 
-/// The form with the fewest crossings; of equals tiers, then the free one.
+/// Draws a part by tiers, if it has any and they cross no more lines than distances alone do; else in the form with the
+/// fewest crossings.
 fn draw(scene: &Scene<'_>, graph: &Graph) -> Drawing {
     let tiers = tiers::draw(scene, graph);
-    let mut best: Option<(usize, Drawing)> = None;
-    let mut consider = |drawing: Drawing, more: usize| {
-        let cost = drawing.crossings() + 100 * drawing.hits(graph) + more;
-        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            best = Some((cost, drawing));
-        }
-    };
-    let has_tiers = tiers.is_some();
-    if let Some(it) = tiers {
-        consider(it, 0);
+    if tiers.as_ref().is_some_and(|it| it.crossings() == 0 || graph.vertices.len() > free::MOST) {
+        return tiers.unwrap_or_default();
     }
-    // What has tiers is known by them: some crossings less do not make up for that.
-    if !has_tiers || graph.vertices.len() <= free::MOST {
-        consider(free::draw(graph), if has_tiers { 4 + graph.edges.len() / 16 } else { 0 });
+    let (free, plain) = free::draw(graph);
+    let faults = |it: &Drawing| it.crossings() + 100 * it.hits(graph);
+    if let Some(tiers) = tiers
+        && (tiers.crossings() <= plain || faults(&tiers) <= faults(&free))
+    {
+        return tiers;
     }
     if graph.vertices.len() <= pages::MOST && graph.edges.len() > 2 * graph.vertices.len() {
-        consider(pages::draw(scene, graph), 0);
+        let pages = pages::draw(scene, graph);
+        if faults(&pages) < faults(&free) {
+            return pages;
+        }
     }
-    best.map(|(_, it)| it).unwrap_or_default()
+    free
 }
 
 const MARGIN: i32 = 24;

@@ -57,16 +57,19 @@ fn free_spot(
     let w = columns(text) as i32 * COLUMN / 1000 + 4;
     let around = |(x, y): (i32, i32)| Rect { x: x - w / 2, y: y - HEIGHT / 2, w, h: HEIGHT };
     let is_free = |rect: Rect, taken: &[Rect]| {
-        !taken
-            .iter()
-            .any(|it| it.x < rect.right() && rect.x < it.right() && it.y < rect.bottom() && rect.y < it.bottom())
+        !taken.iter().any(|it| {
+            it.x < rect.right() && rect.x < it.right() && it.y < rect.bottom() && rect.y < it.bottom()
+        })
     };
     let others = |rect: Rect| {
         let lines = drawing.lines.iter().enumerate().filter(|(at, _)| *at != line);
         lines.filter(|(_, it)| it.windows(2).any(|it| passes([it[0], it[1]], rect))).count()
     };
-    let candidates: Vec<(i32, i32)> =
-        spots.iter().map(|it| along(&drawing.lines[line], *it)).filter(|it| is_free(around(*it), taken)).collect();
+    let candidates: Vec<(i32, i32)> = spots
+        .iter()
+        .map(|it| along(&drawing.lines[line], *it))
+        .filter(|it| is_free(around(*it), taken))
+        .collect();
     let at = candidates.iter().copied().min_by_key(|it| others(around(*it)))?;
     taken.push(around(at));
     Some(at)

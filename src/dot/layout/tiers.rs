@@ -303,7 +303,9 @@ fn join(
             let point = match way {
                 Some(true) => (rect.right(), y),
                 Some(false) => (rect.x, y),
-                None if rects[graph.edges[*edge].other(at)].y > rect.y => (rect.x + rect.w / 2, rect.bottom()),
+                None if rects[graph.edges[*edge].other(at)].y > rect.y => {
+                    (rect.x + rect.w / 2, rect.bottom())
+                }
                 None => (rect.x + rect.w / 2, rect.y),
             };
             ports[*edge][usize::from(graph.edges[*edge].ends[0] != at)] = point;
@@ -315,7 +317,8 @@ fn join(
 
 /// A long chain from end to end.
 fn chain(graph: &Graph) -> Option<Vec<usize>> {
-    let is_chain = graph.edges.len() + 1 == graph.vertices.len() && graph.incident.iter().all(|it| it.len() <= 2);
+    let is_chain =
+        graph.edges.len() + 1 == graph.vertices.len() && graph.incident.iter().all(|it| it.len() <= 2);
     if !is_chain || graph.vertices.len() < 7 {
         return None;
     }
@@ -335,7 +338,8 @@ fn snake(scene: &Scene<'_>, graph: &Graph, chain: &[usize]) -> Drawing {
     let (w, h) = (widest + ACROSS, tallest + DOWN);
     // Rows of so many fill a screen of 16:10.
     let cells = chain.len() as i32;
-    let per_row = (1..=cells).min_by_key(|it| (it * w).max((cells + it - 1) / it * h * 8 / 5)).unwrap_or(1) as usize;
+    let per_row =
+        (1..=cells).min_by_key(|it| (it * w).max((cells + it - 1) / it * h * 8 / 5)).unwrap_or(1) as usize;
     let mut rects = vec![Rect::default(); chain.len()];
     let mut cell = vec![(0, 0); chain.len()];
     for (at, vertex) in chain.iter().enumerate() {
