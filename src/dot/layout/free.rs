@@ -17,10 +17,16 @@ const CLEAR: i32 = 8;
 
 type Point = (f64, f64);
 
+/// The middle of each box.
+type Places = Vec<(i32, i32)>;
+
+/// Faults, and how far boxes are from home.
+type Cost = (u64, u64);
+
 /// The drawing with the fewest crossings of several, and the fewest that majorisation alone gives.
 pub(super) fn draw(graph: &Graph) -> (Drawing, usize) {
     let count = graph.vertices.len();
-    let mut best: Option<((u64, u64), Vec<(i32, i32)>)> = None;
+    let mut best: Option<(Cost, Places)> = None;
     let distances: Vec<Vec<usize>> = (0..count).map(|it| graph.distances(&[it])).collect();
     let starts = if count > MOST { 1 } else { STARTS };
     let mut plain = usize::MAX;
@@ -47,7 +53,7 @@ pub(super) fn draw(graph: &Graph) -> (Drawing, usize) {
 }
 
 /// Everything smaller, as long as boxes stay far enough apart for names between them and no line runs through one more.
-fn closer(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<(i32, i32)> {
+fn closer(graph: &Graph, mut places: Places) -> Places {
     const ROOM: i32 = 60;
     let faults = |places: &[(i32, i32)]| {
         let rects: Vec<Rect> = places.iter().enumerate().map(|(at, it)| rect_at(graph, at, *it)).collect();
@@ -62,7 +68,7 @@ fn closer(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<(i32, i32)> {
     };
     let before = faults(&places);
     for _ in 0..10 {
-        let smaller: Vec<(i32, i32)> = places.iter().map(|it| (it.0 * 9 / 10, it.1 * 9 / 10)).collect();
+        let smaller: Places = places.iter().map(|it| (it.0 * 9 / 10, it.1 * 9 / 10)).collect();
         if faults(&smaller) > before {
             break;
         }
@@ -72,7 +78,7 @@ fn closer(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<(i32, i32)> {
 }
 
 /// The boxes, everything larger until none lies on another; what crosses stays as it is.
-fn apart(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<Rect> {
+fn apart(graph: &Graph, mut places: Places) -> Vec<Rect> {
     loop {
         let rects: Vec<Rect> = places.iter().enumerate().map(|(at, it)| rect_at(graph, at, *it)).collect();
         let is_clear = |at: usize| rects.iter().take(at).all(|it| !overlap(wider(*it, CLEAR), rects[at]));
@@ -86,7 +92,7 @@ fn apart(graph: &Graph, mut places: Vec<(i32, i32)>) -> Vec<Rect> {
     }
 }
 
-/// By vertex: what is joined to the rest through it alone, trees that end there.
+/// By vertex: the trees that hang from it, which nothing else joins to the rest.
 fn hanging(graph: &Graph) -> Vec<Vec<usize>> {
     let mut hanging: Vec<Vec<usize>> = vec![Vec::new(); graph.vertices.len()];
     let mut degrees: Vec<usize> = graph.incident.iter().map(Vec::len).collect();
@@ -135,7 +141,7 @@ fn spread(distances: &[Vec<usize>], seed: u64) -> Vec<Point> {
 }
 
 /// Whole pixels, as far apart as edges with their names and boxes need it.
-fn scaled(graph: &Graph, places: &[Point], by: f64) -> Vec<(i32, i32)> {
+fn scaled(graph: &Graph, places: &[Point], by: f64) -> Places {
     let count = graph.sizes.len().max(1) as f64;
     let w = graph.sizes.iter().map(|it| f64::from(it.0)).sum::<f64>() / count;
     let h = graph.sizes.iter().map(|it| f64::from(it.1)).sum::<f64>() / count;
@@ -156,14 +162,14 @@ fn overlap(a: Rect, b: Rect) -> bool {
     a.x < b.right() && b.x < a.right() && a.y < b.bottom() && b.y < a.bottom()
 }
 
-/// Boxes that move to where they are in nobody's way.
+/// Boxes that move to reduce faults.
 struct Crowd<'a> {
     graph: &'a Graph,
     /// The middle of each box.
-    places: Vec<(i32, i32)>,
-    /// Where majorisation wants it.
-    homes: Vec<(i32, i32)>,
-    /// By vertex, those that move along.
+    places: Places,
+    /// Where majorisation puts it.
+    homes: Places,
+    /// By vertex: the boxes that move with it.
     hanging: Vec<Vec<usize>>,
 }
 
@@ -180,7 +186,7 @@ impl Crowd<'_> {
         rect_at(self.graph, vertex, self.places[vertex])
     }
 
-    /// What is wrong with one vertex where it is, and how far that is from home.
+    /// The faults of one vertex in its place, and the square of its distance from home.
     fn cost(&self, vertex: usize) -> (u64, u64) {
         let roomy = wider(self.rect(vertex), APART);
         let narrow = wider(self.rect(vertex), CLEAR);
@@ -223,7 +229,8 @@ impl Crowd<'_> {
         pairs.filter(|(a, b)| !edges[*a].touches(&edges[*b]) && cross(self.line(*a), self.line(*b))).count()
     }
 
-    /// Moves what is at fault, with what hangs from it or alone, and what is far from home for no reason.
+    /// Moves boxes that have faults, alone or with the trees that hang from them, and in the second half also boxes that are
+    /// away from home without need.
     fn improve(&mut self, seed: u64) {
         let count = self.places.len();
         // So many moves that the time is bounded, whatever the size.
@@ -256,7 +263,7 @@ impl Crowd<'_> {
             let dy = goal_y - y + step(h, &mut random);
             self.shift(&group, dx, dy);
             let new = self.sum(group.iter().copied());
-            // At first a place that is as bad will do: the way to a better one may lead there.
+            // At first an equally bad place will do: it may lead to a better one.
             let is_kept = if number < moves / 2 { new.0 <= old.0 } else { new < old };
             if !is_kept {
                 self.shift(&group, -dx, -dy);

@@ -1,4 +1,4 @@
-//! Dense little networks, such as full meshes: one column, lines at its left and at its right, so chosen that few cross.
+//! Small dense networks, such as full meshes: one column, with lines on its left and right so that few cross.
 //!
 //! On two pages the lines of a complete graph cross as seldom as they can (Ábrego and others 2013).
 
@@ -75,7 +75,7 @@ pub(super) fn draw(scene: &Scene<'_>, graph: &Graph) -> Drawing {
     drawing
 }
 
-/// The sides of the lines with the fewest crossings of several: each line on the better side, until none is left to change.
+/// The side of each line: from several random starts, lines change sides as long as that saves crossings.
 fn pages(graph: &Graph) -> Vec<Page> {
     let span = |edge: usize| {
         let [a, b] = graph.edges[edge].ends;
@@ -91,10 +91,10 @@ fn pages(graph: &Graph) -> Vec<Page> {
         let mut random = Random::new(start);
         let mut pages: Vec<Page> =
             (0..count).map(|_| if random.below(2) == 0 { Page::Left } else { Page::Right }).collect();
-        for at in 0..count {
+        for (at, page) in pages.iter_mut().enumerate() {
             let (a, b) = span(at);
             if b - a == 1 && !(0..at).any(|it| span(it) == (a, b)) {
-                pages[at] = Page::Between;
+                *page = Page::Between;
             }
         }
         let on = |pages: &[Page], edge: usize, page: Page| {

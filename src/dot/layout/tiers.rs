@@ -107,7 +107,7 @@ fn best_order(graph: &Graph, columns: Columns) -> Option<Columns> {
                 best = Some((crossings, order.clone()));
             }
         }
-        // Nothing is better than none.
+        // Nothing can be better.
         if best.as_ref().is_some_and(|(least, _)| *least == 0) {
             break;
         }
