@@ -6,8 +6,8 @@ use crate::dot::layout::{Content, Label, Layout, Rect, TITLE_HEIGHT, Wire, bar_t
 use crate::dot::text::xml;
 use crate::dot::{Diagram, Fact, NodeKind, SegmentKind, lines};
 
-/// The hues of segments, light and dark, each with the words for it. The first eight tell segments apart whose names have
-/// no such word; the last is that of cables.
+/// The hues of segments, light and dark, each with the names that ask for it. Segments without such a name take the first
+/// eight in turn; cables take the last.
 const HUES: [(&str, &str, &[&str]); 10] = [
     ("#2563eb", "#60a5fa", &["blue", "navy", "azure"]),
     ("#c2410c", "#fb923c", &["orange", "brown"]),
@@ -23,7 +23,7 @@ const HUES: [(&str, &str, &[&str]); 10] = [
 const TELL_APART: usize = 8;
 const CABLE: usize = HUES.len() - 1;
 
-/// The hue of each segment: what its name says, else one that no other segment's name says.
+/// The hue of each segment: the one in its name, or one that is in no other segment's name.
 fn hues(diagram: &Diagram, layout: &Layout) -> Vec<usize> {
     let of_name = |name: &str| {
         let name = name.to_lowercase();
@@ -162,15 +162,17 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
     text
 }
 
-/// `12 services and containers, 3 bridges, 15 links`.
+/// `Network: 12 nodes, 3 bridges, 2 cables, 15 links`.
 pub(super) fn summary(diagram: &Diagram) -> String {
-    let bridges = diagram.segments.iter().filter(|it| it.is_bridge()).count();
+    let cables = diagram.cables().iter().flatten().count();
+    let bridges = diagram.segments.iter().filter(|it| it.is_bridge()).count() - cables;
     let nodes = diagram.nodes.iter().filter(|it| it.kind != NodeKind::Remote).count();
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
-        "Network: {}, {}, {}",
+        "Network: {}, {}, {}{}",
         counted(nodes, "node"),
         counted(bridges, "bridge"),
+        if cables > 0 { counted(cables, "cable") + ", " } else { String::new() },
         counted(diagram.links.len(), "link")
     )
 }
@@ -217,7 +219,7 @@ fn details(title: &str, facts: &[Fact]) -> String {
     xml(&std::iter::once(title.to_owned()).chain(lines(facts)).collect::<Vec<_>>().join("\n"))
 }
 
-/// A cable with its name and those of its ends; `data-far` is the link of the other end.
+/// A cable with its name and the names of its ends; `data-far` is the link at the other end.
 fn cable(text: &mut String, diagram: &Diagram, layout: &Layout, wire: &Wire, far: usize, hue: usize) {
     let segment = &diagram.segments[wire.segment];
     let links = [wire.link, far].map(|it| &diagram.links[it]);

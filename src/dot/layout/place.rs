@@ -58,7 +58,7 @@ const ROW_GAP: i32 = 12;
 const STRIP_GAP: i32 = 22;
 /// Above a row, for the line that it hangs from.
 const BRANCH: i32 = 14;
-const LEAST_BAR: i32 = 44;
+const LEAST_BAR: i32 = 60;
 pub(super) const TRACK: i32 = 9;
 pub(super) const LANE: i32 = 8;
 /// Of a frame, around what it holds.
