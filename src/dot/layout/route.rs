@@ -178,7 +178,9 @@ fn trunks(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Trunk> {
             let mut ys: Vec<i32> = starts.iter().map(|it| it.y).collect();
             ys.sort_unstable();
             let middle = ys.get(ys.len() / 2).copied().unwrap_or_default();
-            let wish = middle.clamp(bar.y + 8, bar.bottom() - 8);
+            // Clear of the corners, but straight where that is possible at all.
+            let within = |margin: i32| middle.clamp(bar.y + margin, bar.bottom() - margin);
+            let wish = if within(4) == middle { middle } else { within(8) };
             // A line of another segment at the same height would look like one with it.
             let is_free = |y: i32| !taken.iter().any(|(other, at)| *other != segment && (at - y).abs() < 4);
             let near = (0..bar.h).flat_map(|it| [wish + it, wish - it]);
