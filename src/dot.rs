@@ -83,6 +83,25 @@ impl NodeKind {
     }
 }
 
+impl Diagram {
+    /// By segment: the links that it joins, if it is a cable. That is a patch with two ends, in two nodes.
+    fn cables(&self) -> Vec<Option<[usize; 2]>> {
+        let mut ends = vec![Vec::new(); self.segments.len()];
+        for (at, link) in self.links.iter().enumerate() {
+            link.segment.into_iter().for_each(|it| ends[it].push(at));
+        }
+        let cable = |(segment, ends): (&Segment, Vec<usize>)| match (&segment.kind, ends.as_slice()) {
+            (SegmentKind::Bridge { mode }, [a, b])
+                if mode == "patch" && self.links[*a].node != self.links[*b].node =>
+            {
+                Some([*a, *b])
+            }
+            _ => None,
+        };
+        self.segments.iter().zip(ends).map(cable).collect()
+    }
+}
+
 impl Node {
     /// `service 'web'`, `service 'web' 2`, `container 'db'`, `remote host 192.0.2.1`.
     pub fn title(&self) -> String {

@@ -1,11 +1,20 @@
-//! The layout of a picture: segments are bars in one or two columns. Nodes on one segment are in rows next to its bar,
-//! nodes on several segments between the columns.
+//! Where everything goes in a picture.
 //!
-//! All coordinates are whole pixels, so that equal input gives equal bytes on every machine.
+//! Without cables: segments as bars in one or two columns, nodes on one segment in rows beside its bar, nodes on several
+//! between the columns, where their wires reach every bar. With cables the picture shows the topology ([`graph`]): tiers,
+//! or boxes as far apart as they are in the network.
+//!
+//! Whole pixels throughout, so that equal input gives equal bytes on every machine.
 
+mod free;
+mod graph;
+mod labels;
 mod order;
+mod pages;
 mod place;
+mod random;
 mod route;
+mod tiers;
 
 use std::collections::BTreeSet;
 
@@ -15,7 +24,7 @@ use crate::dot::{Diagram, Node, NodeKind};
 use order::order;
 use place::{Form, Placed, place};
 
-/// A rectangle; `x` and `y` are its top left corner.
+/// A rectangle, its corner at the top left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rect {
     pub(super) x: i32,
@@ -43,13 +52,13 @@ impl Rect {
 pub(super) struct Row {
     pub(super) link: usize,
     pub(super) text: String,
-    /// It is an impairment, a forward or a translation, and not an address.
+    /// An impairment, a forward or a translation, not an address.
     pub(super) is_mark: bool,
-    /// The middle of the line, from the top of the box.
+    /// Of the middle, from the top of the box.
     pub(super) y: i32,
 }
 
-/// The content of a node's box, and its size.
+/// What a node's box shows, and how large that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) title: String,
@@ -58,15 +67,28 @@ pub(super) struct Content {
     pub(super) h: i32,
 }
 
-/// The line of a link, from the node to the segment.
+/// The line of a link, from the node to the segment, or of a cable, from node to node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wire {
     pub(super) link: usize,
+    /// The link at the other end of a cable.
+    pub(super) far: Option<usize>,
     pub(super) segment: usize,
     pub(super) points: Vec<(i32, i32)>,
 }
 
-/// A frame around several bars: the engine's network or the host.
+/// A name at the middle or the end of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) segment: usize,
+    pub(super) text: String,
+    /// Of the middle.
+    pub(super) at: (i32, i32),
+    /// The name of an interface, not of the cable.
+    pub(super) is_end: bool,
+}
+
+/// What several bars are in: the engine's network, the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) title: &'static str,
@@ -82,38 +104,41 @@ pub(super) struct Layout {
     pub(super) height: i32,
     /// By node.
     pub(super) boxes: Vec<(Rect, Content)>,
-    /// By segment.
-    pub(super) bars: Vec<Rect>,
-    /// By segment: the number of its colour, which differs from its neighbours'.
+    /// By segment; none for a cable, which is a line.
+    pub(super) bars: Vec<Option<Rect>>,
+    /// By segment: a number for its colour, another one than its neighbours'.
     pub(super) hues: Vec<usize>,
     pub(super) wires: Vec<Wire>,
+    pub(super) labels: Vec<Label>,
     /// Outermost first.
     pub(super) regions: Vec<Region>,
 }
 
 pub(super) const TITLE_HEIGHT: i32 = 24;
 const ROW_HEIGHT: i32 = 15;
-/// Width of a column of monospaced text at 11 pixels, in thousandths of a pixel.
+/// Of a column of the interfaces' monospaced text at 11 pixels, in thousandths of a pixel.
 const ROW_COLUMN: i32 = 6_700;
-/// Average width of a column of a title at 13 pixels, in thousandths of a pixel.
+/// Of an average column of a title, at 13 pixels.
 const TITLE_COLUMN: i32 = 8_300;
 const MOST_COLUMNS: usize = 34;
-/// Most columns of an interface and its address in one row: `eth0 192.168.100.100/24`.
+/// An interface and its address share a row up to here: `eth0 192.168.100.100/24`.
 const ONE_ROW: usize = 24;
 const MOST_ADDRS: usize = 3;
 const MOST_MARKS: usize = 3;
 
-/// The input of the layout: sizes and connections.
+/// What is to be laid out: sizes, and who is joined to what.
 struct Scene<'a> {
     diagram: &'a Diagram,
     contents: Vec<Content>,
+    /// By segment: the two links that it joins, if it is a cable.
+    cables: Vec<Option<[usize; 2]>>,
     /// The segments of each node.
     joined: Vec<BTreeSet<usize>>,
-    /// By segment: the nodes that are on no other segment.
+    /// The nodes of each segment that are on no other.
     leaves: Vec<Vec<usize>>,
     /// The nodes on several segments.
     core: Vec<usize>,
-    /// The nodes without a segment.
+    /// The nodes on none.
     alone: Vec<usize>,
     leaf_width: i32,
     core_width: i32,
@@ -150,6 +175,7 @@ impl<'a> Scene<'a> {
         Self {
             diagram,
             contents,
+            cables: diagram.cables(),
             joined,
             leaves,
             core,
@@ -162,7 +188,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Sort key: services, containers, remote hosts; `h2` before `h10`.
+/// Services, containers, remote hosts; `h2` before `h10`.
 fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
     let mut parts = vec![(0_u64, String::new())];
     let mut in_number = false;
@@ -179,7 +205,7 @@ fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
             }
         }
     }
-    // The text, then the number after it.
+    // Text first, then the number that follows it.
     let mut key: Vec<(u64, String)> = Vec::new();
     for (number, text) in parts {
         key.push((0, text));
@@ -188,7 +214,7 @@ fn natural(node: &Node) -> (NodeKind, Vec<(u64, String)>, Option<u32>) {
     (node.kind, key, node.replica)
 }
 
-/// The title of a segment's bar.
+/// A segment's name as its bar has it.
 pub(super) fn bar_title(name: &str) -> String {
     shortened(name, 20)
 }
@@ -227,7 +253,7 @@ fn content(diagram: &Diagram, at: usize) -> Content {
         }
     }
     let widest = rows.iter().map(|it| columns(&it.text) as i32 * ROW_COLUMN / 1000).max().unwrap_or_default();
-    // The symbol of the type is before the title.
+    // The sign of what it is stands before the title.
     let w = widest.max(columns(&title) as i32 * TITLE_COLUMN / 1000 + 16) + 20;
     let extra = if rows.is_empty() { 4 } else { 6 };
     Content {
@@ -238,9 +264,15 @@ fn content(diagram: &Diagram, at: usize) -> Content {
     }
 }
 
-/// Computes the layout that fits a screen best.
+/// Lays the picture out.
 pub(super) fn layout(diagram: &Diagram) -> Layout {
     let scene = Scene::new(diagram);
+    if scene.cables.iter().any(Option::is_some) { graph::layout(scene) } else { bridged(scene) }
+}
+
+/// A network without cables: of all forms that it can have, the one that fills a screen best.
+fn bridged(mut scene: Scene<'_>) -> Layout {
+    let diagram = scene.diagram;
     let one = order(&scene, false);
     let two = order(&scene, true);
     let largest = scene.leaves.iter().map(Vec::len).max().unwrap_or_default().clamp(1, 12);
@@ -268,30 +300,47 @@ pub(super) fn layout(diagram: &Diagram) -> Layout {
         }
     }
     let placed = best.map(|(_, it)| it).unwrap_or_default();
+    sort_rows(&mut scene, &placed);
     let wires = route::wires(&scene, &placed);
     Layout {
         width: placed.width,
         height: placed.height,
         boxes: placed.boxes.into_iter().zip(scene.contents).collect(),
-        bars: placed.bars,
+        bars: placed.bars.into_iter().map(Some).collect(),
         hues: placed.hues,
         wires,
+        labels: Vec::new(),
         regions: placed.regions,
     }
 }
 
-/// The cost of a layout: the side of the smallest 16:10 frame that it fits into, plus a penalty for wires that are hard
-/// to follow.
+/// Puts the rows of nodes on several segments in the order of their bars, where lines cross less for it.
+fn sort_rows(scene: &mut Scene<'_>, placed: &Placed) {
+    let before = (route::crossings(scene, placed), scene.contents.clone());
+    for node in scene.core.clone() {
+        let mut links: Vec<usize> = scene.contents[node].rows.iter().map(|it| it.link).collect();
+        links.dedup();
+        let bar = |it: usize| scene.diagram.links[it].segment.map_or(i32::MAX, |it| placed.bars[it].y);
+        links.sort_by_key(|it| bar(*it));
+        scene.contents[node] = graph::in_order(&scene.contents[node], &links);
+    }
+    if route::crossings(scene, placed) >= before.0 {
+        scene.contents = before.1;
+    }
+}
+
+/// How far a picture is from one that is as small as it can be and of the shape of a slide: the side of the smallest frame
+/// of 16:10 that it fits into, and something for what makes wires hard to follow.
 fn cost(scene: &Scene<'_>, placed: &Placed, form: Form, per_row: usize, core_columns: usize) -> i64 {
     let frame = i64::from(placed.width.max(placed.height * 16 / 10));
     let wings = if form == Form::TwoWings { 3 } else { 0 };
-    // In large diagrams crossings are unavoidable, and counting them takes too long.
+    // Where there are many, crossings cannot be helped, and counting them takes long.
     let crossings = if scene.core.len() <= FEW { route::crossings(scene, placed).min(40) as i64 } else { 0 };
-    // There is no advantage in being smaller than a screen.
+    // A picture that fits a screen anyway gains nothing from being smaller.
     frame.max(700) * (100 + wings + 2 * per_row as i64 + 6 * core_columns as i64 + 5 * crossings)
 }
 
-/// Up to this number of nodes between the bars crossings are counted.
+/// So many nodes between the bars are few.
 const FEW: usize = 24;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::dot::replica::Replicas;
+use crate::dot::replica::{Replicas, first};
 use crate::dot::text::scalar;
 use crate::dot::{Diagram, Fact, Link, Node, NodeKind, Segment, SegmentKind};
 
@@ -240,8 +240,11 @@ impl<'a> Reader<'a> {
             let instances: Vec<Option<u32>> =
                 count.map_or_else(|| vec![None], |count| (1..=count).map(Some).collect());
             for replica in instances {
-                let of_replica = replica.map(|it| self.replicas.links(name, it, links));
-                let links = of_replica.as_deref().unwrap_or(links);
+                let links = match (replica, kind) {
+                    (Some(it), _) => self.replicas.links(name, it, links),
+                    (None, NodeKind::Service) => first(name, links),
+                    (None, _) => links.to_vec(),
+                };
                 self.nodes.push(Node { kind, name: name.clone(), replica, facts: facts.clone() });
                 for (at, link) in links.iter().enumerate() {
                     self.link(link, &format!("{path}.links[{at}]"));

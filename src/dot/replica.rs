@@ -21,6 +21,11 @@ impl Replicas {
         Self { counts, known: BTreeMap::new() }
     }
 
+    /// Replicas of a service, unless there is a number already.
+    pub fn add(&mut self, service: &str, count: u32) {
+        self.counts.entry(service.to_owned()).or_insert(count);
+    }
+
     pub(super) fn count(&self, service: &str) -> Option<u32> {
         self.counts.get(service).copied()
     }
@@ -73,6 +78,13 @@ impl Replicas {
         let known = self.known.get(&(service.to_owned(), index));
         known.cloned().unwrap_or_else(|| shown.iter().map(|it| counted_up(it, service, index)).collect())
     }
+}
+
+/// The links of the first replica, for a service that is drawn once.
+pub(super) fn first(service: &str, shown: &[Value]) -> Vec<Value> {
+    let mut links = shown.to_vec();
+    links.iter_mut().for_each(|it| fill(it, &[("index", "1"), ("service", service)]));
+    links
 }
 
 /// A shown link with the values of this replica.

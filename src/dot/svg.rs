@@ -1,22 +1,47 @@
-//! The picture as self-contained SVG, with a light and a dark colour scheme.
+//! The picture, as SVG that needs nothing but itself: light, or dark where the reader's screen is.
 
 use std::fmt::Write;
 
-use crate::dot::layout::{Content, Layout, Rect, TITLE_HEIGHT, bar_title, layout};
+use crate::dot::layout::{Content, Label, Layout, Rect, TITLE_HEIGHT, Wire, bar_title, layout};
 use crate::dot::text::xml;
 use crate::dot::{Diagram, Fact, NodeKind, SegmentKind, lines};
 
-/// Number of hues for segments.
-const HUES: [(&str, &str); 8] = [
-    ("#2563eb", "#60a5fa"),
-    ("#c2410c", "#fb923c"),
-    ("#15803d", "#4ade80"),
-    ("#a21caf", "#e879f9"),
-    ("#0e7490", "#22d3ee"),
-    ("#b91c1c", "#f87171"),
-    ("#4d7c0f", "#a3e635"),
-    ("#6d28d9", "#a78bfa"),
+/// The hues of segments, light and dark, each with the names that ask for it. Segments without such a name take the first
+/// eight in turn; cables take the last.
+const HUES: [(&str, &str, &[&str]); 10] = [
+    ("#2563eb", "#60a5fa", &["blue", "navy", "azure"]),
+    ("#c2410c", "#fb923c", &["orange", "brown"]),
+    ("#15803d", "#4ade80", &["green"]),
+    ("#a21caf", "#e879f9", &["magenta", "pink", "fuchsia"]),
+    ("#0e7490", "#22d3ee", &["cyan", "teal", "turquoise"]),
+    ("#b91c1c", "#f87171", &["red", "crimson"]),
+    ("#4d7c0f", "#a3e635", &["lime", "olive"]),
+    ("#6d28d9", "#a78bfa", &["violet", "purple"]),
+    ("#a16207", "#facc15", &["yellow", "amber", "gold"]),
+    ("#64748b", "#94a3b8", &["grey", "gray", "black", "white", "silver"]),
 ];
+const TELL_APART: usize = 8;
+const CABLE: usize = HUES.len() - 1;
+
+/// The hue of each segment: the one in its name, or one that is in no other segment's name.
+fn hues(diagram: &Diagram, layout: &Layout) -> Vec<usize> {
+    let of_name = |name: &str| {
+        let name = name.to_lowercase();
+        let mut words = name.split(|it: char| !it.is_alphabetic());
+        words.find_map(|word| HUES.iter().position(|(_, _, words)| words.contains(&word)))
+    };
+    let named: Vec<Option<usize>> = diagram.segments.iter().map(|it| of_name(&it.name)).collect();
+    let mut free: Vec<usize> = (0..TELL_APART).filter(|it| !named.contains(&Some(*it))).collect();
+    if free.is_empty() {
+        free = (0..TELL_APART).collect();
+    }
+    let hue = |at: usize| match (named[at], layout.bars[at]) {
+        (Some(it), _) => it,
+        (None, None) => CABLE,
+        (None, Some(_)) => free[layout.hues[at] % free.len()],
+    };
+    (0..diagram.segments.len()).map(hue).collect()
+}
 
 const STYLE: &str = "\
 .page{fill:#ffffff}\
@@ -40,6 +65,8 @@ text{font-family:system-ui,-apple-system,\"Segoe UI\",\"Helvetica Neue\",\"DejaV
 .wire{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
 .tunnel{stroke-dasharray:6 4}\
 .end{stroke:none}\
+.name,.dev{font-size:10px;fill:#334155;paint-order:stroke;stroke:#ffffff;stroke-width:4px;stroke-linejoin:round}\
+.dev{fill:#64748b}\
 ";
 
 const DARK: &str = "\
@@ -58,6 +85,8 @@ text{fill:#f1f5f9}\
 .container .sign{fill:#f97316}\
 .remote .sign{fill:#a78bfa}\
 .bar{fill:#0f172a}\
+.name,.dev{fill:#cbd5e1;stroke:#0f172a}\
+.dev{fill:#94a3b8}\
 .device .bar{fill:#3a2c0a}\
 ";
 
@@ -70,6 +99,7 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
     let mut text = String::new();
     let (w, h) = (layout.width, layout.height);
     let summary = summary(diagram);
+    let hues = hues(diagram, layout);
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
@@ -77,7 +107,7 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
          aria-label=\"{0}\">\n<title>{0}</title>",
         xml(&summary)
     );
-    let _ = writeln!(text, "<style>{}</style>", style(layout));
+    let _ = writeln!(text, "<style>{}</style>", style(&hues));
     let _ = writeln!(text, "<rect class=\"page\" width=\"{w}\" height=\"{h}\" rx=\"8\"/>");
     for it in &layout.regions {
         let _ = writeln!(
@@ -93,11 +123,15 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
     text.push_str("<g class=\"wires\">\n");
     for wire in &layout.wires {
         let link = &diagram.links[wire.link];
+        if let Some(far) = wire.far {
+            cable(&mut text, diagram, layout, wire, far, hues[wire.segment]);
+            continue;
+        }
         let class = if link.is_tunnel { " tunnel" } else { "" };
         let _ = writeln!(
             text,
             "<path class=\"wire h{}{class}\" data-link=\"{}\" d=\"{}\"><title>{}</title></path>",
-            layout.hues[wire.segment] % HUES.len(),
+            hues[wire.segment],
             wire.link,
             path(&wire.points, 6, false),
             details(&link.id, &link.facts)
@@ -105,18 +139,21 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
     }
     text.push_str("</g>\n");
     for (at, rect) in layout.bars.iter().enumerate() {
-        bar(&mut text, diagram, at, *rect, layout.hues[at]);
+        if let Some(rect) = rect {
+            bar(&mut text, diagram, at, *rect, hues[at]);
+        }
     }
     for (at, (rect, content)) in layout.boxes.iter().enumerate() {
         node(&mut text, diagram, at, *rect, content);
     }
     for wire in &layout.wires {
-        if let Some((x, y)) = wire.points.first() {
+        let near = wire.points.first().map(|it| (it, wire.link));
+        let far = wire.points.last().zip(wire.far);
+        for ((x, y), link) in near.into_iter().chain(far) {
             let _ = writeln!(
                 text,
-                "<circle class=\"end f{}\" data-link=\"{}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"/>",
-                layout.hues[wire.segment] % HUES.len(),
-                wire.link
+                "<circle class=\"end f{}\" data-link=\"{link}\" cx=\"{x}\" cy=\"{y}\" r=\"3\"/>",
+                hues[wire.segment]
             );
         }
     }
@@ -125,24 +162,26 @@ fn draw(diagram: &Diagram, layout: &Layout) -> String {
     text
 }
 
-/// `12 services and containers, 3 bridges, 15 links`.
+/// `Network: 12 nodes, 3 bridges, 2 cables, 15 links`.
 pub(super) fn summary(diagram: &Diagram) -> String {
-    let bridges = diagram.segments.iter().filter(|it| it.is_bridge()).count();
+    let cables = diagram.cables().iter().flatten().count();
+    let bridges = diagram.segments.iter().filter(|it| it.is_bridge()).count() - cables;
     let nodes = diagram.nodes.iter().filter(|it| it.kind != NodeKind::Remote).count();
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
-        "Network: {}, {}, {}",
+        "Network: {}, {}, {}{}",
         counted(nodes, "node"),
         counted(bridges, "bridge"),
+        if cables > 0 { counted(cables, "cable") + ", " } else { String::new() },
         counted(diagram.links.len(), "link")
     )
 }
 
-fn style(layout: &Layout) -> String {
+fn style(hues: &[usize]) -> String {
     let mut style = STYLE.to_owned();
     let mut dark = DARK.to_owned();
-    for (number, (light, dark_hue)) in HUES.iter().enumerate() {
-        if !layout.hues.iter().any(|it| it % HUES.len() == number) {
+    for (number, (light, dark_hue, _)) in HUES.iter().enumerate() {
+        if !hues.contains(&number) {
             continue;
         }
         let _ = write!(style, ".h{number}{{stroke:{light}}}.f{number}{{fill:{light}}}");
@@ -180,6 +219,39 @@ fn details(title: &str, facts: &[Fact]) -> String {
     xml(&std::iter::once(title.to_owned()).chain(lines(facts)).collect::<Vec<_>>().join("\n"))
 }
 
+/// A cable with its name and the names of its ends; `data-far` is the link at the other end.
+fn cable(text: &mut String, diagram: &Diagram, layout: &Layout, wire: &Wire, far: usize, hue: usize) {
+    let segment = &diagram.segments[wire.segment];
+    let links = [wire.link, far].map(|it| &diagram.links[it]);
+    let class = if links.iter().any(|it| it.is_tunnel) { " tunnel" } else { "" };
+    let ends =
+        links.map(|it| std::iter::once(it.id.clone()).chain(lines(&it.facts)).collect::<Vec<_>>().join("\n"));
+    let facts: Vec<String> = lines(&segment.facts).collect();
+    let title: Vec<String> =
+        std::iter::once(format!("cable {}", segment.name)).chain(facts).chain(ends).collect();
+    let _ = write!(
+        text,
+        "<g class=\"cable\" data-segment=\"{}\"><path class=\"wire h{hue}{class}\" data-link=\"{}\" data-far=\"{far}\" \
+         d=\"{}\"><title>{}</title></path>",
+        wire.segment,
+        wire.link,
+        path(&wire.points, 6, false),
+        xml(&title.join("\n"))
+    );
+    for Label { text: name, at: (x, y), is_end, .. } in
+        layout.labels.iter().filter(|it| it.segment == wire.segment)
+    {
+        let class = if *is_end { "dev" } else { "name" };
+        let _ = write!(
+            text,
+            "<text class=\"{class}\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            y + 4,
+            xml(name)
+        );
+    }
+    text.push_str("</g>\n");
+}
+
 fn bar(text: &mut String, diagram: &Diagram, at: usize, rect: Rect, hue: usize) {
     let segment = &diagram.segments[at];
     let (class, sub) = match &segment.kind {
@@ -196,7 +268,7 @@ fn bar(text: &mut String, diagram: &Diagram, at: usize, rect: Rect, hue: usize) 
          height=\"{}\" rx=\"{}\"/><text class=\"title\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>\
          <text class=\"sub\" x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text></g>",
         details(&segment.title(), &segment.facts),
-        hue % HUES.len(),
+        hue,
         rect.x,
         rect.y,
         rect.w,
@@ -217,7 +289,7 @@ fn class(kind: NodeKind) -> &'static str {
     }
 }
 
-/// The symbol of a node type: three bars for a service, a square for a container, a circle for a remote host.
+/// The sign of a kind: three replicas' worth of bars for a service, a square for a container, a circle for a remote host.
 fn sign(kind: NodeKind, x: i32, y: i32) -> String {
     match kind {
         NodeKind::Service => {
@@ -264,7 +336,7 @@ fn node(text: &mut String, diagram: &Diagram, at: usize, rect: Rect, content: &C
     text.push_str("</g>\n");
 }
 
-/// The legend of the symbols in the picture.
+/// What the signs mean: those of them that are there.
 fn legend(text: &mut String, diagram: &Diagram, layout: &Layout) {
     let y = layout.height - 18;
     let mut x = 26;

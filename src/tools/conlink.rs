@@ -25,7 +25,7 @@ use crate::tools::logger::{self, LogFormat, Verbosity};
 use crate::{Usage, out};
 
 pub(super) use check::report;
-pub(super) use files::locate;
+pub(super) use files::{Described, locate};
 
 /// Real networks for containers, from a compose file
 #[derive(Debug, Parser)]

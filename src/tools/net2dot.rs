@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, ValueEnum};
@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
-use crate::tools::conlink::{Files, locate, report};
+use crate::service;
+use crate::tools::conlink::{Described, Files, locate, report};
+use crate::tools::environment;
 use crate::tools::front::print_clap;
 use crate::{Usage, err, out};
 
@@ -39,7 +41,7 @@ struct Cli {
     /// Same as `--format json`
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Draw each of N replicas of a service; repeat, or separate several with commas
+    /// Draw each of N replicas of a service, instead of its `scale`; repeat, or separate several with commas
     #[arg(long, value_name = "SERVICE=N", value_parser = replicas, value_delimiter = ',')]
     replicas: Vec<(String, u32)>,
     /// Write to this file instead of standard output
@@ -63,11 +65,14 @@ directory.
 
 `net2dot | dot -Tsvg` needs Graphviz; `net2dot --format svg` does not. `--format html` draws an interactive page.";
 
+/// The most replicas of a service that can be drawn.
+const MOST_REPLICAS: u32 = 1000;
+
 /// `SERVICE=N`, with N from 1 to 1000.
 fn replicas(text: &str) -> Result<(String, u32), String> {
     let (service, count) = text.rsplit_once('=').ok_or("expected SERVICE=N")?;
     match count.parse() {
-        Ok(count @ 1..=1000) if !service.is_empty() => Ok((service.to_owned(), count)),
+        Ok(count @ 1..=MOST_REPLICAS) if !service.is_empty() => Ok((service.to_owned(), count)),
         _ => Err("expected SERVICE=N with N from 1 to 1000".to_owned()),
     }
 }
@@ -123,6 +128,9 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
             return Ok(None);
         }
         let project = Some(described.network.project()).filter(|it| !it.is_empty());
+        for (service, count) in scales(&described) {
+            replicas.add(&service, count);
+        }
         let problems = replicas.instantiate(&described.network, project);
         if !problems.is_empty() {
             problems.iter().for_each(|it| err(&format!("error: {it}\n")));
@@ -138,6 +146,17 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
             Ok(None)
         }
     }
+}
+
+/// The services with several replicas in the compose files, up to the number that `--replicas` takes. Other errors of a
+/// service do not matter for a drawing.
+fn scales(described: &Described) -> Vec<(String, u32)> {
+    let env = environment();
+    let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let context = service::Context { env: &env, dir: Path::new("/"), profiles: &[], read: &read };
+    let (services, _) = service::services(&described.sources, &described.compose_files, context);
+    let scaled = services.into_iter().filter(|it| it.replicas > 1);
+    scaled.map(|it| (it.name.clone(), it.replicas.min(MOST_REPLICAS))).collect()
 }
 
 /// Whether standard input is a pipe or a file, and not a terminal or /dev/null.

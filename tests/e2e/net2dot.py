@@ -133,6 +133,7 @@ def main():
 
 LIT = "[...document.querySelectorAll('g.lit')].map((it) => it.dataset.key).sort().join(' ')"
 PANEL = "document.getElementById('panel').textContent"
+SCALE = "Number(document.querySelector('#canvas svg').style.transform.match(/scale\\(([^)]*)/)[1])"
 TRANSFORM = "document.querySelector('#canvas svg').style.transform"
 FRAMES = """new Promise((done) => {
   const times = [];
@@ -188,6 +189,15 @@ def drive(browser, page, screenshot, check):
     browser.call("Input.insertText", text=address)
     check("an address is found", browser.value("document.querySelectorAll('g.hit').length") >= 1)
     check("and the number is said", "found" in browser.value("document.getElementById('live').textContent"))
+    fitted = browser.value(SCALE)
+    browser.key("Enter", "\r")
+    browser.until("document.getElementById('live').textContent.startsWith('1 of ')")
+    check("Enter zooms to what was found", browser.value(
+        f"new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done({SCALE}))))") >= fitted)
+    check("which is in the middle then", browser.value(
+        "(() => { const it = document.querySelector('g.hit').getBoundingClientRect(),"
+        " at = document.getElementById('canvas').getBoundingClientRect();"
+        " return Math.hypot(it.x + it.width / 2 - at.x - at.width / 2, it.y + it.height / 2 - at.y - at.height / 2); })()") < 3)
     browser.key("Escape")
 
     browser.value(

@@ -41,6 +41,19 @@ large() {
     done
     printf '}}'
 }
+# A ring of cables: lines that can be chosen like boxes.
+ring() {
+    printf '{"services": {'
+    for at in {0..5}; do
+        [ "$at" = 0 ] || printf ', '
+        printf '"r%s": {"links": [{"bridge": {"bridge": "c%s", "mode": "patch"}, "ip": "10.0.%s.1/24", "mac": "02:00:00:02:00:%02x", "mtu": 1500}, ' \
+            "$at" "$at" "$at" "$at"
+        printf '{"bridge": {"bridge": "c%s", "mode": "patch"}, "dev": "eth1"}]}' "$(((at + 1) % 6))"
+    done
+    printf '}}'
+}
+echo "== a ring of cables"
+drive ring < <(ring)
 echo "== 200 containers on 20 bridges"
 drive large < <(large)
 [ "$failed" = 0 ] && echo "1 passed, 0 failed" || echo "0 passed, 1 failed"

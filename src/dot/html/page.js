@@ -29,8 +29,10 @@
   svg.setAttribute("role", "group");
   const wires = new Map();
   for (const it of svg.querySelectorAll(".wire, .end")) {
-    const link = Number(it.dataset.link);
-    wires.set(link, [...(wires.get(link) || []), it]);
+    // A cable is the wire of two links.
+    for (const link of [it.dataset.link, it.dataset.far]) {
+      if (link !== undefined) wires.set(Number(link), [...(wires.get(Number(link)) || []), it]);
+    }
   }
   const linksOf = new Map([...things.keys()].map((key) => [key, []]));
   data.links.forEach((link, number) => {
@@ -77,6 +79,15 @@
     }
     view.x = canvas.clientWidth / 2 - (box.x + box.width / 2) * view.scale;
     view.y = canvas.clientHeight / 2 - (box.y + box.height / 2) * view.scale;
+    moved();
+  }
+  // Large enough to read, in the middle.
+  function approach(element) {
+    const box = element.getBBox();
+    const { clientWidth: w, clientHeight: h } = canvas;
+    view.scale = Math.max(view.scale, Math.min(1.6, w / (2 * box.width), h / (2 * box.height)));
+    view.x = w / 2 - (box.x + box.width / 2) * view.scale;
+    view.y = h / 2 - (box.y + box.height / 2) * view.scale;
     moved();
   }
   const pointers = new Map();
@@ -130,7 +141,11 @@
     for (const number of links) {
       const link = data.links[number];
       keys.add("n" + link.node);
-      if (link.segment !== null) keys.add("s" + link.segment);
+      if (link.segment === null) continue;
+      keys.add("s" + link.segment);
+      // A cable has one other end.
+      if (!things.get("s" + link.segment).element.matches(".cable")) continue;
+      for (const end of linksOf.get("s" + link.segment)) keys.add("n" + data.links[end].node);
     }
     light(keys, links);
   }
@@ -250,7 +265,7 @@
     if (event.key !== "Enter" || !found.length) return;
     turn = (turn + 1) % found.length;
     const key = found[turn];
-    show(things.get(key).element);
+    approach(things.get(key).element);
     detail(key);
     live.textContent = `${turn + 1} of ${found.length}: ${things.get(key).thing.title}`;
   });

@@ -3,7 +3,7 @@
 use crate::dot::layout::order::Order;
 use crate::dot::layout::{Rect, Region, Scene};
 
-/// The arrangement of bars and nodes.
+/// Where the bars are, and what is on which side of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// One column of bars, nodes on both sides.
@@ -14,22 +14,22 @@ pub(super) enum Form {
     TwoWings,
 }
 
-/// A row of nodes next to their bar.
+/// Nodes side by side, beside their bar.
 #[derive(Clone, Debug)]
 pub(super) struct LeafRow {
     pub(super) segment: usize,
     /// From the bar outwards.
     pub(super) nodes: Vec<usize>,
     pub(super) to_left: bool,
-    /// The line above the nodes that connects them; None for a single node, which is connected at its side.
+    /// The line above the nodes that they hang from; none for a node alone, which is joined at its side.
     pub(super) branch: Option<i32>,
 }
 
-/// A row of nodes between the bars.
+/// Nodes side by side, between the bars.
 #[derive(Clone, Debug)]
 pub(super) struct CoreRow {
     pub(super) nodes: Vec<usize>,
-    /// The position of the lines above the nodes; None if each node is connected at its sides.
+    /// Where the lines above the nodes may begin; none where each node is joined at its sides.
     pub(super) lanes: Option<i32>,
 }
 
@@ -51,20 +51,20 @@ pub(super) struct Placed {
 }
 
 const MARGIN: i32 = 24;
-/// Distance between a bar and the nearest node.
+/// Between a bar and the nearest node.
 const LEAF_GAP: i32 = 40;
 const COLUMN_GAP: i32 = 16;
 const ROW_GAP: i32 = 12;
 const STRIP_GAP: i32 = 22;
-/// Space above a row for its line.
+/// Above a row, for the line that it hangs from.
 const BRANCH: i32 = 14;
-const LEAST_BAR: i32 = 44;
+const LEAST_BAR: i32 = 60;
 pub(super) const TRACK: i32 = 9;
 pub(super) const LANE: i32 = 8;
-/// Padding of a frame.
+/// Of a frame, around what it holds.
 const PAD: i32 = 12;
 const BAND: i32 = 24;
-/// Height of the legend.
+/// For the signs' meaning, below everything.
 const LEGEND: i32 = 34;
 
 struct Strip {
@@ -73,7 +73,7 @@ struct Strip {
     right: Vec<Vec<usize>>,
 }
 
-/// Computes all coordinates for an arrangement with a number of nodes per row.
+/// Places everything in a form, so many nodes side by side.
 pub(super) fn place(scene: &Scene<'_>, order: &Order, form: Form, per_row: i32, core_columns: i32) -> Placed {
     let mut placed = Placed {
         boxes: vec![Rect::default(); scene.contents.len()],
@@ -102,7 +102,7 @@ pub(super) fn place(scene: &Scene<'_>, order: &Order, form: Form, per_row: i32, 
     let core_columns = core_columns.clamp(1, scene.core.len().max(1) as i32);
     let has_core = !scene.core.is_empty();
     let core_width = if has_core { core_columns * (scene.core_width + COLUMN_GAP) - COLUMN_GAP } else { 0 };
-    // The frames around a bar need space too.
+    // Beside a bar, the frames around it take room too.
     let frames = if scene.leaves.is_empty() { 0 } else { 2 * PAD };
     let left_edge = MARGIN + if outer_left == 0 && form != Form::OneWing { frames } else { 0 };
     let left_bar = left_edge + outer_left;
@@ -197,7 +197,7 @@ fn row_height(scene: &Scene<'_>, row: &[usize]) -> i32 {
     tallest + if row.len() > 1 { BRANCH } else { 0 }
 }
 
-/// The rows on one side of a bar, vertically centred.
+/// The rows of one side of a bar, in the middle of its height.
 fn leaf_rows(scene: &Scene<'_>, placed: &mut Placed, segment: usize, rows: &[Vec<usize>], to_left: bool) {
     let bar = placed.bars[segment];
     let total = rows.iter().map(|it| row_height(scene, it) + ROW_GAP).sum::<i32>() - ROW_GAP;
@@ -215,14 +215,14 @@ fn leaf_rows(scene: &Scene<'_>, placed: &mut Placed, segment: usize, rows: &[Vec
     }
 }
 
-struct Span {
-    x: i32,
-    top: i32,
-    height: i32,
-    gap: i32,
+pub(super) struct Span {
+    pub(super) x: i32,
+    pub(super) top: i32,
+    pub(super) height: i32,
+    pub(super) gap: i32,
 }
 
-/// The rows between the bars: each as close as possible to the middle of its bars.
+/// The rows between the bars: each as near to the middle of its bars as the others let it.
 fn core_rows(
     scene: &Scene<'_>,
     placed: &mut Placed,
@@ -249,11 +249,11 @@ fn core_rows(
     }
 }
 
-/// The positions without overlap closest to the wanted ones (least squares), by pooling adjacent violators.
-fn settle(wishes: &[i32], heights: &[i32], span: &Span) -> Vec<i32> {
+/// Places in order that are nearest to the wishes (least squares) without overlap: pool adjacent violators.
+pub(super) fn settle(wishes: &[i32], heights: &[i32], span: &Span) -> Vec<i32> {
     let mut above = 0;
     let mut offsets = Vec::new();
-    // Groups of neighbours that move together: the sum of their wanted positions, and their number.
+    // Groups of neighbours that move as one: the sum of their wishes, and how many they are.
     let mut groups: Vec<(i32, i32)> = Vec::new();
     for (wish, height) in wishes.iter().zip(heights) {
         offsets.push(above);
@@ -273,7 +273,7 @@ fn settle(wishes: &[i32], heights: &[i32], span: &Span) -> Vec<i32> {
     all.zip(offsets).map(|(at, offset)| at.clamp(span.top, last) + offset).collect()
 }
 
-/// The frames of host and engine: around one column of bars, or around two columns and the nodes between them.
+/// The frames of host and engine: around one column of bars, or over the nodes between two.
 fn frame(scene: &Scene<'_>, order: &Order, placed: &mut Placed, form: Form, top: i32) {
     if scene.leaves.is_empty() {
         return;

@@ -1,11 +1,11 @@
-//! The lines of links: they have right angles, with one vertical track per segment between bars and nodes.
+//! The lines of links: right angles, a column of tracks between bars and nodes, one track a segment.
 
 use std::collections::BTreeMap;
 
 use crate::dot::layout::place::{LANE, Placed, TRACK};
 use crate::dot::layout::{Scene, Wire};
 
-/// The lines of all links with a segment.
+/// Every link that joins a segment, drawn.
 pub(super) fn wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     let mut wires = leaf_wires(scene, placed);
     for left in [true, false] {
@@ -15,7 +15,7 @@ pub(super) fn wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
     wires
 }
 
-/// The number of crossings between wires of different segments, for the nodes between the bars.
+/// How often wires to the nodes between the bars cross those of another segment.
 pub(super) fn crossings(scene: &Scene<'_>, placed: &Placed) -> usize {
     let of = |left: bool| core_wires(scene, placed, left);
     let lines: Vec<(usize, Line)> = [true, false]
@@ -32,7 +32,7 @@ pub(super) fn crossings(scene: &Scene<'_>, placed: &Placed) -> usize {
 
 type Line = ((i32, i32), (i32, i32));
 
-/// Do two horizontal or vertical lines cross?
+/// Does one of two straight lines, level or upright, pass through the other?
 pub(super) fn cross(a: Line, b: Line) -> bool {
     let within = |low: i32, high: i32, at: i32| low.min(high) < at && at < low.max(high);
     let (level, upright) = match (a.0.1 == a.1.1, b.0.1 == b.1.1) {
@@ -74,14 +74,14 @@ fn leaf_wires(scene: &Scene<'_>, placed: &Placed) -> Vec<Wire> {
                         vec![(x, rect.y), (x, branch), (bar_x, branch)]
                     }
                 };
-                wires.push(Wire { link, segment: row.segment, points });
+                wires.push(Wire { link, far: None, segment: row.segment, points });
             }
         }
     }
     wires
 }
 
-/// A line from a node to the tracks: its last point, and the points before it.
+/// A link from a node to the tracks: its last point before them, and all before that.
 struct Start {
     link: usize,
     points: Vec<(i32, i32)>,
@@ -92,7 +92,7 @@ struct Start {
 struct Trunk {
     segment: usize,
     starts: Vec<Start>,
-    /// The point on the bar.
+    /// Where it meets the bar.
     port: i32,
 }
 
@@ -102,10 +102,10 @@ impl Trunk {
         (ys.clone().min().unwrap_or_default(), ys.max().unwrap_or_default())
     }
 
-    /// The number of crossings if this track is closer to the nodes than the other.
+    /// How many lines cross when this one's track is nearer to the nodes than the other's.
     fn crossings_before(&self, other: &Self) -> usize {
         let within = |y: i32, (low, high): (i32, i32)| usize::from(low < y && y < high);
-        // The other's lines from nodes cross our track, and our line to the bar crosses the other's.
+        // The other's lines from nodes pass our track, our line to the bar passes the other's.
         other.starts.iter().map(|it| within(it.y, self.span())).sum::<usize>()
             + within(self.port, other.span())
     }
@@ -131,7 +131,7 @@ fn core_wires(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Wire> {
             } else {
                 points.extend([(x, start.y), (x, trunk.port), (bar_x, trunk.port)]);
             }
-            wires.push(Wire { link: start.link, segment: trunk.segment, points });
+            wires.push(Wire { link: start.link, far: None, segment: trunk.segment, points });
         }
     }
     wires
@@ -178,8 +178,10 @@ fn trunks(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Trunk> {
             let mut ys: Vec<i32> = starts.iter().map(|it| it.y).collect();
             ys.sort_unstable();
             let middle = ys.get(ys.len() / 2).copied().unwrap_or_default();
-            let wish = middle.clamp(bar.y + 8, bar.bottom() - 8);
-            // Lines of different segments at the same height would look connected.
+            // Clear of the corners, but straight where that is possible at all.
+            let within = |margin: i32| middle.clamp(bar.y + margin, bar.bottom() - margin);
+            let wish = if within(4) == middle { middle } else { within(8) };
+            // A line of another segment at the same height would look like one with it.
             let is_free = |y: i32| !taken.iter().any(|(other, at)| *other != segment && (at - y).abs() < 4);
             let near = (0..bar.h).flat_map(|it| [wish + it, wish - it]);
             let mut near = near.filter(|it| (bar.y + 4..=bar.bottom() - 4).contains(it));
@@ -189,7 +191,7 @@ fn trunks(scene: &Scene<'_>, placed: &Placed, left: bool) -> Vec<Trunk> {
         .collect()
 }
 
-/// Orders the tracks, closest to the nodes first, by swapping neighbours as long as that removes crossings.
+/// Orders the tracks, nearest to the nodes first: neighbours change places as long as that saves a crossing.
 fn arrange(trunks: &mut [Trunk]) {
     for _ in 0..trunks.len() {
         let mut changed = false;
@@ -206,7 +208,7 @@ fn arrange(trunks: &mut [Trunk]) {
     }
 }
 
-/// The number of each track. Segments that do not overlap vertically may share one.
+/// The number of each one's track: those that are not beside each other may share one.
 fn tracks(trunks: &[Trunk]) -> Vec<i32> {
     let mut tracks: Vec<i32> = Vec::new();
     for trunk in trunks {

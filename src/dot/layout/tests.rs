@@ -1,4 +1,4 @@
-//! Properties of all pictures: nothing overlaps, and every wire connects the node and the segment of its link.
+//! What holds of every picture: nothing overlaps, every wire joins what its link joins.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::dot::layout::{Layout, Rect, layout};
 use crate::dot::{Diagram, Replicas, read};
 
-/// Services with links to some of the bridges, each with a number of addresses.
-fn diagram() -> impl Strategy<Value = Diagram> {
-    let link = (0..9_usize, 0..4_usize);
+/// Services with links to some of the bridges, or cables, each a number of addresses.
+fn diagram(cables: usize) -> impl Strategy<Value = Diagram> {
+    let link = (0..9 + cables, 0..4_usize);
     let service = proptest::collection::vec(link, 0..4);
     (proptest::collection::vec(service, 0..40), 0..4_usize).prop_map(|(services, tunnels)| {
         let mut all = serde_json::Map::new();
@@ -16,6 +16,7 @@ fn diagram() -> impl Strategy<Value = Diagram> {
             let links = links.iter().enumerate().map(|(at, (segment, ips))| {
                 let ips: Vec<String> = (0..*ips).map(|it| format!("10.{segment}.{number}.{it}/8")).collect();
                 match segment {
+                    9.. => json!({"bridge": {"bridge": format!("c{segment}"), "mode": "patch"}, "dev": format!("e{at}"), "ip": ips}),
                     8 => json!({"type": "dummy", "dev": format!("e{at}"), "ip": ips}),
                     7 => json!({"type": "vlan", "vlanid": 5, "outer-dev": "up0", "dev": format!("e{at}"), "ip": ips}),
                     _ => json!({"bridge": format!("b{segment}"), "dev": format!("e{at}"), "ip": ips}),
@@ -42,7 +43,8 @@ fn on_border(rect: Rect, (x, y): (i32, i32)) -> bool {
 
 fn check(diagram: &Diagram, layout: &Layout) {
     let page = Rect { x: 0, y: 0, w: layout.width, h: layout.height };
-    let all: Vec<Rect> = layout.boxes.iter().map(|(it, _)| *it).chain(layout.bars.iter().copied()).collect();
+    let all: Vec<Rect> =
+        layout.boxes.iter().map(|(it, _)| *it).chain(layout.bars.iter().filter_map(|it| *it)).collect();
     for (at, a) in all.iter().enumerate() {
         assert!(a.x >= 0 && a.y >= 0 && a.right() <= page.w && a.bottom() <= page.h, "{a:?} leaves {page:?}");
         assert!(a.w > 0 && a.h > 0, "{a:?} is nothing");
@@ -50,10 +52,13 @@ fn check(diagram: &Diagram, layout: &Layout) {
             assert!(!overlap(*a, *b), "{a:?} and {b:?} overlap");
         }
     }
-    let wired: Vec<usize> = layout.wires.iter().map(|it| it.link).collect();
+    let mut wired: Vec<usize> =
+        layout.wires.iter().flat_map(|it| [Some(it.link), it.far]).flatten().collect();
+    wired.sort_unstable();
     let joined: Vec<usize> =
         diagram.links.iter().enumerate().filter(|(_, it)| it.segment.is_some()).map(|(at, _)| at).collect();
-    assert_eq!(wired, joined, "one wire a link");
+    assert_eq!(wired, joined, "one wire a link, or one for the two of a cable");
+    let has_cables = layout.wires.iter().any(|it| it.far.is_some());
     for wire in &layout.wires {
         let link = &diagram.links[wire.link];
         let (first, last) = (wire.points[0], wire.points[wire.points.len() - 1]);
@@ -63,14 +68,17 @@ fn check(diagram: &Diagram, layout: &Layout) {
             layout.boxes[link.node]
         );
         assert_eq!(link.segment, Some(wire.segment));
-        assert!(
-            on_border(layout.bars[wire.segment], last),
-            "{wire:?} ends beside {:?}",
-            layout.bars[wire.segment]
-        );
+        let end = match wire.far {
+            Some(far) => layout.boxes[diagram.links[far].node].0,
+            None => layout.bars[wire.segment].unwrap(),
+        };
+        assert!(on_border(end, last), "{wire:?} ends beside {end:?}");
+        if has_cables {
+            continue;
+        }
         for pair in wire.points.windows(2) {
             assert!(pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1, "{wire:?} is not straight");
-            // One pixel less on each side, because a wire may touch its node and bar.
+            // A pixel less at each side: a wire may touch what it joins.
             let inner = Rect {
                 x: pair[0].0.min(pair[1].0),
                 y: pair[0].1.min(pair[1].1),
@@ -89,7 +97,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_overlaps_and_every_wire_follows_its_link(diagram in diagram()) {
+    fn nothing_overlaps_and_every_wire_joins_what_its_link_joins(diagram in diagram(0)) {
+        check(&diagram, &layout(&diagram));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_cables_too(diagram in diagram(60)) {
         check(&diagram, &layout(&diagram));
     }
 }
@@ -118,7 +135,7 @@ fn a_chain_of_routers_has_no_crossing() {
 }
 
 #[test]
-fn names_are_sorted_by_their_numbers() {
+fn numbers_in_names_are_in_their_order() {
     let services: serde_json::Map<String, Value> =
         (0..12).map(|it| (format!("h{it}"), json!({"links": [{"bridge": "lan"}]}))).collect();
     let diagram = read(&json!({"services": services}), &Replicas::default()).unwrap();
