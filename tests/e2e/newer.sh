@@ -84,10 +84,8 @@ mkdir -p "$NEWER"
 install_packages docker.io busybox-static iproute2 python3-minimal podman docker-compose mmdebstrap || exit 1
 install_compose && make_root || exit 1
 if [ -z "${SKIP_BUILD:-}" ]; then build_binary || exit 1; fi
-# Within its namespaces run.sh has no network to download these packages.
-case bridges_of_open_vswitch_carry_links_and_outlive_a_killed_switch in
-    *"${1:-}"*) modes-examples/stage-image.sh "$BINARY" target/image-ovs && modes-examples/stage-ovs.sh target/image-ovs || exit 1 ;;
-esac
+# Within its namespaces run.sh has no network to download the packages of the image, which are kept.
+modes-examples/stage-image.sh "$BINARY" target/image && modes-examples/stage-tools.sh target/image || exit 1
 
 passed=0 failed=0
 for engine in "${ENGINES[@]}"; do

@@ -32,8 +32,10 @@ compose() { timeout 120 docker compose "$@"; }
 
 # Starts the engine on the host itself for a project; its log is in $WORK/engine.log.
 start_engine() {
+    # Emptied here: the engine's own process may open it late, and the log of the one before would be read.
+    : >"$WORK/engine.log"
     # Without any variable, and so without a PATH: it needs no program.
-    env -i "$BINARY" --compose-file compose.yaml --compose-project "$1" "${@:2}" >"$WORK/engine.log" 2>&1 &
+    env -i "$BINARY" --compose-file compose.yaml --compose-project "$1" "${@:2}" >>"$WORK/engine.log" 2>&1 &
     ENGINE_PID=$!
 }
 
@@ -345,7 +347,7 @@ a_bad_file_is_refused_with_its_line() {
     printf 'x-network:\n  links:\n    - {service: a, bridge: lan, ip: 10.0.0.1}\n' >compose.yaml
     local said
     said=$("$BINARY" --compose-file compose.yaml --compose-project bad 2>&1)
-    [ $? = 1 ] && grep -q 'compose.yaml:3:37' <<<"$said" && grep -q 'like `10.0.0.1/24`' <<<"$said" &&
+    [ $? = 1 ] && grep -q 'compose.yaml:3:37' <<<"$said" && grep -q 'such as `10.0.0.1/24`' <<<"$said" &&
         [ ! -e /run/netns/conlink-bad ]
 }
 

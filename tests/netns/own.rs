@@ -102,7 +102,7 @@ fn containers_cannot_reach_services_at_127_0_0_1() {
     assert_eq!(refused(engine.netns("out-1"), "127.0.0.1:9999"), io::ErrorKind::TimedOut);
     // Nor does an address of 127.0.0.0/8 as the source get in.
     let udp = netns::inside(&engine.bridges, || std::net::UdpSocket::bind("0.0.0.0:9998")).unwrap();
-    udp.set_nonblocking(true).unwrap();
+    udp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     attack(&engine, "127.0.0.2");
     let gateway = gateway(&engine);
     let send = |from: &str| {
@@ -110,10 +110,11 @@ fn containers_cannot_reach_services_at_127_0_0_1() {
         socket.send_to(b"x", format!("{gateway}:9998")).unwrap();
     };
     send("127.0.0.2:0");
-    // By the time that this one is there the other has come, or never will.
+    // When this one arrives, the other has arrived, or never will.
     send("10.0.0.2:0");
     let mut heard = Vec::new();
-    while let Ok((_, from)) = udp.recv_from(&mut [0; 9]) {
+    while heard.last().is_none_or(|it| it != "10.0.0.2") {
+        let (_, from) = udp.recv_from(&mut [0; 9]).unwrap();
         heard.push(from.ip().to_string());
     }
     assert_eq!(heard, ["10.0.0.2"]);
