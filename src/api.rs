@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use frame::{Frames, TooLong, frame};
 pub use status::{
     Awaited, BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
-    OverrideStatus, Problem, ProcessStatus, Served, Status, TunnelStatus,
+    OverrideStatus, Problem, ProcessStatus, Served, Status, TunnelStatus, distinct,
 };
 
 /// A request.

@@ -4,7 +4,9 @@
 //! version; [`Status::VERSION`] is raised when one changes its meaning or goes. The doc comments of
 //! the fields are their descriptions in the JSON Schema.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -273,7 +275,7 @@ pub struct Awaited {
 }
 
 /// An error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
     /// The subject, such as `link p-h-1:eth0` or `bridge lan`.
     pub subject: String,
@@ -283,6 +285,12 @@ pub struct Problem {
     pub help: Option<String>,
     /// `FILE:LINE:COL` of the configuration entry, if known.
     pub origin: Option<String>,
+}
+
+/// The items in their order, each once.
+pub fn distinct<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.filter(|it| seen.insert(it.clone())).collect()
 }
 
 impl Status {
@@ -297,13 +305,7 @@ impl Status {
             .nodes
             .iter()
             .flat_map(|node| node.errors.iter().chain(node.links.iter().flat_map(|it| &it.errors)));
-        let mut found: Vec<&Problem> = Vec::new();
-        for it in self.errors.iter().chain(bridges).chain(tunnels).chain(nodes) {
-            if !found.contains(&it) {
-                found.push(it);
-            }
-        }
-        found
+        distinct(self.errors.iter().chain(bridges).chain(tunnels).chain(nodes))
     }
 
     /// Drift with its subject, such as `link p-h-1:eth0`.

@@ -11,8 +11,6 @@ mod route;
 mod service;
 mod text;
 
-use std::collections::BTreeSet;
-
 use crate::config::{Diagnostic, Scope, ServiceConfig, Span, tidy};
 use crate::network::instantiate::Names;
 use crate::network::{Link, LinkRule, Network, Target};
@@ -97,11 +95,6 @@ impl<'a> Lint<'a> {
     fn together(&self) -> impl Iterator<Item = &Replica<'a>> {
         self.replicas.iter().filter(|it| it.is_there)
     }
-
-    /// The containers that links are for, as entries name them.
-    fn targets(&self) -> BTreeSet<&'a Target> {
-        self.network.links.iter().map(|it| &it.target).collect()
-    }
 }
 
 impl Replica<'_> {
@@ -136,4 +129,32 @@ fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnost
 /// `1 link`, `2 links`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use crate::config::{Input, Sources, load};
+    use crate::network::{Defaults, resolve};
+
+    /// With quadratic cost this test takes minutes.
+    #[test]
+    fn the_cost_is_linear_in_the_links() {
+        let entry = |it: u32| {
+            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0001 + it);
+            format!(
+                "- {{service: s{it}, bridge: b{}, ip: {addr}/8, route: 10.0.0.0/9 via 10.0.0.1}}\n",
+                it % 100
+            )
+        };
+        let text: String = (0..50_000).map(entry).collect();
+        let mut sources = Sources::default();
+        let id = sources.add("net.yaml", format!("links:\n{text}"));
+        let (config, found) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
+        assert!(found.is_empty());
+        let (network, _) = resolve(config, Arc::new(sources), Defaults::default());
+        assert_eq!(network.lint(), []);
+    }
 }

@@ -9,6 +9,7 @@ mod files;
 mod http;
 mod lookup;
 mod network;
+mod pause;
 mod run;
 mod say;
 mod shell;

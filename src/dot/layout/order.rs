@@ -140,13 +140,14 @@ fn crossings(scene: &Scene<'_>, order: &Order) -> usize {
             );
         }
         // With more lines single ones cannot be followed anyway, and counting all pairs takes too long.
-        for (at, a) in lines.iter().enumerate().take(1500) {
-            count += lines
-                .iter()
-                .take(at)
-                .filter(|b| (a.0 < b.0 && a.1 > b.1) || (a.0 > b.0 && a.1 < b.1))
-                .count();
-        }
+        lines.truncate(1500);
+        count += crossings_of(&lines);
     }
     count
+}
+
+/// The number of pairs of lines that cross. A line joins a place of one column with a place of the next.
+pub(super) fn crossings_of(lines: &[(usize, usize)]) -> usize {
+    let cross = |a: &(usize, usize), b: &(usize, usize)| (a.0 < b.0 && a.1 > b.1) || (a.0 > b.0 && a.1 < b.1);
+    lines.iter().enumerate().map(|(at, a)| lines.iter().take(at).filter(|b| cross(a, b)).count()).sum()
 }

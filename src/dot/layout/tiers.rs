@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::dot::layout::graph::{Drawing, Graph, Vertex, in_order, row_of};
+use crate::dot::layout::order::crossings_of;
 use crate::dot::layout::place::{Span, settle};
 use crate::dot::layout::{Rect, Scene, random::Random};
 
@@ -184,17 +185,7 @@ fn crossings(graph: &Graph, order: &Columns) -> usize {
             lines[near.0].push((near.1, far.1));
         }
     }
-    let mut count = 0;
-    for lines in lines {
-        for (at, a) in lines.iter().enumerate() {
-            count += lines
-                .iter()
-                .take(at)
-                .filter(|b| (a.0 < b.0 && a.1 > b.1) || (a.0 > b.0 && a.1 < b.1))
-                .count();
-        }
-    }
-    count
+    lines.iter().map(|it| crossings_of(it)).sum()
 }
 
 fn is_possible(graph: &Graph, order: &Columns) -> bool {

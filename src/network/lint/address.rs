@@ -16,7 +16,7 @@ const IPV6_MIN_MTU: u32 = 1280;
 /// Links that reach each other at layer 2.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Segment {
-    Bridge(String),
+    Bridge(Place, String),
     /// A parent interface, and the VLAN on it.
     Parent(Place, IfName, Option<u16>),
 }
@@ -24,10 +24,12 @@ enum Segment {
 impl Segment {
     fn of(kind: &LinkKind) -> Option<Self> {
         match kind {
-            LinkKind::Veth { attach: Attach::Bridge(name) | Attach::Ovs(name), .. } => {
-                Some(Self::Bridge(name.to_string()))
+            LinkKind::Veth { place, attach: Attach::Bridge(name) | Attach::Ovs(name), .. } => {
+                Some(Self::Bridge(*place, name.to_string()))
             }
-            LinkKind::Veth { attach: Attach::Patch(name), .. } => Some(Self::Bridge(name.clone())),
+            LinkKind::Veth { place, attach: Attach::Patch(name), .. } => {
+                Some(Self::Bridge(*place, name.clone()))
+            }
             LinkKind::Dummy => None,
             LinkKind::Stacked(it) => {
                 let vlan = if let StackedKind::Vlan { id } = it.kind { Some(id) } else { None };
@@ -40,7 +42,7 @@ impl Segment {
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bridge(name) => write!(f, "bridge `{name}`"),
+            Self::Bridge(_, name) => write!(f, "bridge `{name}`"),
             Self::Parent(_, name, None) => write!(f, "parent `{name}`"),
             Self::Parent(_, name, Some(id)) => write!(f, "VLAN {id} of `{name}`"),
         }
@@ -88,21 +90,27 @@ impl Lint<'_> {
     }
 }
 
-/// The addresses that several links on one segment have, in words.
+/// One text for each address that several links on one segment have. It is part of every status, so segments and names are
+/// looked at only for addresses that occur more than once.
 pub fn duplicate_addresses<'a>(links: impl Iterator<Item = &'a Link>) -> Vec<String> {
-    let mut owners: BTreeMap<(Segment, IpAddr), BTreeSet<String>> = BTreeMap::new();
-    for link in links {
-        let Some(segment) = Segment::of(&link.kind) else { continue };
-        for addr in &link.addrs {
-            owners.entry((segment.clone(), addr.addr())).or_default().insert(link.id.to_string());
+    let mut all: Vec<(IpAddr, &Link)> =
+        links.flat_map(|link| link.addrs.iter().map(move |it| (it.addr(), link))).collect();
+    all.sort_by_key(|(addr, _)| *addr);
+    let mut found = Vec::new();
+    for alike in all.chunk_by(|a, b| a.0 == b.0).filter(|it| it.len() > 1) {
+        let mut owners: BTreeMap<Segment, BTreeSet<String>> = BTreeMap::new();
+        for (_, link) in alike {
+            if let Some(segment) = Segment::of(&link.kind) {
+                owners.entry(segment).or_default().insert(link.id.to_string());
+            }
+        }
+        for (segment, links) in owners.into_iter().filter(|(_, links)| links.len() > 1) {
+            let links: Vec<String> = links.into_iter().collect();
+            let addr = alike[0].0;
+            found.push(format!("links {} have the same address {addr} on {segment}", links.join(" and ")));
         }
     }
-    let shared = owners.into_iter().filter(|(_, links)| links.len() > 1);
-    let text = |((segment, addr), links): ((Segment, IpAddr), BTreeSet<String>)| {
-        let links: Vec<String> = links.into_iter().collect();
-        format!("links {} have the same address {addr} on {segment}", links.join(" and "))
-    };
-    shared.map(text).collect()
+    found
 }
 
 /// What only one link of a segment may have.

@@ -1,5 +1,6 @@
 //! Routes: gateways that no link reaches, and interfaces that the container does not have.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::addr::{Cidr, IfName};
@@ -17,14 +18,16 @@ struct Node<'a> {
 
 impl Lint<'_> {
     pub(super) fn routes(&mut self) {
-        for target in self.targets() {
+        let mut links: BTreeMap<&Target, Vec<&LinkRule>> = BTreeMap::new();
+        for rule in self.network.links.iter().filter(|it| it.fault.is_none()) {
+            links.entry(&rule.target).or_default().push(rule);
+        }
+        for (target, links) in links {
             let service = self.network.service_of(target);
             // It has other interfaces and addresses than those of its links.
             if service.is_some_and(|it| it.host_network.is_some() || docker_networks(it) > 0) {
                 continue;
             }
-            let rules = self.network.links.iter();
-            let links = rules.filter(|it| it.target == *target && it.fault.is_none()).collect();
             let node = Node { target, links };
             for rule in &node.links {
                 for route in &rule.config.route {

@@ -1,11 +1,11 @@
 //! The status of the network, derived from the reconciler's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::addr::Cidr;
 use crate::api::{
     BridgeStatus, EngineStatus, Health, LinkState, LinkStatus, LinkType, NodeState, NodeStatus,
-    OverrideStatus, Problem, Served, Status, TunnelStatus,
+    OverrideStatus, Problem, Served, Status, TunnelStatus, distinct,
 };
 use crate::container::Container;
 use crate::device::StackedKind;
@@ -42,15 +42,10 @@ impl Reconciler {
             | Subject::Container(_)
             | Subject::Everything => true,
         };
-        let mut errors: Vec<Problem> = Vec::new();
         let others = others.iter().flat_map(|it| &it.standing.failures);
         let left = self.gone.values().flat_map(|it| &it.failures);
-        for it in self.base.failures.iter().chain(others).chain(left).filter(elsewhere) {
-            let it = Problem::from(it);
-            if !errors.contains(&it) {
-                errors.push(it);
-            }
-        }
+        let all = self.base.failures.iter().chain(others).chain(left).filter(elsewhere);
+        let errors = distinct(all.map(Problem::from));
         Status {
             version: Status::VERSION,
             served: Served::Engine,
@@ -136,14 +131,7 @@ impl Reconciler {
 
 /// The failures with the subjects that `is_meant` selects, without duplicates.
 fn about(failures: &[&Failure], is_meant: impl Fn(&Subject) -> bool) -> Vec<Problem> {
-    let mut found: Vec<Problem> = Vec::new();
-    for it in failures.iter().filter(|it| is_meant(&it.subject)) {
-        let it = Problem::from(*it);
-        if !found.contains(&it) {
-            found.push(it);
-        }
-    }
-    found
+    distinct(failures.iter().filter(|it| is_meant(&it.subject)).map(|it| Problem::from(*it)))
 }
 
 impl Tracked {
@@ -160,7 +148,9 @@ impl Tracked {
         let links: Vec<LinkStatus> = links.chain(refused).collect();
         let is_drifted = links.iter().any(|it| it.state == LinkState::Drifted);
         let state = if state == NodeState::Connected && is_drifted { NodeState::Drifted } else { state };
-        let of_link = |it: &Problem| links.iter().any(|link| link.errors.contains(it));
+        let of_links: HashSet<&Problem> = links.iter().flat_map(|it| &it.errors).collect();
+        let errors =
+            standing.failures.iter().map(Problem::from).filter(|it| !of_links.contains(it)).collect();
         NodeStatus {
             name: self.container.name.clone(),
             service: self.container.service.clone(),
@@ -168,7 +158,7 @@ impl Tracked {
             engine: self.engine.to_string(),
             id: self.container.id.as_str().to_owned(),
             state,
-            errors: standing.failures.iter().map(Problem::from).filter(|it| !of_link(it)).collect(),
+            errors,
             links,
             process: None,
         }

@@ -1,7 +1,6 @@
 //! Conditions that need attempts: connections, answers, names, commands. An attempt never blocks: poll drives it.
 
 use std::ffi::OsString;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,23 +17,17 @@ use crate::tools::exec::find;
 use crate::tools::wait::condition::{Condition, Host};
 use crate::tools::wait::http::{self, Answer, Url};
 use crate::tools::wait::lookup::{self, Lookup};
+use crate::tools::wait::pause::Pauses;
 use crate::tools::wait::shell::plain_words;
-
-/// The first and the longest pause between attempts; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The shortest pause that `-s` can set, so that other programs can run.
-const LEAST_PAUSE: Duration = Duration::from_millis(5);
 
 /// The time between SIGTERM and SIGKILL for a command that takes too long.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a new connection has to last where others may have connected at the same moment. A server that takes a single
+/// The time that a new connection must last if others may have connected at the same moment. A server that accepts a single
 /// connection resets the others when it stops listening, just after it has accepted one.
 const SETTLED: Duration = Duration::from_millis(50);
 
-/// After so many connections that were reset at once, the server is one that does so with all of them.
+/// A server that has reset this many connections at once does so with every connection.
 const MOST_RESETS: u32 = 3;
 
 /// The most addresses of a name that are tried at once.
@@ -45,15 +38,10 @@ const MOST_ADDRS: usize = 16;
 pub(super) struct Tries<'a> {
     condition: &'a Condition,
     limit: Duration,
-    /// The fixed pause between attempts, if given.
-    interval: Option<Duration>,
-    /// The longest that the next pause may be.
-    pause: Duration,
-    /// No pause has been made yet.
-    is_first: bool,
-    /// Others may try at the same moment: what they wait for has just happened.
+    pauses: Pauses,
+    /// Others may try at the same moment, because an event that they waited for has just happened.
     is_crowded: bool,
-    /// Connections that were reset at once.
+    /// The number of connections that were reset at once.
     resets: u32,
     stdout: ChildOutput,
     /// Outlives the attempt that started it: a second lookup would not be faster.
@@ -72,7 +60,7 @@ enum Stage {
         sockets: Vec<(SocketAddr, OwnedFd)>,
         failed: String,
     },
-    /// Connected: does it last?
+    /// Connected, until it is clear whether the connection lasts.
     Settle {
         stream: TcpStream,
     },
@@ -111,14 +99,10 @@ impl<'a> Tries<'a> {
         is_crowded: bool,
         now: Instant,
     ) -> Self {
-        let interval = interval.map(|it| it.max(LEAST_PAUSE));
-        let pause = interval.unwrap_or(FIRST_PAUSE);
         Self {
             condition,
             limit,
-            interval,
-            pause,
-            is_first: true,
+            pauses: Pauses::new(interval),
             is_crowded,
             resets: 0,
             stdout,
@@ -135,7 +119,7 @@ impl<'a> Tries<'a> {
 
     /// Tries now and again soon, because something changed. A socket exists in the file system before it accepts.
     pub(super) fn hurry(&mut self, now: Instant) {
-        self.pause = self.interval.unwrap_or(FIRST_PAUSE);
+        self.pauses.restart();
         if matches!(self.stage, Stage::Pause) {
             self.until = now;
         }
@@ -175,22 +159,13 @@ impl<'a> Tries<'a> {
         let progress = self.go_on(now);
         match progress {
             Progress::Pending => {}
-            Progress::Held => self.until = now + self.interval.unwrap_or(FIRST_PAUSE),
+            Progress::Held => self.until = now + self.pauses.steady(),
             Progress::Failed(_) => {
-                self.until = now + self.next_pause();
+                self.until = now + self.pauses.next();
                 self.is_crowded = true;
             }
         }
         progress
-    }
-
-    /// The pause after a failed try. It is random, so that waiters that start at the same moment do not try in step: a server
-    /// that accepts a single connection would have all of them in its queue. A given interval is kept after the first pause.
-    fn next_pause(&mut self) -> Duration {
-        let longest = self.pause;
-        self.pause = self.interval.unwrap_or((longest * 2).min(LAST_PAUSE));
-        let is_first = std::mem::replace(&mut self.is_first, false);
-        if self.interval.is_some() && !is_first { longest } else { part_of(longest).max(LEAST_PAUSE) }
     }
 
     fn go_on(&mut self, now: Instant) -> Progress {
@@ -451,13 +426,6 @@ fn send(mut stream: TcpStream, mut request: Vec<u8>) -> Next {
             Err(error) => return Err(Progress::Failed(error.to_string())),
         }
     }
-}
-
-/// A random part of a time.
-fn part_of(time: Duration) -> Duration {
-    // Hashers of the standard library start with random keys.
-    let random = RandomState::new().build_hasher().finish() as u32;
-    time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// The text of an error number, such as `connection refused`.
