@@ -191,7 +191,7 @@ pub struct Diff {
 }
 
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Difference {
     pub kind: DifferenceKind,
     /// What it is about, such as `link p-h-1:eth0`.
@@ -201,7 +201,7 @@ pub struct Difference {
 }
 
 /// Where a difference comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
     /// Another program changed it. conlink leaves it unless repair is on.
@@ -245,11 +245,7 @@ impl Request {
 impl Diff {
     /// Adds the errors that are not in the list yet.
     pub fn add_errors(&mut self, errors: impl IntoIterator<Item = Problem>) {
-        for it in errors {
-            if !self.errors.contains(&it) {
-                self.errors.push(it);
-            }
-        }
+        self.errors = distinct(std::mem::take(&mut self.errors).into_iter().chain(errors));
     }
 }
 

@@ -37,6 +37,15 @@ pub(crate) struct Lab {
     name: String,
 }
 
+/// A node that ignores SIGTERM, and a bridge in the host's network namespace.
+const STUBBORN: &str = r#"
+services:
+  slow:
+    command: [sh, -c, "trap : TERM; echo ready; while :; do sleep 0.02; done"]
+    stop_grace_period: 10m
+    x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}
+"#;
+
 impl Lab {
     /// A project with this compose file. None, with a report, if this machine cannot run labs.
     fn new(what: &str, compose: &str) -> Option<Self> {

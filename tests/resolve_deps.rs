@@ -103,7 +103,7 @@ fn mistakes_are_told_with_their_places_and_all_at_once() {
         "",
         "error: m/a/deps:1:3: `|` has no alternative behind it (write `a|b`)\n\
          error: m/a/deps:2:4: `+x` is among alternatives, which cannot be order only (write `a|b`, and `+a` as a word of its own)\n\
-         error: m/b/deps:1:1: `\"c\"` is no name (names are written without quotes)\n",
+         error: m/b/deps:1:1: `\"c\"` is not a name (names are written without quotes)\n",
     );
     check(path, &["-p", "n:o", "z"], 1, "", "error: Node e appears in multiple places: n/e, o/e\n");
     check(path, &["-p", "none", "z"], 1, "", "error: none: No such file or directory (os error 2)\n");

@@ -108,7 +108,7 @@ impl Tags<'_> {
         let Some(index) = entries.iter().position(|(key, _)| key.text == *name) else { return };
         if self.listed.contains(above) {
             let attribute = above.last().map_or("", String::as_str);
-            let message = format!("this tag has no effect: for compose `{attribute}` is a list by now");
+            let message = format!("this tag has no effect: `{attribute}` has become a list");
             let help = format!("put the tag on `{attribute}` itself and repeat what is to stay");
             self.warn(tagged, &message, &help);
             return;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::api::{Diff, Difference, DifferenceKind, Problem};
+use crate::api::{Diff, Difference, DifferenceKind, Problem, distinct};
 use crate::container::{Container, ContainerId};
 use crate::daemon::serve::Connection;
 use crate::daemon::{Message, Mode, Print};
@@ -26,11 +26,11 @@ pub(super) enum Work {
     /// Close a container's namespace.
     Detach(ContainerId),
     Converge(Box<Job>),
-    /// Look at how the kernel differs from all of these, for those who asked.
+    /// Compare the kernel with these jobs, and answer the clients.
     Diff(Vec<Job>, Vec<Connection>),
-    /// Tell what others changed.
+    /// Read kernel notifications about changes by other programs.
     ReadNotices,
-    /// Hand out what tells that Open vSwitch has ended.
+    /// Return the pidfds of the Open vSwitch daemons.
     FollowSwitch,
     /// Stop Open vSwitch if conlink started it. This is the last work.
     StopSwitch,
@@ -50,9 +50,9 @@ pub(super) struct Attach {
 #[derive(Debug)]
 pub(super) enum Worked {
     Event(Event),
-    /// What [`Work::Diff`] found.
+    /// The answer of [`Work::Diff`].
     Diff(Diff, Vec<Connection>),
-    /// Readable when a daemon of Open vSwitch ends.
+    /// Pidfds, readable when an Open vSwitch daemon ends.
     Switch(Vec<OwnedFd>),
     SwitchStopped(Result<(), kernel::Error>),
 }
@@ -112,14 +112,13 @@ impl Worker {
         self.shared.filled.notify_one();
     }
 
-    /// Queues a look at how the kernel differs from these jobs. One that is queued already, and not begun, serves this
-    /// client too.
+    /// Queues a comparison of the kernel with these jobs. A queued comparison that has not begun serves this client too.
     pub(super) fn push_diff(&self, jobs: Vec<Job>, client: Connection) {
         self.shared.queue().add_diff(jobs, client);
         self.shared.filled.notify_one();
     }
 
-    /// Forgets what is queued and not begun.
+    /// Removes all work from the queue that has not begun.
     pub(super) fn clear(&self) {
         self.shared.queue().work.clear();
     }
@@ -152,7 +151,7 @@ impl Queue {
         });
         match queued {
             Some((queued, clients)) => {
-                // Of the same moment as the last request.
+                // The state at the time of the last request.
                 *queued = jobs;
                 clients.push(client);
             }
@@ -264,7 +263,10 @@ impl WorkerThread {
 
     /// Compares everything with the kernel without changing anything.
     fn diff(&mut self, jobs: &[Job]) -> Diff {
-        let mut all = Diff::default();
+        let (mut differences, mut errors) = (Vec::new(), Vec::new());
+        let mut add = |kind, subject: &Subject, what| {
+            differences.push(Difference { kind, subject: subject.to_string(), what });
+        };
         for job in jobs {
             let mut failures = job.refused.clone();
             match wire::diff(&mut self.kernel, &job.desired) {
@@ -273,19 +275,20 @@ impl WorkerThread {
                     let drifted =
                         drift.iter().flat_map(|(subject, it)| it.iter().map(move |it| (subject, it)));
                     for (subject, what) in drifted {
-                        add(&mut all, DifferenceKind::Drift, subject, what.clone());
+                        add(DifferenceKind::Drift, subject, what.clone());
                     }
                     for group in &plan.groups {
                         for step in &group.steps {
-                            add(&mut all, DifferenceKind::Pending, &group.subject, step.to_string());
+                            add(DifferenceKind::Pending, &group.subject, step.to_string());
                         }
                     }
                     failures.extend(plan.problems.iter().map(Failure::from));
                 }
             }
-            all.add_errors(failures.iter().map(Problem::from));
+            errors.extend(failures.iter().map(Problem::from));
         }
-        all
+        // Jobs of several containers check the same bridges.
+        Diff { differences: distinct(differences.into_iter()), errors: distinct(errors.into_iter()) }
     }
 
     /// Prints the plan.
@@ -323,20 +326,12 @@ impl WorkerThread {
     }
 }
 
-/// Adds a difference unless it is already there: jobs of several containers check the same bridges.
-fn add(all: &mut Diff, kind: DifferenceKind, subject: &Subject, what: String) {
-    let difference = Difference { kind, subject: subject.to_string(), what };
-    if !all.differences.contains(&difference) {
-        all.differences.push(difference);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_look_serves_all_who_ask_before_it_begins() {
+    fn one_comparison_serves_all_clients_that_ask_before_it_begins() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut queue = Queue::default();
@@ -350,7 +345,7 @@ mod tests {
                 panic!("another order");
             };
             assert_eq!(clients.len(), 10);
-            // That one has begun, and what it saw may be older than the next request.
+            // A comparison that has begun may be older than the next request.
             queue.add_diff(Vec::new(), Connection::to_nobody());
             assert!(matches!(queue.work.front(), Some(Work::Diff(_, clients)) if clients.len() == 1));
         });

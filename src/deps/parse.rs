@@ -116,7 +116,7 @@ fn check(token: Token<'_>, among_others: bool) -> Result<(), BadWord> {
         return bad("`+` has no name behind it".to_owned(), "write `+a`: after a, if a is there");
     }
     if name.starts_with(['+', '!']) {
-        return bad(format!("`{}` is no name", token.text), "there are `a`, `a|b` and `+a`");
+        return bad(format!("`{}` is not a name", token.text), "expected `a`, `a|b` or `+a`");
     }
     if let Some(it) = name.chars().find(|it| matches!(it, '"' | '\'' | '`') || it.is_control()) {
         let help = if it.is_control() {
@@ -128,7 +128,7 @@ fn check(token: Token<'_>, among_others: bool) -> Result<(), BadWord> {
             .chars()
             .map(|it| if it.is_control() { it.escape_debug().to_string() } else { it.to_string() })
             .collect();
-        return bad(format!("`{shown}` is no name"), help);
+        return bad(format!("`{shown}` is not a name"), help);
     }
     Ok(())
 }
@@ -251,13 +251,13 @@ mod tests {
             ("a|\nb", "1..2 `|` has no alternative behind it"),
             ("a||b", "1..2 `|` has no alternative behind it"),
             ("+", "0..1 `+` has no name behind it"),
-            ("++a", "0..3 `++a` is no name"),
+            ("++a", "0..3 `++a` is not a name"),
             ("x +a|b", "2..4 `+a` is among alternatives, which cannot be order only"),
             ("a|+b", "2..4 `+b` is among alternatives, which cannot be order only"),
-            ("!a", "0..2 `!a` is no name"),
-            ("\"a\"", "0..3 `\"a\"` is no name"),
-            ("a\0", "0..2 `a\\0` is no name"),
-            ("!a 'b'", "0..2 `!a` is no name; 3..6 `'b'` is no name"),
+            ("!a", "0..2 `!a` is not a name"),
+            ("\"a\"", "0..3 `\"a\"` is not a name"),
+            ("a\0", "0..2 `a\\0` is not a name"),
+            ("!a 'b'", "0..2 `!a` is not a name; 3..6 `'b'` is not a name"),
         ] {
             assert_eq!(shown(text), expected, "{text:?}");
         }

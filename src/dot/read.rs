@@ -394,7 +394,7 @@ impl<'a> Reader<'a> {
             let vni = self.text(entry, "vni", &path).unwrap_or_default();
             let bridge = entry.get("bridge").filter(|it| !it.is_null());
             let (Some(remote), Some(bridge)) = (remote, bridge) else {
-                self.wrong(&path, "`remote` and `bridge` are due");
+                self.wrong(&path, "expected `remote` and `bridge`");
                 continue;
             };
             let segment = self.bridge(None, bridge, &format!("{path}.bridge"));

@@ -65,11 +65,11 @@ pub(super) struct Monitor {
     rules: Option<Socket>,
     /// The last reported state of each interface by index, because most notifications repeat it.
     known: BTreeMap<u32, Known>,
-    /// Ports of bridges that not every frame passes, by the numbers of their interfaces.
+    /// Bridge ports that are blocked or isolated, by the indices of their interfaces.
     ports: BTreeMap<u32, PortState>,
-    /// Notices of all routes are heard, not only of ours and of those that replace another.
+    /// Whether notifications about all routes pass the filter, and not only those about ours and about replaced ones.
     hears_routes: bool,
-    /// Where routes of ours lead, as notices write it: the length of the prefix, and its bytes.
+    /// The destinations of our routes as in notifications: the length of the prefix, and its bytes.
     routes: BTreeSet<(u8, Vec<u8>)>,
     pending: Pending,
 }
@@ -82,15 +82,15 @@ struct Known {
     features: bool,
 }
 
-/// What keeps frames from a port of a bridge, as its bridge tells it.
+/// The state of a bridge port, as its bridge reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct PortState {
-    /// It does not forward, though its interface runs: that of one without a carrier is nobody's change.
+    /// It does not forward although its interface runs. Without a carrier no port forwards.
     blocked: bool,
     isolated: bool,
 }
 
-/// What was heard and not looked at yet.
+/// Changes that have been reported and not been observed yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) names: Names,
@@ -103,7 +103,7 @@ impl Monitor {
     /// Listens in the namespace of the calling thread. `own` is the address of our request socket there.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let socket = listener(NETLINK_ROUTE)?;
-        // Without it a busy router among the containers makes us look more often than needed.
+        // Without the filter a busy router in a container causes unnecessary looks.
         filter(&socket, false);
         for group in GROUPS {
             socket.add_membership(group)?;
@@ -132,14 +132,14 @@ impl Monitor {
         self.rules = Some(socket);
     }
 
-    /// Hears of all routes from now on, or only of ours and of those that replace another.
+    /// Sets whether notifications about all routes pass the filter.
     pub(super) fn hear_routes_of_others(&mut self, all: bool) {
         if std::mem::replace(&mut self.hears_routes, all) != all {
             filter(&self.socket, all);
         }
     }
 
-    /// Says where routes of ours lead: what becomes of others there is heard too.
+    /// Sets the destinations of our routes. Changes of other routes to these destinations are reported too.
     pub(super) fn set_routes(&mut self, routes: impl Iterator<Item = Cidr>) {
         let bytes = |it: Cidr| match it.addr() {
             _ if it.prefix() == 0 => Vec::new(),
@@ -158,11 +158,11 @@ impl Monitor {
         [Some(&self.socket), self.rules.as_ref()].into_iter().flatten().map(AsFd::as_fd)
     }
 
-    /// Takes in all notices that wait.
+    /// Receives all waiting notifications.
     pub(super) fn receive(&mut self) {
         let Self { socket, own, rules, known, ports, routes, pending, .. } = self;
         let lost = each_message(socket, |message| {
-            // What cannot be read counts as lost: something happened.
+            // An unreadable notification counts as lost.
             if read(message, *own, known, ports, routes, pending).is_none() {
                 pending.lost = true;
             }
@@ -231,11 +231,11 @@ fn listener(protocol: isize) -> io::Result<Socket> {
 
 fn filter(socket: &Socket, all_routes: bool) {
     if let Err(error) = only_what_matters(socket.as_fd(), all_routes) {
-        log::debug!("filter notices: {error}");
+        log::debug!("filter notifications: {error}");
     }
 }
 
-/// Hands over each message that waits. Answers whether some were lost (ENOBUFS).
+/// Passes each waiting message to `take`. Returns whether some were lost (ENOBUFS).
 fn each_message(socket: &Socket, mut take: impl FnMut(&[u8])) -> bool {
     let mut lost = false;
     BUFFER.with_borrow_mut(|buffer| {
@@ -273,7 +273,7 @@ fn read(
     let family = *message.get(HEADER)?;
     let is_own = number(12)? == own;
     match kind {
-        // A bridge tells of its ports in its own family: their state, and that one has left it, is told in no other way.
+        // A bridge reports the state of its ports, and that a port has left, only in its own family.
         NEWLINK if i32::from(family) == libc::AF_BRIDGE => {
             let (index, now) = (number(HEADER + 4)?, port(message)?);
             let before = match now == PortState::default() {
@@ -382,7 +382,7 @@ fn link(message: &[u8]) -> Option<Known> {
     Some(Known { name: name?, hash: hasher.finish(), features })
 }
 
-/// How a bridge treats its port, by a notice of its own family.
+/// The state of a port from a notification of the bridge's family.
 fn port(message: &[u8]) -> Option<PortState> {
     /// `struct ifinfomsg`, IFLA_PROTINFO, IFLA_BRPORT_STATE, IFLA_BRPORT_ISOLATED, and BR_STATE_FORWARDING.
     const INFO: usize = 16;
@@ -409,7 +409,7 @@ fn port(message: &[u8]) -> Option<PortState> {
     Some(port)
 }
 
-/// The options of an interface that a configuration can set, by IFLA_LINKINFO.
+/// The configurable options of an interface, from IFLA_LINKINFO.
 fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
     const KIND: u16 = 1;
     const DATA: u16 = 2;
@@ -432,11 +432,11 @@ fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
     }
 }
 
-/// Has the kernel drop other notices before they take room: those of routes that others make, of which a router may
-/// have hundreds of thousands; with `all_routes` those pass.
+/// Makes the kernel drop notifications about routes of other programs, because a router may have hundreds of thousands. With
+/// `all_routes` they pass.
 #[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
 fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
-    /// Where `nlmsg_type` and `nlmsg_flags` are in `struct nlmsghdr`.
+    /// The offsets of `nlmsg_type` and `nlmsg_flags` in `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -448,7 +448,7 @@ fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, TYPE),
         op(equal, 1, 0, number(NEWROUTE)),
         op(equal, 2, 5, number(DELROUTE)),
-        // A route of ours that somebody's takes the place of.
+        // A route of another program may replace one of ours.
         op(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, FLAGS),
         op(any, 3, 0, number(REPLACE)),
         op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, ROUTE_PROTOCOL as u32),

@@ -1,10 +1,11 @@
-//! Open vSwitch: bridges and ports by its database's protocol (OVSDB, RFC 7047; `ovs-vswitchd.conf.db(5)` for the columns).
+//! Open vSwitch: bridges and ports, configured through its database (OVSDB, RFC 7047; the columns are in
+//! `ovs-vswitchd.conf.db(5)`).
 //!
-//! The daemons make interfaces in the namespace that `ovs-vswitchd` runs in, so each project has a pair of its own, with
-//! database, sockets and logs in a folder of its own. They live on when we are killed, and are found again by that folder.
+//! `ovs-vswitchd` makes interfaces in its own namespace, so each project has its own pair of daemons, with database, sockets
+//! and logs in its own folder. The daemons outlive a killed engine, and the next one finds them by that folder.
 //!
-//! Link-local frames (01:80:c2:00:00:0X: spanning tree, LLDP) are not forwarded, as Open vSwitch and real switches have
-//! it by themselves; a patch is for who wants a bare cable.
+//! Link-local frames (01:80:c2:00:00:0X: spanning tree, LLDP) are not forwarded. That is the default of Open vSwitch and of
+//! hardware switches; a patch forwards them.
 
 mod bridge;
 mod daemon;
@@ -40,57 +41,57 @@ use db::{Answers, DATABASE, insert, is, map_of, mutate, number, select, set_of, 
 use rpc::{Rpc, SwitchError};
 use tables::Tables;
 
-/// Where the daemons of a system, or of an image, have their sockets.
+/// The folder of the sockets of the system's daemons.
 const SYSTEM_RUNDIR: &str = "/run/openvswitch";
 
 /// The key of our mark in `external_ids` of a bridge or port.
 const MARK: &str = "conlink";
 
-/// The key of the number of a port's interface there. The switch goes on with an interface that is gone though another one
-/// has its name by now, and the column `ifindex` has the number of the other one.
+/// The key of the index of a port's interface there. If an interface is replaced by another with the same name, the switch
+/// keeps using the first one, while its column `ifindex` has the index of the second.
 const INDEX: &str = "conlink-ifindex";
 
-/// How long a daemon may take for an answer or a change, which takes it some milliseconds. After that it counts as silent.
+/// The time limit of an answer or a change, which usually takes some milliseconds. After that the daemon counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many slices the switch may sleep on after a change. One that has not even woken up for it is silent. They are counted
-/// by answers of the server, not by the clock: where the machine itself stood still, nothing was late.
+/// The number of slices after which a switch that has not woken up for a change counts as silent. Slices are counted by
+/// answers of the server and not by the clock, because the whole machine may have been paused.
 const WAKE_SLICES: u32 = 6;
 
-/// How much longer the switch may take for each port.
+/// The additional time limit for each port.
 const PORT_PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long a daemon may take to start before calls fail. It goes on starting.
+/// The time limit of a start, after which calls fail. The start continues.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 
-/// In place of both, from when a daemon was silent until the switch has done what it was asked for.
+/// Replaces both limits after a daemon was silent, until the switch has carried out all changes.
 const SHORT_PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long a daemon of ours is silent before it is killed, and started again. The limit doubles each time that this does
-/// not help, up to 16 times as long.
+/// The time after which a silent daemon of ours is killed and restarted. It doubles each time that this does not help, up to
+/// 16 times as long.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the server waits for the switch before we see whether that lives.
+/// The time that the server waits for the switch before we check whether the switch is alive.
 const SLICE: Duration = Duration::from_millis(50);
 
 const NO_TUN: &str = "give the engine's container the device /dev/net/tun and the capability NET_ADMIN";
 const NO_MODULE: &str = "the kernel's module openvswitch makes no datapath here";
 
-/// What forwarding there can be: None without the programs, userspace without the kernel's module.
+/// The available datapath: None without the programs, userspace without the kernel module.
 pub fn probe() -> Option<Datapath> {
     probe_on(OsStr::new(SYSTEM_PATH))
 }
 
-/// The same with the folders of this PATH.
+/// The same with another PATH.
 pub fn probe_on(path: &OsStr) -> Option<Datapath> {
     Programs::find(path).ok()?;
     Some(if datapath::in_kernel() { Datapath::Kernel } else { Datapath::Userspace })
 }
 
-/// Is Open vSwitch installed, or does the machine run its daemons?
+/// Checks that Open vSwitch is installed or that the system's daemons run.
 ///
 /// # Errors
-/// Neither: the missing program, with a hint.
+/// The missing program, with a hint.
 pub fn check_installed() -> Result<(), Error> {
     match Programs::find(OsStr::new(SYSTEM_PATH)) {
         Err(error) if !Path::new(SYSTEM_RUNDIR).exists() => Err(error),
@@ -98,7 +99,7 @@ pub fn check_installed() -> Result<(), Error> {
     }
 }
 
-/// What the switch logs when it cannot make a bridge, before the bridge's name.
+/// The text before the name of a bridge that the switch cannot make, in its log.
 const NOT_MADE: &str = "failed to create bridge ";
 
 const OURS_IS_SILENT: &str =
@@ -107,30 +108,30 @@ const THEIRS_IS_SILENT: &str = "restart Open vSwitch on this machine";
 
 /// Open vSwitch in one namespace.
 ///
-/// Every call first sees that the daemons live, and starts those of ours that do not. None waits for long: a daemon that
-/// did not answer in time is *silent*, and until it answers, calls fail at once. A silent daemon of ours is killed after a
-/// while and started again.
+/// Every call first checks that the daemons are alive, and restarts those of ours that are not. No call waits for long: a
+/// daemon that did not answer in time is *silent*, and calls fail at once until it answers. A silent daemon of ours is killed
+/// after a while and restarted.
 #[derive(Debug)]
 pub struct Ovs {
     netns: File,
     daemons: Daemons,
-    /// Are the daemons ours to start and to end?
+    /// The daemons are ours, and not the system's.
     own: bool,
-    /// May they be started and ended now?
+    /// Whether daemons may be started and killed.
     may_start: bool,
-    /// Where programs are looked for.
+    /// The PATH for the programs.
     path: OsString,
     datapath: Datapath,
     rpc: Option<Rpc>,
-    /// How often a connection was made.
+    /// The number of connections so far.
     connections: u64,
-    /// What the database holds, as far as the server has told.
+    /// A copy of the database, kept up to date by the server.
     tables: Tables,
     changes: Changes,
     silence: Option<Silence>,
-    /// A daemon was silent, and not all is well again.
+    /// A daemon was silent, and the switch has not carried out all changes since.
     in_trouble: bool,
-    /// How many silent daemons were killed since all was well.
+    /// The number of silent daemons killed in this time.
     kills: u32,
 }
 
@@ -138,37 +139,36 @@ pub struct Ovs {
 #[derive(Debug)]
 struct Silence {
     daemon: &'static str,
-    /// Another process of that daemon is not silent.
+    /// The process; a later process of the same daemon is not silent.
     pid: Option<Pid>,
     since: Instant,
-    /// What `cur_cfg` is to be once the switch has done what it was asked for.
+    /// The value of `cur_cfg` after the switch has carried out the change.
     wanted: i64,
-    /// A connection by which the server was asked again.
+    /// A second connection that probes the server.
     probe: Option<Rpc>,
 }
 
 impl Ovs {
-    /// Open vSwitch in a namespace: daemons of our own of `rundir` or else those of the system that serve there. Where
-    /// there are none, the first call starts our own.
+    /// Open vSwitch in a namespace: our daemons of `rundir`, otherwise the system's daemons that serve the namespace. If there
+    /// are none, the first call starts our own.
     pub fn new(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         Self::new_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
     }
 
-    /// Connects to the daemons of [`Ovs::new`], and starts them if need be. Answers when the switch has taken up what the
-    /// database holds.
+    /// Connects to the daemons of [`Ovs::new`], and starts them if needed. Returns when the switch has applied the database.
     pub fn start(netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         Self::start_on(OsStr::new(SYSTEM_PATH), netns, rundir, datapath)
     }
 
-    /// The same with programs from the folders of this PATH.
+    /// The same with another PATH.
     pub fn start_on(path: &OsStr, netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
         let mut ovs = Self::new_on(path, netns, rundir, datapath)?;
         ovs.ready()?;
         Ok(ovs)
     }
 
-    /// Connects to the daemons that [`Ovs::start`] would find, and starts none: None when there are none. With `look_only`
-    /// none is ever started or killed.
+    /// Connects to the daemons that [`Ovs::start`] would find, without starting any. None if there are none. With `look_only`,
+    /// later calls neither start nor kill daemons.
     pub fn find(
         netns: &File,
         rundir: &Path,
@@ -183,19 +183,19 @@ impl Ovs {
         Ok(matches!(ovs.connect(), Ok(()) | Err(SwitchError::Late)).then_some(ovs))
     }
 
-    /// Has an engine that was killed left a database there, and so perhaps bridges? Then [`Ovs::dump`] shows them and
-    /// [`Ovs::stop`] removes them.
+    /// Whether a killed engine has left a database, and so perhaps bridges: [`Ovs::dump`] shows them, and [`Ovs::stop`] removes
+    /// them.
     pub fn is_left(rundir: &Path) -> bool {
         Daemons::new(rundir.to_owned()).left_something()
     }
 
     fn new_on(path: &OsStr, netns: &File, rundir: &Path, datapath: Datapath) -> Result<Self, Error> {
-        // The daemons have a working folder of their own.
+        // The daemons change their working directory.
         let rundir = std::path::absolute(rundir).map_err(|it| Error::new("find the working folder", it))?;
         Self::with(path, netns, choose(rundir, PathBuf::from(SYSTEM_RUNDIR), netns), datapath)
     }
 
-    /// With these daemons, which are ours or not.
+    /// With these daemons, and whether they are ours.
     fn with(
         path: &OsStr,
         netns: &File,
@@ -220,24 +220,24 @@ impl Ovs {
         })
     }
 
-    /// Ends the daemons if they are ours, with every interface that they made, and removes their folder.
+    /// Stops the daemons if they are ours, removes every interface that they made, and then their folder.
     pub fn stop(mut self) -> Result<(), Error> {
         if !self.own {
             return Ok(());
         }
-        // A switch that was killed left its interfaces: only another one knows how to remove them.
+        // A killed switch leaves its interfaces, and only another switch can remove them.
         let revived = if self.daemons.left_something() { self.revive() } else { Ok(()) };
         self.rpc = None;
         self.daemons.end_all()?;
-        // What is left can be found by the database alone.
+        // Only the database lists what is left.
         revived?;
         self.daemons.remove()
     }
 
-    /// Has both daemons answer. One that is silent is killed at once.
+    /// Waits until both daemons answer. A silent one is killed at once.
     fn revive(&mut self) -> Result<(), Error> {
         self.may_start = true;
-        // Each of the two may be silent.
+        // Both may be silent.
         for _ in 0..2 {
             self.in_trouble = false;
             let answers = self.ready().and_then(|()| {
@@ -252,26 +252,25 @@ impl Ovs {
         self.ready()
     }
 
-    /// Files that can be read from when a daemon has ended: then it is time for any call, which starts it again. They
-    /// tell of those that live now.
+    /// Pidfds of the running daemons, readable when a daemon has ended. The next call restarts it.
     pub fn watch(&self) -> Vec<OwnedFd> {
         self.daemons.watch()
     }
 
-    /// The connection to the server, which is readable when others changed something, with a number that tells it from
-    /// earlier ones. None where there is none now.
+    /// The connection to the server and its number. It is readable when another program has changed something. None without a
+    /// connection.
     pub fn connection(&self) -> Option<(u64, BorrowedFd<'_>)> {
         Some((self.connections, self.rpc.as_ref()?.as_fd()))
     }
 
-    /// What changed since the last look at it, by whomever. Connects again if the server has closed the connection.
+    /// The changes since the last call, by any program. Reconnects if the server has closed the connection.
     pub fn changes(&mut self) -> Changes {
         let heard = self.rpc.as_mut().map(Rpc::hear);
         self.take_updates();
         if let Some(Err(error)) = heard {
             log::debug!("listen to Open vSwitch: {error:?}: connect again");
             self.rpc = None;
-            // A server that has ended is started again by the next call.
+            // The next call restarts a server that has ended.
             if let Err(error) = self.connect() {
                 log::debug!("listen to Open vSwitch: {error:?}");
             }
@@ -279,7 +278,7 @@ impl Ovs {
         std::mem::take(&mut self.changes)
     }
 
-    /// Drops what [`Ovs::changes`] would tell of these bridges and ports, or of all: they have been looked at.
+    /// Removes these bridges and ports, or all, from the result of [`Ovs::changes`], because they have been observed.
     pub fn forget(&mut self, names: Option<&BTreeSet<IfName>>) {
         self.changes.forget(names);
     }
@@ -290,14 +289,14 @@ impl Ovs {
         }
     }
 
-    /// Connects if need be, and starts what does not live if that is ours.
+    /// Connects if needed, and restarts our daemons that have ended.
     fn ready(&mut self) -> Result<(), Error> {
         self.end_silence()?;
         if self.rpc.is_some() && self.daemons.serve(&self.netns) {
             return Ok(());
         }
         let mut opened = self.open();
-        // One that has been killed may look alive until we wait for it.
+        // A killed child looks alive until it is waited for.
         if let Ok(Err(SwitchError::Broken(error))) = &opened {
             log::debug!("ask Open vSwitch: {error}: once more");
             opened = self.open();
@@ -312,12 +311,12 @@ impl Ovs {
         }
     }
 
-    /// Answers how it went when the switch was asked to take up what the database holds.
+    /// Waits until the switch has applied the database.
     fn open(&mut self) -> Result<Result<(), SwitchError>, Error> {
         self.rpc = None;
         let limit = if self.in_trouble { SHORT_PATIENCE } else { START_PATIENCE };
         if self.own && self.may_start && !self.daemons.left_something() {
-            // Somebody may have started the system's since.
+            // The system's daemons may have been started since.
             let rundir = self.daemons.rundir().to_owned();
             (self.daemons, self.own) = choose(rundir, PathBuf::from(SYSTEM_RUNDIR), &self.netns);
         }
@@ -333,7 +332,7 @@ impl Ovs {
             let programs = || Programs::find(&self.path);
             self.daemons.start_switch(&self.netns, self.datapath, limit, programs)?;
         }
-        // The switch may have lost its connection too, and then tries again in a while.
+        // The switch may have lost its connection too, and reconnects after a while.
         Ok(if self.may_start { self.commit_after(Vec::new(), 1, None).map(drop) } else { Ok(()) })
     }
 
@@ -359,7 +358,7 @@ impl Ovs {
         if self.in_trouble { SHORT_PATIENCE } else { PATIENCE }
     }
 
-    /// Notes that a daemon did not answer in time.
+    /// Records that a daemon did not answer in time.
     fn fall_silent(&mut self, daemon: &'static str, wanted: i64) {
         let pid = self.daemons.pid(daemon);
         self.in_trouble = true;
@@ -367,15 +366,14 @@ impl Ovs {
         self.silence = Some(Silence { daemon, pid, since, wanted, probe: None });
     }
 
-    /// Sees whether a silent daemon has answered by now, and waits for nothing. Kills one of ours that is silent for too
-    /// long.
+    /// Checks, without waiting, whether a silent daemon has answered. Kills a daemon of ours that is silent for too long.
     fn end_silence(&mut self) -> Result<(), Error> {
         let Some(silence) = &self.silence else { return Ok(()) };
         if self.daemons.pid(silence.daemon) != silence.pid || self.has_answered() {
             self.silence = None;
             return Ok(());
         }
-        // It may be the other daemon by now.
+        // Meanwhile the other daemon may be the silent one.
         let Some(Silence { daemon, since, .. }) = self.silence else { return Ok(()) };
         let limit = SILENCE_LIMIT * 2_u32.pow(self.kills.min(4));
         if self.own && self.may_start && since.elapsed() >= limit {
@@ -412,7 +410,7 @@ impl Ovs {
                 }
                 has_answered
             }
-            // The server is the silent one now.
+            // Now the server is silent.
             Err(SwitchError::Late) => false,
             Err(_) => {
                 self.rpc = None;
@@ -421,7 +419,7 @@ impl Ovs {
         }
     }
 
-    /// Does what may be done twice, as it is when the connection breaks amid it.
+    /// Runs an action that may run twice: it is repeated if the connection breaks.
     fn attempt<T>(
         &mut self,
         what: impl Fn() -> String,
@@ -453,14 +451,14 @@ impl Ovs {
         let rpc = self.rpc.as_mut().ok_or_else(|| SwitchError::Broken(io::ErrorKind::NotConnected.into()))?;
         let result = act(rpc);
         if matches!(result, Err(SwitchError::Late)) {
-            // Half of a call may have been sent.
+            // The request may have been sent in part.
             self.rpc = None;
             self.fall_silent(SERVER, 0);
         }
         result
     }
 
-    /// Has the copy of the database be what the server holds now: it tells of changes before it answers.
+    /// Brings the copy of the database up to date: the server sends changes before it answers.
     fn catch_up(&mut self) -> Result<(), SwitchError> {
         let limit = self.patience();
         self.call(|rpc| rpc.call("echo", &json!([]), limit))?;
@@ -468,7 +466,7 @@ impl Ovs {
         Ok(())
     }
 
-    /// A transaction that has the switch look at the database, and waits until it has done what that says of so many ports.
+    /// A transaction that makes the switch apply the database. Waits until it has, with a limit for this number of ports.
     fn commit(&mut self, operations: Vec<Value>, ports: usize) -> Result<Answers, SwitchError> {
         let asleep = self.activity().filter(|it| !it.is_at_work);
         self.commit_after(operations, ports, asleep)
@@ -478,7 +476,7 @@ impl Ovs {
         self.daemons.process(SWITCH).as_ref().and_then(Process::activity)
     }
 
-    /// The same where the switch was `asleep`, and connected to the server, so that it wakes up at once.
+    /// The same for a switch that was `asleep` and connected to the server, so that it should wake up at once.
     fn commit_after(
         &mut self,
         mut operations: Vec<Value>,
@@ -497,7 +495,7 @@ impl Ovs {
         while current < wanted {
             let left = end.saturating_duration_since(Instant::now());
             let activity = self.activity();
-            // One that a signal has stopped is not waited for.
+            // A switch that a signal has stopped cannot answer.
             let is_stopped = activity.is_some_and(|it| it.is_stopped);
             let sleeps_on = asleep.is_some() && activity == asleep;
             if left.is_zero() || is_stopped || slices >= WAKE_SLICES && sleeps_on {
@@ -529,7 +527,7 @@ impl Ovs {
         Ok(self.device_errors(&[name])?.into_iter().flatten().next())
     }
 
-    /// Why the switch does not use these interfaces; None for one that it does.
+    /// Why the switch does not use these interfaces; None for an interface that it uses.
     fn device_errors(&mut self, names: &[&str]) -> Result<Vec<Option<String>>, SwitchError> {
         let look =
             names.iter().map(|it| select("Interface", is("name", *it), &["error", "ofport"])).collect();
@@ -538,7 +536,7 @@ impl Ovs {
             let told = found.column(at, "error").and_then(text).map(str::to_owned);
             told.or_else(|| {
                 let number = found.column(at, "ofport").and_then(number);
-                // A bridge that cannot be made is told of in the log alone.
+                // Only the log says that a bridge cannot be made.
                 let logged = || self.daemons.soon_logged(&format!("{NOT_MADE}{name}: "));
                 let no_reason = || format!("{SWITCH} does not take it up");
                 number.is_none_or(|it| it < 0).then(|| logged().unwrap_or_else(no_reason))
@@ -549,7 +547,7 @@ impl Ovs {
 
     fn error(&self, request: String, failure: SwitchError) -> Error {
         let reason = match failure {
-            // As the kernel has it: what a request is about may well be gone by now.
+            // As for the kernel: the object of a request may be gone.
             SwitchError::Missing(told) => return Error::new(request, nix::Error::ENODEV).with_message(told),
             SwitchError::Device(told) if told.starts_with(NOT_MADE) => {
                 let hint = if self.datapath == Datapath::Kernel { NO_MODULE } else { NO_TUN };
@@ -578,15 +576,14 @@ impl Ovs {
     }
 }
 
-/// Those of the system only where they serve and ours have nothing there: two switches in one namespace would make the
-/// same interfaces.
+/// Chooses the system's daemons only if they serve the namespace and ours have left nothing there: two switches in one
+/// namespace would make the same interfaces.
 fn choose(rundir: PathBuf, system: PathBuf, netns: &File) -> (Daemons, bool) {
     let (own, system) = (Daemons::new(rundir), Daemons::new(system));
     if !own.left_something() && system.serve(netns) { (system, false) } else { (own, true) }
 }
 
-/// Connects to the database, which has its one row then, and has a copy of it that is kept up to date. Each stage may take
-/// as long as `limit`.
+/// Connects to the database, makes sure that it has its one row, and copies it. `limit` is the time limit of each request.
 fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), SwitchError> {
     let mut rpc = Rpc::connect(socket, limit)?;
     let found = transact(&mut rpc, vec![select(DATABASE, json!([]), &["_uuid"])], limit)?;
@@ -599,7 +596,7 @@ fn connect(socket: &Path, limit: Duration) -> Result<(Rpc, Tables), SwitchError>
     Ok((rpc, tables))
 }
 
-/// Asks a server for a sign of life, and waits for nothing.
+/// Sends a probe to a server, without waiting for the answer.
 fn probe_server(socket: &Path) -> Result<Rpc, SwitchError> {
     let mut rpc = Rpc::connect(socket, Duration::ZERO)?;
     rpc.begin("echo", &json!([]), Instant::now() + SHORT_PATIENCE)?;
@@ -617,14 +614,14 @@ fn mark_of(row: &Value) -> Option<&str> {
 }
 
 fn set_mark(table: &str, name: &str, mark: &str) -> Vec<Value> {
-    // Inserting leaves a key that is there as it is.
+    // Inserting does not change an existing key.
     let delete = json!(["external_ids", "delete", set_of(vec![MARK.into()])]);
     let insert = json!(["external_ids", "insert", map_of(&[(MARK, mark)])]);
     vec![mutate(table, is("name", name), json!([delete, insert]))]
 }
 
 fn no_bridge(name: &IfName) -> SwitchError {
-    SwitchError::Missing(format!("there is no bridge {name}"))
+    SwitchError::Missing(format!("bridge {name} does not exist"))
 }
 
 #[cfg(test)]

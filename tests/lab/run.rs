@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, end};
+use crate::lab::{Lab, STUBBORN, end};
 
 const TWO: &str = "
 services:
@@ -138,14 +138,7 @@ fn a_killed_lab_run_takes_the_lab_with_it() {
 
 #[test]
 fn a_signal_while_the_lab_ends_kills_it() {
-    let compose = r#"
-services:
-  slow:
-    command: [sh, -c, "trap : TERM; echo ready; while :; do sleep 0.02; done"]
-    stop_grace_period: 10m
-    x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}
-"#;
-    let Some(lab) = Lab::new("lab run and a further signal", compose) else { return };
+    let Some(lab) = Lab::new("lab run and a further signal", STUBBORN) else { return };
     let ends = |child: Child, further: Signal, code: i32| {
         lab.until_node("slow", "stopping");
         signal(&child, further);

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::world::is_progress;
-use crate::lab::{Lab, end};
+use crate::lab::{Lab, STUBBORN, end};
 
 #[test]
 fn up_says_after_a_second_what_it_waits_for() {
@@ -69,14 +69,7 @@ services:
 
 #[test]
 fn a_signal_during_down_kills_the_nodes_at_once() {
-    let compose = r#"
-services:
-  slow:
-    command: [sh, -c, "trap : TERM; echo ready; while :; do sleep 0.02; done"]
-    stop_grace_period: 10m
-    x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}
-"#;
-    let Some(lab) = Lab::new("an interrupted lab down", compose) else { return };
+    let Some(lab) = Lab::new("an interrupted lab down", STUBBORN) else { return };
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         lab.up(&[]);
         lab.until_said("slow", "ready");

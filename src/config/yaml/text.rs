@@ -187,7 +187,7 @@ const EXPLANATIONS: [(&str, &str, Option<&str>); 18] = [
     ),
     ("expected '-' indicator", "this fits neither the list before it nor one of its items", INDENTATION),
     ("unknown anchor", "no anchor of this name comes before this alias", QUOTES),
-    ("simple key expected", "`:` and a value are due after this key", None),
+    ("simple key expected", "expected `:` and a value after this key", None),
     ("unexpected character", "a string without quotes cannot begin so", QUOTES),
     ("handle wasn't declared", "no `%TAG` line declares the first part of this tag", None),
     ("invalid Unicode character escape code", "these quotes hold an escape of no character", None),
