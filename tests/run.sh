@@ -50,7 +50,7 @@ tier() {
 install_packages iproute2 busybox-static bird2 ethtool nftables iptables openvswitch-switch graphviz librsvg2-bin chromium python3 || exit 1
 gate "formatted" cargo fmt --check
 gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
-tier "unit, golden, black box and namespace tests" cargo test --quiet
+tier "unit, golden, black box and namespace tests" cargo test --quiet --no-fail-fast
 tier "end to end" tests/e2e/run.sh
 tier "a drawn network in a browser" tests/e2e/net2dot.sh
 tier "a drawn network read by Mermaid" tests/e2e/mermaid.sh

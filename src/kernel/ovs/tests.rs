@@ -337,7 +337,7 @@ fn options_are_set_and_read() {
         assert_eq!(ovs.dump().unwrap()["lan"].options, now);
         ovs.set_bridge(&lan, &BridgeOptions::default()).unwrap();
         let error = ovs.set_bridge(&name("none"), &less).unwrap_err();
-        let message = "set Open vSwitch bridge none: ENODEV: No such device: there is no bridge none";
+        let message = "set Open vSwitch bridge none: ENODEV: No such device: bridge none does not exist";
         assert_eq!(
             error.to_string().replace("No such device (os error 19)", "ENODEV: No such device"),
             message
@@ -436,7 +436,7 @@ fn a_port_without_interface_is_an_error_and_the_others_are_added() {
         let (lan, none) = (name("lan"), name("none"));
         let error = ovs.add_port(&lan, &name("a-eth0"), A, None).unwrap_err();
         assert!(error.is_gone());
-        let message = "add port a-eth0 to bridge lan: No such device (os error 19): there is no bridge lan";
+        let message = "add port a-eth0 to bridge lan: No such device (os error 19): bridge lan does not exist";
         assert_eq!(error.to_string(), message);
 
         ovs.add_bridge(&lan, LAN).unwrap();
