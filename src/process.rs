@@ -5,6 +5,7 @@ mod child;
 mod exec;
 mod foreground;
 mod handed_on;
+mod memory;
 pub mod node;
 mod program;
 pub mod rights;
@@ -14,4 +15,5 @@ pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_tex
 pub use exec::exec_with;
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
+pub use memory::give_memory_back;
 pub use program::{Error, Program, Running, SYSTEM_PATH, find};

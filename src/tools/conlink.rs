@@ -9,6 +9,7 @@ mod healthcheck;
 mod lab;
 mod link;
 mod lock;
+mod names;
 mod status;
 
 use std::ffi::OsString;
@@ -180,6 +181,13 @@ enum Sub {
         #[arg(value_name = "TOOL", default_value = "conlink")]
         tool: String,
     },
+    /// Print the names of running labs, engines, nodes or links that fit the last word of a command line
+    #[command(hide = true)]
+    Complete {
+        /// Words of the command line after the program; the last is incomplete
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
+        words: Vec<String>,
+    },
     /// Print a manual page, or write all of them to a directory
     Man {
         /// Command, such as `lab up` [default: conlink itself]
@@ -226,6 +234,10 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
         Some(Sub::Install(args)) => install::main(&args),
         Some(Sub::Completions { shell, tool }) => out(&front::completions(shell, &tool)?).map(|()| 0),
+        Some(Sub::Complete { words }) => {
+            let names = names::fitting(&Cli::command(), &words);
+            out(&names.iter().map(|it| format!("{it}\n")).collect::<String>()).map(|()| 0)
+        }
         Some(Sub::Man { output_dir: Some(dir), .. }) => front::manuals(&dir).map(|()| 0),
         Some(Sub::Man { command, output_dir: None }) => out(&front::manual(&command)?).map(|()| 0),
     }

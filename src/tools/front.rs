@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap_complete::Shell;
 
 use crate::words::near;
 use crate::{TOOLS, Usage, err, written};
@@ -65,11 +66,54 @@ pub(super) fn list() -> String {
     TOOLS.iter().map(|it| format!("{:<14}{}\n", it.name, about((it.command)()))).collect()
 }
 
+/// What a completion script of `conlink` ends with: the names of what runs are asked for when the Tab key is pressed.
+const NAMES_IN_BASH: &str = r#"
+_conlink_with_names() {
+    local line=${COMP_LINE:0:COMP_POINT} words names
+    read -ra words <<<"$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    mapfile -t names < <(conlink complete -- "${words[@]:1}" 2>/dev/null)
+    # Readline replaces what follows the last colon only.
+    local last=${words[-1]}
+    COMPREPLY=("${names[@]#"${last%"${last##*:}"}"}")
+    ((${#COMPREPLY[@]})) || _conlink "$@"
+}
+complete -F _conlink_with_names -o nosort -o bashdefault -o default conlink
+"#;
+/// Stands in front of what zsh runs when it loads the script.
+const NAMES_IN_ZSH: &str = r#"_conlink_with_names() {
+    local -a names
+    names=(${(f)"$(conlink complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)"})
+    if (($#names)); then compadd -a names; else _conlink "$@"; fi
+}
+"#;
+const NAMES_IN_FISH: &str = r#"
+function __conlink_names
+    conlink complete -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null
+end
+complete -c conlink -n 'count (__conlink_names) >/dev/null' -f -a '(__conlink_names)'
+"#;
+
 /// The completion script of a tool.
-pub(super) fn completions(shell: clap_complete::Shell, name: &str) -> anyhow::Result<String> {
+pub(super) fn completions(shell: Shell, name: &str) -> anyhow::Result<String> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut tool(name)?, name, &mut text);
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok(match (name, shell) {
+        ("conlink", Shell::Bash) => text + NAMES_IN_BASH,
+        ("conlink", Shell::Fish) => text + NAMES_IN_FISH,
+        ("conlink", Shell::Zsh) => {
+            let (functions, start) = text.split_once("if [ \"$funcstack[1]\"").unwrap_or((&text, ""));
+            let start = start
+                .replace(
+                    r#"_conlink "$@""#,
+                    "compdef _conlink_with_names conlink\n    _conlink_with_names \"$@\"",
+                )
+                .replace("compdef _conlink ", "compdef _conlink_with_names ");
+            format!("{functions}{NAMES_IN_ZSH}if [ \"$funcstack[1]\"{start}")
+        }
+        _ => text,
+    })
 }
 
 /// The manual page of `conlink`, or of the command with these names.
@@ -133,7 +177,7 @@ mod tests {
 
     /// The names of all commands below that have no subcommands.
     fn leaves(command: &Command, prefix: &str, into: &mut Vec<String>) {
-        for it in command.get_subcommands().filter(|it| it.get_name() != "help") {
+        for it in command.get_subcommands().filter(|it| it.get_name() != "help" && !it.is_hide_set()) {
             let path = format!("{prefix}{}", it.get_name());
             match it.has_subcommands() {
                 true => leaves(it, &format!("{path} "), into),
@@ -150,6 +194,13 @@ mod tests {
         all.sort_unstable();
         listed.sort_unstable();
         assert_eq!(listed, all);
+    }
+
+    #[test]
+    fn zsh_asks_for_names_from_the_first_press_of_the_tab_key() {
+        let script = completions(Shell::Zsh, "conlink").unwrap();
+        let (_, start) = script.split_once("\nif [ \"$funcstack[1]\"").unwrap();
+        assert_eq!(start.matches("_conlink_with_names").count(), 3, "{start}");
     }
 
     #[test]

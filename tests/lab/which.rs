@@ -1,5 +1,7 @@
 //! Which lab a command is about.
 
+use std::process::Command;
+
 use crate::lab::Lab;
 use crate::support::Run;
 
@@ -64,4 +66,42 @@ fn every_command_takes_a_name_or_a_compose_file() {
     let run = in_folder(&lab, "empty", &["down", "-f", "../here/compose.yaml"]);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
     assert_eq!(names(&lab), ["other"]);
+}
+
+/// What bash offers for the last word of $LINE, with the script of `conlink completions bash`. Readline splits words at
+/// colons, too.
+const PRESS_TAB: &str = r#"
+conlink() { "$BINARY" "$@"; }
+. <(conlink completions bash)
+COMP_LINE=$LINE COMP_POINT=${#LINE}
+read -ra COMP_WORDS < <(sed 's/:/ : /g' <<<"$LINE")
+[[ $LINE == *' ' ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+_conlink_with_names conlink "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+echo "${COMPREPLY[*]}"
+"#;
+
+#[test]
+fn the_tab_key_offers_names_of_labs_nodes_and_links() {
+    let Some(lab) = Lab::empty("names in completions") else { return };
+    let link = "x-network: {links: [{bridge: lan, ip: 10.0.0.1/24}, {bridge: wan, dev: eth1}]}";
+    let compose = format!("services:\n  web: {{scale: 2, {link}}}\n  router: {{}}\n");
+    lab.write("test/compose.yaml", &compose);
+    assert_eq!(in_folder(&lab, "test", &["up"]).code, 0);
+    for (line, offered) in [
+        ("conlink lab exec ", "web-1 web-2 router"),
+        ("conlink lab logs -f r", "router"),
+        ("conlink lab status --name ", "test"),
+        ("conlink lab down t", "test"),
+        ("conlink diff ", "test"),
+        ("conlink link down router web-2:", "eth0 eth1"),
+        ("conlink link down -n other web-1", ""),
+        ("conlink lab dow", "down"),
+    ] {
+        let mut command = Command::new("bash");
+        command.args(["-c", PRESS_TAB]).current_dir(lab.world.path("test"));
+        command.env("BINARY", &lab.world.binary).env("LINE", line);
+        let run = lab.world.run(command);
+        assert_eq!((run.stdout.trim_end(), run.stderr.as_str()), (offered, ""), "{line}");
+    }
 }
