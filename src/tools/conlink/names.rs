@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_command_line_tells_what_the_next_word_names() {
-        let cases: [(&str, Option<(What, Option<&str>)>); 16] = [
+        let cases = [
             ("lab exec", Some((What::Node, None))),
             ("lab exec r1", None),
             ("lab exec r1 ping", None),
