@@ -86,6 +86,8 @@ pub struct Kernel {
     switch: Switch,
     /// Readable when another program has changed something in one of the namespaces.
     listener: Option<Epoll>,
+    /// An observation leaves the notices of changes where they are.
+    keeps_notices: bool,
 }
 
 impl Kernel {
@@ -100,6 +102,7 @@ impl Kernel {
             feature_names: None,
             switch: Switch::default(),
             listener: None,
+            keeps_notices: false,
         })
     }
 
@@ -115,6 +118,14 @@ impl Kernel {
         self.switch.heard = None;
         self.listen_to_ovs();
         Ok(readable)
+    }
+
+    /// Observes without dropping the notices of changes: for who compares and does not keep what was found.
+    pub fn keeping_notices<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        self.keeps_notices = true;
+        let seen = look(self);
+        self.keeps_notices = false;
+        seen
     }
 
     /// Changes by other programs since the last look. Our own changes are not reported, because they are checked after

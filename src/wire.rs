@@ -75,7 +75,7 @@ pub fn diff(world: &mut impl World, desired: &Desired) -> Result<(Drift, Plan), 
 fn look(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observed), Box<Failure>> {
     let (plan, observed) = look_once(world, desired)?;
     let mut contested = desired.contested.clone();
-    contested.extend(plan.lacking_routes(&desired.settled).cloned());
+    contested.extend(plan.lacking_routes().cloned());
     if contested == desired.contested {
         return Ok((plan, observed));
     }

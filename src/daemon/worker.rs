@@ -211,6 +211,7 @@ impl WorkerThread {
             Work::Diff(jobs, clients) => {
                 let diff = self.diff(&jobs);
                 self.send(Worked::Diff(diff, clients));
+                self.read_notices();
             }
             Work::ReadNotices => self.read_notices(),
             Work::FollowSwitch => {
@@ -269,7 +270,8 @@ impl WorkerThread {
         };
         for job in jobs {
             let mut failures = job.refused.clone();
-            match wire::diff(&mut self.kernel, &job.desired) {
+            // What a comparison finds is not kept, so the changes must be heard of too.
+            match self.kernel.keeping_notices(|it| wire::diff(it, &job.desired)) {
                 Err(failure) => failures.push(*failure),
                 Ok((drift, plan)) => {
                     let drifted =

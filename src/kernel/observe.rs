@@ -12,7 +12,8 @@ use crate::plan::{
 };
 
 impl Kernel {
-    /// Reads the requested parts of the namespaces.
+    /// Reads the requested parts of the namespaces. Notices of changes to them are dropped, except in
+    /// [`Kernel::keeping_notices`].
     pub fn observe(&mut self, looks: &BTreeMap<Ns, Look>) -> Result<Observed, Error> {
         let mut observed = Observed::default();
         // First, because its start makes interfaces.
@@ -70,7 +71,7 @@ impl Kernel {
         }
         let Some(ovs) = &mut self.switch.ovs else { return Ok(BTreeMap::new()) };
         let dumped = ovs.dump();
-        if dumped.is_ok() {
+        if dumped.is_ok() && !self.keeps_notices {
             ovs.forget(names);
         }
         self.listen_to_ovs();
@@ -90,9 +91,10 @@ impl Kernel {
         let is_container = matches!(ns, Ns::Container(_));
         let mut strings = self.feature_names.take();
         let is_host = is_container && self.is_host(ns);
+        let keeps_notices = self.keeps_notices;
         let open = self.open(ns)?;
         let mut space = Space { is_host, ..Space::default() };
-        if let Some(monitor) = &mut open.monitor {
+        if let Some(monitor) = open.monitor.as_mut().filter(|_| !keeps_notices) {
             match &look.interfaces {
                 Which::All if is_container => monitor.forget_all(),
                 Which::All => monitor.forget_everything_but_rules(look.nat == When::Always),

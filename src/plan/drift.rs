@@ -13,12 +13,7 @@ impl Plan {
     /// descriptions of the changes. A subject that is made again keeps all of its steps.
     pub fn take_drift(&mut self, settled: &BTreeSet<Subject>, observed: &Observed) -> Drift {
         let mut drift = Drift::new();
-        let anew: BTreeSet<Subject> = self
-            .groups
-            .iter()
-            .filter(|it| it.steps.iter().any(Step::is_creation))
-            .map(|it| it.subject.clone())
-            .collect();
+        let anew: BTreeSet<Subject> = self.made_anew().cloned().collect();
         for group in &mut self.groups {
             if !settled.contains(&group.subject) || anew.contains(&group.subject) {
                 continue;
@@ -36,15 +31,16 @@ impl Plan {
         self.groups.retain(|it| !it.steps.is_empty());
         drift
     }
-}
 
-impl Plan {
-    /// Containers in which a route of one of `settled` is missing. Somebody else's may be there instead.
-    pub fn lacking_routes<'a>(
-        &'a self,
-        settled: &BTreeSet<Subject>,
-    ) -> impl Iterator<Item = &'a ContainerId> {
-        let groups = self.groups.iter().filter(|it| settled.contains(&it.subject));
+    /// What this plan makes.
+    fn made_anew(&self) -> impl Iterator<Item = &Subject> {
+        self.groups.iter().filter(|it| it.steps.iter().any(Step::is_creation)).map(|it| &it.subject)
+    }
+
+    /// Containers in which an existing link lacks a route. Somebody else's may be there instead.
+    pub fn lacking_routes(&self) -> impl Iterator<Item = &ContainerId> {
+        let anew: BTreeSet<&Subject> = self.made_anew().collect();
+        let groups = self.groups.iter().filter(move |it| !anew.contains(&it.subject));
         groups.flat_map(|it| &it.steps).filter_map(|it| match it {
             Step::SetRoute { ns: Ns::Container(id), .. } => Some(id),
             _ => None,

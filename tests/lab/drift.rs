@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::lab::Lab;
 use crate::support::Run;
 
@@ -125,5 +127,21 @@ fn deleted_interfaces_are_made_again() {
             it["state"] == "connected" && !lab.exec("--bridges", &["ip", "link"]).contains("astray")
         });
         assert!(lab.exec("a", &["ip", "route"]).contains("10.9.0.0/16"), "after {damage}");
+    }
+}
+
+#[test]
+fn repair_restores_a_route_that_was_replaced_by_hand_before() {
+    let compose = TWO.replace("via 10.0.0.2}", "via 10.0.0.2, repair: true}");
+    let Some(lab) = Lab::up_with("repair of a route", &compose) else { return };
+    let has_route = |_: &Value| lab.exec("a", &["ip", "route"]).contains("10.9.0.0/16");
+    lab.sh("a", "ip route del 10.9.0.0/16; ip route add 10.9.0.0/16 via 10.0.0.2");
+    for _ in 0..3 {
+        lab.until("connected", |it| it["state"] == "connected" && has_route(it));
+        let diff = conlink(&lab, "diff");
+        assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{diff:?}");
+        lab.sh("a", "ip route del 10.9.0.0/16");
+        lab.until("restored", has_route);
+        lab.sh("a", "ip route del 10.9.0.0/16; ip route add 10.9.0.0/16 via 10.0.0.2");
     }
 }
