@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::addr::IfName;
 use crate::container::{Container, ContainerId};
-use crate::network::{Attach, BridgeMode, Instance, Link, LinkKind, Network, Overrides, Place};
+use crate::network::{Attach, BridgeMode, Instance, Link, LinkId, LinkKind, Network, Overrides, Place};
 use crate::plan::{Drift, Subject};
 use crate::reconcile::state::job::{outers, patches};
 use crate::reconcile::{
@@ -118,12 +118,21 @@ impl Reconciler {
         }
     }
 
-    /// Replaces the configuration. Links that are equal in both keep their state, and commands that have already run in
-    /// a container are not run again.
+    /// Replaces the configuration. Links that are equal in both keep their state, unless others have changed them, and
+    /// commands that have already run in a container are not run again.
     pub fn replace(&mut self, network: Network, now: Instant) -> Vec<Effect> {
         self.network = network;
         self.unannounced = true;
-        let mut namespaces = BTreeSet::new();
+        let drifted: BTreeSet<LinkId> = self
+            .drift
+            .keys()
+            .filter_map(|it| match it {
+                Subject::Link(id) => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        self.doubt(&drifted);
+        let mut namespaces = self.namespaces_of(&drifted);
         for it in self.containers.values_mut() {
             let instance = self.network.instantiate(&it.container);
             if instance == it.instance {

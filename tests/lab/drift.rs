@@ -145,3 +145,31 @@ fn repair_restores_a_route_that_was_replaced_by_hand_before() {
         lab.sh("a", "ip route del 10.9.0.0/16; ip route add 10.9.0.0/16 via 10.0.0.2");
     }
 }
+
+#[test]
+fn link_up_and_lab_up_undo_the_changes_of_others() {
+    let Some(lab) = Lab::up_with("undone changes", TWO) else { return };
+    let changes = [
+        ("a", "ip link set eth0 down"),
+        ("a", "ip addr flush dev eth0"),
+        ("a", "ip route del 10.9.0.0/16"),
+        ("--bridges", "ip link set a_1-eth0 down"),
+    ];
+    let ways = [&["link", "up", "-n", "test", "a"] as &[&str], &["lab", "up", "-n", "test"]];
+    for (way, (node, change)) in ways.into_iter().flat_map(|way| changes.map(|it| (way, it))) {
+        lab.sh(node, change);
+        lab.until("told", |it| it["state"] == "drifted");
+        let diff = conlink(&lab, "diff");
+        assert_eq!(diff.stderr, "hint: `conlink link up <NODE>` restores the links of a node\n", "{diff:?}");
+        let run = lab.world.run(lab.world.conlink(way));
+        assert_eq!((run.code, run.stderr.contains("error")), (0, false), "{way:?} after {change}: {run:?}");
+        let diff = conlink(&lab, "diff");
+        assert_eq!((diff.code, diff.stdout.as_str()), (0, ""), "{way:?} after {change}: {diff:?}");
+    }
+    // At once too, before the change has been heard of.
+    for _ in 0..4 {
+        lab.sh("a", "ip link set eth0 down");
+        let run = lab.world.run(lab.world.conlink(ways[0]));
+        assert_eq!((run.code, run.stdout.as_str()), (0, "test-a-1:eth0: plugged in\n"), "{run:?}");
+    }
+}

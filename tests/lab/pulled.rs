@@ -80,12 +80,3 @@ fn an_unknown_link_is_an_error_and_changes_nothing() {
     }
     assert!(has_carrier(&lab, "a", "eth0"), "a request with an error changes nothing");
 }
-
-#[test]
-fn a_link_that_drifted_is_named_with_the_difference() {
-    let Some(lab) = Lab::up_with("pulled and drifted", TWO) else { return };
-    lab.exec("b", &["ip", "link", "set", "eth0", "down"]);
-    let up = conlink(&lab, &["link", "up", "-n", "test", "b"]);
-    assert_eq!((up.code, up.stdout.as_str()), (1, "test-b-1:eth0: plugged in\n"));
-    assert_eq!(up.stderr, "error: link test-b-1:eth0: changed outside conlink: down\n");
-}

@@ -21,8 +21,8 @@ struct Wanted {
 }
 
 impl Reconciler {
-    /// Sets or removes overrides: all that the request asks for, or nothing if there is an error. Returns the links
-    /// that the request names, and the effects.
+    /// Sets or removes overrides: all that the request asks for, or nothing if there is an error. Links that are plugged
+    /// in lose the changes of others too. Returns the links that the request names, and the effects.
     ///
     /// # Errors
     /// An unknown link, an invalid impairment, or a link whose type does not support the setting.
@@ -63,6 +63,9 @@ impl Reconciler {
         self.overrides = overrides;
         let mut effects = Vec::new();
         self.changed_overrides(&changed, Some(&asked.author), &mut effects);
+        if plug {
+            self.doubt(&meant);
+        }
         let now_wired = self.wire_links(&changed, &mut effects);
         // Links without a change are checked too, because the answer is about the kernel. Failed ones keep their
         // back-off.
@@ -157,6 +160,13 @@ impl Reconciler {
                 set: self.overrides.of(link).map(|it| it.setting.to_string()).collect(),
                 author: author.map(str::to_owned),
             }));
+        }
+        self.doubt(links);
+    }
+
+    /// Forgets what was known of links: the next job gives them all of their settings.
+    pub(super) fn doubt(&mut self, links: &BTreeSet<LinkId>) {
+        for link in links {
             let subject = Subject::Link(link.clone());
             self.settled.remove(&subject);
             self.drift.remove(&subject);
@@ -169,7 +179,7 @@ impl Reconciler {
     }
 
     /// The network namespaces of the containers that have these links.
-    fn namespaces_of(&self, links: &BTreeSet<LinkId>) -> BTreeSet<u64> {
+    pub(super) fn namespaces_of(&self, links: &BTreeSet<LinkId>) -> BTreeSet<u64> {
         let has_one = |it: &&Tracked| it.instance.links.iter().any(|it| links.contains(&it.id));
         self.containers.values().filter(has_one).filter_map(|it| it.netns).collect()
     }

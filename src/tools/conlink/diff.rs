@@ -21,7 +21,7 @@ pub(super) struct DiffArgs {
 
 /// Prints one line per difference. The exit code is 0 if there is none, else 1.
 pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
-    let mut differs = false;
+    let (mut differs, mut drifted) = (false, false);
     for server in args.which.servers()? {
         let diff: Diff = match client::ask(&server, &Request::Diff) {
             Ok(it) => it,
@@ -33,6 +33,7 @@ pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
         };
         differs |= !diff.differences.is_empty() || !diff.errors.is_empty();
         for it in &diff.differences {
+            drifted |= it.kind == DifferenceKind::Drift && it.subject.starts_with("link ");
             out(&match (args.json, it.kind) {
                 (true, _) => json_line(it)?,
                 (false, DifferenceKind::Drift) => printable(&format!("{}: {}", it.subject, it.what)) + "\n",
@@ -48,6 +49,9 @@ pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
                 false => format!("{text}\n"),
             })?;
         }
+    }
+    if drifted && !args.json {
+        err("hint: `conlink link up <NODE>` restores the links of a node\n");
     }
     Ok(u8::from(differs))
 }
