@@ -523,8 +523,9 @@ impl Plan {
 }
 
 /// The error for an interface that has the name of one of ours but does not belong to it.
-fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> Problem {
-    let owner = match interface.alias.as_deref().and_then(Mark::parse) {
+fn foreign(subject: Subject, name: &IfName, alias: Option<&str>, ns: &Ns) -> Problem {
+    let mark = alias.and_then(Mark::parse);
+    let owner = match &mark {
         Some(mark) if mark.container.is_empty() => {
             format!("is bridge `{}` of project `{}`", mark.name, mark.project)
         }
@@ -536,19 +537,45 @@ fn foreign(subject: Subject, name: &IfName, interface: &Interface, ns: &Ns) -> P
     let (message, help) = match ns {
         Ns::Container(_) => (
             format!("the container already has an interface `{name}`, which {owner}"),
-            "set `network_mode: none` for the service, or use another `dev`",
+            match mark {
+                Some(mark) if !mark.project.is_empty() => {
+                    format!(
+                        "serve that project with `--compose-project {}`, or use another `dev`",
+                        mark.project
+                    )
+                }
+                _ => "set `network_mode: none` for the service, or use another `dev`".to_owned(),
+            },
         ),
         Ns::Bridges | Ns::Host => (
             format!("interface `{name}` already exists ({ns}) and {owner}"),
-            "conlink does not change it: remove or rename it, or use another name",
+            "conlink does not change it: remove or rename it, or use another name".to_owned(),
         ),
     };
-    Problem { subject, message, help: Some(help.to_owned()), origin: None }
+    Problem { subject, message, help: Some(help), origin: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_of_another_project_says_how_to_serve_that_project() {
+        let mark = Mark {
+            project: "demo".to_owned(),
+            container: "demo-h-1".to_owned(),
+            name: "eth0".to_owned(),
+            note: Note::default(),
+        };
+        let (subject, dev) = (Subject::Everything, "eth0".parse().unwrap());
+        let ns = Ns::Container(crate::container::ContainerId::new("a"));
+        let foreign = foreign(subject, &dev, Some(&mark.to_string()), &ns);
+        assert!(foreign.message.ends_with("is conlink's link demo-h-1:eth0 of project `demo`"));
+        assert_eq!(
+            foreign.help.unwrap(),
+            "serve that project with `--compose-project demo`, or use another `dev`"
+        );
+    }
 
     #[test]
     fn a_printed_plan_contains_no_control_characters() {

@@ -50,7 +50,7 @@ pub(super) fn plan_bridge(
     };
     if !desired.owns(interface, &mark) {
         if !(spec.join_foreign && matches!(interface.kind, Kind::Bridge(_))) {
-            plan.problems.push(foreign(subject, name, interface, &ns));
+            plan.problems.push(foreign(subject, name, interface.alias.as_deref(), &ns));
         }
         return;
     }
@@ -187,7 +187,9 @@ fn plan_ovs_bridge(plan: &mut Plan, desired: &Desired, observed: &Observed, name
                 Some(it) if desired.owns(it, &mark) => {
                     steps.push(Step::DelInterface { ns: Ns::Bridges, name: name.clone() });
                 }
-                Some(it) => return plan.problems.push(foreign(subject, name, it, &Ns::Bridges)),
+                Some(it) => {
+                    return plan.problems.push(foreign(subject, name, it.alias.as_deref(), &Ns::Bridges));
+                }
                 None => {}
             }
             steps.push(Step::AddOvsBridge { name: name.clone(), mark });

@@ -69,7 +69,7 @@ fn plan_link(
     let inner = space.interfaces.get(dev);
     let renamed = inner.filter(|it| desired.was_renamed(dev, it));
     if let Some(it) = inner.filter(|it| !desired.owns(it, &mark) && renamed.is_none()) {
-        return Err(foreign(subject.clone(), dev, it, &ns));
+        return Err(foreign(subject.clone(), dev, it.alias.as_deref(), &ns));
     }
     let mut steps = Vec::new();
     let replace = |inner: Option<&Interface>, steps: &mut Vec<Step>| {
@@ -83,7 +83,7 @@ fn plan_link(
             let end = observed.interface(&outer_ns, outer);
             let is_renamed = |it: &Interface| renamed.is_some_and(|inner| paired(inner, it));
             if let Some(it) = end.filter(|it| !desired.owns(it, &mark) && !is_renamed(it)) {
-                return Err(foreign(subject.clone(), outer, it, &outer_ns));
+                return Err(foreign(subject.clone(), outer, it.alias.as_deref(), &outer_ns));
             }
             match (inner, end) {
                 (Some(a), Some(b)) if paired(a, b) => Some(a),

@@ -15,7 +15,7 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
     let mark = desired.mark("", name, Note { netem, mtu: spec.mtu.is_some(), ..Note::default() });
     let present = observed.interface(&ns, name);
     if let Some(it) = present.filter(|it| !desired.owns(it, &mark)) {
-        return plan.problems.push(foreign(subject, name, it, &ns));
+        return plan.problems.push(foreign(subject, name, it.alias.as_deref(), &ns));
     }
     // The default MTU of a tunnel depends on the routes at its creation, so the tunnel is made again.
     let keeps_mtu = |it: &Interface| spec.mtu.is_some() || !it.note().mtu;

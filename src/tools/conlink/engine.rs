@@ -298,6 +298,7 @@ impl BridgesIn {
     fn lock(&self, project: &str) -> anyhow::Result<Option<Lock>> {
         match Lock::take(&lock_folder(), &self.lock_name(project)?) {
             Ok(Some(it)) => Ok(Some(it)),
+            Ok(None) if project.is_empty() => bail!("another conlink already serves all projects here"),
             Ok(None) => bail!("another conlink already serves project `{project}` here"),
             // For example a container with a read-only root file system.
             Err(error) => {
