@@ -37,6 +37,9 @@ fn a_pulled_cable_has_no_carrier_until_it_is_plugged_in() {
     assert_eq!(conlink(&lab, &["healthcheck", "test"]).code, 0);
     let status = conlink(&lab, &["status", "test"]);
     assert!(status.stdout.ends_with("\noverride: link b:eth0: carrier down\n"), "{status:?}");
+    assert!(status.stdout.starts_with("lab test: connected, 2 nodes, 2 links, 1 unplugged\n"), "{status:?}");
+    let row = |it: &&str| it.starts_with("b ") && it.ends_with(" unplugged");
+    assert_eq!(status.stdout.lines().filter(row).count(), 1, "{status:?}");
     // The override survives a restart of the node.
     lab.write("compose.yaml", &TWO.replace("sleep 1000", "sleep 999"));
     lab.up(&[]);

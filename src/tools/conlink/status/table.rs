@@ -115,6 +115,10 @@ fn head(status: &Status, style: &Style) -> String {
             count => parts.push(format!("{count} {state}")),
         }
     }
+    match status.nodes.iter().flat_map(|it| &it.links).filter(|it| is_unplugged(it)).count() {
+        0 => {}
+        count => parts.push(format!("{count} unplugged")),
+    }
     let silent = status.engines.iter().filter(|it| !it.connected);
     parts.extend(silent.map(|it| format!("no connection to {}", printable(&it.name))));
     format!("{name}: {}\n", parts.join(", "))
@@ -192,7 +196,7 @@ fn rows(status: &Status) -> Vec<Row> {
             rows.push(Row {
                 joined: printable(&joined(node, it, &ports)),
                 addresses: it.addresses.iter().map(|it| printable(it)).collect(),
-                ..row(&it.dev, it.state.to_string())
+                ..row(&it.dev, if is_unplugged(it) { "unplugged".to_owned() } else { it.state.to_string() })
             });
         }
     }
@@ -302,6 +306,11 @@ fn wrapped(begin: &str, items: &[String], style: &Style) -> String {
         }
     }
     lines.iter().map(|it| format!("{it}\n")).collect()
+}
+
+/// Is the link as described but for its pulled cable?
+fn is_unplugged(link: &LinkStatus) -> bool {
+    link.state == LinkState::Up && link.overrides.iter().any(|it| it.what == "carrier down")
 }
 
 /// Settings that override the configuration.
