@@ -241,7 +241,11 @@ fn lock<'a>(
                 }
                 file
             }
-            Err(_) => return Ok(Ok(None)),
+            Err(_) => {
+                // The file system has no locks.
+                let _ = unlinkat(dst.file(), LOCK, UnlinkatFlags::NoRemoveDir);
+                return Ok(Ok(None));
+            }
         };
     }
 }
