@@ -18,10 +18,11 @@ mod tag;
 mod unique;
 
 use crate::config::{
-    Diagnostic, Env, FileId, Node, Sources, Span, Value, documents, interpolate, reads_as_text, tidy,
+    Diagnostic, Env, FileId, Interpolation, Node, Sources, Span, Value, documents, reads_as_text, tidy,
 };
 
 pub use explain::{Effect, Setting};
+pub(crate) use mount::cleaned;
 
 use merge::Merger;
 use tag::Removal;
@@ -48,8 +49,17 @@ impl Merged<'_> {
         self.node.as_ref().map_or_else(|| "{}\n".to_owned(), emit::document)
     }
 
+    /// The same as JSON, which has no tags: see [`Merged::has_tags`].
     pub fn to_json(&self) -> serde_json::Value {
-        self.node.as_ref().map_or_else(|| serde_json::json!({}), Node::to_json)
+        let Some(node) = &self.node else { return serde_json::json!({}) };
+        let mut node = node.clone();
+        tag::drop_reset(&mut node);
+        node.to_json()
+    }
+
+    /// Whether the document has `!reset` or `!override`, which stay below services with `extends`.
+    pub fn has_tags(&self) -> bool {
+        self.node.as_ref().is_some_and(has_tags)
     }
 
     /// Every place that sets the value at a dotted path (`services.r0.image`), in the order of files; the last one that is
@@ -104,21 +114,26 @@ fn merge_all<'a>(
     env: Option<&Env>,
     broken: &mut Vec<Span>,
 ) -> (Merged<'a>, Vec<Diagnostic>) {
+    let mut interpolation = env.map(|it| Interpolation::new(it, sources));
     for file in files {
         // Compose merges the documents of a file as if each were a file.
         for mut document in documents(sources, *file, &mut merger.diagnostics) {
             check_keys(&document, sources, &mut merger.diagnostics);
             tag::prepare(&mut document, false);
-            if let Some(env) = env {
-                interpolate(&mut document, env, sources, &mut merger.diagnostics, broken);
+            if let Some(it) = &mut interpolation {
+                it.node(&mut document, &mut merger.diagnostics);
                 double_dollars(&mut document);
             }
             merger.add(document);
         }
     }
-    let Merger { mut node, mut diagnostics, documents, .. } = merger;
+    broken.extend(interpolation.into_iter().flat_map(|it| it.broken));
+    let Merger { mut node, mut diagnostics, documents, tagged, is_last, .. } = merger;
     if let Some(node) = &mut node {
         finish::finish(node, &mut Vec::new(), &mut diagnostics);
+        if !is_last {
+            tag::put_back(node, &tagged);
+        }
     }
     tidy(&mut diagnostics);
     (Merged { sources, node, documents }, diagnostics)
@@ -140,6 +155,15 @@ fn check_keys(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagnostic>)
         Value::List(items) => items.iter().for_each(|it| check_keys(it, sources, diagnostics)),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {}
     }
+}
+
+fn has_tags(node: &Node) -> bool {
+    node.tag.is_some()
+        || match &node.value {
+            Value::Map(entries) => entries.iter().any(|(_, it)| has_tags(it)),
+            Value::List(items) => items.iter().any(has_tags),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => false,
+        }
 }
 
 fn double_dollars(node: &mut Node) {

@@ -30,8 +30,8 @@ use crate::route::Route;
 pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Scope, Severity, tidy};
-pub(crate) use interpolate::interpolate;
-pub use interpolate::{Env, Unexpanded, expand};
+pub(crate) use interpolate::Interpolation;
+pub use interpolate::{Env, PROJECT_NAME, Unexpanded, expand};
 pub(crate) use merge::merge_own;
 pub use merge::scalar_text as merge_text;
 pub use placeholder::Vars;
@@ -247,6 +247,14 @@ pub fn load(sources: &Sources, inputs: &[Input], env: &Env) -> (Config, Vec<Diag
         config = read::config(&whole, sources, &mut found);
         // A string that could not be interpolated has no value to read.
         found.retain(|it| !broken.iter().any(|string| it.span.is_some_and(|it| string.contains(it))));
+        // An error about an empty value names its unset variable.
+        let errors: BTreeMap<_, Span> =
+            found.iter().filter_map(|it| it.span).map(|it| ((it.file, it.start), it)).collect();
+        let is_told = |span: Span| {
+            let before = errors.range(..=(span.file, span.start)).next_back();
+            before.is_some_and(|(_, error)| error.contains(span))
+        };
+        diagnostics.retain(|it| it.code != interpolate::UNSET || !it.span.is_some_and(is_told));
         diagnostics.append(&mut found);
     }
     config.services = services.known();

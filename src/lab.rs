@@ -11,6 +11,7 @@ mod gate;
 mod health;
 mod member;
 mod setup;
+pub mod users;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::compose;
-use crate::config::{Diagnostic, Env, FileId, Sources, tidy};
+use crate::config::{Diagnostic, Env, FileId, PROJECT_NAME, Sources, tidy};
 
 pub use hosts::{Address, hosts};
 pub use node::{Node, NotFound, find, nodes};
@@ -193,7 +193,7 @@ pub fn services(
     if let Some(whole) = &evaluated.node {
         let mut reader = value::Reader::new(sources, context, &mut found);
         let mut readings = reader.services(whole);
-        let project = context.env.get("COMPOSE_PROJECT_NAME");
+        let project = context.env.get(PROJECT_NAME);
         check::check(&mut readings, project.map(String::as_str), &mut found);
         services.extend(readings.running.into_iter().map(|it| it.service));
     }

@@ -186,6 +186,11 @@ pub fn listed(words: &[&str]) -> String {
     text
 }
 
+/// `1 link`, `2 links`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The one of `known` that `text` may be a misspelling or an abbreviation of.
 pub fn near<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     // Short words are soon like any other: one mistake in three letters, two in six.

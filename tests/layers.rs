@@ -6,7 +6,7 @@ use std::path::Path;
 
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
-use syn::{Attribute, Expr, ExprMethodCall, Item, ItemMod, ItemUse, Macro, Token, UseTree};
+use syn::{Attribute, Expr, ExprMethodCall, Item, ItemMod, ItemUse, Macro, Token, UseTree, Visibility};
 
 /// A module may import those of lower layers, its own layer's only where named, and never those above.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("service", &["addr", "duration", "config", "compose", "env_file", "words"]),
     ("network", &["addr", "container", "device", "words", "route", "netem", "ethtool", "config"]),
     ("plan", &["addr", "container", "device", "words", "nat", "route", "netem", "ethtool", "network"]),
-    ("dot", &["addr", "container", "network"]),
+    ("dot", &["addr", "container", "network", "words"]),
     ("reconcile", &["addr", "api", "container", "netem", "device", "nat", "network", "plan"]),
     ("docker", &["container"]),
     ("process", &[]),
@@ -211,6 +211,86 @@ fn a_planted_violation_is_found() {
     }
 }
 
+#[test]
+fn no_file_of_the_tools_needs_itself() {
+    assert_eq!(circle(&needs(&sources())), None);
+}
+
+#[test]
+fn a_planted_circle_is_found() {
+    let circle = |files: &[(&str, &str)]| {
+        let path = |name: &str| format!("src/tools{name}.rs");
+        circle(&needs(&files.iter().map(|(name, code)| (path(name), (*code).to_owned())).collect()))
+    };
+    let b_needs_a = ("/b", "use super::a::A;");
+    for (a, found) in [
+        ("use crate::tools::b::{B, C};", true),
+        ("fn f() { crate::tools::b::f(); }", true),
+        ("use super::b; fn f() { b::f(); }", true),
+        ("use crate::tools::c::C;", true),
+        ("pub(in crate::tools::b) struct A; #[cfg(test)] mod tests { use super::super::b::B; }", false),
+        ("use crate::tools::d::D;", false),
+    ] {
+        let files = [("", ""), ("/a", a), b_needs_a, ("/c", "use crate::tools::b;"), ("/d", "")];
+        assert_eq!(circle(&files).is_some(), found, "{a}");
+    }
+    // A folder's file and a file in it.
+    let files = [("/a", "mod b; fn f() { b::f(); }"), ("/a/b", "use crate::tools::a::A;")];
+    assert_eq!(circle(&files).as_deref(), Some("tools::a → tools::a::b → tools::a"));
+    assert_eq!(circle(&[("/a", "mod b; fn f() { b::f(); }"), ("/a/b", "mod c { use super::X; }")]), None);
+}
+
+/// The files of the tools that each of them needs, as modules.
+fn needs(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let is_code = |path: &str| !path.ends_with("/tests.rs") && !path.contains("/tests/");
+    let tools = files.iter().filter(|(path, _)| path.starts_with("src/tools") && is_code(path));
+    let module = |path: &str| path.trim_start_matches("src/").trim_end_matches(".rs").replace('/', "::");
+    let modules: BTreeSet<String> = tools.clone().map(|(path, _)| module(path)).collect();
+    let mut needs = BTreeMap::new();
+    for (path, text) in tools {
+        let own = module(path);
+        let names = Names::of(path, &syn::parse_file(text).unwrap()).found;
+        let module_of = |name: &Vec<String>| {
+            let full = match name.as_slice() {
+                [root, rest @ ..] if root == "crate" => rest.join("::"),
+                // What is in a module of its own.
+                [_, _, ..] => format!("{own}::{}", name.join("::")),
+                _ => return None,
+            };
+            let ends = full.match_indices("::").map(|(at, _)| at).chain([full.len()]);
+            // The longest path is the file that has it.
+            ends.filter_map(|it| modules.get(&full[..it])).last().filter(|it| **it != own).cloned()
+        };
+        needs.insert(own.clone(), names.iter().filter_map(module_of).collect());
+    }
+    needs
+}
+
+/// A way from a module back to itself.
+fn circle(needs: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
+    fn walk<'a>(
+        at: &'a str,
+        needs: &'a BTreeMap<String, BTreeSet<String>>,
+        way: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Option<String> {
+        if let Some(start) = way.iter().position(|it| *it == at) {
+            return Some([&way[start..], &[at]].concat().join(" → "));
+        }
+        way.push(at);
+        if done.insert(at) {
+            let found = needs.get(at).into_iter().flatten().find_map(|it| walk(it, needs, way, done));
+            if found.is_some() {
+                return found;
+            }
+        }
+        way.pop();
+        None
+    }
+    let mut done = BTreeSet::new();
+    needs.keys().find_map(|it| walk(it, needs, &mut Vec::new(), &mut done))
+}
+
 /// Every source file by its path from the project's folder.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -323,6 +403,9 @@ impl<'ast> Visit<'ast> for Names {
             visit::visit_item(self, item);
         }
     }
+
+    /// Who may see something is no import.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_item_mod(&mut self, it: &'ast ItemMod) {
         self.module.push(it.ident.to_string());

@@ -10,7 +10,7 @@ pub(super) fn document(node: &Node) -> String {
     out
 }
 
-/// Writes a value and the line break after it. `indent` is that of its lines; the cursor stands where the first one
+/// Writes a value and the line break after it. Only the value of a key may have a tag. `indent` is that of its lines; the cursor stands where the first one
 /// begins if `at_start`, else behind a key.
 fn value(node: &Node, indent: usize, at_start: bool, out: &mut String) {
     let lead = |out: &mut String, index: usize| {
@@ -19,6 +19,10 @@ fn value(node: &Node, indent: usize, at_start: bool, out: &mut String) {
             out.extend(std::iter::repeat_n(' ', indent));
         }
     };
+    if let Some(tag) = &node.tag {
+        out.push(' ');
+        out.push_str(tag);
+    }
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
             for (index, (key, node)) in entries.iter().enumerate() {

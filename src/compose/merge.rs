@@ -18,8 +18,10 @@ pub(super) struct Merger {
     listed: BTreeSet<Vec<String>>,
     /// Where the document to add has a form that compose merges with nothing earlier.
     alone: BTreeSet<Vec<String>>,
+    /// The paths of all tags.
+    pub(super) tagged: BTreeSet<Vec<String>>,
     /// What is merged is for nobody to merge further: what stays as it is written is lost.
-    is_last: bool,
+    pub(super) is_last: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
@@ -53,6 +55,7 @@ impl Merger {
         let mut tags = Tags {
             listed: &mut self.listed,
             removals: Vec::new(),
+            tagged: &mut self.tagged,
             done: BTreeSet::new(),
             diagnostics: &mut self.diagnostics,
         };

@@ -1,5 +1,7 @@
 //! The short forms of `volumes` and `devices`.
 
+use std::path::{Component, Path, PathBuf};
+
 /// What a short form of `volumes` stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mount {
@@ -29,7 +31,12 @@ pub(super) fn parse(text: &str) -> Result<Mount, String> {
     let target = fields.pop().unwrap_or_default();
     let source = fields.pop();
     let is_bind = source.as_deref().is_some_and(is_path);
-    let mut mount = Mount { source, target: cleaned(&target), is_bind, ..Mount::default() };
+    let mut mount = Mount {
+        source,
+        target: cleaned(Path::new(&target)).display().to_string(),
+        is_bind,
+        ..Mount::default()
+    };
     for option in options.iter().flat_map(|it| it.split(',')) {
         match option {
             "ro" => mount.read_only = true,
@@ -85,23 +92,18 @@ fn is_path(source: &str) -> bool {
         || first.is_some_and(char::is_alphabetic) && chars.next() == Some(':')
 }
 
-/// The path without `.`, `..`, double and last slashes, by its text alone.
-fn cleaned(path: &str) -> String {
-    let is_absolute = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|it| *it != "..") => drop(parts.pop()),
-            ".." if is_absolute => {}
-            _ => parts.push(part),
+/// The path without `.`, `..`, double and last slashes, by its text alone: links are not followed, as in compose. A relative
+/// path may still begin with `..`.
+pub(crate) fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match (part, clean.components().next_back()) {
+            (Component::CurDir, _) | (Component::ParentDir, Some(Component::RootDir)) => {}
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(clean.pop()),
+            _ => clean.push(part),
         }
     }
-    match (is_absolute, parts.join("/")) {
-        (true, rest) => format!("/{rest}"),
-        (false, rest) if rest.is_empty() => ".".to_owned(),
-        (false, rest) => rest,
-    }
+    if clean == Path::new("") { PathBuf::from(".") } else { clean }
 }
 
 #[cfg(test)]
@@ -133,6 +135,16 @@ mod tests {
             ("${A:-${B:-c}}:/d:z", Mount { selinux: Some("z".into()), ..mount("${A:-${B:-c}}", "/d") }),
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        for (path, expected) in [
+            ("/../a", "/a"),
+            ("/a/../..", "/"),
+            ("../a/../../b", "../../b"),
+            ("a/..", "."),
+            ("", "."),
+            (".//a/", "a"),
+        ] {
+            assert_eq!(cleaned(Path::new(path)), Path::new(expected), "{path}");
         }
         assert_eq!(parse("ab::/b"), Err("a part between colons is empty".into()));
         assert_eq!(parse(""), Err("a part between colons is empty".into()));

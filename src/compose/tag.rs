@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Diagnostic, Node, Severity, Span, Value};
+use crate::config::{Diagnostic, Key, Node, Severity, Span, Value};
 
 const RESET: &str = "!reset";
 const OVERRIDE: &str = "!override";
@@ -59,6 +59,8 @@ pub(super) struct Tags<'a> {
     /// Where `KEY=VALUE` is a list for compose: single keys cannot be taken out of one.
     pub(super) listed: &'a mut BTreeSet<Vec<String>>,
     pub(super) removals: Vec<Removal>,
+    /// The paths of all tags.
+    pub(super) tagged: &'a mut BTreeSet<Vec<String>>,
     /// The keys that were reset already.
     pub(super) done: BTreeSet<Span>,
     pub(super) diagnostics: &'a mut Vec<Diagnostic>,
@@ -83,6 +85,7 @@ impl Tags<'_> {
                         "for compose only the place of the anchor is reset: write it out",
                     );
                 } else if removes(value) {
+                    self.tagged.insert(path.clone());
                     self.remove(value, earlier.as_deref_mut(), path);
                 }
                 let below = earlier.as_deref_mut().and_then(|it| get_mut(it, &key.text));
@@ -122,6 +125,37 @@ impl Tags<'_> {
     fn warn(&mut self, node: &Node, message: &str, help: &str) {
         let warning = Diagnostic::new(node.span, message).help(help);
         self.diagnostics.push(Diagnostic { severity: Severity::Warning, ..warning });
+    }
+}
+
+/// Puts the tags back that are below services with `extends`: for compose they remove what the service extends too.
+pub(super) fn put_back(node: &mut Node, tagged: &BTreeSet<Vec<String>>) {
+    for path in tagged {
+        let [services, service, between @ .., name] = path.as_slice() else { continue };
+        let extends = get_mut(node, services).and_then(|it| get_mut(it, service));
+        let Some(service) = extends.filter(|it| services == "services" && it.get("extends").is_some()) else {
+            continue;
+        };
+        let above = between.iter().try_fold(service, |it, name| get_mut(it, name));
+        if path.iter().any(|it| it == OWN) || name == "extends" {
+            continue;
+        }
+        let Some(Node { value: Value::Map(entries), span, .. }) = above else { continue };
+        match entries.iter_mut().find(|(key, _)| key.text == *name) {
+            Some((_, value)) => value.tag = Some(OVERRIDE.to_owned()),
+            None => {
+                let gone = Node { tag: Some(RESET.to_owned()), ..Node::new(Value::Null, *span) };
+                entries.push((Key { text: name.clone(), span: *span }, gone));
+            }
+        }
+    }
+}
+
+/// Removes the keys that only have a tag to say.
+pub(super) fn drop_reset(node: &mut Node) {
+    if let Value::Map(entries) = &mut node.value {
+        entries.retain(|(_, it)| !is_reset(it));
+        entries.iter_mut().for_each(|(_, it)| drop_reset(it));
     }
 }
 

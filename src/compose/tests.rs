@@ -148,6 +148,38 @@ fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn tags_stay_where_a_service_extends_another() {
+    let sources = sources(&[
+        "services:\n  a:\n    extends: b\n    environment: !reset null\n    ports: !override ['80:80']\n    labels: {L: !reset , M: y}\n    user: !reset ''\n  c: {labels: !override {L: x}}",
+        "services: {a: {environment: [B=1], labels: {M: !override z}}}",
+    ]);
+    let (merged, _) = merge(&sources, &sources.ids().collect::<Vec<_>>());
+    expect![[r#"
+        services:
+          a:
+            extends:
+              service: b
+            ports: !override
+              - target: 80
+                published: '80'
+            labels:
+              M: !override z
+              L: !reset null
+            environment: !override
+              B: '1'
+            user: !reset null
+          c:
+            labels:
+              L: x
+    "#]]
+    .assert_eq(&merged.to_yaml());
+    assert!(merged.has_tags());
+    let json = merged.to_json();
+    assert_eq!(json["services"]["a"]["labels"], serde_json::json!({"M": "z"}));
+    assert!(json["services"]["a"].get("user").is_none());
+}
+
+#[test]
 fn ranges_of_ports_have_a_limit() {
     let sources = sources(&["services: {a: {ports: ['1-65535:1-65535', '1-65535:1-65535/udp']}}"]);
     let (_, diagnostics) = merge(&sources, &sources.ids().collect::<Vec<_>>());

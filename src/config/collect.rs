@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::ServiceConfig;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::interpolate::{Env, interpolate};
+use crate::config::interpolate::{Env, Interpolation};
 use crate::config::merge::{check_tags, is_reset, merge, merge_own, replaces, scalar_text, settle};
 use crate::config::source::{FileId, Sources, Span, Spanned};
 use crate::config::yaml::{self, Key, Node, Value, integer};
@@ -54,7 +54,7 @@ impl Services {
         // Compose reports bad values itself.
         let given = |node: Option<&Node>| {
             let mut node = node?.clone();
-            interpolate(&mut node, env, sources, &mut Vec::new(), &mut Vec::new());
+            Interpolation::new(env, sources).node(&mut node, &mut Vec::new());
             Some(node)
         };
         if let Some(mode) = given(service.get("network_mode")) {
@@ -130,14 +130,16 @@ pub(super) fn collect(
         }
     }
     let mut whole: Option<Node> = None;
+    let mut interpolation = Interpolation::new(env, sources);
     for Part { mut node, .. } in parts {
-        interpolate(&mut node, env, sources, diagnostics, broken);
+        interpolation.node(&mut node, diagnostics);
         check_same_dev(&node, diagnostics);
         match &mut whole {
             Some(whole) => merge(whole, node, "x-network", diagnostics),
             None => whole = Some(node),
         }
     }
+    broken.append(&mut interpolation.broken);
     let mut whole = whole?;
     merge_own(&mut whole, None, diagnostics);
     Some(whole)

@@ -1,6 +1,6 @@
 //! `$NAME` and `${NAME…}` in string values, by compose's grammar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::config::diagnostic::Diagnostic;
@@ -11,34 +11,75 @@ use crate::words::BadWord;
 /// Variables by name.
 pub type Env = BTreeMap<String, String>;
 
-/// Replaces the variables in every string of `node`. Adds mistakes to `diagnostics`, and the places of the bad strings to
-/// `broken`.
-pub(crate) fn interpolate(
-    node: &mut Node,
-    env: &Env,
-    sources: &Sources,
-    diagnostics: &mut Vec<Diagnostic>,
-    broken: &mut Vec<Span>,
-) {
-    match &mut node.value {
-        Value::Text(text) => match expand_within(text, env, 0) {
+/// Replaces variables in nodes.
+#[derive(Debug)]
+pub(crate) struct Interpolation<'a> {
+    env: &'a Env,
+    sources: &'a Sources,
+    /// The unset variables of which a warning exists.
+    unset: BTreeSet<String>,
+    /// The strings that could not be interpolated. Each has a diagnostic.
+    pub(crate) broken: Vec<Span>,
+}
+
+impl<'a> Interpolation<'a> {
+    pub(crate) fn new(env: &'a Env, sources: &'a Sources) -> Self {
+        Self { env, sources, unset: BTreeSet::new(), broken: Vec::new() }
+    }
+
+    /// Replaces the variables in every string of `node`. Adds mistakes to `diagnostics`, and a warning at the first place of
+    /// each unset variable.
+    pub(crate) fn node(&mut self, node: &mut Node, diagnostics: &mut Vec<Diagnostic>) {
+        match &mut node.value {
+            Value::Text(text) => self.text(text, node.span, diagnostics),
+            Value::List(items) => items.iter_mut().for_each(|it| self.node(it, diagnostics)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, it)| self.node(it, diagnostics)),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
+        }
+    }
+
+    fn text(&mut self, text: &mut String, span: Span, diagnostics: &mut Vec<Diagnostic>) {
+        if !text.contains('$') {
+            return;
+        }
+        let mut unset = Vec::new();
+        let expanded = expand_within(text, self.env, 0, &mut unset);
+        let place = |at| {
+            let scalar = Spanned { value: text.clone(), span };
+            self.sources.fragment(&scalar, at)
+        };
+        for Unset { name, at } in unset {
+            // Compose sets this one itself.
+            if name != PROJECT_NAME && self.unset.insert(name.clone()) {
+                let message = format!("variable `{name}` is not set and counts as empty");
+                let warning = Diagnostic::warning(place(at), message).code(UNSET);
+                diagnostics
+                    .push(warning.help(format!("set it, or write `${{{name}:-}}` if it may be empty")));
+            }
+        }
+        match expanded {
             Ok(expanded) => *text = expanded,
             Err(bad) => {
-                let scalar = Spanned { value: text.clone(), span: node.span };
-                let mut diagnostic = Diagnostic::new(sources.fragment(&scalar, bad.at), bad.message);
+                let mut diagnostic = Diagnostic::new(place(bad.at), bad.message);
                 diagnostic.help = bad.help.map(Into::into);
                 diagnostics.push(diagnostic);
-                broken.push(node.span);
+                self.broken.push(span);
             }
-        },
-        Value::List(items) => {
-            items.iter_mut().for_each(|it| interpolate(it, env, sources, diagnostics, broken))
         }
-        Value::Map(entries) => {
-            entries.iter_mut().for_each(|(_, it)| interpolate(it, env, sources, diagnostics, broken));
-        }
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {}
     }
+}
+
+/// The code of the warning about an unset variable.
+pub(super) const UNSET: &str = "unset-variable";
+
+/// The variable that has the project's name.
+pub const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
+
+/// A variable without a value and without a default.
+#[derive(Debug, PartialEq, Eq)]
+struct Unset {
+    name: String,
+    at: Range<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +101,7 @@ pub struct Unexpanded {
 
 /// Replaces the variables in a text of no YAML file.
 pub fn expand(text: &str, env: &Env) -> Result<String, Unexpanded> {
-    expand_within(text, env, 0).map_err(|it| Unexpanded {
+    expand_within(text, env, 0, &mut Vec::new()).map_err(|it| Unexpanded {
         bad: BadWord { at: it.at, message: it.message, help: it.help },
         unset: it.unset,
     })
@@ -73,12 +114,12 @@ const MAX_DEPTH: usize = 20;
 const MAX_LENGTH: usize = 1 << 20;
 
 /// Replaces the variables in one string, which is the default of `depth` others.
-fn expand_within(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
+fn expand_within(text: &str, env: &Env, depth: usize, unset: &mut Vec<Unset>) -> Result<String, Bad> {
     let mut out = String::new();
     let mut rest = 0;
     while let Some(dollar) = text[rest..].find('$').map(|it| rest + it) {
         out.push_str(&text[rest..dollar]);
-        let (value, end) = variable(text, dollar, env, depth)?;
+        let (value, end) = variable(text, dollar, env, depth, unset)?;
         out.push_str(&value);
         rest = end;
         if out.len() > MAX_LENGTH {
@@ -91,7 +132,19 @@ fn expand_within(text: &str, env: &Env, depth: usize) -> Result<String, Bad> {
 }
 
 /// The value of what begins at a `$`, and where it ends.
-fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(String, usize), Bad> {
+fn variable(
+    text: &str,
+    dollar: usize,
+    env: &Env,
+    depth: usize,
+    unset: &mut Vec<Unset>,
+) -> Result<(String, usize), Bad> {
+    let mut plain = |name: &str, end: usize| {
+        env.get(name).cloned().unwrap_or_else(|| {
+            unset.push(Unset { name: name.to_owned(), at: dollar..end });
+            String::new()
+        })
+    };
     let after = &text[dollar + 1..];
     if after.starts_with('$') {
         return Ok(("$".to_owned(), dollar + 2));
@@ -102,8 +155,8 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
             // `$(date)` in a command of a network file: compose refuses it in its own files, nothing refuses it here.
             return Ok(("$".to_owned(), dollar + 1));
         }
-        let value = env.get(name).cloned().unwrap_or_default();
-        return Ok((value, dollar + 1 + name.len()));
+        let end = dollar + 1 + name.len();
+        return Ok((plain(name, end), end));
     }
     let name = name_at(&after[1..]);
     let begin = dollar + 2 + name.len();
@@ -136,14 +189,18 @@ fn variable(text: &str, dollar: usize, env: &Env, depth: usize) -> Result<(Strin
     // With a colon an empty variable counts as unset.
     let set = value.filter(|it| !modifier.starts_with(':') || !it.is_empty());
     let argument = argument.get(1..).unwrap_or_default();
-    let nested = |argument: &str| {
-        expand_within(argument, env, depth + 1).map_err(|bad| Bad {
-            at: close - argument.len() + bad.at.start..close - argument.len() + bad.at.end,
-            ..bad
-        })
+    if modifier.is_empty() {
+        return Ok((plain(name, close + 1), close + 1));
+    }
+    let mut nested = |argument: &str| {
+        let start = close - argument.len();
+        let before = unset.len();
+        let expanded = expand_within(argument, env, depth + 1, unset);
+        let shifted = |at: &Range<usize>| start + at.start..start + at.end;
+        unset.iter_mut().skip(before).for_each(|it| it.at = shifted(&it.at));
+        expanded.map_err(|bad| Bad { at: shifted(&bad.at), ..bad })
     };
     let expanded = match rule {
-        None if modifier.is_empty() => value.cloned().unwrap_or_default(),
         Some('-') => match set {
             Some(it) => it.clone(),
             None => nested(argument)?,
@@ -237,16 +294,31 @@ mod tests {
             ("é$A", "éa"),
             ("$(date) $ $5 ${NONE:-é$}", "$(date) $ $5 é$"),
         ] {
-            assert_eq!(expand_within(text, &env(), 0).as_deref(), Ok(expected), "{text}");
+            assert_eq!(expand_within(text, &env(), 0, &mut Vec::new()).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn unset_variables_are_found_where_their_value_is_used() {
+        for (text, expected) in [
+            ("$A${EMPTY}${NONE:-x}${NONE+x}$$NONE", vec![]),
+            ("$NONE x ${NO}", vec![("NONE", 0..5), ("NO", 8..13)]),
+            ("${NONE:-a${NO}b$NEVER}", vec![("NO", 9..14), ("NEVER", 15..21)]),
+            ("${A:-$NONE}${EMPTY:-${NO:-$NEVER}}", vec![("NEVER", 26..32)]),
+        ] {
+            let mut unset = Vec::new();
+            expand_within(text, &env(), 0, &mut unset).unwrap();
+            let expected = expected.into_iter().map(|(name, at)| Unset { name: name.to_owned(), at });
+            assert_eq!(unset, expected.collect::<Vec<_>>(), "{text}");
         }
     }
 
     #[test]
     fn depth_has_a_limit() {
         let nested = |depth: usize| "${N:-".repeat(depth) + "x" + &"}".repeat(depth);
-        assert_eq!(expand_within(&nested(20), &env(), 0).as_deref(), Ok("x"));
+        assert_eq!(expand_within(&nested(20), &env(), 0, &mut Vec::new()).as_deref(), Ok("x"));
         assert_eq!(
-            expand_within(&nested(100_000), &env(), 0).unwrap_err().message,
+            expand_within(&nested(100_000), &env(), 0, &mut Vec::new()).unwrap_err().message,
             "variables are nested more than 20 deep"
         );
     }
@@ -262,7 +334,7 @@ mod tests {
             ("${A:b}", 3..5, "unexpected `:b` after the name of a variable"),
             ("${NONE:-é${!}}", 10..14, "expected the name of a variable in `${!}`"),
         ] {
-            let bad = expand_within(text, &env(), 0).unwrap_err();
+            let bad = expand_within(text, &env(), 0, &mut Vec::new()).unwrap_err();
             assert_eq!((bad.at, bad.message.as_str()), (at, message), "{text}");
         }
     }

@@ -8,7 +8,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::source::{FileId, Sources, Span};
@@ -49,6 +49,9 @@ pub struct Key {
 /// What the values that aliases unfold to may take, in bytes, in one document: far more than a network needs, far
 /// less than a machine has.
 const ALIAS_BUDGET: usize = 16 << 20;
+
+/// The values and keys of one file: twenty for each of 100,000 services. They take some 400 MiB.
+const MAX_VALUES: usize = 2_000_000;
 
 /// Deeper than any description of a network, and no danger to the stack.
 const MAX_DEPTH: usize = 100;
@@ -108,39 +111,37 @@ impl Node {
 
 /// Reads every document of a file; none when its syntax is broken.
 pub fn documents(sources: &Sources, file: FileId, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
-    read(sources, file, diagnostics).unwrap_or_else(|broken| {
+    read(sources, file, MAX_VALUES, diagnostics).unwrap_or_else(|broken| {
         diagnostics.push(broken);
         Vec::new()
     })
 }
 
-fn read(sources: &Sources, file: FileId, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Node>, Diagnostic> {
+/// Reads a file that has at most `most` values.
+fn read(
+    sources: &Sources,
+    file: FileId,
+    most: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Vec<Node>, Diagnostic> {
     sources.check_text(file)?;
     let source = sources.text(file);
     let text = text::Text::new(source);
-    let mut events = Vec::new();
-    for event in Parser::new_from_str(text.for_parser()) {
-        let (event, span) = event.map_err(|it| {
-            let start = text.byte(it.marker().index()).min(source.len());
-            text::explain(source, start, it.info()).at(file)
-        })?;
-        let start = text.byte(span.start.index());
-        let end = text.byte(span.end.index()).max(start);
-        events.push((event, Span { file, start, end }));
-    }
-    let aliased =
-        events.iter().filter_map(|(it, _)| if let Event::Alias(id) = it { Some(*id) } else { None });
     let mut loader = Loader {
         source,
         file,
-        aliased: aliased.collect(),
-        events: events.into_iter(),
+        text: &text,
+        aliased: aliased(&text),
+        parser: Parser::new_from_str(text.for_parser()),
         anchors: BTreeMap::new(),
         spent: 0,
+        left: most,
+        most,
+        earlier: diagnostics.len(),
         diagnostics,
     };
     let mut documents = Vec::new();
-    while let Some((event, _)) = loader.events.next() {
+    while let Some((event, _)) = loader.event()? {
         if matches!(event, Event::DocumentStart(_)) {
             loader.anchors.clear();
             documents.push(loader.next(0)?);
@@ -149,21 +150,50 @@ fn read(sources: &Sources, file: FileId, diagnostics: &mut Vec<Diagnostic>) -> R
     Ok(documents)
 }
 
+/// The anchors that some alias refers to.
+fn aliased(text: &text::Text<'_>) -> BTreeSet<usize> {
+    if !text.for_parser().contains('*') {
+        return BTreeSet::new();
+    }
+    let events = Parser::new_from_str(text.for_parser()).map_while(Result::ok);
+    events.filter_map(|(it, _)| if let Event::Alias(id) = it { Some(id) } else { None }).collect()
+}
+
 struct Loader<'a, 'd> {
     source: &'a str,
     file: FileId,
-    events: std::vec::IntoIter<(Event<'a>, Span)>,
+    text: &'a text::Text<'a>,
+    parser: Parser<'a, StrInput<'a>>,
     /// The anchors that some alias refers to: values of others are not kept.
     aliased: BTreeSet<usize>,
     /// The value of each of those; none while it is being read.
     anchors: BTreeMap<usize, Option<Node>>,
     spent: usize,
+    /// How many values, with keys, may still follow, of how many.
+    left: usize,
+    most: usize,
+    /// The number of diagnostics of other files.
+    earlier: usize,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl<'a> Loader<'a, '_> {
+    /// The next event of the parser; None at the end of the file.
+    fn event(&mut self) -> Result<Option<(Event<'a>, Span)>, Diagnostic> {
+        let Some(event) = self.parser.next() else { return Ok(None) };
+        let (event, span) = event.map_err(|it| {
+            // What was found before may come from the same mistake.
+            self.diagnostics.truncate(self.earlier);
+            let start = self.text.byte(it.marker().index()).min(self.source.len());
+            text::explain(self.source, start, it.info()).at(self.file)
+        })?;
+        let start = self.text.byte(span.start.index());
+        let end = self.text.byte(span.end.index()).max(start);
+        Ok(Some((event, Span { file: self.file, start, end })))
+    }
+
     fn next(&mut self, depth: usize) -> Result<Node, Diagnostic> {
-        match self.events.next() {
+        match self.event()? {
             Some((event, span)) => self.node(event, span, depth),
             None => Err(Diagnostic::new(self.end(), "this is not YAML: it ends too early")),
         }
@@ -174,6 +204,10 @@ impl<'a> Loader<'a, '_> {
             return Err(Diagnostic::new(text::shown(self.source, span), "nested too deep")
                 .help(format!("at most {MAX_DEPTH} levels may be in each other")));
         }
+        self.left = self.left.checked_sub(1).ok_or_else(|| {
+            let message = format!("the file has more than {} values", self.most);
+            Diagnostic::new(text::shown(self.source, span), message).help("use several files")
+        })?;
         let (anchor, node) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let (core, tag) = tags(tag.as_deref());
@@ -247,7 +281,7 @@ impl<'a> Loader<'a, '_> {
     fn list(&mut self, depth: usize) -> Result<(Vec<Node>, Span), Diagnostic> {
         let mut items = Vec::new();
         loop {
-            match self.events.next() {
+            match self.event()? {
                 Some((Event::SequenceEnd, span)) => return Ok((items, span)),
                 Some((event, span)) => items.push(self.node(event, span, depth + 1)?),
                 None => return Ok((items, self.end())),
@@ -260,7 +294,7 @@ impl<'a> Loader<'a, '_> {
         let mut first: BTreeMap<String, Span> = BTreeMap::new();
         let mut merged = Vec::new();
         let end = loop {
-            let (event, span) = match self.events.next() {
+            let (event, span) = match self.event()? {
                 Some((Event::MappingEnd, span)) => break span,
                 Some(it) => it,
                 None => break self.end(),

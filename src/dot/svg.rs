@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::dot::layout::{Content, Label, Layout, Rect, TITLE_HEIGHT, Wire, bar_title, layout};
 use crate::dot::text::xml;
 use crate::dot::{Diagram, Fact, NodeKind, SegmentKind, lines};
+use crate::words::counted;
 
 /// The hues of segments, light and dark, each with the names that ask for it. Segments without such a name take the first
 /// eight in turn; cables take the last.
@@ -167,7 +168,6 @@ pub(super) fn summary(diagram: &Diagram) -> String {
     let cables = diagram.cables().iter().flatten().count();
     let bridges = diagram.segments.iter().filter(|it| it.is_bridge()).count() - cables;
     let nodes = diagram.nodes.iter().filter(|it| it.kind != NodeKind::Remote).count();
-    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
         "Network: {}, {}, {}{}",
         counted(nodes, "node"),

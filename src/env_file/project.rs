@@ -168,7 +168,8 @@ fn separator(paths: &[&str]) -> char {
 
 /// Quotes an argument for a shell if necessary.
 fn shell_word(word: &str) -> String {
-    let ordinary = |it: char| !it.is_whitespace() && !it.is_control() && !"'\"\\$`&;<>()!".contains(it);
+    let ordinary =
+        |it: char| !it.is_whitespace() && !it.is_control() && !"'\"\\$`&;<>()!|*?[]{}#~".contains(it);
     if word.chars().all(ordinary) && !word.is_empty() {
         word.to_owned()
     } else if word.chars().any(char::is_control) {

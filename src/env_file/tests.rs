@@ -79,7 +79,7 @@ fn every_answer_of_compose_is_ours() {
         }
         count += 1;
     }
-    assert_eq!(count, 75);
+    assert_eq!(count, 78);
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn the_command_line_is_one_line_and_sets_nothing() {
         ["mdc", "a b", "run", "-e", "X=it's\nEVIL=1", "sh -c", "", "a|b"].map(str::to_owned).to_vec();
     let written = ProjectEnv { command: Some(command), ..project() }.write().unwrap();
     assert!(text(&written).starts_with(
-        "### mdc command line: mdc 'a b' run -e $'X=it\\'s\\nEVIL=1' 'sh -c' '' a|b\nMDC_MODE_a=enabled\n"
+        "### mdc command line: mdc 'a b' run -e $'X=it\\'s\\nEVIL=1' 'sh -c' '' 'a|b'\nMDC_MODE_a=enabled\n"
     ));
     let written = ProjectEnv { command: None, ..project() }.write().unwrap();
     assert!(text(&written).starts_with("### mdc command line: not written down\n"));

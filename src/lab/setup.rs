@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::lab::users;
 use crate::process::node::{Bind, Setup, User};
 use crate::service::{Node, Source};
 
@@ -120,7 +121,7 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     Wanted { node, setup, hosts, notes }
 }
 
-/// The machine's users and groups, from the files: a static program cannot use NSS.
+/// The machine's users and groups.
 #[derive(Default)]
 struct Users {
     passwd: Option<String>,
@@ -139,30 +140,20 @@ impl Users {
 
 fn find_user(text: &str, passwd: &str, group: &str) -> Option<(User, Option<String>)> {
     let (user, wanted_group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
-    let rows = |text: &str| -> Vec<Vec<String>> {
-        text.lines().map(|it| it.split(':').map(str::to_owned).collect()).collect()
-    };
-    let number = |row: &[String], at: usize| row.get(at).and_then(|it| it.parse::<u32>().ok());
-    let is = |row: &[String], word: &str, at: usize| {
-        row.first().is_some_and(|it| it == word) || row.get(at).is_some_and(|it| it == word)
-    };
-    let passwd = rows(passwd);
-    let found = passwd.iter().find(|it| is(it, user, 2));
-    let uid = found.and_then(|it| number(it, 2)).or_else(|| user.parse().ok())?;
-    let name = found.and_then(|it| it.first()).cloned().unwrap_or_default();
-    let groups = rows(group);
+    let found = users::entry(passwd, user).unwrap_or_default();
+    let uid = users::id(&found).or_else(|| user.parse().ok())?;
     let gid = match wanted_group {
         Some(word) => {
-            let row = groups.iter().find(|it| is(it, word, 2));
-            row.and_then(|it| number(it, 2)).or_else(|| word.parse().ok())?
+            users::entry(group, word).and_then(|it| users::id(&it)).or_else(|| word.parse().ok())?
         }
-        None => found.and_then(|it| number(it, 3)).unwrap_or(0),
+        None => users::number(&found, 3).unwrap_or(0),
     };
-    let member = |row: &&Vec<String>| {
-        row.get(3).is_some_and(|it| !name.is_empty() && it.split(',').any(|it| it == name))
+    let name = found.first().filter(|it| !it.is_empty());
+    let is_member = |entry: &Vec<&str>| {
+        name.is_some_and(|name| entry.get(3).is_some_and(|it| it.split(',').any(|it| it == *name)))
     };
-    let further = groups.iter().filter(member).filter_map(|it| number(it, 2));
-    let home = found.and_then(|it| it.get(5)).filter(|it| !it.is_empty()).cloned();
+    let further = users::entries(group).filter(is_member).filter_map(|it| users::id(&it));
+    let home = found.get(5).filter(|it| !it.is_empty()).map(|it| (*it).to_owned());
     Some((User { uid, gid, groups: further.collect() }, home))
 }
 

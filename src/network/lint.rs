@@ -126,11 +126,6 @@ fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnost
     Diagnostic::new(span, message).code(code).scope(Scope::Link)
 }
 
-/// `1 link`, `2 links`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

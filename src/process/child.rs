@@ -155,19 +155,21 @@ impl Signals {
         Ok(Self { file, mask, on_child })
     }
 
-    /// Reads the received signals. As PID 1 it also reaps ended children, except `ours`.
+    /// Reads the received signals, up to the first that ends a program: the next call reads the others. As PID 1 it also
+    /// reaps ended children, except `ours`.
     pub fn next(&self, ours: &[u32]) -> io::Result<Came> {
         let mut came = Came::default();
-        while let Some(info) = self.file.read_signal()? {
+        while came.ending.is_none()
+            && let Some(info) = self.file.read_signal()?
+        {
             match i32::try_from(info.ssi_signo) {
                 Ok(libc::SIGIO) => came.io = true,
                 Ok(libc::SIGCHLD) => reap(ours),
-                _ if came.ending.is_none() => {
+                _ => {
                     came.ending = u8::try_from(info.ssi_signo).ok();
                     // Signals from the kernel have another code (sigaction(2)).
                     came.from_process = info.ssi_code <= 0;
                 }
-                _ => {}
             }
         }
         Ok(came)
@@ -245,4 +247,26 @@ fn is_ignored(signal: Signal) -> io::Result<bool> {
     }
     // SAFETY: the call has succeeded and has initialized it.
     Ok(unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn every_signal_of_a_batch_is_read() {
+        // On a thread of its own, because the signals stay blocked.
+        let read = std::thread::spawn(|| {
+            let signals = Signals::hold().unwrap();
+            for signal in [Signal::SIGTERM, Signal::SIGIO, Signal::SIGHUP] {
+                raise(signal).unwrap();
+            }
+            [(); 3].map(|()| signals.next(&[]).unwrap())
+        });
+        let came = read.join().unwrap();
+        assert_eq!(came.map(|it| it.ending), [Some(1), Some(15), None]);
+        assert!(came.iter().any(|it| it.io));
+    }
 }

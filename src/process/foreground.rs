@@ -44,7 +44,7 @@ impl<'a> Foreground<'a> {
     pub fn wait(&mut self) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.ended()? {
-                self.signals.next(&[])?;
+                while self.signals.next(&[])?.ending.is_some() {}
                 return Ok(ended);
             }
             match poll(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {

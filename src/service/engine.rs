@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::service::project::cleaned;
+use crate::compose::cleaned;
 use crate::service::{Service, Source};
 
 /// Names of the engine's binary.

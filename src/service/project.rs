@@ -1,9 +1,10 @@
 //! Finds a project: its compose files, its folder, its variables and its name.
 
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use crate::config::{Diagnostic, Env, FileId, Sources, Span, documents, expand};
+use crate::compose::cleaned;
+use crate::config::{Diagnostic, Env, FileId, PROJECT_NAME, Sources, Span, documents, expand};
 use crate::env_file;
 
 /// The names of compose files, in the order of preference, in a folder or the nearest one above.
@@ -79,7 +80,7 @@ impl Project {
     /// name. The caller puts it into `env` as COMPOSE_PROJECT_NAME, for the files.
     pub fn name(&self, sources: &Sources, files: &[FileId]) -> Result<String, Diagnostic> {
         const HELP: &str = "expected `a` to `z`, digits, `-` and `_`, with a letter or digit at the start";
-        if let Some(name) = self.env.get("COMPOSE_PROJECT_NAME").filter(|it| !it.is_empty()) {
+        if let Some(name) = self.env.get(PROJECT_NAME).filter(|it| !it.is_empty()) {
             if is_project_name(name) {
                 return Ok(name.clone());
             }
@@ -220,17 +221,4 @@ pub(super) fn absolute(dir: &Path, path: &str, env: &Env) -> PathBuf {
         (Some(rest), Some(home)) => cleaned(&Path::new(home).join(rest.trim_start_matches('/'))),
         _ => cleaned(&dir.join(path)),
     }
-}
-
-/// Removes `.` and `..` by text only, without following links, as compose does.
-pub(super) fn cleaned(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => drop(clean.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => clean.push(part),
-        }
-    }
-    clean
 }

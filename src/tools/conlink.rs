@@ -10,23 +10,26 @@ mod lab;
 mod link;
 mod lock;
 mod names;
+mod options;
+mod socket;
 mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api::Status;
-use crate::config::{ConfigMode, schema};
-use crate::tools::color::Color;
+use crate::config::schema;
 use crate::tools::front::{self, print_clap};
 use crate::tools::install;
-use crate::tools::logger::{self, LogFormat, Verbosity};
 use crate::{Usage, out};
 
 pub(super) use check::report;
 pub(super) use files::{Described, locate};
+pub(super) use options::Files;
+
+use options::Options;
 
 /// Real networks for containers, from a compose file
 #[derive(Debug, Parser)]
@@ -41,107 +44,6 @@ struct Cli {
     options: Options,
     #[command(subcommand)]
     command: Option<Sub>,
-}
-
-/// Options of the engine.
-#[derive(Debug, Args)]
-struct Options {
-    #[command(flatten)]
-    files: Files,
-    /// Serve the containers of this compose project only [default: the project of the engine's own container, else
-    /// COMPOSE_PROJECT_NAME, else all projects]
-    #[arg(short = 'n', long = "compose-project", visible_alias = "name", value_name = "NAME")]
-    compose_project: Option<String>,
-    /// Docker socket, or `none` [default: DOCKER_HOST if it is a unix socket, else /var/run/docker.sock]
-    #[arg(long, value_name = "PATH")]
-    docker_socket: Option<PathBuf>,
-    /// Podman socket, or `none` [default: /var/run/podman/podman.sock, else /run/podman/podman.sock]
-    #[arg(long, value_name = "PATH")]
-    podman_socket: Option<PathBuf>,
-    /// Where bridges live when the engine runs on the host: in a network namespace of their own, or in the host's
-    #[arg(long, value_enum, value_name = "WHERE", default_value_t = NetnsPlace::Own)]
-    netns: NetnsPlace,
-    /// Ignored; accepted for compatibility
-    #[arg(long, value_name = "FILE")]
-    config_schema: Option<PathBuf>,
-    /// Print the resolved configuration as JSON and exit
-    #[arg(long)]
-    show_config: bool,
-    /// Connect the running containers and exit, with code 1 if anything failed; links stay
-    #[arg(long)]
-    once: bool,
-    /// Print the plan without applying it
-    #[arg(long, conflicts_with = "once")]
-    dry_run: bool,
-    /// Revert changes that others make to links, instead of only reporting them
-    #[arg(long)]
-    repair: bool,
-    /// Create links and tunnels without impairments, for kernels without sch_netem
-    #[arg(long)]
-    without_netem: bool,
-    #[command(flatten)]
-    verbosity: Verbosity,
-    /// List the tools in this binary and exit
-    #[arg(long)]
-    list: bool,
-    /// Format of log lines
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-}
-
-/// The files that describe a network, and how they are read.
-#[derive(Debug, Args)]
-pub(super) struct Files {
-    /// Compose file with `x-network`; may be repeated
-    #[arg(
-        short = 'f',
-        long = "file",
-        visible_alias = "compose-file",
-        value_name = "FILE",
-        num_args = 1..,
-        value_delimiter = ':'
-    )]
-    compose_files: Vec<PathBuf>,
-    /// Network configuration file (YAML or JSON); may be repeated
-    #[arg(long = "network-file", value_name = "FILE", num_args = 1.., value_delimiter = ':')]
-    network_files: Vec<PathBuf>,
-    /// Default bridge mode
-    #[arg(long, value_enum, value_name = "MODE", default_value_t = ModeArg::Auto, env = "CONLINK_BRIDGE_MODE")]
-    default_bridge_mode: ModeArg,
-    /// Default MTU of veth and dummy links
-    #[arg(long, value_name = "MTU", default_value_t = 65535, value_parser = clap::value_parser!(u32).range(68..=65535))]
-    default_mtu: u32,
-    /// Leave transmit checksum offload of veth links on
-    #[arg(long)]
-    keep_veth_offload: bool,
-    /// When to colour output; `auto` honours NO_COLOR
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
-    pub(in crate::tools) color: Color,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ModeArg {
-    Auto,
-    Ovs,
-    Linux,
-    Patch,
-}
-
-impl From<ModeArg> for ConfigMode {
-    fn from(it: ModeArg) -> Self {
-        match it {
-            ModeArg::Auto => Self::Auto,
-            ModeArg::Ovs => Self::Ovs,
-            ModeArg::Linux => Self::Linux,
-            ModeArg::Patch => Self::Patch,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NetnsPlace {
-    Own,
-    Host,
 }
 
 /// What a JSON Schema describes.
@@ -241,19 +143,4 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Some(Sub::Man { output_dir: Some(dir), .. }) => front::manuals(&dir).map(|()| 0),
         Some(Sub::Man { command, output_dir: None }) => out(&front::manual(&command)?).map(|()| 0),
     }
-}
-
-/// The files and defaults that an engine reads if it is started with these words, the program first. None if these
-/// words do not start an engine.
-fn files_of(argv: &[String]) -> Option<Files> {
-    Cli::try_parse_from(argv).ok().filter(|it| it.command.is_none()).map(|it| it.options.files)
-}
-
-/// Starts the log. VERBOSE counts as one `-v`, as in the reference tool.
-fn init_log(options: &Options) {
-    let mut verbosity = options.verbosity;
-    if !verbosity.quiet && std::env::var_os("VERBOSE").is_some_and(|it| !it.is_empty() && it != "0") {
-        verbosity.verbose = verbosity.verbose.max(1);
-    }
-    logger::init(options.log_format, verbosity);
 }

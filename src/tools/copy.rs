@@ -11,12 +11,13 @@ pub(in crate::tools) mod folder;
 mod jinja;
 mod owner;
 mod plan;
+mod run;
 mod say;
 mod select;
 mod template;
 mod xattr;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -25,24 +26,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::process::Signals;
 use crate::tools::exec::{exec, shown};
 use crate::tools::front::print_clap;
 use crate::{USAGE, err};
-use apply::{Results, Run};
 use args::{BadArgs, Options, Templating};
-use folder::Root;
+use folder::{Identity, Root, look};
 use jinja::Jinja;
+use run::{Results, Run};
 
 /// The exit code if a file could not be copied.
 const FAILED: u8 = 1;
 
 /// Added to the number of a signal that ends the program, as in shells.
 const SIGNALLED: u8 = 128;
+
+/// The file in DST that a run locks. The prefix keeps it from being copied if DST is a SRC.
+const LOCK: &str = ".conlink-copy-lock";
 
 /// How often to check whether another run has finished.
 const LOCK_EVERY: Duration = Duration::from_millis(20);
@@ -114,7 +119,7 @@ fn not_a_directory(error: &io::Error) -> String {
 fn locked(options: &Options, signals: &Signals, src: &Arc<Root>, dst: &Root) -> anyhow::Result<u8> {
     let stat = fstat(dst.file())?;
     let token = format!("{:x}-{:x}", stat.st_dev, stat.st_ino);
-    let lock = match lock(options, signals, dst)? {
+    let lock = match lock(options, signals, dst, stat.st_mode)? {
         Ok(it) => it,
         Err(signal) => return Ok(SIGNALLED.saturating_add(signal)),
     };
@@ -182,31 +187,74 @@ fn carry_out(run: &Run<'_>, signals: &Signals) -> anyhow::Result<(Results, Optio
     })
 }
 
-/// Locks DST against another run. None if its file system has no locks; the error is the number of a signal.
-fn lock(options: &Options, signals: &Signals, dst: &Root) -> anyhow::Result<Result<Option<Flock<File>>, u8>> {
+/// The lock of DST: a file in it, which is removed with the lock. A lock on the directory itself could be held by anyone
+/// who may read it.
+struct Lock<'a> {
+    dst: &'a Root,
+    _file: Flock<File>,
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // Still locked: another run that waits for it sees that it is gone, and makes a new one.
+        let _ = unlinkat(self.dst.file(), LOCK, UnlinkatFlags::NoRemoveDir);
+    }
+}
+
+/// Locks DST against another run. None if it takes no file, or its file system has no locks; the error is the number of a
+/// signal.
+fn lock<'a>(
+    options: &Options,
+    signals: &Signals,
+    dst: &'a Root,
+    mode: u32,
+) -> anyhow::Result<Result<Option<Lock<'a>>, u8>> {
     if options.dry_run {
         return Ok(Ok(None));
     }
-    let mut folder = dst.file().try_clone()?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    // Who may write to DST may lock it.
+    let mode = Mode::S_IWUSR | Mode::from_bits_truncate(mode & 0o022);
+    let open = || openat(dst.file(), LOCK, flags, mode).map(File::from);
+    let Ok(mut file) = open() else { return Ok(Ok(None)) };
     let mut told = false;
     loop {
-        folder = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(it) => return Ok(Ok(Some(it))),
-            Err((folder, nix::Error::EWOULDBLOCK)) => folder,
-            Err(_) => return Ok(Ok(None)),
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => {
+                let ours = Identity::of(&fstat(&*file)?);
+                if look(dst.file(), OsStr::new(LOCK))?.is_some_and(|it| Identity::of(&it) == ours) {
+                    return Ok(Ok(Some(Lock { dst, _file: file })));
+                }
+                // The other run has removed it.
+                match open() {
+                    Ok(it) => it,
+                    Err(_) => return Ok(Ok(None)),
+                }
+            }
+            Err((file, nix::Error::EWOULDBLOCK)) => {
+                if !told && !options.quiet {
+                    err(&format!("Waiting for another copy into '{}'...\n", options.dst.display()));
+                }
+                told = true;
+                if let Some(signal) = pause(signals)? {
+                    return Ok(Err(signal));
+                }
+                file
+            }
+            Err(_) => {
+                // The file system has no locks.
+                let _ = unlinkat(dst.file(), LOCK, UnlinkatFlags::NoRemoveDir);
+                return Ok(Ok(None));
+            }
         };
-        if !told && !options.quiet {
-            err(&format!("Waiting for another copy into '{}'...\n", options.dst.display()));
-        }
-        told = true;
-        let mut files = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let time = PollTimeout::try_from(LOCK_EVERY).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut files, time) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(signal) = signals.next(&[])?.ending {
-            return Ok(Err(signal));
-        }
+    }
+}
+
+/// Waits for a moment, or for a signal that ends the program.
+fn pause(signals: &Signals) -> anyhow::Result<Option<u8>> {
+    let mut files = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut files, PollTimeout::try_from(LOCK_EVERY).unwrap_or(PollTimeout::ZERO)) {
+        Ok(_) | Err(nix::Error::EINTR) => Ok(signals.next(&[])?.ending),
+        Err(error) => Err(error.into()),
     }
 }

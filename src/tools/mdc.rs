@@ -5,6 +5,7 @@ mod files;
 mod graph;
 mod project;
 mod safety;
+mod settings;
 mod show;
 mod swap;
 mod sync;
@@ -12,122 +13,17 @@ mod sync;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{CommandFactory, Parser};
 
-use crate::duration;
 use crate::process::exec_with;
+use crate::tools::exec::find;
 use crate::tools::front::print_clap;
 use crate::tools::mdc::project::Project;
+use crate::tools::mdc::settings::{Cli, Failed, Settings};
 use crate::tools::mdc::swap::{Change, Prepared};
-use crate::tools::resolve_deps::Format;
-use crate::{USAGE, Usage, err};
-
-/// Assemble a compose project from modes, then run docker compose
-#[derive(Debug, Parser)]
-#[command(
-    name = "mdc",
-    version,
-    override_usage = "mdc [OPTIONS] MODES [COMPOSE-ARGS]...\n       mdc --list | --graph [MODES]",
-    after_help = AFTER_HELP
-)]
-struct Cli {
-    /// Directories of modes, separated by colons or commas [env: MODES_DIR] [default: ./modes]
-    #[arg(long, value_name = "DIR")]
-    modes_dir: Option<String>,
-    /// Env file to write [env: ENV_FILE] [default: .env]
-    #[arg(long, value_name = "FILE")]
-    env_file: Option<String>,
-    /// Directory for the files of the modes [env: MDC_FILES_DIR] [default: ./.files]
-    #[arg(long, value_name = "DIR")]
-    files_dir: Option<String>,
-    /// Compose command [env: DOCKER_COMPOSE] [default: docker compose, else docker-compose]
-    #[arg(long, value_name = "COMMAND")]
-    docker_compose: Option<String>,
-    /// Change to this directory first
-    #[arg(short = 'C', long, value_name = "DIR")]
-    directory: Option<PathBuf>,
-    /// Print the names of all modes, or of the modes that MODES resolves to, in order
-    #[arg(long, group = "what", help_heading = LOOK)]
-    list: bool,
-    /// Print what would be done without doing it
-    #[arg(short = 'n', long, group = "what", help_heading = LOOK)]
-    dry_run: bool,
-    /// Print the merged compose file
-    #[arg(long, group = "what", help_heading = LOOK)]
-    config: bool,
-    /// Print every place that sets a value such as `services.r0.image`, the effective one last
-    #[arg(long, value_name = "PATH", group = "what", help_heading = LOOK)]
-    explain: Option<String>,
-    /// Print the final value of each variable and where it is set
-    #[arg(long, group = "what", help_heading = LOOK)]
-    env: bool,
-    /// Print the dependency graph as DOT, with the chosen modes filled
-    #[arg(long, group = "what", help_heading = LOOK)]
-    graph: bool,
-    /// Print why a mode is chosen
-    #[arg(long, value_name = "MODE", group = "what", help_heading = LOOK)]
-    why: Option<String>,
-    /// Output format: `lines`, `nodes`, `paths` or `json` with --list; `yaml` or `json` with --config; `text` or `json`
-    /// with --env
-    #[arg(long, value_name = "FORMAT", help_heading = LOOK)]
-    format: Option<String>,
-    /// Same as `--format json`
-    #[arg(long, conflicts_with = "format", help_heading = LOOK)]
-    json: bool,
-    /// Replace variables in the output of --config
-    #[arg(long, requires = "config", help_heading = LOOK)]
-    interpolate: bool,
-    /// Take over a directory of files that mdc did not create
-    #[arg(long)]
-    force: bool,
-    /// Skip unknown modes with a warning
-    #[arg(long)]
-    allow_missing: bool,
-    /// Give up resolving dependencies after this time
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    time_limit: Duration,
-    /// Print each change and the compose command [env: VERBOSE]
-    #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
-    /// Print warnings and errors only
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Modes, separated by commas or spaces; `a|b` for one of several
-    modes: Option<String>,
-}
-
-/// Options that print something and change nothing.
-const LOOK: &str = "Inspection";
-
-const AFTER_HELP: &str = "\
-Everything after MODES is passed to compose. Without it, mdc only writes the files.
-
-Further environment variables:
-  MDC_NO_CMDLINE=1  Leave the command line out of the env file
-  MDC_COMPAT=1      Write the env file byte for byte as the reference tool
-  MDC_STRICT=1      Treat warnings as errors";
-
-/// Errors with their places, one line each.
-pub(super) type Wrong = Vec<String>;
-
-/// The settings: options, else environment variables, else defaults.
-#[derive(Debug)]
-struct Settings {
-    modes_dir: String,
-    env_file: String,
-    files_dir: String,
-    dry_run: bool,
-    force: bool,
-    allow_missing: bool,
-    strict: bool,
-    verbose: bool,
-    quiet: bool,
-    as_reference: bool,
-    time_limit: Duration,
-}
+use crate::{USAGE, err};
 
 pub(crate) fn command() -> clap::Command {
     Cli::command()
@@ -155,6 +51,10 @@ pub(crate) fn main(mut args: Vec<OsString>) -> anyhow::Result<u8> {
         err(&format!("error: missing MODES\nUsage: {name} MODES [DOCKER-COMPOSE-ARGS]\n"));
         return Ok(USAGE);
     }
+    if let Some(option) = misplaced(&compose_args) {
+        err(&format!("error: `{option}` is an option of mdc: write it before MODES\n"));
+        return Ok(USAGE);
+    }
     match run(&cli, &settings, &args, &compose_args) {
         Ok(code) => Ok(code),
         Err(Failed::Wrong(wrong)) => {
@@ -162,25 +62,6 @@ pub(crate) fn main(mut args: Vec<OsString>) -> anyhow::Result<u8> {
             Ok(1)
         }
         Err(Failed::Output(error)) => Err(error),
-    }
-}
-
-/// Why a run failed.
-enum Failed {
-    Wrong(Wrong),
-    /// Anything else, such as a closed standard output.
-    Output(anyhow::Error),
-}
-
-impl From<Wrong> for Failed {
-    fn from(it: Wrong) -> Self {
-        Self::Wrong(it)
-    }
-}
-
-impl From<anyhow::Error> for Failed {
-    fn from(it: anyhow::Error) -> Self {
-        Self::Output(it)
     }
 }
 
@@ -227,47 +108,6 @@ fn run(cli: &Cli, settings: &Settings, args: &[OsString], compose_args: &[OsStri
     }
 }
 
-impl Settings {
-    fn new(cli: &Cli) -> Self {
-        let text = |option: &Option<String>, variable: &str, default: &str| {
-            let set = option.clone().filter(|it| !it.is_empty());
-            set.or_else(|| std::env::var(variable).ok().filter(|it| !it.is_empty()))
-                .unwrap_or_else(|| default.to_owned())
-        };
-        let verbose = !cli.quiet && (cli.verbose > 0 || is_on("VERBOSE"));
-        if verbose && std::env::var_os("RESOLVE_DEPS").is_some() {
-            err("RESOLVE_DEPS is ignored: mdc resolves dependencies itself\n");
-        }
-        Self {
-            modes_dir: text(&cli.modes_dir, "MODES_DIR", "./modes"),
-            env_file: text(&cli.env_file, "ENV_FILE", ".env"),
-            files_dir: text(&cli.files_dir, "MDC_FILES_DIR", "./.files"),
-            dry_run: cli.dry_run,
-            force: cli.force,
-            allow_missing: cli.allow_missing,
-            strict: is_on("MDC_STRICT"),
-            verbose,
-            quiet: cli.quiet,
-            as_reference: is_on("MDC_COMPAT"),
-            time_limit: cli.time_limit,
-        }
-    }
-
-    /// Prints warnings, or turns them into errors with MDC_STRICT.
-    fn warn(&self, warnings: &[String]) -> Result<(), Wrong> {
-        if self.strict && !warnings.is_empty() {
-            return Err(warnings.to_vec());
-        }
-        warnings.iter().for_each(|it| err(&format!("warning: {it}\n")));
-        Ok(())
-    }
-}
-
-/// Whether an environment variable is set to anything but 0.
-fn is_on(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|it| !it.is_empty() && it != "0")
-}
-
 /// Splits the arguments: ours up to MODES, and those of compose.
 fn split(args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     let command = Cli::command();
@@ -297,6 +137,20 @@ fn split(args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     (own, rest.collect())
 }
 
+/// An option of mdc that is the first argument of compose, which does not have it.
+fn misplaced(compose_args: &[OsString]) -> Option<&str> {
+    const OF_COMPOSE_TOO: [&str; 4] = ["env-file", "dry-run", "verbose", "version"];
+    let first = compose_args.first()?.to_str()?;
+    let long = first.strip_prefix("--").and_then(|it| it.split('=').next());
+    let command = Cli::command();
+    let is_ours = command.get_arguments().any(|it| match long {
+        Some(long) => it.get_long() == Some(long) && !OF_COMPOSE_TOO.contains(&long),
+        // Compose has `-v` too.
+        None => it.get_short().is_some_and(|short| short != 'v' && first == format!("-{short}")),
+    });
+    is_ours.then_some(first)
+}
+
 /// Whether the word is a group of short options that ends with this one.
 fn is_cluster(word: &str, short: char) -> bool {
     !word.starts_with("--") && word.starts_with('-') && word.ends_with(short)
@@ -309,8 +163,7 @@ fn compose_command(cli: &Cli) -> Vec<OsString> {
     if !words.is_empty() {
         return words;
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |name: &str| std::env::split_paths(&path).any(|it| it.join(name).is_file());
+    let has = |name: &str| find(OsStr::new(name)).is_some();
     if has("docker-compose") && !(has("docker") && has_plugin()) {
         vec!["docker-compose".into()]
     } else {
@@ -355,25 +208,6 @@ fn become_compose(words: &[OsString], settings: &Settings, project: &Project, ar
     let error = exec_with(program, &all, &exported);
     err(&format!("error: run {}: {error}\n", program.display()));
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
-}
-
-/// The format that is asked for, of these. The first is the default.
-fn format_of<'a>(cli: &Cli, known: &[&'a str]) -> Result<&'a str, Failed> {
-    let asked = if cli.json { "json" } else { cli.format.as_deref().unwrap_or(known[0]) };
-    known.iter().find(|it| **it == asked).copied().ok_or_else(|| {
-        let why = format!("--format: expected {}, found `{asked}`", crate::words::listed(known));
-        Failed::Output(Usage(why).into())
-    })
-}
-
-/// The format of --list.
-fn list_format(cli: &Cli) -> Result<Option<Format>, Failed> {
-    Ok(match format_of(cli, &["lines", "nodes", "paths", "json"])? {
-        "nodes" => Some(Format::Nodes),
-        "paths" => Some(Format::Paths),
-        "json" => Some(Format::Json),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod args;
 mod condition;
 mod files;
+mod host;
 mod http;
 mod lookup;
 mod network;

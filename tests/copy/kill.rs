@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -112,8 +113,8 @@ fn a_signal_stops_it_and_leaves_nothing_incomplete() {
 fn two_runs_into_one_folder_wait_for_each_other() {
     let trees = trees();
     reset(&trees);
-    let folder = fs::File::open(trees.path("dst")).unwrap();
-    let lock = nix::fcntl::Flock::lock(folder, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let file = fs::File::create(trees.path("dst/.conlink-copy-lock")).unwrap();
+    let lock = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     let mut command = trees.command(&["src", "dst"], &[]);
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
@@ -124,6 +125,13 @@ fn two_runs_into_one_folder_wait_for_each_other() {
     drop(lock);
     assert!(child.wait().unwrap().success());
     assert_ne!(trees.read("dst/there/1"), "old");
+    assert!(!trees.there("dst/.conlink-copy-lock"));
+    // Whoever may only read DST holds up nobody.
+    reset(&trees);
+    let folder = fs::File::open(trees.path("dst")).unwrap();
+    let lock = Flock::lock(folder, FlockArg::LockExclusive).unwrap();
+    trees.done(&["-q"], &[]);
+    drop(lock);
     // Both at once, many times: what one is at the other does not take for leftovers.
     for _ in 0..10 {
         reset(&trees);

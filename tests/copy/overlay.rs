@@ -101,6 +101,7 @@ fn modes_and_times_are_those_of_src_and_owners_the_processs() {
         ("run", 0o755),
         ("secret", 0o600),
         ("setuid", 0o4755),
+        ("setgid", 0o4755),
         ("read", 0o444),
         ("none", 0o000),
     ] {
@@ -117,8 +118,11 @@ fn modes_and_times_are_those_of_src_and_owners_the_processs() {
     }
     let as_root = nix::unistd::geteuid().is_root();
     if as_root {
-        std::os::unix::fs::chown(trees.path("src/run"), Some(1234), Some(4321)).unwrap();
-        trees.chmod("src/run", 0o755);
+        for (name, user, group) in [("run", 1234, 4321), ("setgid", 0, 4321)] {
+            std::os::unix::fs::chown(trees.path(format!("src/{name}")), Some(user), Some(group)).unwrap();
+        }
+        trees.chmod("src/run", 0o6755);
+        trees.chmod("src/setgid", 0o6755);
     } else {
         fs::remove_file(trees.path("src/none")).unwrap();
     }
@@ -138,6 +142,7 @@ fn modes_and_times_are_those_of_src_and_owners_the_processs() {
         ("run", 0o755),
         ("secret", 0o600),
         ("setuid", 0o4755),
+        ("setgid", 0o4755),
         ("read", 0o444),
         ("sub", 0o2750),
         ("locked", 0o555),
@@ -155,16 +160,18 @@ fn modes_and_times_are_those_of_src_and_owners_the_processs() {
     if !as_root {
         return;
     }
+    assert!(trees.done(&[], &[]).starts_with("copy: 0 files copied, 9 unchanged\n"));
     // The content is the same, the owner is not.
-    assert!(trees.done(&["--preserve-owner"], &[]).contains("1 mode or owner set"));
-    assert_eq!(owner("dst/run"), (1234, 4321));
+    assert!(trees.done(&["--preserve-owner"], &[]).contains("2 modes or owners set"));
+    assert_eq!((owner("dst/run"), trees.mode("dst/run")), ((1234, 4321), 0o6755));
     symlink("x", trees.path("src/link")).unwrap();
     fs::create_dir(trees.path("src/new")).unwrap();
     trees.done(&["--owner", "7:8"], &[]);
     for it in ["dst/run", "dst/setuid", "dst/link", "dst/new"] {
         assert_eq!(owner(it), (7, 8), "{it}");
     }
-    assert_eq!(trees.mode("dst/setuid"), 0o4755);
+    // It would lend the rights of another user.
+    assert_eq!(trees.mode("dst/setuid"), 0o755);
     assert_eq!(owner("dst/sub"), (0, 0), "a folder that was there keeps its owner");
 }
 

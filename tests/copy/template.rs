@@ -5,6 +5,7 @@ use std::fs;
 use expect_test::expect;
 
 use super::Trees;
+use crate::support::run;
 
 #[test]
 fn names_that_are_set_are_replaced_once_and_all_else_stays() {
@@ -110,6 +111,22 @@ fn jinja_templates_have_defaults_loops_and_includes() {
     assert_eq!(trees.done(&["-J"], &env), "copy: 0 files copied, 3 unchanged\n");
     // What was not rendered keeps its time, what was is as new as its variables.
     assert_eq!(trees.modified("dst/plain"), trees.modified("src/plain"));
+}
+
+#[test]
+fn large_binary_files_are_not_loaded_for_jinja() {
+    let trees = Trees::new();
+    trees.write("src/text", format!("{{{{ A }}}}\n{}", "line\n".repeat(50_000)));
+    trees.write("src/large", "text\n");
+    std::fs::File::options().append(true).open(trees.path("src/large")).unwrap().set_len(1 << 30).unwrap();
+    // A gigabyte is more than the memory.
+    let mut shell = std::process::Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_conlink");
+    shell.args(["-c", "ulimit -v 600000; exec \"$0\" copy -J src dst", program]).env("A", "1");
+    shell.current_dir(trees.dir.path());
+    let ended = run(shell);
+    assert_eq!(ended.stderr, "copy: 2 files copied, 0 unchanged\n");
+    assert_eq!(trees.read("dst/text"), format!("1\n{}", "line\n".repeat(50_000)));
 }
 
 #[test]

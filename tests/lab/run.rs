@@ -15,6 +15,9 @@ services:
   b: {x-network: {links: [{bridge: lan, ip: 10.0.0.2/24}]}}
 ";
 
+/// What is printed before the command runs.
+const UP: &str = "lab test is up: 2 nodes, 2 links; all links connected\n";
+
 #[test]
 fn the_command_knows_the_lab_and_its_exit_code_is_returned() {
     let Some(lab) = Lab::new("lab run", TWO) else { return };
@@ -23,12 +26,12 @@ fn the_command_knows_the_lab_and_its_exit_code_is_returned() {
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"from standard input\n").unwrap();
     let run = end(child, "lab run");
     assert_eq!(run.code, 7, "{run:?}");
+    // Standard output belongs to the command.
     assert_eq!(
         run.stdout,
-        "lab test is up: 2 nodes, 2 links; all links connected\n\
-         test\n2 of 2 answered\nlab test: connected, 2 nodes, 2 links\nfrom standard input\n"
+        "test\n2 of 2 answered\nlab test: connected, 2 nodes, 2 links\nfrom standard input\n"
     );
-    assert_eq!(run.stderr, "");
+    assert_eq!(run.stderr, UP);
     // The lab ends with the command.
     assert!(!lab.folder().exists());
     lab.world.expect(&lab.before);
@@ -50,7 +53,7 @@ fn the_lab_ends_however_the_command_does() {
         (&["sh", "-c", "$CONLINK lab down"], 0, ""),
     ] {
         let run = lab.run("run", &[&["--"], command].concat());
-        assert_eq!((run.code, run.stderr.as_str()), (code, said), "{command:?}: {run:?}");
+        assert_eq!((run.code, run.stderr), (code, format!("{UP}{said}")), "{command:?}");
         lab.world.expect(&lab.before);
     }
     // A process that the command leaves running does not keep the lab.

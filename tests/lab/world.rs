@@ -263,7 +263,9 @@ pub(super) fn without_progress(run: Run) -> Run {
 }
 
 pub(super) fn is_progress(line: &str) -> bool {
-    line.starts_with("lab ") && (line.contains(" nodes") || line.contains("waiting for "))
+    line.starts_with("lab ")
+        && !line.contains(" is up: ")
+        && (line.contains(" nodes") || line.contains("waiting for "))
 }
 
 /// `net:[4026531840]`

@@ -31,6 +31,53 @@ fn arguments_and_exit_code_are_composes() {
 }
 
 #[test]
+fn an_option_of_mdc_after_modes_is_an_error() {
+    let project = project();
+    for option in ["-n", "--list", "--format=json", "-q", "--config"] {
+        let run = project.mdc_with(&["a", option, "up"], &[("DOCKER_COMPOSE", "bin/compose")]);
+        let error = format!("error: `{option}` is an option of mdc: write it before MODES\n");
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr), (2, "", error), "{option}");
+        assert!(!project.exists(".env"), "{option}");
+    }
+    // Compose has these too.
+    for option in ["--dry-run", "-v", "--env-file"] {
+        assert_eq!(
+            project.mdc_with(&["a", option], &[("DOCKER_COMPOSE", "bin/compose")]).code,
+            7,
+            "{option}"
+        );
+    }
+}
+
+#[test]
+fn the_name_of_the_project_is_a_variable() {
+    let project = Project::new(&[
+        (
+            "modes/a/compose.yaml",
+            "name: n-${TAG}\nservices: {s: {image: '${COMPOSE_PROJECT_NAME}:${NONE}'}}\n",
+        ),
+        ("modes/a/env", "TAG=7\n"),
+        ("modes/b/compose.yaml", "services: {s: {image: $COMPOSE_PROJECT_NAME}}\n"),
+    ]);
+    let args = ["--config", "--interpolate", "a"];
+    let run = project.mdc_with(&args, &[]);
+    assert_eq!(run.stdout, "name: n-7\nservices:\n  s:\n    image: 'n-7:'\n");
+    assert_eq!(
+        run.stderr,
+        "warning: ./modes/a/compose.yaml:2:48: variable `NONE` is not set and counts as empty \
+         (set it, or write `${NONE:-}` if it may be empty)\n"
+    );
+    let run = project.mdc_with(&args, &[("COMPOSE_PROJECT_NAME", "other"), ("NONE", "x")]);
+    assert!(run.stdout.contains("image: other:x"), "{run:?}");
+    assert_eq!(run.stderr, "");
+    // Otherwise it is the name of the folder.
+    let folder = project.path("").file_name().unwrap().to_str().unwrap().to_lowercase();
+    let folder: String = folder.chars().filter(char::is_ascii_alphanumeric).collect();
+    let run = project.mdc_with(&["--config", "--interpolate", "b"], &[]);
+    assert!(run.stdout.contains(&format!("image: {folder}")), "{run:?}");
+}
+
+#[test]
 fn what_the_caller_exported_is_overruled() {
     let project = project();
     let env = [

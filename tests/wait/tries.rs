@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::{Waiter, wait};
 use crate::support::run;
 
@@ -203,6 +205,35 @@ fn http_waits_for_the_status_asked_for() {
     let ended = run(wait(&["-T", "0.5", "-s", "5", "--http", &url]));
     assert!(ended.stderr.contains("the answer has status 503"), "{}", ended.stderr);
     server.join().unwrap();
+}
+
+/// Answers every connection with the beginning and then the rest, again and again, until the client closes.
+fn flood(beginning: &'static str, rest: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let rest = rest.repeat(4096);
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(beginning.as_bytes());
+            while stream.write_all(rest.as_bytes()).is_ok() {}
+        }
+    });
+    url
+}
+
+#[test]
+fn an_answer_without_end_stops_neither_the_timeout_nor_a_signal() {
+    let url = flood("", "HTTP/1.1 100 Continue\r\n\r\n");
+    let ended = Waiter::start(wait(&["-T", "0.5", "--http", &url])).end_within(Duration::from_secs(5));
+    assert_eq!(ended.code, 124, "{ended:?}");
+    assert!(ended.stderr.contains("the first 64 KiB of the answer have no final status"), "{ended:?}");
+    let mut waiter = Waiter::start(wait(&["--http", &url]));
+    waiter.until("Waiting for HTTP answer");
+    waiter.signal(Signal::SIGTERM);
+    assert_eq!(waiter.end_within(Duration::from_secs(5)).code, 143);
+    // A body is not read, whatever its length.
+    let url = flood("HTTP/1.1 200 OK\r\n\r\n", "x");
+    assert_eq!(Waiter::start(wait(&["--http", &url])).end_within(Duration::from_secs(5)).code, 0);
 }
 
 #[test]

@@ -325,6 +325,19 @@ fn check_any(text: &str) {
     }
 }
 
+#[test]
+fn the_number_of_values_has_a_limit() {
+    let mut sources = Sources::default();
+    let file = sources.add("f", "a: [1, 2, {b: 3}]\n");
+    // Keys, the list, both mappings, and three numbers.
+    assert!(read(&sources, file, 8, &mut Vec::new()).is_ok());
+    let error = read(&sources, file, 7, &mut Vec::new()).unwrap_err();
+    assert_eq!(
+        (sources.place(error.span.unwrap()).as_str(), error.message.as_str()),
+        ("f:1:15", "the file has more than 7 values")
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
 

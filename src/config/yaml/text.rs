@@ -8,18 +8,20 @@ use crate::config::yaml::Value;
 pub(super) struct Text<'a> {
     source: &'a str,
     rewritten: Option<String>,
-    /// The byte in the file of each character that the parser sees, and of the end.
+    /// The byte in the file of each character that the parser sees, and of the end. Empty if every character is one byte.
     bytes: Vec<usize>,
 }
 
 impl<'a> Text<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        let mut bytes = Vec::with_capacity(source.len() + 1);
+        let mut bytes = Vec::new();
         let rewritten = has_surrogates(source).then(|| unpair_surrogates(source, &mut bytes));
-        if rewritten.is_none() {
+        if rewritten.is_none() && !source.is_ascii() {
             bytes.extend(source.char_indices().map(|(it, _)| it));
         }
-        bytes.push(source.len());
+        if !bytes.is_empty() {
+            bytes.push(source.len());
+        }
         Self { source, rewritten, bytes }
     }
 
@@ -29,7 +31,8 @@ impl<'a> Text<'a> {
 
     /// Where in the file the character of that index begins.
     pub(super) fn byte(&self, index: usize) -> usize {
-        self.bytes.get(index).copied().unwrap_or(self.source.len())
+        let byte = if self.bytes.is_empty() { Some(index) } else { self.bytes.get(index).copied() };
+        byte.unwrap_or(usize::MAX).min(self.source.len())
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::{Diagnostic, Span};
 use crate::network::instantiate::has_placeholder;
-use crate::network::lint::{Lint, counted, error, warning};
+use crate::network::lint::{Lint, error, warning};
 use crate::network::{Attach, Bridge, BridgeMode, LinkKind};
-use crate::words::near;
+use crate::words::{counted, near};
 
 /// `BR_MAX_PORTS` in the kernel's `net/bridge/br_private.h`, without port 0.
 const MAX_PORTS: usize = 1023;

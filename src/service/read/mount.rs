@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::compose::cleaned;
 use crate::config::{Node, Value};
-use crate::service::project::{absolute, cleaned};
+use crate::service::project::absolute;
 use crate::service::value::{Reader, text_of};
 use crate::service::{Mount, Source, Tmpfs};
 

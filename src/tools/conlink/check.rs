@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::config::{Diagnostic, Severity};
 use crate::tools::color::Color;
-use crate::tools::conlink::Files;
 use crate::tools::conlink::files::{Described, Role, locate};
+use crate::tools::conlink::options::Files;
+use crate::words::counted;
 use crate::{err, out};
 
 /// How many findings with one cause are printed as text.
@@ -89,11 +90,6 @@ pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
         Some(Deny::Hints) => Severity::Hint,
     };
     Ok(u8::from(worst.is_some_and(|it| it <= denied)))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 /// Prints all findings, of those with one cause the first ones, and how many there are of each level.

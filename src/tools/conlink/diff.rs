@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::api::{Diff, DifferenceKind, Request};
-use crate::tools::conlink::client::{self, Which};
+use crate::tools::conlink::client::Which;
+use crate::tools::conlink::socket;
 use crate::tools::conlink::status::StatusError;
 use crate::words::printable;
 use crate::{err, out};
@@ -23,7 +24,7 @@ pub(super) struct DiffArgs {
 pub(super) fn main(args: &DiffArgs) -> anyhow::Result<u8> {
     let (mut differs, mut drifted) = (false, false);
     for server in args.which.servers()? {
-        let diff: Diff = match client::ask(&server, &Request::Diff) {
+        let diff: Diff = match socket::ask(&server, &Request::Diff) {
             Ok(it) => it,
             Err(error) => {
                 err(&format!("error: {error:#}\n"));

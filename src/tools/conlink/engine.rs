@@ -18,10 +18,10 @@ use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::{give_memory_back, raise_file_limit};
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
-use crate::tools::conlink::client;
 use crate::tools::conlink::files::locate;
 use crate::tools::conlink::lock::Lock;
-use crate::tools::conlink::{NetnsPlace, Options, init_log};
+use crate::tools::conlink::options::{NetnsPlace, Options, init_log};
+use crate::tools::conlink::socket;
 use crate::tools::logger;
 use crate::{config, network};
 use crate::{err, out, wire};
@@ -155,7 +155,7 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
         show_ovs(&ovs);
     }
     kernel.set_ovs_folder(ovs);
-    let socket = Some(client::engine_socket(&project));
+    let socket = Some(socket::engine_socket(&project));
     let code =
         daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
             .await?;
@@ -204,7 +204,7 @@ impl BridgesIn {
             NetnsPlace::Host => Self::Host,
             NetnsPlace::Own if in_container => Self::Own,
             NetnsPlace::Own if project.is_empty() => Self::Named("conlink".to_owned()),
-            NetnsPlace::Own => Self::Named(format!("conlink-{}", client::in_file_name(project))),
+            NetnsPlace::Own => Self::Named(format!("conlink-{}", socket::in_file_name(project))),
         }
     }
 
@@ -235,13 +235,13 @@ impl BridgesIn {
     fn ovs_folder(&self, project: &str) -> PathBuf {
         let mut folder = "ovs".to_owned();
         if !project.is_empty() {
-            folder += &format!("-{}", client::in_file_name(project));
+            folder += &format!("-{}", socket::in_file_name(project));
         }
         if matches!(self, Self::Host) {
             // Different from that of an engine of the same project with its own namespace.
             folder += "-host";
         }
-        Path::new(client::RUN).join(folder)
+        Path::new(socket::RUN).join(folder)
     }
 
     /// Removes the namespace and daemons of a killed engine of this project with the other `--netns`. Interfaces in the
@@ -291,7 +291,7 @@ impl BridgesIn {
             // Both have interfaces in the host's namespace, and each would remove those of the other.
             Self::Host | Self::Named(_) => "host".to_owned(),
         };
-        Ok(format!("{place}-{}", client::in_file_name(project)))
+        Ok(format!("{place}-{}", socket::in_file_name(project)))
     }
 
     /// Locks the project against another engine here. None if no lock can be created.
@@ -319,7 +319,7 @@ impl BridgesIn {
 }
 
 fn lock_folder() -> PathBuf {
-    Path::new(client::RUN).join("lock")
+    Path::new(socket::RUN).join("lock")
 }
 
 /// The names of all interfaces in the namespace of the bridges.

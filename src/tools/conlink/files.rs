@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Env, FileId, Input, Scope, Severity, Sources, load, tidy};
+use crate::config::{Diagnostic, Env, FileId, Input, PROJECT_NAME, Scope, Severity, Sources, load, tidy};
 use crate::network::{Defaults, Network, resolve};
 use crate::service::{self, Project};
-use crate::tools::conlink::Files;
+use crate::tools::conlink::options::Files;
 use crate::tools::environment;
 use crate::{Usage, err};
 
@@ -147,7 +147,11 @@ pub(in crate::tools) fn describe(
     if !unreadable.is_empty() {
         anyhow::bail!(unreadable.join("\nerror: "));
     }
-    let (config, mut diagnostics) = load(&sources, &inputs, env);
+    let mut env = env.clone();
+    if !defaults.project.is_empty() {
+        env.insert(PROJECT_NAME.to_owned(), defaults.project.clone());
+    }
+    let (config, mut diagnostics) = load(&sources, &inputs, &env);
     let sources = Arc::new(sources);
     let (network, found) = resolve(config, sources.clone(), defaults);
     diagnostics.extend(found);

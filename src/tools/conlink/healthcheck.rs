@@ -4,8 +4,10 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::api::{Health, Request, Status};
-use crate::tools::conlink::client::{self, Server, Which};
-use crate::tools::conlink::status::{count, errors};
+use crate::tools::conlink::client::{self, Which};
+use crate::tools::conlink::socket::{self, Server};
+use crate::tools::conlink::status::errors;
+use crate::words::counted;
 use crate::{err, out};
 
 /// The number of errors on the line; `conlink status` has all of them.
@@ -24,10 +26,10 @@ pub(super) struct HealthcheckArgs {
 pub(super) fn main(args: &HealthcheckArgs) -> anyhow::Result<u8> {
     let servers = args.which.servers()?;
     let (server, status) = match servers.as_slice() {
-        [server] => (server, client::ask(server, &Request::Status)?),
+        [server] => (server, socket::ask(server, &Request::Status)?),
         // Killed engines leave sockets behind, which do not make the choice ambiguous.
         several => {
-            let answers = several.iter().map(|it| (it, client::ask(it, &Request::Status)));
+            let answers = several.iter().map(|it| (it, socket::ask(it, &Request::Status)));
             let living: Vec<(&Server, Status)> =
                 answers.filter_map(|(server, answer)| Some((server, answer.ok()?))).collect();
             match <[_; 1]>::try_from(living) {
@@ -43,7 +45,7 @@ pub(super) fn main(args: &HealthcheckArgs) -> anyhow::Result<u8> {
     match why_not(&status) {
         None if args.quiet => Ok(0),
         None => {
-            let (nodes, links) = (count(status.nodes.len(), "node"), count(status.links(), "link"));
+            let (nodes, links) = (counted(status.nodes.len(), "node"), counted(status.links(), "link"));
             out(&format!("{server}: connected, {nodes}, {links}\n")).map(|()| 0)
         }
         Some(why) => {

@@ -1,7 +1,8 @@
 //! `conlink lab`: the services of compose files as processes, connected by the network that the files describe.
 
-mod ask;
-mod dir;
+mod args;
+pub(super) mod ask;
+pub(super) mod dir;
 mod down;
 mod exec;
 mod grid;
@@ -11,23 +12,15 @@ mod logs;
 mod ping;
 mod progress;
 mod up;
+mod which;
 
-use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde::de::DeserializeOwned;
 
-use crate::api::Request;
-use crate::duration;
-use crate::tools::conlink::client::{Client, Server};
-use crate::tools::conlink::{Files, status};
+use crate::tools::conlink::status;
 use crate::tools::logger::{self, LogFormat, Verbosity};
 
-use dir::LabDir;
-pub(super) use up::project_here;
+use args::UpArgs;
+use which::{NameArgs, OnlyOne};
 
 /// The subcommands of `conlink lab`.
 #[derive(Debug, Subcommand)]
@@ -48,30 +41,6 @@ pub(super) enum Lab {
     Down(DownArgs),
     /// List labs
     List(list::ListArgs),
-}
-
-/// The arguments of `lab up`, which `lab run` has too.
-#[derive(Debug, Args)]
-pub(super) struct UpArgs {
-    #[command(flatten)]
-    files: Files,
-    /// Name of the lab [default: CONLINK_LAB, otherwise the compose project's name]
-    #[arg(short, long, value_name = "NAME")]
-    name: Option<String>,
-    /// Set the number of replicas of a service
-    #[arg(long, value_name = "SERVICE=N")]
-    scale: Vec<String>,
-    /// Enable the services of a compose profile
-    #[arg(long, value_name = "NAME")]
-    profile: Vec<String>,
-    /// Give each node a root file system of its own, on top of the machine's; its changes are removed with the node
-    #[arg(long)]
-    private_root: bool,
-    /// Give up if the lab is not up after this time, such as 30s or 5m; the lab keeps running
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse_above_zero)]
-    timeout: Option<Duration>,
-    #[command(flatten)]
-    verbosity: Verbosity,
 }
 
 #[derive(Debug, Args)]
@@ -97,17 +66,6 @@ pub(super) struct DownArgs {
     quiet: bool,
 }
 
-/// The options that choose a lab.
-#[derive(Clone, Debug, Args)]
-pub(super) struct NameArgs {
-    /// Name of the lab [default: CONLINK_LAB, otherwise the project of the compose files in this folder]
-    #[arg(short, long, value_name = "NAME")]
-    name: Option<String>,
-    /// Compose file of the lab's project, for a lab without --name
-    #[arg(short, long = "file", alias = "compose-file", value_name = "FILE", value_delimiter = ':')]
-    file: Vec<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     #[command(flatten)]
@@ -115,13 +73,6 @@ pub(super) struct RunArgs {
     /// Command to run and its arguments; CONLINK_LAB is set to the name of the lab
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// Whether a command may use the only running lab when nothing names one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnlyOne {
-    Allowed,
-    Refused,
 }
 
 pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
@@ -141,83 +92,4 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
         Lab::Down(DownArgs { name, lab, quiet }) => down::main(&name.or(lab).find(OnlyOne::Refused)?, quiet),
         Lab::List(args) => list::list(&args),
     }
-}
-
-impl NameArgs {
-    /// With a name that was given as an argument.
-    fn or(self, name: Option<String>) -> Self {
-        Self { name: self.name.or(name), ..self }
-    }
-
-    /// The lab for a command that changes nothing if it is the wrong one.
-    fn dir(&self) -> anyhow::Result<LabDir> {
-        self.find(OnlyOne::Allowed)
-    }
-
-    /// The lab of that name or those files, otherwise of CONLINK_LAB, otherwise of the compose project in the working
-    /// directory, otherwise, where that is allowed, the only running one.
-    fn find(&self, only_one: OnlyOne) -> anyhow::Result<LabDir> {
-        if let Some(name) = &self.name {
-            return LabDir::find(name);
-        }
-        if !self.file.is_empty() {
-            return LabDir::find(&up::project_of(&self.file)?);
-        }
-        if let Some(name) = current() {
-            return LabDir::find(&name);
-        }
-        let labs = LabDir::all();
-        let project = up::project_of(&[]).ok();
-        if let Some(it) = project.as_ref().and_then(|it| labs.iter().find(|lab| lab.name() == *it)) {
-            return Ok(it.clone());
-        }
-        if labs.is_empty() {
-            bail!("no lab is running\nhint: `conlink lab up` starts one");
-        }
-        if let ([one], OnlyOne::Allowed) = (labs.as_slice(), only_one) {
-            return Ok(one.clone());
-        }
-        let what = match &project {
-            Some(it) => format!("lab `{it}` of the compose file in this folder is not running"),
-            None => "no compose file in this folder names the lab".to_owned(),
-        };
-        let hint = match only_one {
-            OnlyOne::Allowed => "choose a lab with `--name <NAME>`",
-            OnlyOne::Refused => "`conlink lab down <NAME>` ends a lab of another folder",
-        };
-        bail!("{what}; running labs: {}\nhint: {hint}", names(&labs))
-    }
-}
-
-/// `a, b (dead)`
-fn names(labs: &[LabDir]) -> String {
-    let name = |it: &LabDir| match it.is_kept() {
-        true => it.name().to_owned(),
-        false => format!("{} (dead)", it.name()),
-    };
-    labs.iter().map(name).collect::<Vec<_>>().join(", ")
-}
-
-/// The lab whose `lab run` started this process.
-fn current() -> Option<String> {
-    std::env::var("CONLINK_LAB").ok().filter(|it| !it.is_empty())
-}
-
-/// The labs that have a socket.
-pub(super) fn servers() -> Vec<Server> {
-    let all = LabDir::all().into_iter().map(|it| it.server());
-    all.filter(|it| std::fs::symlink_metadata(&it.socket).is_ok_and(|it| it.file_type().is_socket()))
-        .collect()
-}
-
-/// Sends a request to the lab's keeper and returns the answer. Without a limit it waits forever.
-fn ask<T: DeserializeOwned>(dir: &LabDir, request: &Request, limit: Option<Duration>) -> anyhow::Result<T> {
-    asked(dir, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", dir.name()))
-}
-
-fn asked(dir: &LabDir, request: &Request) -> anyhow::Result<Client> {
-    if !dir.is_kept() {
-        bail!("lab `{}` is not running; `conlink lab up` starts it", dir.name());
-    }
-    Client::ask(&dir.server(), request)
 }

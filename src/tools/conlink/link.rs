@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 
 use crate::api::{Accepted, Carrier, LinkState, Overridden, OverriddenLink, Override, Request, frame};
 use crate::duration;
-use crate::tools::conlink::client::{self, Client};
+use crate::tools::conlink::client;
+use crate::tools::conlink::socket::{self, Client};
 use crate::tools::conlink::status::StatusError;
 use crate::words::printable;
 use crate::{err, out};
@@ -71,7 +72,7 @@ pub(super) fn main(link: Link) -> anyhow::Result<u8> {
     });
     let mut client = Client::ask(server, &request)?;
     let hung_up = || format!("{server} closed the connection");
-    let _: Accepted = client.next(Some(client::PATIENCE))?.with_context(hung_up)?;
+    let _: Accepted = client.next(Some(socket::PATIENCE))?.with_context(hung_up)?;
     let Overridden { links } = client.next(Some(PATIENCE))?.with_context(hung_up)?;
     let mut good = true;
     for it in links {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, Command};
 
 use crate::api::{Request, Status};
-use crate::tools::conlink::client::{Client, Kind, Server, chosen_here, servers};
+use crate::tools::conlink::client::{chosen_here, servers};
+use crate::tools::conlink::socket::{Client, Kind, Server};
 
 /// How long a lab or an engine may take to answer: as long as a person waits for the Tab key.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -14,11 +14,11 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::api::{Health, Request, Status, frame};
 use crate::tools::color::Color;
-use crate::tools::conlink::client::{self, Client, Server};
+use crate::tools::conlink::client;
+use crate::tools::conlink::socket::{self, Client, PATIENCE, Server};
 use crate::{err, out};
 
 pub(super) use errors::{StatusError, errors, exits};
-pub(super) use table::count;
 use table::{Style, Table, table};
 
 /// Show the status of running engines and labs
@@ -62,7 +62,7 @@ pub(super) fn tell(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
 fn show(args: &Form, servers: &[Server]) -> anyhow::Result<u8> {
     let mut all_connected = true;
     for (at, server) in servers.iter().enumerate() {
-        let status: Status = match client::ask(server, &Request::Status) {
+        let status: Status = match socket::ask(server, &Request::Status) {
             Ok(it) => it,
             Err(error) => {
                 err(&format!("error: {error:#}\n"));
@@ -141,7 +141,7 @@ fn follow(server: &Server, mut tell: impl FnMut(Result<Status, String>) -> bool)
             return;
         }
     };
-    let mut limit = Some(client::PATIENCE);
+    let mut limit = Some(PATIENCE);
     loop {
         let change = match client.next(limit.take()) {
             Ok(Some(status)) => Ok(status),

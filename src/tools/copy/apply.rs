@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, Mode, UtimensatFlags, mkdirat, utimensat};
-use nix::sys::time::TimeSpec;
+use nix::sys::stat::{Mode, UtimensatFlags, mkdirat, utimensat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, symlinkat, unlinkat};
 
-use crate::tools::copy::args::Options;
 use crate::tools::copy::file::{Buffers, Done};
-use crate::tools::copy::folder::{Identity, Root, look};
-use crate::tools::copy::plan::{BESIDE, Entry, Folder, Plan, What};
+use crate::tools::copy::folder::{Identity, look};
+use crate::tools::copy::plan::{Entry, Folder, What};
+use crate::tools::copy::run::{Results, Run, modified};
 use crate::tools::copy::say::{self, Change, Tally};
 use crate::tools::copy::xattr;
 
@@ -25,37 +23,6 @@ const UNIT: usize = 64;
 
 /// The most threads: more do not make a disk faster.
 const THREADS: usize = 4;
-
-/// One run, shared by its threads.
-pub(super) struct Run<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) options: &'a Options,
-    pub(super) src: &'a Root,
-    pub(super) dst: &'a Root,
-    token: &'a str,
-    /// The number in the next temporary name.
-    next: AtomicU64,
-    stop: AtomicBool,
-    results: Mutex<Results>,
-}
-
-/// The results of a run.
-#[derive(Debug, Default)]
-pub(super) struct Results {
-    pub(super) tally: Tally,
-    /// Errors, each with the index of its entry.
-    mistakes: Vec<(usize, String)>,
-    pub(super) warnings: Vec<String>,
-    /// Entries whose files are hard links.
-    linked: Vec<(usize, Identity)>,
-}
-
-impl Results {
-    pub(super) fn mistakes(&mut self) -> Vec<String> {
-        self.mistakes.sort();
-        std::mem::take(&mut self.mistakes).into_iter().map(|(_, it)| it).collect()
-    }
-}
 
 /// The open directories of a thread's current entry.
 struct Open {
@@ -66,49 +33,6 @@ struct Open {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(
-        plan: &'a Plan,
-        options: &'a Options,
-        src: &'a Root,
-        dst: &'a Root,
-        token: &'a str,
-        first: u64,
-    ) -> Self {
-        let results = Mutex::default();
-        let stop = AtomicBool::new(false);
-        Self { plan, options, src, dst, token, next: AtomicU64::new(first), stop, results }
-    }
-
-    /// Makes all threads stop.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// An error if the run is to stop.
-    pub(super) fn go_on(&self) -> io::Result<()> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped by a signal"));
-        }
-        Ok(())
-    }
-
-    /// A unique temporary name for an incomplete file.
-    pub(super) fn beside(&self) -> String {
-        format!("{BESIDE}{}-{}", self.token, self.next.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn with_results<T>(&self, f: impl FnOnce(&mut Results) -> T) -> T {
-        f(&mut self.results.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    fn mistake(&self, idx: usize, what: String) {
-        self.with_results(|it| it.mistakes.push((idx, what)));
-    }
-
-    pub(super) fn warn(&self, what: String) {
-        self.with_results(|it| it.warnings.push(what));
-    }
-
     /// Carries out the plan. `done` is dropped at the end in any case.
     pub(super) fn all(&self, done: impl Send) -> Results {
         if !self.options.dry_run {
@@ -263,16 +187,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Source and destination of an entry, for messages.
-    pub(super) fn shown(&self, entry: &Entry) -> (std::path::PathBuf, std::path::PathBuf) {
-        let Some(folder) = self.plan.folders.get(entry.folder) else { return Default::default() };
-        let to = match &entry.at {
-            Some((folder, name)) => folder.join(name),
-            None => folder.dst.join(&entry.name),
-        };
-        (self.src.shown(&folder.src.join(&entry.name)), self.dst.shown(&to))
-    }
-
     /// Opens the directories of an entry, unless they are open already.
     fn open<'b>(&self, entry: &Entry, open: &'b mut Option<Open>) -> io::Result<&'b Open> {
         let now = match open.take() {
@@ -314,40 +228,17 @@ impl<'a> Run<'a> {
         say::change(self.options, Change::Link, &from, &to).map_err(io::Error::other)?;
         if let (Some(dst), false) = (&open.dst, self.options.dry_run) {
             let stat = look(&open.src, name)?.ok_or(io::ErrorKind::NotFound)?;
-            self.put(dst.as_fd(), name, |beside| {
-                symlinkat(target, dst, beside)?;
+            let make = |beside: &OsStr| symlinkat(target, dst, beside);
+            self.put(dst.as_fd(), name, make, |(), beside| {
                 if let Some((user, group)) = self.options.owner.of(&stat) {
                     nix::unistd::fchownat(dst, beside, user, group, AtFlags::AT_SYMLINK_NOFOLLOW)?;
                 }
                 let time = modified(&stat);
-                utimensat(dst, beside, &time, &time, UtimensatFlags::NoFollowSymlink)
+                Ok(utimensat(dst, beside, &time, &time, UtimensatFlags::NoFollowSymlink)?)
             })?;
         }
         tally.links += 1;
         Ok(())
-    }
-
-    /// Creates something under a temporary name and renames it.
-    fn put(
-        &self,
-        dst: BorrowedFd<'_>,
-        name: &OsStr,
-        make: impl Fn(&OsStr) -> nix::Result<()>,
-    ) -> io::Result<()> {
-        loop {
-            let beside = self.beside();
-            let beside = OsStr::new(&beside);
-            match make(beside) {
-                Err(nix::Error::EEXIST) => continue,
-                result => {
-                    let moved = result.and_then(|()| nix::fcntl::renameat(dst, beside, dst, name));
-                    if moved.is_err() {
-                        let _ = unlinkat(dst, beside, UnlinkatFlags::NoRemoveDir);
-                    }
-                    return Ok(moved?);
-                }
-            }
-        }
     }
 
     /// Hard links in SRC are hard links in DST: the first is copied, the others are linked to it.
@@ -407,18 +298,13 @@ impl<'a> Run<'a> {
         }
         say::change(self.options, Change::Link, &from, &to).map_err(io::Error::other)?;
         if !self.options.dry_run {
-            self.put(dst.as_fd(), &name, |beside| {
+            let make = |beside: &OsStr| {
                 linkat(&other_dst, other_name.as_os_str(), &dst, beside, LinkatFlags::empty())
-            })?;
+            };
+            self.put(dst.as_fd(), &name, make, |(), _| Ok(()))?;
         }
         tally.links += 1;
         Ok(())
-    }
-
-    /// Whether a file is a template if it is text.
-    pub(super) fn is_template(&self, entry: &Entry) -> bool {
-        let folder = self.plan.folders.get(entry.folder);
-        folder.is_some_and(|it| self.options.is_template(&it.src.join(&entry.name)))
     }
 }
 
@@ -433,9 +319,4 @@ fn count(done: Done, tally: &mut Tally) {
         Done::Mode => tally.modes += 1,
         Done::Skipped | Done::Linked(_) => {}
     }
-}
-
-/// The modification time of a file.
-pub(super) fn modified(stat: &FileStat) -> TimeSpec {
-    TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec)
 }

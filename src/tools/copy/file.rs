@@ -7,21 +7,19 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
-use nix::unistd::{UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, fchown};
 
-use crate::tools::copy::apply::{Run, modified};
 use crate::tools::copy::args::Templating;
 use crate::tools::copy::content::{Content, Holes};
 use crate::tools::copy::folder::{Identity, Kind, look, open_file};
+use crate::tools::copy::owner::permissions;
 use crate::tools::copy::plan::Entry;
+use crate::tools::copy::run::{Refused, Run, modified};
 use crate::tools::copy::say::{self, Change};
-use crate::tools::copy::template::{Found, TextKind, scan, text_kind};
+use crate::tools::copy::template::{Found, SMALL, TextKind, scan, text_kind};
 use crate::tools::copy::xattr;
-
-/// Files up to this many bytes are held in memory.
-const SMALL: u64 = 64 * 1024;
 
 /// How often a file that changes while it is read is read again.
 const AGAIN: usize = 3;
@@ -201,12 +199,13 @@ impl Run<'_> {
         let (Some(from), Some(to)) = (look(src, &entry.name)?, look(folder, place.name)?) else {
             return Ok(false);
         };
-        let same = (from.st_mode, from.st_size, from.st_mtime, from.st_mtime_nsec)
-            == (to.st_mode, to.st_size, to.st_mtime, to.st_mtime_nsec);
+        let same = (from.st_size, from.st_mtime, from.st_mtime_nsec)
+            == (to.st_size, to.st_mtime, to.st_mtime_nsec)
+            && permissions(&from, to.st_uid, to.st_gid) == Mode::from_bits_truncate(to.st_mode & 0o7777);
         let changed = |it: &FileStat| Duration::new(it.st_ctime.unsigned_abs(), it.st_ctime_nsec as u32);
         Ok(same
             && from.st_nlink == 1
-            && Kind::of(&from) == Kind::File
+            && (Kind::of(&from), Kind::of(&to)) == (Kind::File, Kind::File)
             && from.st_mtime_nsec != 0
             && changed(&from) + TICK < changed(&to)
             && self.options.owner.is_right(&from, &to))
@@ -222,7 +221,12 @@ impl Run<'_> {
         place: Target<'_>,
         from: &Path,
     ) -> io::Result<Done> {
-        let mode_is_right = (stat.st_mode ^ there.st_mode) & 0o7777 == 0;
+        let owner = self.options.owner.of(stat);
+        let (user, group) = owner.unwrap_or_default();
+        let user = user.map_or(there.st_uid, Uid::as_raw);
+        let group = group.map_or(there.st_gid, Gid::as_raw);
+        let mode = permissions(stat, user, group);
+        let mode_is_right = mode == Mode::from_bits_truncate(there.st_mode & 0o7777);
         let owner_is_right = self.options.owner.is_right(stat, there);
         let (Some(file), Some(folder)) = (file, place.folder) else { return Ok(Done::Unchanged) };
         // A file on another file system than its directory is a mount. It was written in place and keeps its mode.
@@ -233,11 +237,11 @@ impl Run<'_> {
         }
         say::change(self.options, Change::Mode, from, place.shown).map_err(io::Error::other)?;
         if !self.options.dry_run {
-            if let Some((user, group)) = self.options.owner.of(stat).filter(|_| !owner_is_right) {
+            if let Some((user, group)) = owner.filter(|_| !owner_is_right) {
                 fchown(file, user, group)?;
             }
             // Changing the owner clears set-user-id bits.
-            fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+            fchmod(file, mode)?;
             // It clears file capabilities too.
             if self.options.xattrs {
                 xattr::copy(source, file, false)?;
@@ -256,29 +260,11 @@ impl Run<'_> {
         stat: &FileStat,
         altered: bool,
     ) -> Result<Found, Refused> {
-        let (beside, file) = self.create(folder, stat)?;
-        let written = self.fill(source, &file, content, stat, altered);
-        let found = match written.map(|found| (found, renameat(folder, beside.as_str(), folder, name))) {
-            Ok((found, Ok(()))) => return Ok(found),
-            Ok((_, Err(error))) => Err(refused(error)),
-            Err(error) => Err(Refused::For(error)),
-        };
-        let _ = unlinkat(folder, beside.as_str(), UnlinkatFlags::NoRemoveDir);
-        found
-    }
-
-    fn create(&self, folder: BorrowedFd<'_>, stat: &FileStat) -> Result<(String, File), Refused> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         // The umask is 0, so this is the mode. Set-id bits are set last, because writing clears them.
         let mode = Mode::from_bits_truncate(stat.st_mode & 0o777);
-        loop {
-            let beside = self.beside();
-            match openat(folder, beside.as_str(), flags, mode) {
-                Ok(it) => return Ok((beside, File::from(it))),
-                Err(nix::Error::EEXIST) => {}
-                Err(error) => return Err(refused(error)),
-            }
-        }
+        let create = |beside: &OsStr| openat(folder, beside, flags, mode).map(File::from);
+        self.put(folder, name, create, |file, _| self.fill(source, &file, content, stat, altered))
     }
 
     fn fill(
@@ -295,7 +281,8 @@ impl Run<'_> {
             fchown(file, user, group)?;
         }
         if owner.is_some() || stat.st_mode & 0o7000 != 0 {
-            fchmod(file, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+            let now = fstat(file)?;
+            fchmod(file, permissions(stat, now.st_uid, now.st_gid))?;
         }
         if self.options.xattrs {
             xattr::copy(source, file, false)?;
@@ -325,24 +312,6 @@ impl Run<'_> {
         let old = old.transpose()?;
         let new = content.bytes()?;
         say::diff(old.as_deref(), &new, shown).map_err(io::Error::other)
-    }
-}
-
-/// Why a file was not replaced.
-enum Refused {
-    For(io::Error),
-    /// The file cannot be renamed over, but may still be written in place.
-    ToReplace(io::Error),
-}
-
-fn refused(error: nix::Error) -> Refused {
-    match error {
-        nix::Error::EBUSY
-        | nix::Error::EXDEV
-        | nix::Error::EROFS
-        | nix::Error::EACCES
-        | nix::Error::EPERM => Refused::ToReplace(error.into()),
-        error => Refused::For(error.into()),
     }
 }
 

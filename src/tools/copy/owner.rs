@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use nix::sys::stat::FileStat;
+use nix::sys::stat::{FileStat, Mode};
 use nix::unistd::{Gid, Uid};
+
+use crate::lab::users;
 
 /// The owner of created files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,19 @@ impl Owner {
     }
 }
 
+/// The permissions of a copy that this user and group own. Set-id bits lend the rights of the owner in SRC, so the copy of
+/// another owner has none.
+pub(super) fn permissions(source: &FileStat, user: u32, group: u32) -> Mode {
+    let mut mode = Mode::from_bits_truncate(source.st_mode & 0o7777);
+    if user != source.st_uid {
+        mode.remove(Mode::S_ISUID);
+    }
+    if group != source.st_gid {
+        mode.remove(Mode::S_ISGID);
+    }
+    mode
+}
+
 /// The id of a name in a file such as `/etc/passwd`: its third field (`passwd(5)`, `group(5)`).
 fn number(file: &str, what: &str, name: &str) -> Result<u32, String> {
     // To the kernel, 2³² − 1 means no change.
@@ -57,14 +72,9 @@ fn number(file: &str, what: &str, name: &str) -> Result<u32, String> {
             .ok_or_else(|| format!("{what} id `{name}` is too large"));
     }
     let text = fs::read(file).map_err(|error| format!("read {file}: {error}"))?;
-    String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next() == Some(name)).then(|| fields.nth(1))?
-        })
-        .find_map(|it| it.parse().ok())
-        .ok_or_else(|| format!("no {what} `{name}` in {file}"))
+    let text = String::from_utf8_lossy(&text);
+    let found = users::entry(&text, name).and_then(|it| users::id(&it));
+    found.ok_or_else(|| format!("no {what} `{name}` in {file}"))
 }
 
 #[cfg(test)]

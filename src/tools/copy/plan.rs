@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 use crate::tools::copy::args::{Options, Templating};
 use crate::tools::copy::folder::{Identity, Kind, LinkEnd, Root, list, look, open_file};
 use crate::tools::copy::jinja::Jinja;
-use crate::tools::copy::template::{self, Replaced, TextKind, Variables};
+use crate::tools::copy::template::{self, Replaced, SMALL, TextKind, Variables};
 
 /// The prefix of temporary names. Such a name contains a token of its DST, so that leftovers of a killed run can be told
 /// from the files of another run.
@@ -293,21 +293,15 @@ impl Planner<'_> {
     /// The rendered template; None if the file is copied as it is.
     fn rendered(&self, open: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<Vec<u8>>, Mistake> {
         let Some(jinja) = self.jinja else { return Ok(None) };
-        let mut bytes = Vec::new();
-        open_file(open, name)
-            .and_then(|mut it| it.read_to_end(&mut bytes))
-            .map_err(|error| (self.src.shown(path), error.to_string()))?;
-        if template::text_kind(&bytes) == TextKind::Binary {
-            return Ok(None);
-        }
-        let text = String::from_utf8_lossy(&bytes);
+        let text = text_of(open, name).map_err(|error| (self.src.shown(path), error.to_string()))?;
+        let Some(text) = text else { return Ok(None) };
         let rendered = jinja.render(&path.display().to_string(), &text);
         let rendered = rendered.map_err(|wrong| {
             let mut place = self.src.shown(Path::new(&wrong.file)).into_os_string();
             place.push(format!(":{}:{}", wrong.line, wrong.col));
             (PathBuf::from(place), wrong.what)
         })?;
-        Ok((rendered.as_bytes() != bytes).then(|| rendered.into_bytes()))
+        Ok((rendered != text).then(|| rendered.into_bytes()))
     }
 
     fn link(&mut self, open: &OwnedFd, to: &Slot<'_>, name: OsString) -> Result<(), Mistake> {
@@ -383,6 +377,20 @@ impl Options {
     pub(super) fn is_template(&self, path: &Path) -> bool {
         self.template_glob.is_empty() || self.template_glob.matches(path)
     }
+}
+
+/// The text of a file; None for a binary file, of which a large one is not loaded.
+fn text_of(open: &OwnedFd, name: &OsStr) -> io::Result<Option<String>> {
+    let mut file = open_file(open, name)?;
+    if file.metadata()?.len() > SMALL {
+        if template::scan(&file)? == TextKind::Binary {
+            return Ok(None);
+        }
+        file.rewind()?;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes).ok().filter(|it| !it.contains('\0')))
 }
 
 /// The unset names in a file, each with its first line.

@@ -7,6 +7,7 @@ use similar::TextDiff;
 
 use crate::tools::copy::args::Options;
 use crate::tools::copy::template::{TextKind, shown, text_kind};
+use crate::words::counted;
 use crate::{err, out};
 
 /// The largest text in bytes that is compared line by line.
@@ -18,14 +19,14 @@ const MOST: usize = 200;
 /// The number of changes of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    pub(super) files: u64,
-    pub(super) unchanged: u64,
+    pub(super) files: usize,
+    pub(super) unchanged: usize,
     /// Only the mode or owner was set.
-    pub(super) modes: u64,
-    pub(super) links: u64,
-    pub(super) folders: u64,
+    pub(super) modes: usize,
+    pub(super) links: usize,
+    pub(super) folders: usize,
     /// Files written in place, such as mounts. They count as files too.
-    pub(super) in_place: u64,
+    pub(super) in_place: usize,
 }
 
 impl Tally {
@@ -42,9 +43,8 @@ impl Tally {
     /// `copy: 3 files copied, 1 unchanged`.
     pub(super) fn summary(self, dry_run: bool) -> String {
         let Self { files, unchanged, modes, links, folders, in_place } = self;
-        let files_word = if files == 1 { "file" } else { "files" };
         let done = if dry_run { "to copy" } else { "copied" };
-        let mut text = format!("copy: {files} {files_word} {done}, {unchanged} unchanged");
+        let mut text = format!("copy: {} {done}, {unchanged} unchanged", counted(files, "file"));
         for (count, one, more) in [
             (modes, "mode or owner set", "modes or owners set"),
             (links, "link", "links"),

@@ -10,6 +10,9 @@ use memchr::{memchr, memmem};
 /// The longest unset name that is recognized, in bytes.
 const LONGEST: usize = 255;
 
+/// Files up to this many bytes are held in memory.
+pub(super) const SMALL: u64 = 64 * 1024;
+
 /// How unset names are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Undefined {

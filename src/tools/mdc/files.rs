@@ -6,8 +6,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::tools::mdc::Wrong;
 use crate::tools::mdc::project::{Mode, shown};
+use crate::tools::mdc::settings::Wrong;
 
 /// The desired content of the files directory, by relative path. Directories come before their content.
 pub(super) type Tree = BTreeMap<PathBuf, Entry>;

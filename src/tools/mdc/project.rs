@@ -10,7 +10,7 @@ use crate::config::{Diagnostic, FileId, Severity, Sources, documents};
 use crate::deps::{Dep, Resolution, Wants};
 use crate::env_file::{BadValue, EnvFile, EnvMode, ProjectEnv, Written, evaluate, parse};
 use crate::tools::environment;
-use crate::tools::mdc::{Settings, Wrong, is_on};
+use crate::tools::mdc::settings::{Settings, Wrong, is_on};
 use crate::tools::nodes::{Nodes, Reach, complaint, line_col, places};
 use crate::tools::resolve_deps::{parse_request, resolve_in_time};
 use crate::words::near;

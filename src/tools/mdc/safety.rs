@@ -9,7 +9,7 @@ use crate::env_file::is_written_by_mdc;
 use crate::tools::copy::folder::Root;
 use crate::tools::mdc::files::{MARKER, STAGE};
 use crate::tools::mdc::project::shown;
-use crate::tools::mdc::{Settings, Wrong};
+use crate::tools::mdc::settings::{Settings, Wrong};
 use crate::tools::nodes::places;
 
 /// The files directory.

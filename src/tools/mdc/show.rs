@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::compose::{Setting, merge, merge_interpolated};
-use crate::config::{Env, Severity};
+use crate::config::{Env, PROJECT_NAME, Severity};
 use crate::deps::Wants;
 use crate::env_file::{evaluate, parse, quoted};
 use crate::out;
+use crate::service;
 use crate::tools::environment;
+use crate::tools::mdc::graph;
 use crate::tools::mdc::project::{Project, resolve, told, whole};
-use crate::tools::mdc::{Cli, Failed, Settings, format_of, graph, list_format};
+use crate::tools::mdc::settings::{Cli, Failed, Settings, format_of, list_format};
 use crate::tools::nodes::{Nodes, places};
 use crate::tools::resolve_deps::{Format, show};
 
@@ -139,6 +141,10 @@ pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Resu
         return Err(Failed::Wrong(wrong));
     }
     settings.warn(&of(Severity::Warning).map(|it| told(it, sources)).collect::<Vec<_>>())?;
+    if format == "json" && merged.has_tags() {
+        let warning = "JSON has no tags: `!reset` and `!override` of services with `extends` are left out";
+        settings.warn(&[warning.to_owned()])?;
+    }
     let text = match &cli.explain {
         None if format == "json" => {
             serde_json::to_string_pretty(&merged.to_json()).map_err(anyhow::Error::from)? + "\n"
@@ -159,7 +165,7 @@ pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Resu
     Ok(out(&text)?)
 }
 
-/// The variables that compose interpolates: the environment, then the env file.
+/// The variables that compose interpolates: the environment, then the env file, and the name of the project.
 fn variables(project: &Project) -> Result<Env, Failed> {
     let text = String::from_utf8_lossy(&project.written.bytes);
     let env = environment();
@@ -167,5 +173,11 @@ fn variables(project: &Project) -> Result<Env, Failed> {
     if !bad.is_empty() {
         return Err(Failed::Wrong(bad.iter().map(|it| it.message.clone()).collect()));
     }
-    Ok(variables.into_iter().map(|(name, it)| (name, it.value)).chain(env).collect())
+    let env = variables.into_iter().map(|(name, it)| (name, it.value)).chain(env).collect();
+    let dir = std::env::current_dir().map_err(anyhow::Error::from)?;
+    let mut named = service::Project { files: Vec::new(), dir, env, warnings: Vec::new() };
+    let name = named.name(&project.sources, &project.compose_files());
+    let name = name.map_err(|it| vec![told(&it, &project.sources)])?;
+    named.env.insert(PROJECT_NAME.to_owned(), name);
+    Ok(named.env)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ use crate::tools::mdc::commit::Staged;
 use crate::tools::mdc::files::merged;
 use crate::tools::mdc::project::{Project, shown};
 use crate::tools::mdc::safety::files_dir;
+use crate::tools::mdc::settings::{Settings, Wrong};
 use crate::tools::mdc::sync::{Does, Sync};
-use crate::tools::mdc::{Settings, Wrong};
 
 /// The first compose file, which makes relative paths relative to the project directory.
 const EMPTY: &str = "./.compose-empty.yaml";
@@ -195,29 +195,17 @@ impl TextFile {
     }
 
     fn staged(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".mdc-new");
-        name.into()
+        beside(&self.path)
     }
 
     fn stage(&self) -> io::Result<()> {
         let staged = self.staged();
         let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&staged)));
-        // Left by a killed run.
-        match fs::remove_file(&staged) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(context(error)),
-            _ => {}
-        }
+        remove(&staged).map_err(context)?;
         if self.is_there {
             return Ok(());
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o666 & self.at_most)
-            .open(&staged)
-            .map_err(context)?;
-        file.write_all(&self.content).map_err(context)
+        create(&staged, 0o666 & self.at_most, &mut self.content.as_slice()).map_err(context)
     }
 
     fn commit(&self) -> io::Result<()> {
@@ -227,6 +215,27 @@ impl TextFile {
         let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.path)));
         fs::rename(self.staged(), &self.path).map_err(context)
     }
+}
+
+/// The temporary name of a file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".mdc-new");
+    name.into()
+}
+
+/// Removes a temporary file that a killed run has left.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Creates a file, which must not exist.
+fn create(path: &Path, mode: u32, content: &mut impl Read) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    io::copy(content, &mut file).map(drop)
 }
 
 /// Backs up an env file that mdc did not write, unless it is empty.
@@ -255,12 +264,10 @@ fn backup(path: &Path) -> io::Result<Option<Backup>> {
 impl Backup {
     /// Copies, so that the env file exists at any time.
     fn make(&self) -> io::Result<()> {
-        let mut beside = self.to.clone().into_os_string();
-        beside.push(".mdc-new");
+        let beside = beside(&self.to);
         let bits = self.from.metadata()?.permissions().mode() & 0o777;
-        let _ = fs::remove_file(&beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        io::copy(&mut File::open(&self.from)?, &mut file)?;
+        remove(&beside)?;
+        create(&beside, 0o600, &mut File::open(&self.from)?)?;
         fs::set_permissions(&beside, Permissions::from_mode(bits))?;
         fs::rename(&beside, &self.to)
     }

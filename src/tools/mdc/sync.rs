@@ -15,10 +15,10 @@ use nix::unistd::{AccessFlags, access, faccessat, geteuid};
 
 use crate::tools::copy::content::Content;
 use crate::tools::copy::folder::{self, Identity, Root, list, look, open_file, open_unmounted};
-use crate::tools::mdc::Wrong;
 use crate::tools::mdc::files::{Entry, Kind, MARKER, STAGE, Source, Tree};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::safety::FilesDir;
+use crate::tools::mdc::settings::Wrong;
 
 /// What has to be done to the folder of files.
 #[derive(Debug)]

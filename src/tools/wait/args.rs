@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Id, Parser, ValueEnum};
 
 use crate::addr::{Cidr, IfName};
 use crate::duration;
-use crate::tools::wait::condition::{
-    AddrWant, Condition, Families, FileWant, Host, IfPattern, Net, RouteWant,
-};
+use crate::tools::wait::condition::{AddrWant, Condition, Families, FileWant, IfPattern, Net, RouteWant};
+use crate::tools::wait::host::{Host, host_name};
 use crate::tools::wait::http::Url;
 
 /// Wait for interfaces, addresses, files or ports, then run a command
@@ -142,35 +141,6 @@ pub(super) enum OnTimeout {
     Run,
 }
 
-/// The options whose order matters.
-const ORDERED: [&str; 25] = [
-    "file",
-    "file_nonempty",
-    "interface",
-    "ip",
-    "ip4",
-    "ip6",
-    "up",
-    "dad",
-    "mac",
-    "mtu",
-    "if_count",
-    "addr",
-    "route",
-    "gone",
-    "tcp",
-    "unix",
-    "http",
-    "dns",
-    "command",
-    "not",
-    "any",
-    "sleep",
-    "hold",
-    "sleep_for",
-    "umask",
-];
-
 /// A parsed command line.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -214,7 +184,11 @@ pub(super) enum BadArgs {
 
 /// Parses the command line. `env` returns the value of an environment variable.
 pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Plan, BadArgs> {
-    let matches = Cli::command().try_get_matches_from(args).map_err(BadArgs::Clap)?;
+    let command = Cli::command();
+    // The options whose order matters are those that may be repeated.
+    let is_ordered = |it: &&Arg| !it.is_positional() && matches!(it.get_action(), ArgAction::Append);
+    let ids: Vec<Id> = command.get_arguments().filter(is_ordered).map(|it| it.get_id().clone()).collect();
+    let matches = command.try_get_matches_from(args).map_err(BadArgs::Clap)?;
     let cli = Cli::from_arg_matches(&matches).map_err(BadArgs::Clap)?;
     let mut reader = Reader { errors: Vec::new() };
     let variable = |name: &str| env(name).filter(|it| !it.is_empty()).map(|value| (name.to_owned(), value));
@@ -226,7 +200,7 @@ pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>)
         reader.errors.push("--try-timeout: expected a duration above 0".to_owned());
     }
     let interval = variable("WAIT_SLEEP").and_then(|(name, it)| reader.duration(&name, &it));
-    let steps = reader.steps(&ordered(&matches), interval);
+    let steps = reader.steps(&ordered(&ids, &matches), interval);
     if steps.is_empty() && cli.run.is_empty() && reader.errors.is_empty() {
         reader.errors.push("expected a condition or a command (see `wait --help`)".to_owned());
     }
@@ -249,10 +223,10 @@ pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>)
     })
 }
 
-/// The ordered options with their values, in the order given.
-fn ordered(matches: &ArgMatches) -> Vec<(&'static str, OsString)> {
+/// These options with their values, in the order given.
+fn ordered<'a>(ids: &'a [Id], matches: &ArgMatches) -> Vec<(&'a str, OsString)> {
     let mut all = Vec::new();
-    for id in ORDERED {
+    for id in ids.iter().map(Id::as_str) {
         let values = matches.get_many::<OsString>(id).into_iter().flatten();
         let indices = matches.indices_of(id).into_iter().flatten();
         all.extend(indices.zip(values).map(|(index, value)| (index, id, value.clone())));
@@ -267,7 +241,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn steps(&mut self, options: &[(&'static str, OsString)], mut interval: Option<Duration>) -> Vec<Step> {
+    fn steps(&mut self, options: &[(&str, OsString)], mut interval: Option<Duration>) -> Vec<Step> {
         let (mut steps, mut hold, mut not) = (Vec::new(), Duration::ZERO, false);
         // After `--any`, the group of all conditions that follow.
         let mut any: Option<Vec<Item>> = None;
@@ -417,17 +391,6 @@ fn interface(text: &str) -> Result<IfName, Why> {
     text.parse().map_err(|it| format!("{it}"))
 }
 
-fn host_name(text: &str) -> Result<String, Why> {
-    if text.is_empty() {
-        return Err("missing host".to_owned());
-    }
-    match text.chars().find(|it| it.is_whitespace() || it.is_control() || matches!(it, '/' | '[' | ']' | '@'))
-    {
-        Some(bad) => Err(format!("a host name cannot contain {bad:?}")),
-        None => Ok(text.to_owned()),
-    }
-}
-
 impl IfPattern {
     fn parse(text: &str) -> Result<Self, Why> {
         let exact: IfName = interface(text)?;
@@ -460,31 +423,5 @@ impl RouteWant {
             return Err(format!("expected a network address, such as `{}`", cidr.net()));
         }
         Ok(Self::Net(cidr))
-    }
-}
-
-impl Host {
-    pub(super) fn parse(text: &str) -> Result<Self, Why> {
-        let (name, port) = text.rsplit_once(':').ok_or("expected HOST:PORT, found no port")?;
-        let name = match name.strip_prefix('[') {
-            Some(rest) => {
-                let inner = rest.strip_suffix(']').ok_or("missing `]`")?;
-                inner
-                    .parse::<std::net::Ipv6Addr>()
-                    .map_err(|_| format!("`{inner}` is not an IPv6 address"))?;
-                inner.to_owned()
-            }
-            None if name.contains(':') => {
-                name.parse::<std::net::Ipv6Addr>()
-                    .map_err(|_| format!("`{name}` is neither a host name nor an IPv6 address"))?;
-                name.to_owned()
-            }
-            None => host_name(name)?,
-        };
-        let number = Some(port).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
-        match number.and_then(|it| it.parse::<u16>().ok()).filter(|it| *it > 0) {
-            Some(port) => Ok(Self { name, port, text: text.to_owned() }),
-            None => Err(format!("expected a port from 1 to 65535, found `{port}`")),
-        }
     }
 }

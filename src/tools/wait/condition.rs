@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::addr::{Cidr, IfName, Mac};
+use crate::tools::wait::host::Host;
 use crate::tools::wait::http::Url;
 
 /// One condition.
@@ -113,16 +114,6 @@ pub(super) enum RouteWant {
     Net(Cidr),
     /// Any route to this address.
     To(IpAddr),
-}
-
-/// `HOST:PORT`.
-#[derive(Clone, Debug)]
-pub(super) struct Host {
-    /// A name, or an address without brackets.
-    pub(super) name: String,
-    pub(super) port: u16,
-    /// As given.
-    pub(super) text: String,
 }
 
 /// The names of a condition in messages.

@@ -1,8 +1,8 @@
-//! The part of HTTP/1.1 (RFC 9112) that is needed to learn a status code.
+//! The part of HTTP/1.1 (RFC 9112) that a GET request and the status of its answer need.
 
 use std::ops::RangeInclusive;
 
-use crate::tools::wait::condition::Host;
+use crate::tools::wait::host::Host;
 
 /// `http://HOST[:PORT][/PATH][=STATUS]`.
 #[derive(Clone, Debug)]
@@ -24,10 +24,15 @@ pub(super) enum Answer {
     Status(u16),
     /// The answer is not HTTP.
     Strange,
+    /// So many bytes without a status.
+    TooLong,
 }
 
-/// The longest status line, in bytes.
-const LINE: usize = 8 * 1024;
+/// The most bytes of an answer that are read for its status, with interim answers.
+pub(super) const MOST: usize = 64 * 1024;
+
+/// The most headers of an interim answer.
+const MOST_HEADERS: usize = 64;
 
 impl Url {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -90,27 +95,23 @@ fn split_status(text: &str) -> Result<(&str, RangeInclusive<u16>), String> {
     }
 }
 
-/// Reads the status line of an answer.
-pub(super) fn read(answer: &[u8]) -> Answer {
-    let Some(end) = answer.iter().position(|it| *it == b'\n') else {
-        let may_be = answer.starts_with(b"HTTP/") || b"HTTP/".starts_with(answer);
-        return if may_be && answer.len() < LINE { Answer::Partial } else { Answer::Strange };
-    };
-    let line = answer.get(..end).unwrap_or_default();
-    let line = line.strip_prefix(b"HTTP/").and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
-    match line.split_ascii_whitespace().nth(1).and_then(|it| it.parse().ok()) {
-        // An interim answer (RFC 9110, 15.2) is followed by the final one.
-        Some(100..=199) => rest_of_interim(answer),
-        Some(code) => Answer::Status(code),
-        None => Answer::Strange,
-    }
-}
-
-fn rest_of_interim(answer: &[u8]) -> Answer {
-    match answer.windows(4).position(|it| it == b"\r\n\r\n") {
-        Some(end) => read(answer.get(end + 4..).unwrap_or_default()),
-        None if answer.len() < LINE => Answer::Partial,
-        None => Answer::Strange,
+/// Reads the status of an answer from its beginning. Interim answers (RFC 9110, 15.2) are skipped.
+pub(super) fn read(mut answer: &[u8]) -> Answer {
+    let more = if answer.len() < MOST { Answer::Partial } else { Answer::TooLong };
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response.parse(answer);
+        // The reason comes last in the status line, so with it the status is complete.
+        match (response.reason.and(response.code), parsed) {
+            // After 101 another protocol follows, and no answer.
+            (None | Some(100 | 102..=199), Ok(httparse::Status::Partial)) => return more,
+            (None, _) | (Some(100 | 102..=199), Err(_)) => return Answer::Strange,
+            (Some(100 | 102..=199), Ok(httparse::Status::Complete(end))) => {
+                answer = answer.get(end..).unwrap_or_default();
+            }
+            (Some(code), _) => return Answer::Status(code),
+        }
     }
 }
 
@@ -159,15 +160,31 @@ mod tests {
             ("", Answer::Partial),
             ("HTT", Answer::Partial),
             ("HTTP/1.1 200", Answer::Partial),
+            ("HTTP/1.1 20", Answer::Partial),
+            ("HTTP/1.1 2000\r\n", Answer::Strange),
             ("HTTP/1.1 200\n", Answer::Status(200)),
             ("HTTP/1.1 503 Service Unavailable\r\nA: b", Answer::Status(503)),
             ("HTTP/1.0 404 x\r\n", Answer::Status(404)),
             ("HTTP/1.1 100 Continue\r\n", Answer::Partial),
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 x\r\n", Answer::Status(204)),
+            ("HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 404 x\r\n", Answer::Status(404)),
+            ("HTTP/1.1 100 Continue\r\n: x\r\n\r\n", Answer::Strange),
+            ("HTTP/1.1 101 Switching Protocols\r\n", Answer::Status(101)),
+            ("HTTP/1.1 200 OK\r\n: x\r\n", Answer::Status(200)),
             ("SSH-2.0-x\r\n", Answer::Strange),
             ("HTTP/1.1 abc\r\n", Answer::Strange),
         ] {
             assert_eq!(read(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_an_answer_without_a_status_have_a_limit() {
+        for part in ["HTTP/1.1 100 Continue\r\n\r\n", "\r\n", "HTTP/1.1 100 Continue\r\nA: "] {
+            let text = part.repeat(MOST / part.len() + 1);
+            let expected = if part.ends_with(' ') { Answer::Strange } else { Answer::TooLong };
+            assert_eq!(read(text.as_bytes()), expected, "{part:?}");
+            assert_eq!(read(part.as_bytes()), Answer::Partial, "{part:?}");
         }
     }
 }

@@ -14,7 +14,8 @@ use nix::sys::socket::{
 
 use crate::process::{Child, ChildOutput, ChildSignal, status_text};
 use crate::tools::exec::find;
-use crate::tools::wait::condition::{Condition, Host};
+use crate::tools::wait::condition::Condition;
+use crate::tools::wait::host::Host;
 use crate::tools::wait::http::{self, Answer, Url};
 use crate::tools::wait::lookup::{self, Lookup};
 use crate::tools::wait::pause::Pauses;
@@ -363,6 +364,11 @@ impl<'a> Tries<'a> {
                     return Err(Progress::Failed(format!("the answer has status {status}")));
                 }
                 Answer::Strange => return Err(Progress::Failed("the answer is not HTTP".to_owned())),
+                Answer::TooLong => {
+                    let most = http::MOST >> 10;
+                    let why = format!("the first {most} KiB of the answer have no final status");
+                    return Err(Progress::Failed(why));
+                }
                 Answer::Partial if ended => {
                     return Err(Progress::Failed("the connection was closed without an answer".to_owned()));
                 }

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::api::{Apply, Request};
-use crate::config::{ConfigMode, Diagnostic, Env, Scope, tidy};
+use crate::config::{ConfigMode, Diagnostic, Env, PROJECT_NAME, Scope, tidy};
 use crate::container::{Container, ContainerId};
 use crate::daemon::LabContents;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, ENGINE_ONLY, Network};
 use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
-use crate::tools::conlink::files_of;
-use crate::tools::conlink::lab::{UpArgs, current};
+use crate::tools::conlink::lab::args::{UpArgs, current};
+use crate::tools::conlink::options::files_of;
 use crate::tools::environment;
 
 /// Environment variables that nodes inherit from `lab up`.
@@ -120,7 +120,7 @@ impl Ask {
                 }
             },
         };
-        project.env.insert("COMPOSE_PROJECT_NAME".to_owned(), name.clone());
+        project.env.insert(PROJECT_NAME.to_owned(), name.clone());
         // MAC addresses are derived from it.
         described.network.set_project(&name);
         let (mut services, found) = self.services(&described, &project);
@@ -242,6 +242,11 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         rootless: rootless(),
     };
     Ok(LabContents { network, nodes: wanted(nodes, texts, &around) })
+}
+
+/// The name of the compose project of these files; without files, of those that compose finds in the working directory.
+pub(in crate::tools::conlink) fn project_of(files: &[PathBuf]) -> anyhow::Result<String> {
+    Ok(Ask::of_files(files)?.read()?.name)
 }
 
 /// Whether this user namespace has only one user.

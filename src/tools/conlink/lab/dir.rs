@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
 use crate::process::node;
-use crate::tools::conlink::client::{Kind, Server};
-use crate::tools::conlink::lab::names;
+use crate::tools::conlink::socket::{Kind, Server};
 
 /// The folder of a lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +23,21 @@ pub(super) struct LabDir {
     folder: PathBuf,
     /// Empty folders below it are removed with the lab.
     base: PathBuf,
+}
+
+/// `a, b (dead)`
+pub(super) fn names(labs: &[LabDir]) -> String {
+    let name = |it: &LabDir| match it.is_kept() {
+        true => it.name().to_owned(),
+        false => format!("{} (dead)", it.name()),
+    };
+    labs.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// The labs that have a socket.
+pub(in crate::tools::conlink) fn servers() -> Vec<Server> {
+    let all = LabDir::all().into_iter().map(|it| it.server());
+    all.filter(|it| fs::symlink_metadata(&it.socket).is_ok_and(|it| it.file_type().is_socket())).collect()
 }
 
 /// While it is held, no other process starts or ends the lab.

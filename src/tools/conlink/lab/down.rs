@@ -15,9 +15,9 @@ use crate::lab::USES_HOST;
 use crate::network::Place;
 use crate::plan::{Desired, Scope};
 use crate::process::{Signals, node};
-use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::progress::some_of;
+use crate::tools::conlink::lab::which::ask;
 use crate::wire;
 
 /// Longest wait for the keeper beyond the time that its nodes have to end.

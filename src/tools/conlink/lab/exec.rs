@@ -8,9 +8,9 @@ use clap::Args;
 
 use crate::api::{Entrance, Request};
 use crate::process::node::{Entry, Setup, User, enter};
-use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::dir::LabDir;
-use crate::tools::conlink::lab::{NameArgs, asked};
+use crate::tools::conlink::lab::which::{NameArgs, asked};
+use crate::tools::conlink::socket::PATIENCE;
 use crate::tools::environment;
 
 #[derive(Debug, Args)]

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::api::{Request, Status};
 use crate::out;
-use crate::tools::conlink::client::PATIENCE;
-use crate::tools::conlink::lab::ask;
 use crate::tools::conlink::lab::dir::LabDir;
+use crate::tools::conlink::lab::which::ask;
+use crate::tools::conlink::socket::PATIENCE;
 
 #[derive(Debug, Args)]
 pub(in crate::tools::conlink) struct ListArgs {

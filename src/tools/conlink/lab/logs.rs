@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::api::{Nodes, Request};
 use crate::out;
-use crate::tools::conlink::client::PATIENCE;
-use crate::tools::conlink::lab::{NameArgs, ask};
+use crate::tools::conlink::lab::which::{NameArgs, ask};
+use crate::tools::conlink::socket::PATIENCE;
 use crate::words::printable;
 
 /// Time between two looks at a followed file.

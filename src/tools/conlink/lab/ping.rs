@@ -20,12 +20,12 @@ use crate::kernel::netns;
 use crate::kernel::ping::{Answer, Options, Pair, Ping, PingError, all_watched, own_addresses};
 use crate::process::node::enter_user;
 use crate::process::{Signals, raise_file_limit};
-use crate::tools::conlink::client::PATIENCE;
 use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::exec::{Way, way};
 use crate::tools::conlink::lab::grid::{Cell, Grid, Style, grid, ms};
 use crate::tools::conlink::lab::progress::{Progress, some_of};
-use crate::tools::conlink::lab::{NameArgs, ask};
+use crate::tools::conlink::lab::which::{NameArgs, ask};
+use crate::tools::conlink::socket::PATIENCE;
 use crate::{err, out};
 
 /// Failures that are listed below the grid.

@@ -2,7 +2,6 @@
 
 use std::io::PipeReader;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -13,13 +12,16 @@ use crate::daemon::LAB_ENDS;
 use crate::process::node::wait_for_end;
 use crate::process::{Foreground, Signals};
 use crate::tools::color::Color;
-use crate::tools::conlink::client::{Client, TimedOut};
+use crate::tools::conlink::check::report;
+use crate::tools::conlink::lab::args::UpArgs;
 use crate::tools::conlink::lab::ask::{Ask, Reading};
 use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::progress::{Progress, waiting};
-use crate::tools::conlink::lab::{UpArgs, ask, down, keeper};
-use crate::tools::conlink::report;
-use crate::tools::conlink::status::{count, errors, exits};
+use crate::tools::conlink::lab::which::ask;
+use crate::tools::conlink::lab::{down, keeper};
+use crate::tools::conlink::socket::{Client, TimedOut};
+use crate::tools::conlink::status::{errors, exits};
+use crate::words::counted;
 use crate::{err, out};
 
 /// The end of a lab takes this long if its nodes end at once.
@@ -29,12 +31,14 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 struct Wait {
     quiet: bool,
+    /// Where the summary is printed: standard output may belong to a command.
+    print: fn(&str) -> anyhow::Result<()>,
     deadline: Option<Instant>,
 }
 
 impl Wait {
-    fn of(args: &UpArgs) -> Self {
-        Self { quiet: args.verbosity.quiet, deadline: args.timeout.map(|it| Instant::now() + it) }
+    fn of(args: &UpArgs, print: fn(&str) -> anyhow::Result<()>) -> Self {
+        Self { quiet: args.verbosity.quiet, print, deadline: args.timeout.map(|it| Instant::now() + it) }
     }
 }
 
@@ -42,7 +46,7 @@ pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
-    start(&dir, &ask, &mut None, Wait::of(args))
+    start(&dir, &ask, &mut None, Wait::of(args, out))
 }
 
 /// Runs a command in a lab that ends with this process, in whatever way that ends.
@@ -53,7 +57,11 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
     // The keeper ends the lab when our end is closed, also by the end of this process.
     let (theirs, ours) = std::io::pipe().context("make a pipe")?;
     let mut tie = Some(theirs);
-    let started = start(&dir, &ask, &mut tie, Wait::of(args));
+    let print = |text: &str| {
+        err(text);
+        Ok(())
+    };
+    let started = start(&dir, &ask, &mut tie, Wait::of(args, print));
     if tie.is_some() {
         // The lab belongs to another process.
         return started;
@@ -124,7 +132,7 @@ fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> a
             }
         }
         let status = settled(dir, &mut client, wait)?;
-        return tell(dir, &status, wait.quiet);
+        return tell(dir, &status, wait);
     }
     bail!("lab `{}` is ended again and again", dir.name());
 }
@@ -170,8 +178,8 @@ fn is_cut(error: &anyhow::Error) -> bool {
 
 /// Prints errors and a summary. The exit code is 0 if everything is as described. A program that ran and exited is
 /// reported and does not count: whether that is before or after this moment is chance.
-fn tell(dir: &LabDir, status: &Status, quiet: bool) -> anyhow::Result<u8> {
-    if !quiet {
+fn tell(dir: &LabDir, status: &Status, wait: Wait) -> anyhow::Result<u8> {
+    if !wait.quiet {
         for process in status.nodes.iter().filter_map(|it| it.process.as_ref()) {
             process.notes.iter().for_each(|it| err(&format!("note: {}: {it}\n", process.name)));
         }
@@ -184,12 +192,12 @@ fn tell(dir: &LabDir, status: &Status, quiet: bool) -> anyhow::Result<u8> {
         error.help.iter().for_each(|it| err(&format!("hint: {it}\n")));
     }
     let good = wrong.is_empty() && (status.state == Health::Connected || !exited.is_empty());
-    if !quiet {
-        out(&format!(
+    if !wait.quiet {
+        (wait.print)(&format!(
             "lab {} is up: {}, {}{}\n",
             dir.name(),
-            count(status.nodes.len(), "node"),
-            count(status.links(), "link"),
+            counted(status.nodes.len(), "node"),
+            counted(status.links(), "link"),
             if good { "; all links connected" } else { "; not everything is as described" },
         ))?;
     }
@@ -211,14 +219,4 @@ fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Resu
     };
     let ended = child.wait().with_context(|| format!("wait for `{shown}`"))?;
     Ok(u8::try_from(ended.code()).unwrap_or(1))
-}
-
-/// The name of the compose project of the working directory, if there is one.
-pub(in crate::tools::conlink) fn project_here() -> Option<String> {
-    project_of(&[]).ok()
-}
-
-/// The name of the compose project of these files; without files, of those that compose finds in the working directory.
-pub(super) fn project_of(files: &[PathBuf]) -> anyhow::Result<String> {
-    Ok(Ask::of_files(files)?.read()?.name)
 }

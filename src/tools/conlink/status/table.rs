@@ -9,7 +9,7 @@ use crate::api::{
     BridgeStatus, LinkState, LinkStatus, LinkType, NodeStatus, ProcessStatus, Served, Status, TunnelStatus,
 };
 use crate::device::{BridgeMode, Place};
-use crate::words::printable;
+use crate::words::{counted, printable};
 
 /// The layout of a table.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ pub(super) fn table(status: &Status, style: &Style) -> Table {
         head += &it.help.map(|it| format!("hint: {it}\n")).unwrap_or_default();
     }
     if more > 0 {
-        head += &format!("and {}: --json prints all of them\n", count(more, "more error"));
+        head += &format!("and {}: --json prints all of them\n", counted(more, "more error"));
     }
     for it in &status.warnings {
         head += &format!("warning: {}\n", printable(it));
@@ -106,8 +106,11 @@ fn head(status: &Status, style: &Style) -> String {
         (Served::Engine, None) => "every project".to_owned(),
     };
     let state = status.state.to_string();
-    let mut parts =
-        vec![paint(&state, &state, style), count(status.nodes.len(), "node"), count(status.links(), "link")];
+    let mut parts = vec![
+        paint(&state, &state, style),
+        counted(status.nodes.len(), "node"),
+        counted(status.links(), "link"),
+    ];
     for state in [LinkState::Failed, LinkState::Drifted, LinkState::Pending] {
         let links = status.nodes.iter().flat_map(|it| &it.links);
         match links.filter(|it| it.state == state).count() {
@@ -124,11 +127,6 @@ fn head(status: &Status, style: &Style) -> String {
     format!("{name}: {}\n", parts.join(", "))
 }
 
-/// `1 link`, `2 links`
-pub(in crate::tools::conlink) fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 /// All bridges; cables only if they are not up.
 fn bridges(status: &Status) -> Vec<String> {
     let ports = ports(status);
@@ -139,7 +137,7 @@ fn bridges(status: &Status) -> Vec<String> {
             about.push("on the host".to_owned());
         }
         about.push(match it.state {
-            LinkState::Up => count(ports.get(it.name.as_str()).map_or(0, Vec::len), "port"),
+            LinkState::Up => counted(ports.get(it.name.as_str()).map_or(0, Vec::len), "port"),
             state => state.to_string(),
         });
         format!("{} ({})", printable(&it.name), about.join(", "))

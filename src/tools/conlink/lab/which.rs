@@ -1,0 +1,94 @@
+//! The choice of a lab, and requests to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use crate::api::Request;
+use crate::tools::conlink::lab::args::current;
+use crate::tools::conlink::lab::ask::project_of;
+use crate::tools::conlink::lab::dir::{LabDir, names};
+use crate::tools::conlink::socket::Client;
+
+/// The options that choose a lab.
+#[derive(Clone, Debug, Args)]
+pub(in crate::tools::conlink) struct NameArgs {
+    /// Name of the lab [default: CONLINK_LAB, otherwise the project of the compose files in this folder]
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Compose file of the lab's project, for a lab without --name
+    #[arg(short, long = "file", alias = "compose-file", value_name = "FILE", value_delimiter = ':')]
+    pub(super) file: Vec<PathBuf>,
+}
+
+/// Whether a command may use the only running lab when nothing names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnlyOne {
+    Allowed,
+    Refused,
+}
+
+impl NameArgs {
+    /// With a name that was given as an argument.
+    pub(super) fn or(self, name: Option<String>) -> Self {
+        Self { name: self.name.or(name), ..self }
+    }
+
+    /// The lab for a command that changes nothing if it is the wrong one.
+    pub(super) fn dir(&self) -> anyhow::Result<LabDir> {
+        self.find(OnlyOne::Allowed)
+    }
+
+    /// The lab of that name or those files, otherwise of CONLINK_LAB, otherwise of the compose project in the working
+    /// directory, otherwise, where that is allowed, the only running one.
+    pub(super) fn find(&self, only_one: OnlyOne) -> anyhow::Result<LabDir> {
+        if let Some(name) = &self.name {
+            return LabDir::find(name);
+        }
+        if !self.file.is_empty() {
+            return LabDir::find(&project_of(&self.file)?);
+        }
+        if let Some(name) = current() {
+            return LabDir::find(&name);
+        }
+        let labs = LabDir::all();
+        let project = project_of(&[]).ok();
+        if let Some(it) = project.as_ref().and_then(|it| labs.iter().find(|lab| lab.name() == *it)) {
+            return Ok(it.clone());
+        }
+        if labs.is_empty() {
+            bail!("no lab is running\nhint: `conlink lab up` starts one");
+        }
+        if let ([one], OnlyOne::Allowed) = (labs.as_slice(), only_one) {
+            return Ok(one.clone());
+        }
+        let what = match &project {
+            Some(it) => format!("lab `{it}` of the compose file in this folder is not running"),
+            None => "no compose file in this folder names the lab".to_owned(),
+        };
+        let hint = match only_one {
+            OnlyOne::Allowed => "choose a lab with `--name <NAME>`",
+            OnlyOne::Refused => "`conlink lab down <NAME>` ends a lab of another folder",
+        };
+        bail!("{what}; running labs: {}\nhint: {hint}", names(&labs))
+    }
+}
+
+/// Sends a request to the lab's keeper and returns the answer. Without a limit it waits forever.
+pub(super) fn ask<T: DeserializeOwned>(
+    dir: &LabDir,
+    request: &Request,
+    limit: Option<Duration>,
+) -> anyhow::Result<T> {
+    asked(dir, request)?.next(limit)?.with_context(|| format!("lab `{}` has ended", dir.name()))
+}
+
+pub(super) fn asked(dir: &LabDir, request: &Request) -> anyhow::Result<Client> {
+    if !dir.is_kept() {
+        bail!("lab `{}` is not running; `conlink lab up` starts it", dir.name());
+    }
+    Client::ask(&dir.server(), request)
+}
