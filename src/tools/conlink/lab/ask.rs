@@ -1,7 +1,7 @@
 //! The arguments of `lab up`, from the command line over a socket to the keeper.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -13,6 +13,7 @@ use crate::daemon::LabContents;
 use crate::lab::{Lab, Surroundings, wanted};
 use crate::network::{Defaults, ENGINE_ONLY, Network};
 use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
+use crate::tools::conlink::client::RUN;
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::files_of;
 use crate::tools::conlink::lab::{UpArgs, current};
@@ -233,6 +234,7 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     if ask.private_root {
         own_programs.extend(WRITING_TOOLS);
     }
+    let project = reading.dir.canonicalize().unwrap_or_else(|_| reading.dir.clone());
     let around = Surroundings {
         folder: lab.folder().to_owned(),
         working_dir: reading.dir,
@@ -240,8 +242,18 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         private_root: ask.private_root,
         own_programs,
         rootless: rootless(),
+        hidden: hidden(lab.folder()),
     };
-    Ok(LabContents { network, nodes: wanted(nodes, texts, &around) })
+    Ok(LabContents { network, nodes: wanted(nodes, texts, &around), project })
+}
+
+/// The folders with the sockets of engines and labs: a node must not control the lab that it is in.
+fn hidden(lab: &Path) -> Vec<PathBuf> {
+    // `conlink/lab/NAME`
+    let ours = lab.ancestors().nth(2).map(Path::to_owned);
+    let mut all: Vec<PathBuf> = [PathBuf::from(RUN)].into_iter().chain(ours).collect();
+    all.dedup();
+    all
 }
 
 /// Whether this user namespace has only one user.

@@ -121,7 +121,7 @@ fn keep(
     };
     let local = tokio::task::LocalSet::new();
     let code = local.block_on(&runtime, daemon::run(setup))?;
-    if code == 0 {
+    if code == 0 && dir.folder().exists() {
         dir.remove_unclaimed()?;
     }
     Ok(code)
