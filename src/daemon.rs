@@ -151,7 +151,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         None => None,
     };
     if let Some(setup) = lab {
-        anyhow::ensure!(server.is_some(), "the lab's socket could not be created");
+        let folder = setup.lab.folder().display();
+        anyhow::ensure!(server.is_some(), "the lab's socket in {folder} could not be created");
         daemon.keeper = Some(Keeper::new(setup)?);
     }
     for (id, engine) in &daemon.engines {

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,10 @@ pub struct Lab {
     order: Vec<String>,
     epoll: Epoll,
     outputs: Outputs,
+    /// The inode of the keeper's lock, which shows whether the folder is still this lab's.
+    lock: Option<u64>,
+    /// The folder of the compose project, once its nodes are set.
+    project: Option<PathBuf>,
     /// It may have interfaces in the host's network namespace.
     uses_host: bool,
     /// Number of starts of nodes.
@@ -91,6 +96,8 @@ impl Lab {
     pub fn new(name: String, folder: PathBuf) -> io::Result<Self> {
         Ok(Self {
             name,
+            lock: inode(&folder.join("lock")),
+            project: None,
             folder,
             members: BTreeMap::new(),
             order: Vec::new(),
@@ -120,9 +127,14 @@ impl Lab {
         &self.name
     }
 
-    /// Whether the lab's folder still is where it was made. The keeper's lock is in it.
+    /// Whether the lab's folder still is where it was made.
     pub fn has_folder(&self) -> bool {
-        self.folder.join("lock").exists()
+        inode(&self.folder.join("lock")) == self.lock
+    }
+
+    /// The folder of the compose project whose nodes it has.
+    pub fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
     }
 
     /// The lab's folder.
@@ -130,9 +142,9 @@ impl Lab {
         &self.folder
     }
 
-    /// Sets the nodes of the lab. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
+    /// Sets the nodes of the lab, which are those of a project. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
     /// exited are started again. [`Lab::act`] does it.
-    pub fn set(&mut self, wanted: Vec<Wanted>, now: Instant) -> io::Result<()> {
+    pub fn set(&mut self, wanted: Vec<Wanted>, project: PathBuf, now: Instant) -> io::Result<()> {
         self.order = wanted.iter().map(|it| it.node.name.clone()).collect();
         for member in self.members.values_mut() {
             if !self.order.contains(&member.wanted.node.name) {
@@ -157,6 +169,7 @@ impl Lab {
                 None => drop(self.members.insert(it.node.name.clone(), Member::new(it))),
             }
         }
+        self.project = Some(project);
         Ok(())
     }
 
@@ -520,6 +533,10 @@ impl Lab {
         self.jobs.insert(pid, Job::Command { id: id.clone(), node, origin });
         Ok(())
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|it| it.ino())
 }
 
 /// An error with the path that it is about, and with what helps if the file system is full.

@@ -173,8 +173,6 @@ async fn folder_changed(folder: &Option<AsyncFd<OwnedFd>>) {
 pub(super) struct Keeper {
     pub(super) lab: Lab,
     read: Read,
-    /// The folder of the project, once its files are read.
-    project: Option<PathBuf>,
     /// The lab is ending, and the loop ends with it.
     ending: bool,
     /// Clients that wait for the result of their [`Apply`] request.
@@ -189,7 +187,7 @@ impl Keeper {
             // The next client can still use the lab, which has no nodes yet.
             log::warn!("the command that started the lab is gone: {error}");
         }
-        Ok(Self { lab: setup.lab, read: setup.read, project: None, ending: false, waiting: Vec::new() })
+        Ok(Self { lab: setup.lab, read: setup.read, ending: false, waiting: Vec::new() })
     }
 }
 
@@ -268,22 +266,13 @@ impl Daemon {
         let Some(keeper) = &mut self.keeper else { anyhow::bail!("this is not a lab") };
         anyhow::ensure!(!keeper.ending, LAB_ENDS);
         let asked = (keeper.read)(request, &keeper.lab)?;
-        if let Some(other) = keeper.project.as_ref().filter(|it| **it != asked.project) {
-            let name = keeper.lab.name();
-            anyhow::bail!(
-                "lab `{name}` is running with the files in {}\nhint: end it with `conlink lab down {name}`, or choose \
-                 another --name",
-                other.display()
-            );
-        }
         if !asked.network.stays_inside() && !self.reconciler.own().no_host {
             keeper.lab.set_uses_host()?;
         }
         {
             let _paused = self.worker.pause();
-            keeper.lab.set(asked.nodes, Instant::now())?;
+            keeper.lab.set(asked.nodes, asked.project, Instant::now())?;
         }
-        keeper.project = Some(asked.project);
         let containers = keeper.lab.containers();
         let effects = self.reconciler.replace(asked.network, Instant::now());
         let mut events = VecDeque::new();

@@ -224,6 +224,16 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         // The client has checked the files before, so they have changed since.
         bail!("{}", first.to_json(&reading.described.sources));
     }
+    // Before anything is made.
+    let project = reading.dir.canonicalize().unwrap_or_else(|_| reading.dir.clone());
+    if let Some(other) = lab.project().filter(|it| *it != project) {
+        bail!(
+            "lab `{0}` is running with the files in {1}\nhint: end it with `conlink lab down {0}`, or choose another \
+             --name",
+            lab.name(),
+            other.display()
+        );
+    }
     let mut network = reading.described.network;
     network.set_project(lab.name());
     let nodes = service::nodes(&reading.services, lab.name());
@@ -234,7 +244,6 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
     if ask.private_root {
         own_programs.extend(WRITING_TOOLS);
     }
-    let project = reading.dir.canonicalize().unwrap_or_else(|_| reading.dir.clone());
     let around = Surroundings {
         folder: lab.folder().to_owned(),
         working_dir: reading.dir,

@@ -168,6 +168,12 @@ impl LabDir {
         Ok(file)
     }
 
+    /// Whether this is the file of [`Self::keep`]: the folder may have been removed, and made again for another keeper.
+    pub(super) fn is_kept_by(&self, lock: &File) -> bool {
+        let inode = |it: io::Result<fs::Metadata>| it.ok().map(|it| (it.dev(), it.ino()));
+        inode(fs::metadata(self.lock_path())) == inode(lock.metadata())
+    }
+
     /// Waits for the end of a keeper that has already released its lock: a process releases its locks before its
     /// namespaces end. The process ID may have been reused; then the process has another name.
     pub(super) fn wait_for_last(&self, limit: Duration) -> anyhow::Result<()> {
