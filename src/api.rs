@@ -170,6 +170,10 @@ pub struct Entrance {
     pub folder: PathBuf,
     #[serde(default)]
     pub user: Option<EntranceUser>,
+    /// The capabilities that programs may have there, a bit for each by its number.
+    pub capabilities: u64,
+    /// System calls that containers may not use are refused there.
+    pub filtered: bool,
     /// The lab's user namespace, as the link `/proc/PID/ns/user` reads.
     pub user_namespace: String,
 }

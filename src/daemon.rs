@@ -32,7 +32,7 @@ use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, 
 pub use keeper::{LAB_ENDS, LabContents, LabSetup, Read};
 pub use listen::within;
 
-use keeper::{Keeper, LabEvent, LabEvents};
+use keeper::{Keeper, LabEvent, LabEvents, LabOutput};
 use worker::{Attach, Work, Worked, Worker};
 
 /// The log line that users and scripts wait for. It is printed only when it is true.
@@ -119,6 +119,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
     };
     let mut switch = listen::SwitchWatch::default();
     let mut lab_events = lab.as_mut().map(LabEvents::new).transpose()?;
+    let mut lab_output = lab.as_ref().map(LabOutput::new).transpose()?;
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
@@ -150,7 +151,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         None => None,
     };
     if let Some(setup) = lab {
-        anyhow::ensure!(server.is_some(), "the lab's socket could not be created");
+        let folder = setup.lab.folder().display();
+        anyhow::ensure!(server.is_some(), "the lab's socket in {folder} could not be created");
         daemon.keeper = Some(Keeper::new(setup)?);
     }
     for (id, engine) in &daemon.engines {
@@ -194,6 +196,13 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
             () = listen::sleep_until(wake_at) => {
                 daemon.wake_at = None;
                 Message::Event(Event::Wake)
+            }
+            // Last, because a node may print without end.
+            () = LabOutput::next(&mut lab_output) => {
+                if let Some(keeper) = &mut daemon.keeper {
+                    keeper.lab.copy_output();
+                }
+                continue;
             }
         };
         match message {

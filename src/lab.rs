@@ -10,13 +10,15 @@
 mod gate;
 mod health;
 mod member;
+mod output;
 mod setup;
 pub mod users;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,7 @@ use crate::service::Dependency;
 
 use gate::{Gate, Stage, gate};
 use member::{Member, Phase};
+use output::Outputs;
 
 pub use member::Life;
 pub use setup::{Surroundings, Wanted, wanted};
@@ -50,6 +53,13 @@ pub struct Lab {
     /// Names in the order of starting: dependencies first.
     order: Vec<String>,
     epoll: Epoll,
+    outputs: Outputs,
+    /// The inode of the keeper's lock, which shows whether the folder is still this lab's.
+    lock: Option<u64>,
+    /// The folder of the compose project, once its nodes are set.
+    project: Option<PathBuf>,
+    /// It may have interfaces in the host's network namespace.
+    uses_host: bool,
     /// Number of starts of nodes.
     generation: u64,
     /// Nodes that still send messages, by generation.
@@ -87,10 +97,14 @@ impl Lab {
     pub fn new(name: String, folder: PathBuf) -> io::Result<Self> {
         Ok(Self {
             name,
+            lock: inode(&folder.join("lock")),
+            project: None,
             folder,
             members: BTreeMap::new(),
             order: Vec::new(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            outputs: Outputs::new()?,
+            uses_host: false,
             generation: 0,
             talking: BTreeMap::new(),
             pids: BTreeMap::new(),
@@ -99,16 +113,29 @@ impl Lab {
     }
 
     /// Records that the lab may have interfaces in the host's network namespace, for the cleanup after a crash.
-    pub fn set_uses_host(&self) -> io::Result<()> {
-        File::create(self.folder.join(USES_HOST)).map(drop)
+    pub fn set_uses_host(&mut self) -> io::Result<()> {
+        let path = self.folder.join(USES_HOST);
+        File::create(&path).map_err(|it| at(&path, &it))?;
+        self.uses_host = true;
+        Ok(())
     }
 
     pub fn uses_host(&self) -> bool {
-        self.folder.join(USES_HOST).exists()
+        self.uses_host
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the lab's folder still is where it was made.
+    pub fn has_folder(&self) -> bool {
+        inode(&self.folder.join("lock")) == self.lock
+    }
+
+    /// The folder of the compose project whose nodes it has.
+    pub fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
     }
 
     /// The lab's folder.
@@ -116,9 +143,9 @@ impl Lab {
         &self.folder
     }
 
-    /// Sets the nodes of the lab. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
+    /// Sets the nodes of the lab, which are those of a project. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
     /// exited are started again. [`Lab::act`] does it.
-    pub fn set(&mut self, wanted: Vec<Wanted>, now: Instant) -> io::Result<()> {
+    pub fn set(&mut self, wanted: Vec<Wanted>, project: PathBuf, now: Instant) -> io::Result<()> {
         self.order = wanted.iter().map(|it| it.node.name.clone()).collect();
         for member in self.members.values_mut() {
             if !self.order.contains(&member.wanted.node.name) {
@@ -127,15 +154,23 @@ impl Lab {
         }
         for it in wanted {
             let folder = self.node_folder(&it.node.name);
-            fs::create_dir_all(&folder)?;
+            fs::create_dir_all(&folder).map_err(|it| at(&folder, &it))?;
             // In place: the file is mounted in the running node.
-            fs::write(folder.join("hosts"), &it.hosts)?;
-            fs::write(folder.join("hostname"), format!("{}\n", it.setup.hostname))?;
+            for (name, text) in
+                [("hosts", it.hosts.clone()), ("hostname", format!("{}\n", it.setup.hostname))]
+            {
+                let path = folder.join(name);
+                fs::write(&path, text).map_err(|it| at(&path, &it))?;
+            }
             match self.members.get_mut(&it.node.name) {
-                Some(member) => member.want(it, now),
+                Some(member) => {
+                    self.outputs.set_limit(member.generation, it.node.service.log);
+                    member.want(it, now);
+                }
                 None => drop(self.members.insert(it.node.name.clone(), Member::new(it))),
             }
         }
+        self.project = Some(project);
         Ok(())
     }
 
@@ -163,6 +198,9 @@ impl Lab {
     /// Does what is due: starts nodes, starts the programs of nodes whose links are up and whose dependencies are met,
     /// and kills nodes whose time to end is over.
     pub fn act(&mut self, now: Instant) {
+        if let Err(error) = output::rotate_own(&self.folder.join("log")) {
+            log::debug!("rotate the log: {error}");
+        }
         self.sweep();
         let order = std::mem::take(&mut self.order);
         order.iter().for_each(|it| self.start_if_due(it, now));
@@ -189,8 +227,10 @@ impl Lab {
         let (folder, order) = (self.folder.clone(), &self.order);
         self.members.retain(|name, member| {
             let keep = order.contains(name) || !member.has_ended();
-            if !keep && let Err(error) = fs::remove_dir_all(setup::node_folder(&folder, name)) {
-                log::debug!("remove the folder of {name}: {error}");
+            for it in [setup::node_folder(&folder, name), setup::node_volumes(&folder, name)] {
+                if !keep && let Err(error) = fs::remove_dir_all(&it) {
+                    log::debug!("remove {}: {error}", it.display());
+                }
             }
             keep
         });
@@ -206,9 +246,14 @@ impl Lab {
             },
         };
         let net = owner.as_ref().map_or(Net::Own, |(_, it)| Net::Of(it.as_fd()));
-        let started = node::Node::start(&member.wanted.setup, net);
         self.generation += 1;
         let generation = self.generation;
+        let log = setup::node_folder(&self.folder, name).join("log");
+        let opened = self.outputs.open(generation, log, member.wanted.node.service.log);
+        let started = opened.and_then(|()| {
+            let output = self.outputs.writer(generation).ok_or(io::ErrorKind::NotFound)?;
+            node::Node::start(&member.wanted.setup, net, output)
+        });
         let Some(member) = self.members.get_mut(name) else { return };
         match started {
             Ok(process) => {
@@ -224,6 +269,7 @@ impl Lab {
                 sharing.for_each(|it| it.again(now));
             }
             Err(error) => {
+                self.outputs.close(generation);
                 log::error!("{name}: start the node: {error}");
                 member.failed(format!("start the node: {error}"), now);
             }
@@ -285,6 +331,16 @@ impl Lab {
     /// Readable when a node has sent a message.
     pub fn poll(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
+    }
+
+    /// Readable when a node has printed something.
+    pub fn poll_output(&self) -> BorrowedFd<'_> {
+        self.outputs.poll()
+    }
+
+    /// Moves a part of the nodes' output to their logs.
+    pub fn copy_output(&mut self) {
+        self.outputs.copy();
     }
 
     /// Reads the messages of nodes.
@@ -361,6 +417,7 @@ impl Lab {
                     let mut changed = Vec::new();
                     self.hear_one(generation, now, &mut changed);
                     self.talking.remove(&generation);
+                    self.outputs.close(generation);
                     if let Some(member) = self.members.get_mut(&name) {
                         buried.changed.push(Changed(member.id.clone()));
                         member.ended(ended, now);
@@ -470,13 +527,28 @@ impl Lab {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the node has ended");
         let member = self.members.get(name_of(id)).filter(|it| it.id == *id).ok_or_else(gone)?;
         let setup = node::Setup { argv, ..member.wanted.setup.clone() };
-        let log = OpenOptions::new().create(true).append(true).open(&setup.log)?;
+        let output = self.outputs.writer(member.generation).ok_or_else(gone)?.try_clone_to_owned()?;
         let pidfd = member.pidfd().ok_or_else(gone)?.try_clone_to_owned()?;
-        let pid = node::run_inside(&pidfd, &setup, log.into())?;
+        let pid = node::run_inside(&pidfd, &setup, output)?;
         let node = member.wanted.node.name.clone();
         self.jobs.insert(pid, Job::Command { id: id.clone(), node, origin });
         Ok(())
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|it| it.ino())
+}
+
+/// An error with the path that it is about, and with what helps if the file system is full.
+pub fn at(path: &Path, error: &io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull => {
+            "\nhint: free space in this file system; `conlink lab list` lists labs, `conlink lab down <NAME>` removes one"
+        }
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("write {}: {error}{hint}", path.display()))
 }
 
 /// The node's name in an ID, which is `NAME@GENERATION`.

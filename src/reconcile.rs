@@ -214,6 +214,16 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Whether it has failed only a few times, and may succeed soon: what another network held is freed a moment after its
+    /// end.
+    fn is_retrying(&self) -> bool {
+        /// Three retries take 1.4 s.
+        const FEW: u32 = 3;
+        self.tried && !self.connected && self.tries <= FEW && self.failures.iter().any(|it| !it.is_final)
+    }
+}
+
 impl From<&Failure> for Problem {
     fn from(it: &Failure) -> Self {
         Self {

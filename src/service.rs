@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: no I/O. The environment and the function that reads env files are arguments.
 
+mod capability;
 mod check;
 mod engine;
 mod environment;
@@ -65,12 +66,42 @@ pub struct Service {
     pub shares_network_of: Option<String>,
     /// PID 1 is a process that reaps orphans.
     pub init: bool,
+    pub log: LogLimit,
+    pub privileges: Privileges,
     /// The service is conlink's own engine, which a lab does not need.
     pub is_engine: bool,
     /// Settings that have no effect, each with its place: `FILE:LINE:COL: …`.
     pub notes: Vec<String>,
     /// `FILE:LINE:COL` of the service.
     pub origin: String,
+}
+
+/// The largest log of a node: a file and its predecessors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimit {
+    /// Bytes of one file, above 0.
+    pub size: u64,
+    /// Number of files, above 0.
+    pub files: u32,
+}
+
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self { size: 1 << 20, files: 10 }
+    }
+}
+
+/// What the kernel allows a service's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// A bit for each capability, by its number.
+    pub capabilities: u64,
+    /// System calls that containers may not use are refused (seccomp).
+    pub filtered: bool,
+}
+
+impl Privileges {
+    const ALL: Self = Self { capabilities: capability::ALL, filtered: false };
 }
 
 /// When an exited command is run again.

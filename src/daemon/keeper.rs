@@ -1,12 +1,14 @@
 //! A lab in the loop: its nodes are in the place of an engine's containers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{PipeWriter, Write};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::io::{self, PipeWriter, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +51,8 @@ pub type Read = fn(&Apply, &Lab) -> anyhow::Result<LabContents>;
 pub struct LabContents {
     pub network: Network,
     pub nodes: Vec<Wanted>,
+    /// The folder of the project.
+    pub project: PathBuf,
 }
 
 /// The events of a lab that the loop listens to.
@@ -56,6 +60,48 @@ pub(super) struct LabEvents {
     said: AsyncFd<OwnedFd>,
     child: Signal,
     tie: Option<AsyncFd<OwnedFd>>,
+    folder: Option<AsyncFd<OwnedFd>>,
+}
+
+/// What nodes print.
+pub(super) struct LabOutput(AsyncFd<OwnedFd>);
+
+impl LabOutput {
+    pub(super) fn new(setup: &LabSetup) -> anyhow::Result<Self> {
+        let output = setup.lab.poll_output().try_clone_to_owned();
+        Ok(Self(output.and_then(watch).context("listen for the output of nodes")?))
+    }
+
+    /// Waits until a node has printed something.
+    pub(super) async fn next(output: &mut Option<Self>) {
+        let Some(Self(file)) = output else { return std::future::pending().await };
+        loop {
+            let Ok(mut ready) = file.readable().await else { return std::future::pending().await };
+            // There may be more than was read the last time, and no new event tells of it.
+            if is_readable(file.get_ref()) {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn is_readable(file: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|it| it > 0)
+}
+
+#[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
+fn watch(file: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the file owns its descriptor and keeps it.
+    Ok(unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }?)
+}
+
+/// A file that is readable when something in a folder is removed.
+fn watch_folder(folder: &Path) -> io::Result<OwnedFd> {
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+    watch.add_watch(folder, gone | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF)?;
+    Ok(watch.into())
 }
 
 /// What made the loop look at its lab.
@@ -67,20 +113,24 @@ pub(super) enum LabEvent {
     ChildEnded,
     /// The process that owns the lab (`lab run`) is gone.
     OwnerGone,
+    /// Something in the lab's folder was removed.
+    FolderChanged,
     /// The lab's next deadline has passed.
     DeadlinePassed,
 }
 
 impl LabEvents {
-    #[expect(unsafe_code, reason = "tokio takes raw file descriptors on the caller's word")]
     pub(super) fn new(setup: &mut LabSetup) -> anyhow::Result<Self> {
-        // SAFETY: each file owns its descriptor and keeps it.
-        let watch = |it: OwnedFd| unsafe { AsyncFd::register_with_interest(it, Interest::READABLE) };
         let said = setup.lab.poll().try_clone_to_owned().context("listen for messages of nodes")?;
         Ok(Self {
             said: watch(said).context("listen for messages of nodes")?,
             child: signal(SignalKind::child()).context("listen for SIGCHLD")?,
             tie: setup.tie.take().map(watch).transpose().context("watch the owner of the lab")?,
+            // A user may have too few of these watches; the lab works without one.
+            folder: watch_folder(setup.lab.folder())
+                .and_then(watch)
+                .inspect_err(|it| log::warn!("watch the folder of the lab: {it}"))
+                .ok(),
         })
     }
 
@@ -96,6 +146,7 @@ impl LabEvents {
             }
             _ = it.child.recv() => LabEvent::ChildEnded,
             () = owner_gone(&mut it.tie) => LabEvent::OwnerGone,
+            () = folder_changed(&it.folder) => LabEvent::FolderChanged,
         }
     }
 }
@@ -106,6 +157,16 @@ async fn owner_gone(tie: &mut Option<AsyncFd<OwnedFd>>) {
         None => std::future::pending().await,
     }
     *tie = None;
+}
+
+/// Waits until something in the lab's folder was removed. Which files does not matter.
+async fn folder_changed(folder: &Option<AsyncFd<OwnedFd>>) {
+    let Some(file) = folder else { return std::future::pending().await };
+    let Ok(mut ready) = file.readable().await else { return std::future::pending().await };
+    let _ = nix::unistd::read(file.get_ref(), &mut [0; 4096]);
+    if !is_readable(file.get_ref()) {
+        ready.clear_ready();
+    }
 }
 
 /// A lab and its clients.
@@ -147,6 +208,13 @@ impl Daemon {
                 self.end_lab();
                 return;
             }
+            LabEvent::FolderChanged => {
+                if !keeper.ending && !keeper.lab.has_folder() {
+                    log::error!("the folder of the lab was removed: the lab ends");
+                    self.end_lab();
+                }
+                return;
+            }
             LabEvent::DeadlinePassed => Vec::new(),
         };
         let hint = |Changed(id)| Event::Hint { engine: EngineId::Lab, id };
@@ -163,7 +231,8 @@ impl Daemon {
             let _paused = self.worker.pause();
             keeper.lab.act(Instant::now());
         }
-        if !keeper.waiting.is_empty() && keeper.lab.is_settled() && reconciler.health() != Health::Working {
+        let is_settled = keeper.lab.is_settled() && !reconciler.is_retrying();
+        if !keeper.waiting.is_empty() && is_settled && reconciler.health() != Health::Working {
             let waiting = std::mem::take(&mut keeper.waiting);
             let status = self.status();
             waiting.into_iter().for_each(|it| it.reply(&status));
@@ -202,7 +271,7 @@ impl Daemon {
         }
         {
             let _paused = self.worker.pause();
-            keeper.lab.set(asked.nodes, Instant::now())?;
+            keeper.lab.set(asked.nodes, asked.project, Instant::now())?;
         }
         let containers = keeper.lab.containers();
         let effects = self.reconciler.replace(asked.network, Instant::now());
@@ -279,6 +348,8 @@ impl Daemon {
                 env: BTreeMap::new(),
                 folder: PathBuf::new(),
                 user: None,
+                capabilities: u64::MAX,
+                filtered: false,
                 user_namespace,
             };
             return Ok((answer, own));
@@ -296,6 +367,8 @@ impl Daemon {
             env: setup.env.iter().cloned().collect(),
             folder: setup.folder.clone(),
             user: user.map(|it| EntranceUser { uid: it.uid, gid: it.gid, groups: it.groups.clone() }),
+            capabilities: setup.privileges.capabilities,
+            filtered: setup.privileges.filtered,
             user_namespace,
         };
         Ok((answer, pidfd.try_clone_to_owned()?))

@@ -9,7 +9,7 @@ use crate::container::{Container, ContainerId};
 use crate::lab::gate::Stage;
 use crate::lab::health::{Checks, Health};
 use crate::lab::setup::Wanted;
-use crate::process::node::{self, Ended, Node, Setup, run_inside};
+use crate::process::node::{self, Ended, Heeds, Node, Setup, run_inside};
 use crate::service::{Dependency, Restart};
 
 /// After a program has run for this long, its next restart is immediate.
@@ -24,7 +24,7 @@ const LOOKS: u32 = 10;
 #[derive(Clone, Copy, Debug)]
 struct Unclear {
     look_at: Instant,
-    /// Number of looks that are left.
+    /// Number of looks before it is sent.
     looks: u32,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Member {
     why: Option<String>,
     /// It is stopping, and is killed at this time.
     end_by: Option<Instant>,
-    /// It is stopping, and has not been sent its stop signal: it may not react to it.
+    /// It is stopping, and may not react to its stop signal.
     unclear: Option<Unclear>,
     checks: Checks,
     /// The node whose network it shares.
@@ -230,15 +230,17 @@ impl Member {
             return;
         };
         // There is no point in waiting for a process that is not the program yet or ignores the signal.
-        let heeds = if let Phase::Running { .. } = self.phase { process.heeds(signal) } else { Some(false) };
-        if heeds == Some(true) {
+        let heeds = if let Phase::Running { .. } = self.phase { process.heeds(signal) } else { Heeds::No };
+        if heeds == Heeds::Yes {
             process.signal(signal);
         }
         self.end_by = Some(now + service.stop_grace);
         match heeds {
-            Some(true) => {}
-            Some(false) => self.kill(now),
-            None => self.unclear = Some(Unclear { look_at: now + LOOK_AFTER, looks: LOOKS }),
+            Heeds::Yes => {}
+            Heeds::No => self.kill(now),
+            Heeds::MayWait | Heeds::Busy => {
+                self.unclear = Some(Unclear { look_at: now + LOOK_AFTER, looks: LOOKS });
+            }
         }
     }
 
@@ -249,18 +251,25 @@ impl Member {
         }
     }
 
-    /// Sends the stop signal once it is clear that the process reacts to it, or after the last look.
+    /// Sends the stop signal once it is clear that the process reacts to it, or after some looks. A process that was busy
+    /// all the time is looked at further: if it turns out to ignore the signal, its end need not be waited for.
     fn look_again(&mut self, now: Instant) {
         let Some(Unclear { look_at, looks }) = self.unclear.filter(|it| it.look_at <= now) else { return };
         self.unclear = None;
         let signal = self.wanted.node.service.stop_signal;
         let Some(process) = self.process() else { return };
         match process.heeds(signal) {
-            Some(false) => self.kill(now),
-            None if looks > 1 => {
-                self.unclear = Some(Unclear { look_at: look_at + LOOK_AFTER, looks: looks - 1 })
+            Heeds::No => self.kill(now),
+            Heeds::MayWait | Heeds::Busy if looks > 1 => {
+                self.unclear = Some(Unclear { look_at: look_at + LOOK_AFTER, looks: looks - 1 });
             }
-            Some(true) | None => process.signal(signal),
+            Heeds::Yes | Heeds::MayWait => process.signal(signal),
+            Heeds::Busy => {
+                if looks == 1 {
+                    process.signal(signal);
+                }
+                self.unclear = Some(Unclear { look_at: now + LOOK_AFTER * LOOKS, looks: 0 });
+            }
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::lab::users;
-use crate::process::node::{Bind, Setup, User};
+use crate::process::node::{Bind, Privileges, Setup, User, mount_volumes};
 use crate::service::{Node, Source};
 
 /// The settings of a node.
@@ -28,6 +30,8 @@ pub struct Surroundings {
     pub working_dir: PathBuf,
     /// Variables that services need not set, such as PATH and HOME.
     pub env: Vec<(String, String)>,
+    /// Folders with sockets, which nodes see as empty.
+    pub hidden: Vec<PathBuf>,
     /// Each node has a root file system of its own.
     pub private_root: bool,
     /// Names of our own tools, for machines that have no program of that name.
@@ -42,6 +46,21 @@ const LOW_PORTS: &str = "net.ipv4.ip_unprivileged_port_start";
 /// The folder with a node's log and files.
 pub(super) fn node_folder(lab: &Path, name: &str) -> PathBuf {
     lab.join("nodes").join(name)
+}
+
+/// The folder with the volumes of a node alone.
+pub(super) fn node_volumes(lab: &Path, name: &str) -> PathBuf {
+    lab.join("volumes/nodes").join(name)
+}
+
+/// Makes the folder of a volume, in a file system that only the lab has.
+fn make_volume(lab: &Path, volume: &Path) -> io::Result<()> {
+    let all = lab.join("volumes");
+    fs::create_dir_all(&all)?;
+    if fs::metadata(&all)?.dev() == fs::metadata(lab)?.dev() {
+        mount_volumes(&all)?;
+    }
+    fs::create_dir_all(volume)
 }
 
 /// The settings of nodes; `hosts` has the texts of their `/etc/hosts`, in the same order.
@@ -82,12 +101,14 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
         Bind { source: folder.join("hostname"), target: "/etc/hostname".into(), read_only: false },
     ];
     for (number, it) in service.volumes.iter().enumerate() {
-        let (source, create) = match &it.source {
-            Source::Path { path, create } => (path.clone(), *create),
-            Source::Volume(name) => (around.folder.join("volumes").join(name), true),
-            Source::Anonymous => (folder.join("volumes").join(number.to_string()), true),
+        let volume = |source: PathBuf| (make_volume(&around.folder, &source), source);
+        let (made, source) = match &it.source {
+            Source::Path { path, create: true } => (fs::create_dir_all(path), path.clone()),
+            Source::Path { path, create: false } => (Ok(()), path.clone()),
+            Source::Volume(name) => volume(around.folder.join("volumes/shared").join(name)),
+            Source::Anonymous => volume(node_volumes(&around.folder, &node.name).join(number.to_string())),
         };
-        if create && let Err(error) = fs::create_dir_all(&source) {
+        if let Err(error) = made {
             // A file at this path can be mounted too.
             if !source.exists() {
                 notes.push(format!("volume {}: create {}: {error}", it.target, source.display()));
@@ -115,7 +136,11 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
         folder: service.working_dir.as_ref().map_or_else(|| around.working_dir.clone(), PathBuf::from),
         user,
         init: service.init,
-        log: folder.join("log"),
+        hidden: around.hidden.clone(),
+        privileges: Privileges {
+            capabilities: service.privileges.capabilities,
+            filtered: service.privileges.filtered,
+        },
         own_programs: around.own_programs.clone(),
     };
     Wanted { node, setup, hosts, notes }

@@ -12,6 +12,7 @@ mod cover;
 mod enter;
 mod job;
 mod mounts;
+mod privileges;
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -32,6 +33,8 @@ use crate::process::handed_on::close_files_but;
 use crate::process::rights;
 
 pub use enter::{Entry, enter, enter_user, run_inside};
+pub use mounts::mount_volumes;
+pub use privileges::Privileges;
 
 /// The setup of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +58,9 @@ pub struct Setup {
     pub user: Option<User>,
     /// Process 1 is ours: it passes signals on, and reaps orphans.
     pub init: bool,
-    /// The file to which standard output and standard error are appended.
-    pub log: PathBuf,
+    /// Folders of the host that the node sees as empty.
+    pub hidden: Vec<PathBuf>,
+    pub privileges: Privileges,
     /// Names of our own tools, which are used if the file system has no program of that name.
     pub own_programs: Vec<&'static str>,
 }
@@ -109,6 +113,17 @@ pub enum Heard {
     Nothing,
 }
 
+/// Whether a process reacts to a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heeds {
+    Yes,
+    No,
+    /// It may wait for the signal without a handler. Programs also block signals briefly while they start others.
+    MayWait,
+    /// It is not known yet: a program that starts has no handlers at first.
+    Busy,
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -145,9 +160,9 @@ impl std::fmt::Display for Ended {
 }
 
 impl Node {
-    /// Starts a node, which waits for [`Node::go`]. Fails in a process with several threads, because the copy could
-    /// need locks that other threads hold.
-    pub fn start(setup: &Setup, net: Net<'_>) -> io::Result<Self> {
+    /// Starts a node, which waits for [`Node::go`]. Its standard output and standard error go to `output`. Fails in a
+    /// process with several threads, because the copy could need locks that other threads hold.
+    pub fn start(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>) -> io::Result<Self> {
         alone()?;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
@@ -160,7 +175,7 @@ impl Node {
             flags |= CloneFlags::CLONE_NEWNET;
         }
         match clone(flags)? {
-            Cloned::Child => born::live(setup, net, &theirs),
+            Cloned::Child => born::live(setup, net, output, &theirs),
             Cloned::Parent(pid, pidfd) => Ok(Self { pid, pidfd, talk: ours }),
         }
     }
@@ -220,18 +235,16 @@ impl Node {
     }
 
     /// Does it react to that signal? Process 1 of a namespace only gets signals with a handler ([`pid_namespaces(7)`]).
-    /// None if unclear: a program may wait for signals without a handler, and programs block signals briefly while they
-    /// start others.
     ///
     /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
-    pub fn heeds(&self, signal: i32) -> Option<bool> {
+    pub fn heeds(&self, signal: i32) -> Heeds {
         let read = |what: &str| {
             std::fs::read_to_string(format!("/proc/{}/{what}", self.host_pid().unwrap_or_default())).ok()
         };
         // An unreadable process is assumed to react.
         let (Some(before), Some(status), Some(after)) = (read("syscall"), read("status"), read("syscall"))
         else {
-            return Some(true);
+            return Heeds::Yes;
         };
         let has = |field: &str| {
             let mask = status.lines().find_map(|line| line.strip_prefix(field));
@@ -242,10 +255,14 @@ impl Node {
         let waits =
             |call: &str| call.split_whitespace().next() == Some(&libc::SYS_rt_sigtimedwait.to_string());
         if has("SigCgt:") {
-            return Some(true);
+            Heeds::Yes
+        } else if has("SigBlk:") || waits(&before) {
+            Heeds::MayWait
+        } else if before != after || before.starts_with("running") {
+            Heeds::Busy
+        } else {
+            Heeds::No
         }
-        let is_unclear = has("SigBlk:") || waits(&before) || before != after || before.starts_with("running");
-        (!is_unclear).then_some(false)
     }
 }
 

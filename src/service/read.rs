@@ -3,7 +3,9 @@
 mod health;
 mod host;
 mod keys;
+mod log;
 mod mount;
+mod privileges;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -100,6 +102,8 @@ impl Reader<'_> {
             user: node.get("user").and_then(|it| self.some_text(it)),
             shares_network_of,
             init: node.get("init").and_then(|it| self.boolean(it)).unwrap_or(false),
+            log: self.log_limit(node),
+            privileges: self.privileges(node),
             is_engine,
             argv,
             notes: self.notes(node, is_engine),

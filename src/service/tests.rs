@@ -191,6 +191,14 @@ secrets: {s: {file: s}}
                 "db",
             ),
             init: true,
+            log: LogLimit {
+                size: 1048576,
+                files: 10,
+            },
+            privileges: Privileges {
+                capabilities: 2818848251,
+                filtered: true,
+            },
             is_engine: false,
             notes: [],
             origin: "c.yaml:4:3",
@@ -388,6 +396,43 @@ fn only_services_of_enabled_profiles_run() {
 }
 
 #[test]
+fn capabilities_follow_the_rules_of_docker() {
+    let of = |keys: &str| good(&format!("services:\n  a: {{{keys}}}\n"))[0].privileges;
+    let default = of("").capabilities;
+    let (admin, mknod) = (1 << 21, 1 << 27);
+    for (keys, capabilities, filtered) in [
+        ("cap_add: [CAP_sys_admin]", default | admin, true),
+        ("cap_drop: [MKNOD]", default & !mknod, true),
+        ("cap_add: [MKNOD], cap_drop: [MKNOD]", default, true),
+        ("cap_drop: [ALL], cap_add: [SYS_ADMIN]", admin, true),
+        ("cap_drop: [all]", 0, true),
+        ("cap_add: [ALL], cap_drop: [MKNOD]", !mknod, true),
+        ("privileged: true, cap_drop: [ALL]", u64::MAX, false),
+        ("privileged: false, security_opt: ['no-new-privileges:true']", default, true),
+        ("security_opt: ['seccomp:unconfined']", default, false),
+    ] {
+        assert_eq!(of(keys), Privileges { capabilities, filtered }, "{keys}");
+    }
+}
+
+#[test]
+fn a_log_has_a_size() {
+    let of =
+        |options: &str| good(&format!("services:\n  a: {{logging: {{options: {{{options}}}}}}}\n"))[0].log;
+    assert_eq!(of("max-size: 10m, max-file: '3'"), LogLimit { size: 10 << 20, files: 3 });
+    assert_eq!(of("max-size: 500"), LogLimit { size: 500, files: 10 });
+    wrong(
+        &["a: {logging: {options: {max-size: -1, max-file: 0}}}", "b: {cap_add: [SYS_ADMN, x]}"],
+        &expect![[r#"
+            c.yaml:2:37: invalid size `-1` (expected a number of bytes above 0, or a number with `k`, `m` or `g`)
+            c.yaml:2:51: `max-file` is 0 (expected at least 1)
+            c.yaml:3:17: unknown capability `SYS_ADMN` (did you mean `SYS_ADMIN`?)
+            c.yaml:3:27: unknown capability `x` (expected a name such as `SYS_ADMIN`, or `ALL`)
+        "#]],
+    );
+}
+
+#[test]
 fn a_key_without_effect_is_a_note_with_its_place() {
     let services = good(
         "services:\n  a:\n    image: x\n    cap_add: [ALL]\n    network_mode: none\n    stop_grace_period: 0s\n    \
@@ -399,7 +444,6 @@ fn a_key_without_effect_is_a_note_with_its_place() {
     let notes: Vec<String> = services.iter().flat_map(|it| it.notes.clone()).map(|it| it + "\n").collect();
     expect![[r#"
         c.yaml:7:5: `ports` has no effect: a lab has a network of its own
-        c.yaml:8:5: `privileged` has no effect
         c.yaml:11:30: `kernel.shmmax` is not set: only sysctls of `net.` belong to a node
         c.yaml:12:19: `g` has no address: a lab has no `host-gateway`
         c.yaml:13:18: `healthcheck` has no `test`, and there is no image to define one

@@ -230,6 +230,44 @@ services:
 }
 
 #[test]
+fn up_gives_up_on_a_keeper_that_does_not_answer() {
+    let Some(lab) = Lab::up_with("up and a stopped keeper", SOME) else { return };
+    let keeper = lab.keeper().unwrap();
+    lab.signal("STOP", keeper);
+    let start = Instant::now();
+    let run = lab.run("up", &["-q"]);
+    lab.signal("CONT", keeper);
+    let said = "error: the keeper of lab `test` is stopped\nhint: `conlink lab down test` kills it\n";
+    assert_eq!((run.code, run.stderr.as_str()), (1, said));
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // Also while it waits.
+    lab.write("compose.yaml", "services: {a: {healthcheck: {test: 'true', interval: 1h}}, b: {depends_on: {a: {condition: service_healthy}}}}");
+    let child = lab.start("up", &["-q"]);
+    lab.until("waiting", |it| it["nodes"].as_array().unwrap().len() == 2);
+    lab.signal("STOP", keeper);
+    let run = end(child, "up");
+    lab.signal("CONT", keeper);
+    assert_eq!((run.code, run.stderr.as_str()), (1, said));
+}
+
+#[test]
+fn a_lab_whose_folder_is_removed_ends() {
+    let compose = "
+services:
+  a: {command: sleep 1000, volumes: ['data:/mnt'], x-network: {links: [{base: host, bridge: made, ip: 10.0.0.1/24}]}}
+volumes: {data: }
+";
+    let Some(lab) = Lab::new("a removed folder", compose) else { return };
+    for line in ["rm -rf /run/conlink/lab/test", "mv /run/conlink/lab/test /run/moved", "rm -rf /run/conlink"]
+    {
+        lab.up(&[]);
+        lab.world.sh(line);
+        lab.world.sh("rm -rf /run/moved");
+        lab.world.expect(&lab.before);
+    }
+}
+
+#[test]
 fn files_of_a_dead_lab_do_not_stop_the_next_one() {
     let Some(lab) = Lab::new("half-written folders", SOME) else { return };
     let folder = "/run/conlink/lab/test";
@@ -316,6 +354,33 @@ services:
     lab.done("down", &[]);
     assert_eq!(names(&lab), before);
     assert!(lab.world.sh("ip -br addr show foreign").contains("10.7.0.1/24"));
+}
+
+#[test]
+fn up_waits_a_moment_for_a_link_that_fails_at_first() {
+    let compose = r#"
+services:
+  a: {x-network: {links: [{type: macvlan, outer-dev: up0, dev: eth0, mac: "02:00:00:00:00:07", ip: 10.8.0.1/24}]}}
+"#;
+    let Some(mut lab) = Lab::new("a link that fails at first", compose) else { return };
+    lab.world.sh(
+        "ip link add up0 type veth peer name up1 && ip link set up0 up && ip link set up1 up && sleep 0.2",
+    );
+    lab.before = lab.world.machine();
+    // The MAC address is in use, as that of a namespace that the kernel has not removed yet.
+    let hold = "ip link add held link up0 address 02:00:00:00:00:07 type macvlan && ip link set held up";
+    lab.world.sh(hold);
+    let mut free = std::process::Command::new("sh");
+    free.args(["-c", "sleep 0.4; ip link del held"]);
+    let freed = lab.world.start(free);
+    lab.up(&[]);
+    end(freed, "ip link del");
+    lab.down();
+    // If it stays so, it is an error.
+    lab.world.sh(hold);
+    let run = lab.run("up", &[]);
+    assert_eq!(run.code, 1, "{run:?}");
+    lab.world.sh("ip link del held");
 }
 
 #[test]

@@ -97,9 +97,12 @@ fn the_list_has_running_and_dead_labs() {
             {"name": "victim", "state": "dead", "nodes": 0, "folder": "/run/conlink/lab/victim"},
         ])
     );
-    for (subcommand, args) in [("exec", &["a", "true"][..]), ("ping", &[]), ("logs", &[])] {
+    for (subcommand, args) in [("exec", &["a", "true"][..]), ("ping", &[]), ("logs", &["-f", "c"])] {
         let run = lab.run(subcommand, args);
-        let said = "error: lab `victim` is not running; `conlink lab up` starts it\n";
+        let said = match subcommand {
+            "logs" => "error: no node of the dead lab `victim` is named `c`\n",
+            _ => "error: lab `victim` is not running; `conlink lab up` starts it\n",
+        };
         assert_eq!((run.code, run.stderr.as_str()), (1, said), "{subcommand}");
     }
     assert_eq!(lab.run("status", &[]).code, 1);

@@ -84,3 +84,16 @@ fn a_signal_during_down_kills_the_nodes_at_once() {
         lab.world.expect(&lab.before);
     }
 }
+
+#[test]
+fn down_does_not_wait_for_a_program_that_was_busy_and_then_ignores_its_signal() {
+    // It is busy for longer than the first looks, then sleeps without a handler.
+    let busy = "import time\nend = time.time() + 0.6\nwhile time.time() < end: pass\ntime.sleep(1000)\n";
+    let compose = "services: {a: {command: [python3, busy.py], stop_grace_period: 20s}}";
+    let Some(lab) = Lab::new("a busy program", compose) else { return };
+    lab.write("busy.py", busy);
+    lab.up(&[]);
+    let start = Instant::now();
+    lab.done("down", &[]);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}

@@ -105,3 +105,26 @@ fn the_tab_key_offers_names_of_labs_nodes_and_links() {
         assert_eq!((run.stdout.trim_end(), run.stderr.as_str()), (offered, ""), "{line}");
     }
 }
+
+#[test]
+fn a_lab_of_another_folder_is_not_replaced() {
+    let Some(lab) = two_labs("labs of one name") else { return };
+    let run = in_folder(&lab, "here", &["up", "-n", "other"]);
+    let said = format!(
+        "error: lab `other` is running with the files in {}\n\
+         hint: end it with `conlink lab down other`, or choose another --name\n",
+        lab.world.path("other").canonicalize().unwrap().display()
+    );
+    assert_eq!((run.code, run.stderr.as_str()), (1, said.as_str()));
+    // Another path to the same folder is the same folder.
+    lab.world.sh("ln -s other link");
+    for (folder, words) in [
+        ("other", &["up"][..]),
+        ("link", &["up", "-n", "other"]),
+        ("here", &["up", "-f", "../other/compose.yaml"]),
+    ] {
+        let run = in_folder(&lab, folder, words);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{folder} {words:?}");
+    }
+    assert_eq!(in_folder(&lab, "here", &["down", "here"]).code, 0);
+}

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,18 @@ use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_std
 use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::cover::cover_root;
 use crate::process::node::enter::join;
-use crate::process::node::{Bind, Net, Setup, User, leave, mounts, next_ended, say};
+use crate::process::node::{Bind, Net, Privileges, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
+
+/// The capability to signal processes of other users (`capabilities(7)`).
+const KILL: u64 = 1 << 5;
 
 /// Why a node cannot be started.
 type Why = String;
 
 /// Sets the node up and executes the program. Never returns to the caller of [`clone`](super::clone).
-pub(super) fn live(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> ! {
-    let why = match prepare(setup, net, talk) {
+pub(super) fn live(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>, talk: &OwnedFd) -> ! {
+    let why = match prepare(setup, net, output, talk) {
         Err(why) => why,
         Ok(()) => match become_program(setup, talk) {
             Err(why) => why,
@@ -34,7 +37,7 @@ pub(super) fn live(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> ! {
     leave(126)
 }
 
-fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
+fn prepare(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let because = |what: &str| {
         let what = what.to_owned();
         move |it: nix::Error| format!("{what}: {}", it.desc())
@@ -47,14 +50,14 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
         Net::Own => None,
         Net::Of(of) => Some(of.as_raw_fd()),
     };
-    close_files_but(&[Some(talk.as_raw_fd()), of].into_iter().flatten().collect::<Vec<_>>());
+    close_files_but(
+        &[Some(talk.as_raw_fd()), Some(output.as_raw_fd()), of].into_iter().flatten().collect::<Vec<_>>(),
+    );
     nix::unistd::setsid().map_err(because("start a session"))?;
     if let Net::Of(of) = net {
         join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
     }
     let netns = File::open("/proc/self/ns/net").map_err(|it| format!("open the network namespace: {it}"))?;
-    let log = OpenOptions::new().create(true).append(true).open(&setup.log);
-    let log = log.map_err(|it| format!("open {}: {it}", setup.log.display()))?;
     let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
     let own_root = |it: io::Error| format!("set up the private root file system: {it}");
     let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
@@ -64,7 +67,8 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     let binds =
         setup.binds.iter().map(|it| (it.target.as_path(), What::Bind(it, mounts::source(&it.source))));
     let tmpfs = setup.tmpfs.iter().map(|(path, options)| (Path::new(path), What::Tmpfs(options)));
-    let mut all: Vec<(&Path, What<'_>)> = binds.chain(tmpfs).collect();
+    let hidden = setup.hidden.iter().map(|it| (it.as_path(), What::Nothing));
+    let mut all: Vec<(&Path, What<'_>)> = binds.chain(tmpfs).chain(hidden).collect();
     // Outer ones first, because they would hide the inner ones.
     all.sort_by_key(|(target, _)| *target);
     let mount_all = || {
@@ -79,6 +83,9 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     for missing in mounts::mount_kernel_views(matches!(net, Net::Own)) {
         say(talk, b'n', &format!("{missing} is shared with the host: the kernel refuses a new mount"), None);
     }
+    if !setup.privileges.may_mount() {
+        mounts::guard_kernel_views();
+    }
     nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
     if let Some(domain) = &setup.domainname {
         set_domainname(domain).map_err(|it| format!("set the domain name: {it}"))?;
@@ -87,7 +94,7 @@ fn prepare(setup: &Setup, net: Net<'_>, talk: &OwnedFd) -> Result<(), Why> {
     for (key, value) in setup.sysctls.iter().filter(|(key, _)| !is_of_interface(key)) {
         set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
     }
-    dup2_stdin(null).and(dup2_stdout(&log)).and(dup2_stderr(&log)).map_err(because("open the log"))?;
+    dup2_stdin(null).and(dup2_stdout(output)).and(dup2_stderr(output)).map_err(because("open the log"))?;
     say(talk, b'r', "", Some(&netns));
     drop(netns);
     wait_to_be_told(talk)?;
@@ -102,6 +109,8 @@ enum What<'a> {
     Bind(&'a Bind, io::Result<File>),
     /// A tmpfs with these options.
     Tmpfs(&'a str),
+    /// An empty folder, if there is a folder.
+    Nothing,
 }
 
 /// Mounts `what`. The error is a note for the user.
@@ -113,6 +122,10 @@ fn mount(setup: &Setup, target: &Path, what: What<'_>) -> Result<(), Why> {
             .map_err(|error| bind_note(setup, it, &error)),
         What::Tmpfs(options) => mounts::tmpfs(target, options, may_make)
             .map_err(|error| format!("tmpfs {}: {error}", target.display())),
+        What::Nothing if !target.is_dir() => Ok(()),
+        What::Nothing => {
+            mounts::hide(target).map_err(|error| format!("{} is not hidden: {error}", target.display()))
+        }
     }
 }
 
@@ -180,7 +193,7 @@ fn wait_to_be_told(talk: &OwnedFd) -> Result<(), Why> {
 
 fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
     if setup.argv.is_empty() {
-        idle();
+        idle(setup, talk);
     }
     if let Err(error) = chdir(&setup.folder) {
         say(
@@ -194,10 +207,11 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
     let Some(program) = Program::find(setup) else {
         let name = setup.argv.first().map(String::as_str).unwrap_or_default();
         say(talk, b'n', &format!("program `{name}` not found: the node idles"), None);
-        idle();
+        idle(setup, talk);
     };
+    limit(setup, talk);
     if setup.init {
-        attend();
+        attend(setup);
     }
     if let Some(user) = &setup.user {
         // Programs that write to `/dev/stdout` open the file again.
@@ -205,7 +219,19 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
             nix::unistd::fchown(io::stdout(), Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
         change_user(user)?;
     }
+    lower(setup)?;
     program.exec(setup)
+}
+
+/// Limits the privileges of the program.
+fn limit(setup: &Setup, talk: &OwnedFd) {
+    if let Err(error) = setup.privileges.limit() {
+        say(talk, b'n', &format!("its privileges are not limited: {error}"), None);
+    }
+}
+
+pub(super) fn lower(setup: &Setup) -> Result<(), Why> {
+    setup.privileges.lower().map_err(|it| format!("give up capabilities: {it}"))
 }
 
 /// An executable file with its arguments.
@@ -262,7 +288,9 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
 }
 
 /// Waits until it is killed, without open files of the keeper. Orphans are reaped automatically.
-fn idle() -> ! {
+fn idle(setup: &Setup, talk: &OwnedFd) -> ! {
+    limit(setup, talk);
+    let _ = lower(setup);
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: no handler runs when a child ends.
     unsafe {
@@ -277,7 +305,7 @@ fn idle() -> ! {
 }
 
 /// Returns in a child process. This process stays, passes signals on, and ends like the child.
-fn attend() {
+fn attend(setup: &Setup) {
     let mut held = SigSet::all();
     // Signals for faults of this process are not passed on.
     for it in
@@ -298,6 +326,8 @@ fn attend() {
     };
     // Only the program may keep the socket to the parent.
     close_files_but(&[]);
+    // It passes signals on to a program of another user.
+    let _ = Privileges { capabilities: setup.privileges.capabilities | KILL, ..setup.privileges }.lower();
     loop {
         let mut signal = 0;
         #[expect(unsafe_code, reason = "nix knows no signals of realtime")]

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
-use crate::process::node::born::{Program, change_user, reset_signals};
+use crate::process::node::born::{Program, change_user, lower, reset_signals};
 use crate::process::node::job::Terminal;
 use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
@@ -173,9 +173,10 @@ fn replace(setup: &Setup) -> ! {
         say(&format!("program `{}` not found", setup.argv.first().map(String::as_str).unwrap_or_default()));
         leave(127);
     };
-    if let Some(user) = &setup.user
-        && let Err(why) = change_user(user)
-    {
+    // The node has a note if this machine does not allow it.
+    let _ = setup.privileges.limit();
+    let changed = setup.user.as_ref().map_or(Ok(()), change_user).and_then(|()| lower(setup));
+    if let Err(why) = changed {
         say(&why);
         leave(126);
     }

@@ -33,6 +33,31 @@ pub(super) fn mount_kernel_views(own_network: bool) -> Vec<&'static str> {
     refused
 }
 
+/// Makes the parts of `/proc` and `/sys` that belong to the whole machine read-only, as container engines do. What fails
+/// stays as it is: in a container it is so already.
+pub(super) fn guard_kernel_views() {
+    // The network's settings belong to the node.
+    let net = source(Path::new("/proc/sys/net"));
+    for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/sys"] {
+        let path = Path::new(path);
+        let _ = bind_all(path, path).and_then(|()| make_read_only(path));
+    }
+    let _ = net.and_then(|it| bind_all(&fd_path(&it), Path::new("/proc/sys/net")));
+}
+
+/// Hides the content of a folder.
+pub(super) fn hide(folder: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some("mode=555,nr_inodes=1"))?)
+}
+
+/// Mounts a file system in memory for volumes in our mount namespace. It has at most a fifth of the memory, so it can
+/// neither fill the host's `/run` nor all memory.
+pub fn mount_volumes(folder: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(Some("tmpfs"), folder, Some("tmpfs"), flags, Some("mode=755,size=20%"))?)
+}
+
 pub(super) fn bind_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(mount(Some(from), to, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?)
 }
@@ -95,24 +120,30 @@ pub(super) fn bind(source: &File, it: &Bind, may_make: bool) -> io::Result<()> {
             File::create(target)?;
         }
     }
-    let source = PathBuf::from(format!("/proc/self/fd/{}", source.as_raw_fd()));
-    bind_all(&source, target)?;
-    if it.read_only {
-        // A user namespace may not remove flags that the mount already had (mount_namespaces(7)).
-        let now = statvfs(target)?.flags();
-        let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-        for (has, flag) in [
-            (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-            (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-            (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-        ] {
-            if now.contains(has) {
-                flags |= flag;
-            }
+    bind_all(&fd_path(source), target)?;
+    if it.read_only { make_read_only(target) } else { Ok(()) }
+}
+
+/// A path of an open file.
+fn fd_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Makes a mount read-only.
+fn make_read_only(target: &Path) -> io::Result<()> {
+    // A user namespace may not remove flags that the mount already had (mount_namespaces(7)).
+    let now = statvfs(target)?.flags();
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    for (has, flag) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
+        if now.contains(has) {
+            flags |= flag;
         }
-        mount(NONE, target, NONE, flags, NONE)?;
     }
-    Ok(())
+    Ok(mount(NONE, target, NONE, flags, NONE)?)
 }
 
 /// Mounts a tmpfs.

@@ -79,6 +79,11 @@ impl Reconciler {
         }
     }
 
+    /// Whether something has failed that may succeed in a moment.
+    pub fn is_retrying(&self) -> bool {
+        self.containers.values().map(|it| &it.standing).chain([&self.base]).any(Standing::is_retrying)
+    }
+
     fn bridge_statuses(&self, failures: &[&Failure]) -> Vec<BridgeStatus> {
         let mut all: BTreeMap<(String, Place), BridgeMode> =
             self.network.bridges.values().map(|it| ((it.name.clone(), it.place), it.mode)).collect();

@@ -18,7 +18,6 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("ports", "`ports` has no effect: a lab has a network of its own"),
     ("post_start", "`post_start` is not run"),
     ("pre_stop", "`pre_stop` is not run"),
-    ("privileged", "`privileged` has no effect"),
     ("provider", "`provider` is not run"),
     ("read_only", "`read_only` has no effect: the file system is that of this machine"),
     ("runtime", "`runtime` has no effect"),

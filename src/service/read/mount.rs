@@ -164,7 +164,7 @@ impl Reader<'_> {
 }
 
 /// Parses `64m`, `1.5GB`, `512`: units are powers of 1024, as in `RAMInBytes` of docker's go-units.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let end = text.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let unit = unit.trim().to_ascii_lowercase();

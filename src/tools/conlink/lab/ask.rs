@@ -1,7 +1,7 @@
 //! The arguments of `lab up`, from the command line over a socket to the keeper.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -16,6 +16,7 @@ use crate::service::{self, Address, MAX_REPLICAS, Project, Service};
 use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::lab::args::{UpArgs, current};
 use crate::tools::conlink::options::files_of;
+use crate::tools::conlink::socket::RUN;
 use crate::tools::environment;
 
 /// Environment variables that nodes inherit from `lab up`.
@@ -223,6 +224,16 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         // The client has checked the files before, so they have changed since.
         bail!("{}", first.to_json(&reading.described.sources));
     }
+    // Before anything is made.
+    let project = reading.dir.canonicalize().unwrap_or_else(|_| reading.dir.clone());
+    if let Some(other) = lab.project().filter(|it| *it != project) {
+        bail!(
+            "lab `{0}` is running with the files in {1}\nhint: end it with `conlink lab down {0}`, or choose another \
+             --name",
+            lab.name(),
+            other.display()
+        );
+    }
     let mut network = reading.described.network;
     network.set_project(lab.name());
     let nodes = service::nodes(&reading.services, lab.name());
@@ -240,8 +251,18 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         private_root: ask.private_root,
         own_programs,
         rootless: rootless(),
+        hidden: hidden(lab.folder()),
     };
-    Ok(LabContents { network, nodes: wanted(nodes, texts, &around) })
+    Ok(LabContents { network, nodes: wanted(nodes, texts, &around), project })
+}
+
+/// The folders with the sockets of engines and labs: a node must not control the lab that it is in.
+fn hidden(lab: &Path) -> Vec<PathBuf> {
+    // `conlink/lab/NAME`
+    let ours = lab.ancestors().nth(2).map(Path::to_owned);
+    let mut all: Vec<PathBuf> = [PathBuf::from(RUN)].into_iter().chain(ours).collect();
+    all.dedup();
+    all
 }
 
 /// The name of the compose project of these files; without files, of those that compose finds in the working directory.

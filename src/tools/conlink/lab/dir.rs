@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
+use crate::lab::at;
 use crate::process::node;
 use crate::tools::conlink::socket::{Kind, Server};
 
@@ -177,8 +178,14 @@ impl LabDir {
         let number = fs::read_link("/proc/self").with_context(what)?;
         file.set_len(0).with_context(what)?;
         // By the same descriptor: closing another one would release the lock (`fcntl_locking(2)`).
-        (&file).write_all(number.as_os_str().as_encoded_bytes()).with_context(what)?;
+        (&file).write_all(number.as_os_str().as_encoded_bytes()).map_err(|it| at(&path, &it))?;
         Ok(file)
+    }
+
+    /// Whether this is the file of [`Self::keep`]: the folder may have been removed, and made again for another keeper.
+    pub(super) fn is_kept_by(&self, lock: &File) -> bool {
+        let inode = |it: io::Result<fs::Metadata>| it.ok().map(|it| (it.dev(), it.ino()));
+        inode(fs::metadata(self.lock_path())) == inode(lock.metadata())
     }
 
     /// Waits for the end of a keeper that has already released its lock: a process releases its locks before its
@@ -188,7 +195,10 @@ impl LabDir {
         let Ok(pid) = number.trim().parse::<i32>() else { return Ok(()) };
         let Ok(process) = node::pidfd(pid) else { return Ok(()) };
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.starts_with("conlink: ") && !self.is_kept() {
+        // The kernel keeps 15 bytes of it.
+        let ours = format!("conlink: {}", self.name());
+        let is_ours = name.trim_end() == ours.get(..15).unwrap_or(&ours);
+        if is_ours && !self.is_kept() {
             node::wait_for_end(process.as_fd(), limit).context("wait for the lab to end")?;
         }
         Ok(())
@@ -214,6 +224,13 @@ impl LabDir {
         let process = node::pidfd(pid).ok()?;
         // If the process ID had been reused, the new process would not hold the lock.
         (self.holder()? == pid).then_some(process)
+    }
+
+    /// Whether the keeper is stopped by a signal, and not just busy (`proc_pid_stat(5)`).
+    pub(super) fn is_stopped(&self) -> bool {
+        let pid = self.keeper().and_then(|it| node::number_in_proc(it.as_fd()));
+        let stat = pid.and_then(|it| fs::read_to_string(format!("/proc/{it}/stat")).ok()).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, it)| it.starts_with(['T', 't']))
     }
 
     /// Removes the folder, and those above it that are empty and were made for labs.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::PipeReader;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -16,6 +17,7 @@ use crate::network::Place;
 use crate::plan::{Desired, Scope};
 use crate::process::{Signals, node};
 use crate::tools::conlink::lab::dir::LabDir;
+use crate::tools::conlink::lab::logs;
 use crate::tools::conlink::lab::progress::some_of;
 use crate::tools::conlink::lab::which::ask;
 use crate::wire;
@@ -132,19 +134,35 @@ fn say_what_stops(dir: &LabDir, time: f64) {
     }
 }
 
-/// Removes what a killed lab may have left: our interfaces on the host, and the contents of its folder.
+/// Removes what a killed lab may have left: our interfaces on the host, and the contents of its folder except logs.
 pub(super) fn clear(dir: &LabDir) -> anyhow::Result<()> {
     dir.wait_for_last(PATIENCE)?;
     if uses_host(dir) {
         settle();
         clear_host(dir)?;
     }
-    for entry in std::fs::read_dir(dir.folder()).context("read the lab's folder")? {
-        let path = entry.context("read the lab's folder")?.path();
-        let removed = if path.is_dir() && !path.is_symlink() {
-            std::fs::remove_dir_all(&path)
-        } else {
+    clear_folder(dir.folder(), 0)
+}
+
+/// Removes everything in the lab's folder but logs: its own at depth 0, and those of nodes at depth 2.
+fn clear_folder(folder: &Path, depth: u32) -> anyhow::Result<()> {
+    let what = || format!("read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(what)? {
+        let entry = entry.with_context(what)?;
+        let path = entry.path();
+        let kind = entry.file_type().with_context(what)?;
+        if depth != 1 && kind.is_file() && logs::age(&entry.file_name()).is_some() {
+            continue;
+        }
+        let removed = if !kind.is_dir() {
             std::fs::remove_file(&path)
+        } else if depth == 1 || (depth == 0 && entry.file_name() == "nodes") {
+            clear_folder(&path, depth + 1)?;
+            // Logs stay in it.
+            let _ = std::fs::remove_dir(&path);
+            Ok(())
+        } else {
+            std::fs::remove_dir_all(&path)
         };
         removed.with_context(|| format!("remove {}", path.display()))?;
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::api::{Entrance, Request};
-use crate::process::node::{Entry, Setup, User, enter};
+use crate::process::node::{Entry, Privileges, Setup, User, enter};
 use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::which::{NameArgs, asked};
 use crate::tools::conlink::socket::PATIENCE;
@@ -92,7 +92,8 @@ pub(super) fn way(dir: &LabDir, node: Option<&str>) -> anyhow::Result<Way> {
     let pidfd = file.context("the answer of the lab's keeper has no file descriptor")?;
     let user = entrance.user.map(|it| User { uid: it.uid, gid: it.gid, groups: it.groups });
     let env = entrance.env.into_iter().collect();
-    let setup = Setup { env, folder: entrance.folder, user, ..Setup::default() };
+    let privileges = Privileges { capabilities: entrance.capabilities, filtered: entrance.filtered };
+    let setup = Setup { env, folder: entrance.folder, user, privileges, ..Setup::default() };
     let ours = std::fs::read_link("/proc/self/ns/user").context("read our user namespace")?;
     let user_namespace = entrance.user_namespace;
     let other_user = ours.to_str() != Some(user_namespace.as_str());

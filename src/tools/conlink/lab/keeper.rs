@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use crate::config::Env;
 use crate::daemon::{self, LabSetup, Mode, Setup};
 use crate::kernel::{Kernel, netns};
-use crate::lab::Lab;
+use crate::lab::{Lab, at};
 use crate::network::Defaults;
 use crate::plan::Ns;
 use crate::process::node::{Rights, detach};
@@ -76,9 +76,9 @@ fn keep(
     claim: OwnedFd,
     tell: &mut Option<PipeWriter>,
 ) -> anyhow::Result<u8> {
-    let _lock = dir.keep()?;
-    let log = OpenOptions::new().create(true).append(true).open(dir.folder().join("log"));
-    let log = log.context("open the lab's log")?;
+    let lock = dir.keep()?;
+    let path = dir.folder().join("log");
+    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(|it| at(&path, &it))?;
     let null = File::open("/dev/null").context("open /dev/null")?;
     nix::unistd::dup2_stdin(null)?;
     nix::unistd::dup2_stdout(&log)?;
@@ -122,7 +122,7 @@ fn keep(
     };
     let local = tokio::task::LocalSet::new();
     let code = local.block_on(&runtime, daemon::run(setup))?;
-    if code == 0 {
+    if code == 0 && dir.is_kept_by(&lock) {
         dir.remove_unclaimed()?;
     }
     Ok(code)

@@ -19,7 +19,7 @@ use crate::tools::conlink::lab::dir::LabDir;
 use crate::tools::conlink::lab::progress::{Progress, waiting};
 use crate::tools::conlink::lab::which::ask;
 use crate::tools::conlink::lab::{down, keeper};
-use crate::tools::conlink::socket::{Client, TimedOut};
+use crate::tools::conlink::socket::{Client, PATIENCE, TimedOut};
 use crate::tools::conlink::status::{errors, exits};
 use crate::words::counted;
 use crate::{err, out};
@@ -123,8 +123,9 @@ fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> a
             down::end(dir, wait.quiet)?;
             continue;
         };
-        match client.next::<Accepted>(None) {
+        match accepted(dir, &mut client) {
             Ok(Some(_)) => {}
+            Err(error) if error.is::<Stopped>() => return Err(error),
             Err(error) if error.to_string() != LAB_ENDS && !is_cut(&error) => return Err(error),
             Ok(None) | Err(_) => {
                 down::end(dir, wait.quiet)?;
@@ -141,6 +142,7 @@ fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> a
 fn settled(dir: &LabDir, client: &mut Client, wait: Wait) -> anyhow::Result<Status> {
     let ended = || format!("lab `{}` was ended by another command", dir.name());
     let mut progress = Progress::new(wait.quiet);
+    let mut answered_at = Instant::now();
     let now = || ask::<Status>(dir, &Request::Status, Some(A_MOMENT)).map(|it| waiting(&it));
     loop {
         let left = wait.deadline.map(|it| it.saturating_duration_since(Instant::now()));
@@ -152,7 +154,7 @@ fn settled(dir: &LabDir, client: &mut Client, wait: Wait) -> anyhow::Result<Stat
                 dir.name()
             );
         }
-        let pause = left.map_or(progress.due_in(), |it| it.min(progress.due_in()));
+        let pause = left.unwrap_or(PATIENCE).min(progress.due_in()).min(PATIENCE);
         match client.next(Some(pause)) {
             Ok(status) => {
                 progress.clear();
@@ -164,12 +166,37 @@ fn settled(dir: &LabDir, client: &mut Client, wait: Wait) -> anyhow::Result<Stat
                 return Err(error).with_context(ended);
             }
         }
-        progress.show(|| match now() {
+        let state = now();
+        if state.is_ok() {
+            answered_at = Instant::now();
+        } else if answered_at.elapsed() > PATIENCE && dir.is_stopped() {
+            progress.clear();
+            return Err(Stopped(dir.name().to_owned()).into());
+        }
+        progress.show(|| match state {
             Ok(text) => format!("lab {}: {text}", dir.name()),
             Err(_) => format!("lab {}: waiting for its keeper", dir.name()),
         });
     }
 }
+
+/// Waits until the keeper has read the files, which takes time if it is busy.
+fn accepted(dir: &LabDir, client: &mut Client) -> anyhow::Result<Option<Accepted>> {
+    loop {
+        match client.next(Some(PATIENCE)) {
+            Err(error) if error.is::<TimedOut>() && dir.is_stopped() => {
+                return Err(Stopped(dir.name().to_owned()).into());
+            }
+            Err(error) if error.is::<TimedOut>() => {}
+            result => return result,
+        }
+    }
+}
+
+/// The keeper is stopped by a signal and does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the keeper of lab `{0}` is stopped\nhint: `conlink lab down {0}` kills it")]
+struct Stopped(String);
 
 /// Whether the error is about the connection, not an answer of the keeper.
 fn is_cut(error: &anyhow::Error) -> bool {
