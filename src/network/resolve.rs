@@ -232,10 +232,11 @@ fn resolve_bridges(
     for name in tunnels.iter().filter_map(|it| it.bridge.as_ref()) {
         names.entry(&name.value).or_insert(name.span);
     }
+    let joined = by_bridge(links);
     let mut bridges = BTreeMap::new();
     for (name, span) in names {
         let (options, spans) = options.remove(name).unwrap_or_default();
-        let place = place(name, links, diagnostics);
+        let place = place(name, joined.get(name).map_or(&[], Vec::as_slice), diagnostics);
         let given = modes.get(name).copied().flatten();
         let mode = defaults.mode(given, place, !spans.is_empty());
         *asks_for_ovs |= defaults.asks_for_ovs(given, place, !spans.is_empty());
@@ -290,24 +291,23 @@ fn is_veth(link: &LinkConfig) -> bool {
     link.kind.as_ref().is_none_or(|it| it.value == LinkType::Veth)
 }
 
-fn on_bridge<'a>(
-    links: &'a [LinkConfig],
-    name: &'a str,
-) -> impl Iterator<Item = (&'a LinkConfig, &'a Spanned<String>)> {
-    links
-        .iter()
-        .filter(|it| is_veth(it))
-        .filter_map(|it| Some((it, it.bridge.as_ref()?)))
-        .filter(move |(_, bridge)| bridge.value == name)
+/// The veth links on each bridge, in the order of the configuration.
+fn by_bridge(links: &[LinkConfig]) -> BTreeMap<&str, Vec<&LinkConfig>> {
+    let mut all: BTreeMap<&str, Vec<&LinkConfig>> = BTreeMap::new();
+    for link in links.iter().filter(|it| is_veth(it)) {
+        if let Some(bridge) = &link.bridge {
+            all.entry(&bridge.value).or_default().push(link);
+        }
+    }
+    all
 }
 
 /// The namespace of a bridge: that of the outer ends of its links, which must be the same for all.
-fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
-    let is_host = |it: &LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
-    let (host, engine): (Vec<_>, Vec<_>) =
-        on_bridge(links, name).map(|(it, _)| it).partition(|it| is_host(it));
-    let Some(base) = host.first().and_then(|it| it.base.as_ref()) else { return Place::Engine };
-    if let Some(other) = engine.first() {
+fn place(name: &str, links: &[&LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
+    let host = |it: &&LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
+    let first = links.iter().copied().find(host);
+    let Some(base) = first.and_then(|it| it.base.as_ref()) else { return Place::Engine };
+    if let Some(other) = links.iter().find(|it| !host(it)) {
         let message = format!("bridge `{name}` has links with base host and links without");
         let other = other.bridge.as_ref().map_or(other.node.span, |it| it.span);
         diagnostics.push(
@@ -333,11 +333,16 @@ fn check_patches(
         // Which replica a container is, its name alone does not tell.
         (None, _) => !has_placeholder(link, "bridge", 0),
     };
+    let joined = by_bridge(links);
+    let mut tunnelled: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    for bridge in tunnels.iter().filter_map(|it| it.bridge.as_ref()) {
+        tunnelled.entry(&bridge.value).or_default().push(bridge.span);
+    }
     for bridge in network.bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
         let name = bridge.name.as_str();
-        let tunnels = tunnels.iter().filter_map(|it| it.bridge.as_ref()).filter(|it| it.value == name);
-        let links = on_bridge(links, name).filter(|(it, _)| is_there(it)).map(|(_, it)| it.span);
-        let mut ends: Vec<Span> = links.chain(tunnels.map(|it| it.span)).collect();
+        let links = joined.get(name).into_iter().flatten().filter(|it| is_there(it));
+        let links = links.filter_map(|it| it.bridge.as_ref()).map(|it| it.span);
+        let mut ends: Vec<Span> = links.chain(tunnelled.remove(name).into_iter().flatten()).collect();
         ends.sort();
         if let [first, second, more @ ..] = ends.as_slice() {
             for span in more {

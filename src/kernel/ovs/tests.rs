@@ -436,7 +436,8 @@ fn a_port_without_interface_is_an_error_and_the_others_are_added() {
         let (lan, none) = (name("lan"), name("none"));
         let error = ovs.add_port(&lan, &name("a-eth0"), A, None).unwrap_err();
         assert!(error.is_gone());
-        let message = "add port a-eth0 to bridge lan: No such device (os error 19): bridge lan does not exist";
+        let message =
+            "add port a-eth0 to bridge lan: No such device (os error 19): bridge lan does not exist";
         assert_eq!(error.to_string(), message);
 
         ovs.add_bridge(&lan, LAN).unwrap();
