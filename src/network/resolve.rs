@@ -114,10 +114,13 @@ fn check_services(
 ) {
     let Some(services) = services else { return };
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
+    // A suggestion costs as much as there are services, and a missing compose file makes thousands of links wrong.
+    let mut suggestions = 0..100;
     let targets = links.iter().map(|it| &it.service).chain(commands.iter().map(|it| &it.service));
     for service in targets.flatten().filter(|it| !services.contains_key(&it.value)) {
         let message = format!("unknown service `{}`", service.value);
-        let help = match near(&service.value, &names) {
+        let near = suggestions.next().and_then(|_| near(&service.value, &names));
+        let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => "pass every compose file of the project".to_owned(),
         };
@@ -602,7 +605,10 @@ pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagno
     let place = if is_host { Place::Host } else { Place::Engine };
     let bridge = network.bridges.get(outer.value.as_str());
     let bridge = bridge.filter(|it| it.place == place && it.mode != BridgeMode::Patch);
-    let tunnel = network.tunnels.iter().find(|it| it.name == outer.value && place == Place::Engine);
+    // The names of tunnels are looked at only for a name of their form: there may be thousands of both.
+    let is_like_a_tunnel = ["geneve-", "vxlan-"].iter().any(|it| outer.value.as_str().starts_with(it));
+    let mut tunnels = network.tunnels.iter().filter(|_| is_like_a_tunnel && place == Place::Engine);
+    let tunnel = tunnels.find(|it| it.name == outer.value);
     let (span, what) = match (bridge, tunnel) {
         (Some(it), _) => (it.span, "bridge"),
         (None, it) => (it?.config.span, "tunnel"),
