@@ -1,6 +1,6 @@
 //! Diagrams of the network: a [`Diagram`] of the output of `--show-config`, and its output formats.
 //!
-//! [`read`] parses the diagram; [`graphviz`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
+//! [`read`] parses the diagram; [`graphviz`], [`graphviz_boxes`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
 //! draw it. Equal input gives equal bytes.
 
 mod d2;
@@ -15,7 +15,7 @@ mod svg;
 mod text;
 
 pub use d2::d2;
-pub use graphviz::graphviz;
+pub use graphviz::{graphviz, graphviz_boxes};
 pub use html::html;
 pub use json::json;
 pub use mermaid::mermaid;

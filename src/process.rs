@@ -3,6 +3,7 @@
 mod capability;
 mod child;
 mod exec;
+mod filter;
 mod foreground;
 mod handed_on;
 mod memory;
@@ -13,6 +14,7 @@ pub mod rights;
 pub use capability::{Capability, has_capability};
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
 pub use exec::exec_with;
+pub use filter::{Filtered, filter};
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
 pub use memory::give_memory_back;

@@ -196,9 +196,23 @@ pub fn near<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     // Short words are soon like any other: one mistake in three letters, two in six.
     let most = |it: &str| (it.len() / 3).clamp(1, 3);
     let mistakes = |it: &&str| strsim::osa_distance(text, it);
-    let likely =
-        |it: &&&str| it.len() > 1 && mistakes(it) <= most(it) || text.len() > 1 && it.starts_with(text);
+    let letters = letters(text);
+    // Counting mistakes is slow, and there may be thousands of names. A mistake changes the length by one at most, and the
+    // letters by two.
+    let is_far = |it: &str| {
+        let both_ascii = text.is_ascii() && it.is_ascii();
+        let changed = || (letters ^ self::letters(it)).count_ones() as usize;
+        both_ascii && (text.len().abs_diff(it.len()) > most(it) || changed() > 2 * most(it))
+    };
+    let likely = |it: &&&str| {
+        it.len() > 1 && !is_far(it) && mistakes(it) <= most(it) || text.len() > 1 && it.starts_with(text)
+    };
     known.iter().filter(likely).min_by_key(|it| mistakes(it)).copied()
+}
+
+/// The set of its bytes, without their two highest bits.
+fn letters(text: &str) -> u64 {
+    text.bytes().fold(0, |set, it| set | 1 << (it & 63))
 }
 
 /// The whole number that `text` is, in the forms that mean the same to strtoul() with base 0 and with base 10, or
@@ -295,6 +309,24 @@ mod tests {
             ("hoplimit", None),
         ] {
             assert_eq!(near(text, &known), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn near_words_are_those_with_few_mistakes() {
+        let words: Vec<String> = (0..2000_u32)
+            .map(|it| {
+                let letter = |at: u32| ['a', 'b', 'é'][(it / 3_u32.pow(at) % 3) as usize];
+                (0..=it % 7).map(letter).collect()
+            })
+            .collect();
+        for text in words.iter().step_by(17) {
+            for known in words.iter().step_by(3) {
+                let most = (known.len() / 3).clamp(1, 3);
+                let is_near = known.len() > 1 && strsim::osa_distance(text, known) <= most
+                    || text.len() > 1 && known.starts_with(text.as_str());
+                assert_eq!(near(text, &[known]).is_some(), is_near, "{text} {known}");
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use expect_test::expect;
+use walkdir::WalkDir;
 
 use crate::support::{Run, run};
 
@@ -85,25 +86,18 @@ impl Trees {
 
     /// The paths below a folder, and what each is.
     fn list(&self, top: &str) -> Vec<String> {
-        let (mut found, mut folders) = (Vec::new(), vec![PathBuf::new()]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(self.path(top).join(&folder)).unwrap() {
-                let entry = entry.unwrap();
-                let path = folder.join(entry.file_name());
-                let kind = entry.file_type().unwrap();
-                let mark = if kind.is_dir() {
-                    "/"
-                } else if kind.is_symlink() {
-                    "@"
-                } else {
-                    ""
+        let top = self.path(top);
+        let entries = WalkDir::new(&top).min_depth(1).into_iter().map(|it| it.unwrap());
+        let mut found: Vec<String> = entries
+            .map(|entry| {
+                let mark = match entry.file_type() {
+                    it if it.is_dir() => "/",
+                    it if it.is_symlink() => "@",
+                    _ => "",
                 };
-                found.push(format!("{}{mark}", path.display()));
-                if kind.is_dir() {
-                    folders.push(path);
-                }
-            }
-        }
+                format!("{}{mark}", entry.path().strip_prefix(&top).unwrap().display())
+            })
+            .collect();
         found.sort();
         found
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, ExprMethodCall, Item, ItemMod, ItemUse, Macro, Token, UseTree, Visibility};
+use walkdir::WalkDir;
 
 /// A module may import those of lower layers, its own layer's only where named, and never those above.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -294,20 +295,12 @@ fn circle(needs: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
 /// Every source file by its path from the project's folder.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = BTreeMap::new();
-    let mut folders = vec![root.join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("bin/conlink.rs") {
-                let name = path.strip_prefix(root).unwrap().display().to_string();
-                files.insert(name, fs::read_to_string(&path).unwrap());
-            }
-        }
-    }
-    files
+    let paths = WalkDir::new(root.join("src")).into_iter().map(|it| it.unwrap().into_path());
+    let sources =
+        paths.filter(|it| it.extension().is_some_and(|it| it == "rs") && !it.ends_with("bin/conlink.rs"));
+    let named = sources
+        .map(|it| (it.strip_prefix(root).unwrap().display().to_string(), fs::read_to_string(&it).unwrap()));
+    named.collect()
 }
 
 /// Every path that a file names, with its imports' names in full.

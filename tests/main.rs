@@ -6,6 +6,7 @@
 mod compose;
 mod conlink;
 mod copy;
+mod dependencies;
 mod diagnostics;
 mod docker;
 mod events;

@@ -14,6 +14,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use walkdir::WalkDir;
+
 use crate::support::{Run, expect_file, for_each_case, run};
 
 /// A project in a temporary folder.
@@ -87,34 +89,21 @@ impl Project {
     /// All that is there: paths with kind, permissions, times and content.
     pub(crate) fn snapshot(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        walk(self.dir.path(), "", &mut |name, path| {
+        for (name, path) in walk(self.dir.path()) {
             let meta = path.symlink_metadata().unwrap();
             let time = if meta.is_dir() { 0 } else { meta.mtime_nsec() };
-            found.insert(
-                name.to_owned(),
-                format!("{} {:o} {time} {}", meta.ino(), meta.mode(), content(path)),
-            );
-        });
+            found.insert(name, format!("{} {:o} {time} {}", meta.ino(), meta.mode(), content(&path)));
+        }
         found
     }
 }
 
 /// Every path below, parents first, in order.
-fn walk(root: &Path, name: &str, see: &mut dyn FnMut(&str, &Path)) {
-    let folder = root.join(name);
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|it| it.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    for it in names {
-        let name = if name.is_empty() { it } else { format!("{name}/{it}") };
-        let path = root.join(&name);
-        see(&name, &path);
-        if path.symlink_metadata().unwrap().is_dir() {
-            walk(root, &name, see);
-        }
-    }
+fn walk(root: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter().map(move |it| {
+        let path = it.unwrap().into_path();
+        (path.strip_prefix(root).unwrap().to_string_lossy().into_owned(), path)
+    })
 }
 
 fn content(path: &Path) -> String {
@@ -214,15 +203,15 @@ fn cases_print_and_write_what_is_expected() {
             let _ =
                 writeln!(text, "$ mdc {}\n{}{}exit {}\n", args.join(" "), run.stdout, run.stderr, run.code);
         }
-        walk(project.dir.path(), "", &mut |name, path| {
+        for (name, path) in walk(project.dir.path()) {
             let meta = path.symlink_metadata().unwrap();
             let kind = meta.file_type();
             let is_source = ["modes", "m1", "m2", "my modes"].iter().any(|it| name.starts_with(it));
             if is_source || name == ".files/.mdc" {
-                return;
+                continue;
             }
             let bits = meta.mode() & 0o7777;
-            let content = content(path);
+            let content = content(&path);
             let lines = content.replace("\\n", "\n").replace("\\'", "'").replace("\\\"", "\"");
             let _ = match () {
                 () if kind.is_dir() => writeln!(text, "=== {name}/ {bits:o}"),
@@ -230,7 +219,7 @@ fn cases_print_and_write_what_is_expected() {
                 () if kind.is_symlink() => writeln!(text, "=== {name} {content}"),
                 () => writeln!(text, "=== {name} {bits:o}\n{lines}"),
             };
-        });
+        }
         expect_file(&path.join("expected.txt"), &text.replace(dir, "DIR"))
     });
 }

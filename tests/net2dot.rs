@@ -706,3 +706,84 @@ fn a_file_is_written_and_nothing_else() {
     );
     assert_eq!(net2dot(dir.path(), &["--replicas", "a=0"]).code, 2);
 }
+
+/// Whether Graphviz is installed; otherwise the test is skipped.
+fn has_graphviz(what: &str) -> bool {
+    let found = Command::new("dot").arg("-V").stdin(Stdio::null()).output().is_ok();
+    if !found {
+        skip(what, "Graphviz is not installed");
+    }
+    found
+}
+
+#[test]
+fn graphviz_lays_out_a_picture_with_everything_in_it() {
+    if !has_graphviz("pictures by Graphviz") {
+        return;
+    }
+    for subject in examples() {
+        let drawn: Value = serde_json::from_str(&subject.draw(&["--json"])).unwrap();
+        let list = |key: &str| drawn[key].as_array().unwrap().clone();
+        for layout in ["dot", "neato"] {
+            let svg = subject.draw(&["--format", "svg", "--layout", layout]);
+            assert!(svg.starts_with("<?xml") && svg.ends_with("</svg>\n"), "{}: {svg}", subject.name);
+            for it in list("nodes").iter().chain(&list("links")) {
+                let name = it["name"].as_str().or(it["interface"].as_str()).unwrap();
+                assert!(svg.contains(name), "{}: {layout} draws no {name}", subject.name);
+            }
+            let lines = svg.matches("class=\"edge\"").count();
+            // `neato` draws one line per cable, which has two links.
+            let links = list("links").iter().filter(|it| !it["segment"].is_null()).count();
+            let is_cable = |(at, it): &(usize, Value)| {
+                let ends = list("links").iter().filter(|link| link["segment"] == *at).count();
+                it["mode"] == "patch" && ends == 2
+            };
+            let cables = list("segments").into_iter().enumerate().filter(is_cable).count();
+            let expected = if layout == "dot" { links } else { links - cables };
+            assert_eq!(lines, expected, "{}: {layout}", subject.name);
+        }
+    }
+}
+
+#[test]
+fn names_with_any_characters_survive_graphviz() {
+    if !has_graphviz("odd names in pictures by Graphviz") {
+        return;
+    }
+    let files = [(
+        "n.yaml",
+        r#"links: [{container: 'a"\N<b>&', bridge: c, dev: x}, {container: b, bridge: c, dev: y}]
+bridges: [{bridge: c, mode: patch}]
+"#,
+    )];
+    let args = ["--network-file", "n.yaml", "--json"];
+    let node = |text: String| serde_json::from_str::<Value>(&text).unwrap()["nodes"][0]["name"].clone();
+    let name = node(check(&files, None, &args, 0, &expect![""]));
+    assert_eq!(name, r#"a"\N<b>&"#);
+    for layout in ["dot", "neato"] {
+        let args = ["--network-file", "n.yaml", "--format", "svg", "--layout", layout];
+        let svg = check(&files, None, &args, 0, &expect![""]);
+        assert!(svg.contains("a&quot;\\N&lt;b&gt;&amp;"), "{svg}");
+    }
+}
+
+#[test]
+fn a_layout_without_graphviz_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("n.json"), r#"{"services": {}}"#).unwrap();
+    let draw = |args: &[&str]| {
+        let args = [&["net2dot", "n.json"], args].concat();
+        conlink(dir.path(), &args, &BTreeMap::from([("PATH".to_owned(), "/nowhere".to_owned())]))
+    };
+    let run = draw(&["--format", "svg", "--layout", "neato", "-o", "n.svg"]);
+    expect![[r#"
+        error: `--layout neato` needs Graphviz: no program `neato` in PATH
+        hint: install Graphviz, or leave out `--layout`
+    "#]]
+    .assert_eq(&run.stderr);
+    assert_eq!(run.code, 1);
+    assert!(!dir.path().join("n.svg").exists());
+    assert_eq!(draw(&["--format", "svg", "--layout", "net2dot"]).code, 0);
+    let run = draw(&["--layout", "dot"]);
+    assert_eq!((run.code, run.stderr.as_str()), (2, "error: `--layout` needs `--format svg`\n"));
+}

@@ -4,29 +4,25 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use walkdir::WalkDir;
+
 use crate::support::{Run, conlink};
 
 /// The Markdown files of a folder and its subfolders, with their texts.
-fn pages(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            pages(&path, found);
-        } else if path.extension().is_some_and(|it| it == "md") {
-            let text = fs::read_to_string(&path).unwrap();
-            found.push((path, text));
-        }
-    }
+fn pages(folder: &Path) -> impl Iterator<Item = (PathBuf, String)> {
+    let files = WalkDir::new(folder).into_iter().map(|it| it.unwrap().into_path());
+    files.filter(|it| it.extension().is_some_and(|it| it == "md")).map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        (path, text)
+    })
 }
 
 fn all_pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = root.join("README.md");
     let text = fs::read_to_string(&readme).unwrap();
-    let mut found = vec![(readme, text)];
-    pages(&root.join("docs"), &mut found);
-    pages(&root.join("modes-examples"), &mut found);
-    found
+    let folders = ["docs", "modes-examples"].map(|it| root.join(it));
+    std::iter::once((readme, text)).chain(folders.iter().flat_map(|it| pages(it))).collect()
 }
 
 /// The text outside of code blocks.

@@ -27,6 +27,57 @@ pub fn graphviz(diagram: &Diagram) -> String {
     printer.text
 }
 
+/// The diagram as DOT for layouts without clusters, such as `neato`: nodes, bridges and interfaces of the host are boxes;
+/// cables and links are lines between them.
+pub fn graphviz_boxes(diagram: &Diagram) -> String {
+    let mut printer = Printer { text: String::new(), depth: 0 };
+    printer.open("graph conlink");
+    printer.line("graph [overlap=false, splines=true, sep=\"+12\"];");
+    printer.line("node [shape=box, style=\"filled,rounded\", fontname=\"sans-serif\", fontsize=10];");
+    printer.line("edge [fontname=\"sans-serif\", fontsize=9, color=\"#475569\"];");
+    let cables = diagram.cables();
+    for (segment, cable) in diagram.segments.iter().zip(&cables) {
+        if cable.is_none() {
+            printer.segment_box(segment);
+        }
+    }
+    for (at, node) in diagram.nodes.iter().enumerate() {
+        printer.node_box(diagram, at, node);
+    }
+    for (segment, [a, b]) in
+        diagram.segments.iter().zip(&cables).filter_map(|(it, ends)| Some((it, (*ends)?)))
+    {
+        let [a, b] = [a, b].map(|it| &diagram.links[it]);
+        let title = format!("{} - {}", a.id, b.id);
+        let tooltip = details(&title, &[a.facts.as_slice(), &b.facts].concat());
+        let ends = format!("taillabel={}, headlabel={}", label(&a.dev), label(&b.dev));
+        let marks: Vec<&str> = [a, b].iter().flat_map(|it| &it.marks).map(String::as_str).collect();
+        let name = std::iter::once(segment.name.as_str()).chain(marks).collect::<Vec<_>>().join("\n");
+        let [from, to] = [a, b].map(|it| node_id(&diagram.nodes[it.node]));
+        printer.line(&format!(
+            "{from} -- {to} [label={}, {ends}, tooltip={}];",
+            label(&name),
+            label(&tooltip)
+        ));
+    }
+    for link in &diagram.links {
+        let Some(at) = link.segment.filter(|it| cables[*it].is_none()) else { continue };
+        let style = if link.is_tunnel { ", style=dashed, color=\"#7c3aed\"" } else { "" };
+        let marks = Some(&link.kind).filter(|it| *it != "veth").into_iter().chain(&link.marks);
+        let marks: Vec<&str> = marks.map(String::as_str).collect();
+        printer.line(&format!(
+            "{} -- {} [label={}, taillabel={}, tooltip={}{style}];",
+            node_id(&diagram.nodes[link.node]),
+            segment_id(&diagram.segments[at]),
+            label(&marks.join("\n")),
+            label(&link.dev),
+            label(&details(&link.id, &link.facts))
+        ));
+    }
+    printer.close();
+    printer.text
+}
+
 /// Are both replicas of the same service?
 fn is_same(a: &Node, b: &Node) -> bool {
     a.kind == b.kind && a.name == b.name && a.replica.is_some()
@@ -168,6 +219,37 @@ impl Printer {
         }
     }
 
+    fn segment_box(&mut self, segment: &Segment) {
+        let colors = if segment.is_bridge() {
+            "fillcolor=\"#bfdbfe\", color=\"#2563eb\""
+        } else {
+            "shape=box3d, style=filled, fillcolor=\"#fde68a\", color=\"#b45309\""
+        };
+        self.line(&format!(
+            "{} [label={}, tooltip={}, {colors}];",
+            segment_id(segment),
+            label(&segment.title()),
+            label(&details(&segment.title(), &segment.facts))
+        ));
+    }
+
+    fn node_box(&mut self, diagram: &Diagram, at: usize, node: &Node) {
+        let colors = match node.kind {
+            NodeKind::Service => "fillcolor=\"#dcfce7\", color=\"#16a34a\"",
+            NodeKind::Container => "fillcolor=\"#ffedd5\", color=\"#ea580c\"",
+            NodeKind::Remote => "style=\"filled,dashed\", fillcolor=\"#ede9fe\", color=\"#7c3aed\"",
+        };
+        let links = diagram.links.iter().filter(|it| it.node == at && !it.addrs.is_empty());
+        let addrs = links.map(|it| format!("{} {}", it.dev, it.addrs.join(" ")));
+        let lines: Vec<String> = std::iter::once(node.short()).chain(addrs).collect();
+        self.line(&format!(
+            "{} [label={}, tooltip={}, {colors}];",
+            node_id(node),
+            label(&lines.join("\n")),
+            label(&details(&node.title(), &node.facts))
+        ));
+    }
+
     /// One edge per link with a segment.
     fn edges(&mut self, diagram: &Diagram, link: &Link) {
         let Some(segment) = link.segment.and_then(|it| diagram.segments.get(it)) else { return };
@@ -211,6 +293,14 @@ fn device(segment: &Segment) -> String {
 
 fn remote(node: &Node) -> String {
     id(&["remote", &node.name])
+}
+
+fn node_id(node: &Node) -> String {
+    id(&[node.kind.word(), &node.short()])
+}
+
+fn segment_id(segment: &Segment) -> String {
+    if segment.is_bridge() { id(&["bridge", &segment.name]) } else { device(segment) }
 }
 
 fn details(title: &str, facts: &[Fact]) -> String {

@@ -1,6 +1,7 @@
 //! Text of names and values.
 
 use serde_json::Value;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A scalar as text.
 pub(super) fn scalar(value: &Value) -> Option<String> {
@@ -23,18 +24,9 @@ fn is_control(it: char) -> bool {
         || matches!(it, '\u{fffe}' | '\u{ffff}' | '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The width of a text in columns; East Asian wide characters have two.
+/// The width of a text in columns; East Asian wide characters have two, combining marks none.
 pub(super) fn columns(text: &str) -> usize {
-    text.chars().map(width).sum()
-}
-
-fn width(it: char) -> usize {
-    match u32::from(it) {
-        0x300..=0x36f => 0,
-        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f => 2,
-        0xff00..=0xff60 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
+    text.width()
 }
 
 /// Shortens a text to a number of columns by cutting out its middle, because both ends distinguish names.
@@ -53,7 +45,7 @@ fn taken(chars: impl Iterator<Item = char>, most: usize) -> String {
     let mut used = 0;
     chars
         .take_while(|it| {
-            used += width(*it);
+            used += it.width().unwrap_or_default();
             used <= most
         })
         .collect()
@@ -74,4 +66,29 @@ pub(super) fn xml(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_those_of_a_terminal() {
+        for (text, expected) in [
+            ("", 0),
+            ("eth0", 4),
+            ("日本", 4),
+            ("a\u{301}", 1),
+            ("한", 2),
+            ("ﾊ", 1),
+            ("🦀", 2),
+            ("…", 1),
+            // Signs of the two planes that a table of ranges easily forgets.
+            ("⌚", 2),
+            ("\u{200d}", 0),
+        ] {
+            assert_eq!(columns(text), expected, "{text}");
+        }
+        assert_eq!(shortened("日本語日本語日本語", 9), "日本語…語");
+    }
 }

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{Socket, SocketAddr};
+use socket2::{SockFilter, SockRef};
 
 use crate::addr::Cidr;
 use crate::kernel::netlink::{ANSWER, BUFFER};
@@ -434,12 +435,11 @@ fn options(info: &[u8]) -> Vec<(u16, Vec<u8>)> {
 
 /// Makes the kernel drop notifications about routes of other programs, because a router may have hundreds of thousands. With
 /// `all_routes` they pass.
-#[expect(unsafe_code, reason = "no crate offers SO_ATTACH_FILTER")]
 fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
     /// The offsets of `nlmsg_type` and `nlmsg_flags` in `struct nlmsghdr`.
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
-    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let op = |code: u32, jt: u8, jf: u8, k: u32| SockFilter::new(code as u16, jt, jf, k);
     let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let any = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     // Filters read numbers in network byte order, while these are in the byte order of the machine.
@@ -459,16 +459,5 @@ fn only_what_matters(socket: BorrowedFd, all_routes: bool) -> io::Result<()> {
     if all_routes {
         program.drain(..program.len() - 1);
     }
-    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the kernel copies the program that `filter` points to; both outlive the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            size_of_val(&filter) as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    SockRef::from(&socket).attach_filter(&program)
 }

@@ -129,27 +129,65 @@ fn error(code: &'static str, span: Span, message: impl Into<String>) -> Diagnost
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
     use std::sync::Arc;
 
     use crate::config::{Input, Sources, load};
     use crate::network::{Defaults, resolve};
 
-    /// With quadratic cost this test takes minutes.
+    /// Resolves this many links and returns the findings.
+    fn found(
+        count: u32,
+        link: impl Fn(u32) -> String,
+        bridge: impl Fn(u32) -> Option<String>,
+    ) -> Vec<String> {
+        let links: String = (0..count).map(|it| format!("- {{{}}}\n", link(it))).collect();
+        let bridges: String =
+            (0..count).filter_map(bridge).map(|it| format!("- {{bridge: {it}}}\n")).collect();
+        let bridges = if bridges.is_empty() { bridges } else { format!("bridges:\n{bridges}") };
+        let mut sources = Sources::default();
+        let id = sources.add("net.yaml", format!("links:\n{links}{bridges}"));
+        let (config, found) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
+        assert_eq!(found, []);
+        let (network, mut found) = resolve(config, Arc::new(sources), Defaults::default());
+        found.extend(network.lint());
+        found.into_iter().map(|it| it.message).collect()
+    }
+
+    fn addr(it: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(0x0a00_0001 + it)
+    }
+
+    // With quadratic cost each of these tests takes minutes.
+    const MANY: u32 = 50_000;
+
     #[test]
     fn the_cost_is_linear_in_the_links() {
-        let entry = |it: u32| {
-            let addr = std::net::Ipv4Addr::from_bits(0x0a00_0001 + it);
+        let link = |it| {
+            let addr = addr(it);
+            format!("service: s{it}, bridge: b{}, ip: {addr}/8, route: 10.0.0.0/9 via 10.0.0.1", it % 100)
+        };
+        assert_eq!(found(MANY, link, |_| None), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_cost_is_linear_in_the_bridges() {
+        let link = |it| format!("service: s{it}, bridge: b{}", it / 2);
+        let bridge = |it| (it % 2 == 0).then(|| format!("b{}, mode: patch", it / 2));
+        assert_eq!(found(MANY, link, bridge), [] as [&str; 0]);
+        let lonely = |it| format!("service: s{it}, bridge: b{it}");
+        assert_eq!(found(MANY, lonely, |_| None), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_cost_is_linear_in_the_links_of_one_container() {
+        let link = |it| {
+            let (own, gateway) = (addr(it * 4), addr(it * 4 + 1));
             format!(
-                "- {{service: s{it}, bridge: b{}, ip: {addr}/8, route: 10.0.0.0/9 via 10.0.0.1}}\n",
+                "service: s, bridge: b{}, dev: d{it}, ip: {own}/30, route: {own}/32 via {gateway}",
                 it % 100
             )
         };
-        let text: String = (0..50_000).map(entry).collect();
-        let mut sources = Sources::default();
-        let id = sources.add("net.yaml", format!("links:\n{text}"));
-        let (config, found) = load(&sources, &[Input::Network(id)], &BTreeMap::new());
-        assert!(found.is_empty());
-        let (network, _) = resolve(config, Arc::new(sources), Defaults::default());
-        assert_eq!(network.lint(), []);
+        assert_eq!(found(MANY, link, |_| None), [] as [&str; 0]);
     }
 }

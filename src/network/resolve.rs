@@ -114,10 +114,13 @@ fn check_services(
 ) {
     let Some(services) = services else { return };
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
+    // A suggestion costs as much as there are services, and a missing compose file makes thousands of links wrong.
+    let mut suggestions = 0..100;
     let targets = links.iter().map(|it| &it.service).chain(commands.iter().map(|it| &it.service));
     for service in targets.flatten().filter(|it| !services.contains_key(&it.value)) {
         let message = format!("unknown service `{}`", service.value);
-        let help = match near(&service.value, &names) {
+        let near = suggestions.next().and_then(|_| near(&service.value, &names));
+        let help = match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => "pass every compose file of the project".to_owned(),
         };
@@ -232,10 +235,11 @@ fn resolve_bridges(
     for name in tunnels.iter().filter_map(|it| it.bridge.as_ref()) {
         names.entry(&name.value).or_insert(name.span);
     }
+    let joined = by_bridge(links);
     let mut bridges = BTreeMap::new();
     for (name, span) in names {
         let (options, spans) = options.remove(name).unwrap_or_default();
-        let place = place(name, links, diagnostics);
+        let place = place(name, joined.get(name).map_or(&[], Vec::as_slice), diagnostics);
         let given = modes.get(name).copied().flatten();
         let mode = defaults.mode(given, place, !spans.is_empty());
         *asks_for_ovs |= defaults.asks_for_ovs(given, place, !spans.is_empty());
@@ -290,24 +294,23 @@ fn is_veth(link: &LinkConfig) -> bool {
     link.kind.as_ref().is_none_or(|it| it.value == LinkType::Veth)
 }
 
-fn on_bridge<'a>(
-    links: &'a [LinkConfig],
-    name: &'a str,
-) -> impl Iterator<Item = (&'a LinkConfig, &'a Spanned<String>)> {
-    links
-        .iter()
-        .filter(|it| is_veth(it))
-        .filter_map(|it| Some((it, it.bridge.as_ref()?)))
-        .filter(move |(_, bridge)| bridge.value == name)
+/// The veth links on each bridge, in the order of the configuration.
+fn by_bridge(links: &[LinkConfig]) -> BTreeMap<&str, Vec<&LinkConfig>> {
+    let mut all: BTreeMap<&str, Vec<&LinkConfig>> = BTreeMap::new();
+    for link in links.iter().filter(|it| is_veth(it)) {
+        if let Some(bridge) = &link.bridge {
+            all.entry(&bridge.value).or_default().push(link);
+        }
+    }
+    all
 }
 
 /// The namespace of a bridge: that of the outer ends of its links, which must be the same for all.
-fn place(name: &str, links: &[LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
-    let is_host = |it: &LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
-    let (host, engine): (Vec<_>, Vec<_>) =
-        on_bridge(links, name).map(|(it, _)| it).partition(|it| is_host(it));
-    let Some(base) = host.first().and_then(|it| it.base.as_ref()) else { return Place::Engine };
-    if let Some(other) = engine.first() {
+fn place(name: &str, links: &[&LinkConfig], diagnostics: &mut Vec<Diagnostic>) -> Place {
+    let host = |it: &&LinkConfig| it.base.as_ref().is_some_and(|it| it.value == Base::Host);
+    let first = links.iter().copied().find(host);
+    let Some(base) = first.and_then(|it| it.base.as_ref()) else { return Place::Engine };
+    if let Some(other) = links.iter().find(|it| !host(it)) {
         let message = format!("bridge `{name}` has links with base host and links without");
         let other = other.bridge.as_ref().map_or(other.node.span, |it| it.span);
         diagnostics.push(
@@ -333,11 +336,16 @@ fn check_patches(
         // Which replica a container is, its name alone does not tell.
         (None, _) => !has_placeholder(link, "bridge", 0),
     };
+    let joined = by_bridge(links);
+    let mut tunnelled: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
+    for bridge in tunnels.iter().filter_map(|it| it.bridge.as_ref()) {
+        tunnelled.entry(&bridge.value).or_default().push(bridge.span);
+    }
     for bridge in network.bridges.values().filter(|it| it.mode == BridgeMode::Patch) {
         let name = bridge.name.as_str();
-        let tunnels = tunnels.iter().filter_map(|it| it.bridge.as_ref()).filter(|it| it.value == name);
-        let links = on_bridge(links, name).filter(|(it, _)| is_there(it)).map(|(_, it)| it.span);
-        let mut ends: Vec<Span> = links.chain(tunnels.map(|it| it.span)).collect();
+        let links = joined.get(name).into_iter().flatten().filter(|it| is_there(it));
+        let links = links.filter_map(|it| it.bridge.as_ref()).map(|it| it.span);
+        let mut ends: Vec<Span> = links.chain(tunnelled.remove(name).into_iter().flatten()).collect();
         ends.sort();
         if let [first, second, more @ ..] = ends.as_slice() {
             for span in more {
@@ -597,7 +605,10 @@ pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagno
     let place = if is_host { Place::Host } else { Place::Engine };
     let bridge = network.bridges.get(outer.value.as_str());
     let bridge = bridge.filter(|it| it.place == place && it.mode != BridgeMode::Patch);
-    let tunnel = network.tunnels.iter().find(|it| it.name == outer.value && place == Place::Engine);
+    // The names of tunnels are looked at only for a name of their form: there may be thousands of both.
+    let is_like_a_tunnel = ["geneve-", "vxlan-"].iter().any(|it| outer.value.as_str().starts_with(it));
+    let mut tunnels = network.tunnels.iter().filter(|_| is_like_a_tunnel && place == Place::Engine);
+    let tunnel = tunnels.find(|it| it.name == outer.value);
     let (span, what) = match (bridge, tunnel) {
         (Some(it), _) => (it.span, "bridge"),
         (None, it) => (it?.config.span, "tunnel"),

@@ -1,19 +1,20 @@
 //! `net2dot`: the network as a diagram.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
+use crate::process;
 use crate::service;
 use crate::tools::conlink::{Described, Files, locate, report};
 use crate::tools::environment;
@@ -38,6 +39,9 @@ struct Cli {
     /// Output format
     #[arg(long, value_enum, default_value_t = Format::Dot)]
     format: Format,
+    /// Program that places boxes and lines with `--format svg`; `dot` and `neato` need Graphviz
+    #[arg(long, value_name = "PROGRAM", value_enum, default_value_t = Layout::Net2dot)]
+    layout: Layout,
     /// Same as `--format json`
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -59,11 +63,22 @@ enum Format {
     Json,
 }
 
+/// Who lays out an SVG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Layout {
+    /// This program
+    Net2dot,
+    /// Graphviz, in layers, with frames
+    Dot,
+    /// Graphviz, by springs, without frames
+    Neato,
+}
+
 const AFTER_HELP: &str = "\
 Without files, net2dot reads JSON from standard input if that is a pipe or a file, else the compose files of this \
 directory.
 
-`net2dot | dot -Tsvg` needs Graphviz; `net2dot --format svg` does not. `--format html` draws an interactive page.";
+`--format svg` needs no other program; with `--layout dot` or `--layout neato`, Graphviz lays it out. `--format html` draws an interactive page.";
 
 /// The most replicas of a service that can be drawn.
 const MOST_REPLICAS: u32 = 1000;
@@ -88,10 +103,18 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
             return print_clap(&error);
         }
     };
+    let format = if cli.json { Format::Json } else { cli.format };
+    if cli.layout != Layout::Net2dot && format != Format::Svg {
+        return Err(Usage("`--layout` needs `--format svg`".to_owned()).into());
+    }
     let Some(diagram) = read(&cli)? else { return Ok(1) };
-    let text = match if cli.json { Format::Json } else { cli.format } {
+    let text = match format {
         Format::Dot => dot::graphviz(&diagram),
-        Format::Svg => dot::svg(&diagram),
+        Format::Svg => match cli.layout {
+            Layout::Net2dot => dot::svg(&diagram),
+            Layout::Dot => drawn_by("dot", &dot::graphviz(&diagram))?,
+            Layout::Neato => drawn_by("neato", &dot::graphviz_boxes(&diagram))?,
+        },
         Format::Html => dot::html(&diagram),
         Format::Mermaid => dot::mermaid(&diagram),
         Format::D2 => dot::d2(&diagram),
@@ -102,6 +125,20 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         None => out(&text)?,
     }
     Ok(0)
+}
+
+/// The SVG that a program of Graphviz makes of DOT. Its warnings are printed.
+fn drawn_by(program: &str, text: &str) -> anyhow::Result<String> {
+    let drawn = match process::filter(OsStr::new(program), &["-Tsvg"], text) {
+        Ok(it) => it,
+        Err(process::Error::Start { source, .. }) if source.kind() == ErrorKind::NotFound => bail!(
+            "`--layout {program}` needs Graphviz: no program `{program}` in PATH\n\
+             hint: install Graphviz, or leave out `--layout`"
+        ),
+        Err(error) => return Err(error.into()),
+    };
+    drawn.stderr.lines().for_each(|it| err(&format!("{program}: {it}\n")));
+    String::from_utf8(drawn.stdout).with_context(|| format!("read the SVG of `{program}`"))
 }
 
 /// The network to draw. None after errors in it, which have been printed.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use walkdir::WalkDir;
 
 use crate::support::{Run, finish, skip};
 
@@ -107,12 +108,11 @@ impl World {
     }
 
     pub(super) fn open_to_all(path: &Path) {
-        for entry in fs::read_dir(path).unwrap().flatten() {
-            if entry.file_type().unwrap().is_dir() {
-                Self::open_to_all(&entry.path());
-            }
+        for folder in
+            WalkDir::new(path).into_iter().map(|it| it.unwrap()).filter(|it| it.file_type().is_dir())
+        {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -200,15 +200,10 @@ impl World {
         machine.mounts = mounts.lines().map(str::to_owned).collect();
         let mut roots = vec![self.outside("/run")];
         roots.extend(self.env.get("XDG_RUNTIME_DIR").map(PathBuf::from));
-        while let Some(path) = roots.pop() {
-            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-                if entry.file_type().unwrap().is_dir() {
-                    roots.push(entry.path());
-                }
-                let shown = entry.path().to_str().unwrap().to_owned();
-                if !["/conlink", "/conlink/lab"].iter().any(|it| shown.ends_with(it)) {
-                    machine.files.insert(shown);
-                }
+        for entry in roots.iter().flat_map(|it| WalkDir::new(it).min_depth(1)).flatten() {
+            let shown = entry.path().to_str().unwrap();
+            if !["/conlink", "/conlink/lab"].iter().any(|it| shown.ends_with(it)) {
+                machine.files.insert(shown.to_owned());
             }
         }
         machine

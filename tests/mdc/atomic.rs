@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,11 @@ fn project() -> Project {
 
 /// What there is but for the modes and what waits to be moved in.
 fn made(project: &Project) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    walk(&project.path(""), "", &mut |name, path| {
-        let waits = name.contains(".mdc-new");
-        if path.is_file() && !name.starts_with("modes/") && !waits {
-            found.insert(name.to_owned(), fs::read(path).unwrap());
-        }
-    });
-    found
+    let root = project.path("");
+    let is_made = |(name, path): &(String, PathBuf)| {
+        path.is_file() && !name.starts_with("modes/") && !name.contains(".mdc-new")
+    };
+    walk(&root).filter(is_made).map(|(name, path)| (name, fs::read(path).unwrap())).collect()
 }
 
 #[test]

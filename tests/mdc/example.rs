@@ -5,17 +5,18 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use walkdir::WalkDir;
+
 use crate::support::{expect_file, run};
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let there = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &there);
+    for entry in WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let there = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(there).unwrap();
         } else {
-            fs::copy(&path, &there).unwrap();
+            fs::copy(entry.path(), there).unwrap();
         }
     }
 }

@@ -2,18 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect as connect_socket, recv, setsockopt,
-    socket as new_socket, sockopt,
-};
-use nix::sys::time::TimeVal;
+use nix::sys::socket::{MsgFlags, recv};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -206,17 +203,17 @@ fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
 /// Connects within `limit`. If the server's queue of connections is full, connect(2) waits for the send timeout
 /// (`unix_stream_connect()` in net/unix/af_unix.c).
 fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let stream = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let addr = SockAddr::unix(path)?;
     let end = Instant::now() + limit;
     loop {
         // A timeout of zero would mean no limit.
         let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX);
-        setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(micros / 1_000_000, micros % 1_000_000))?;
-        match connect_socket(stream.as_raw_fd(), &UnixAddr::new(path)?) {
-            Ok(()) => return Ok(stream.into()),
-            Err(nix::Error::EINTR) => {}
-            Err(error) => return Err(error.into()),
+        socket.set_write_timeout(Some(left))?;
+        match socket.connect(&addr) {
+            Ok(()) => return Ok(OwnedFd::from(socket).into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -386,9 +383,9 @@ mod tests {
     fn connecting_to_a_server_with_a_full_queue_times_out() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        let listener = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
-        nix::sys::socket::bind(listener.as_raw_fd(), &UnixAddr::new(&socket).unwrap()).unwrap();
-        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&socket).unwrap()).unwrap();
+        listener.listen(1).unwrap();
         let begun = Instant::now();
         let connect = || Rpc::connect(&socket, Duration::from_millis(50));
         let mut connected = Vec::new();

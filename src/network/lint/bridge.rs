@@ -45,7 +45,8 @@ impl Lint<'_> {
         let is_used = |it: &&Bridge| {
             it.origin.is_some() || all.get(&it.name).is_some_and(|ends| ends.links + ends.tunnels > 1)
         };
-        let used: Vec<&str> = network.bridges.values().filter(is_used).map(|it| it.name.as_str()).collect();
+        let used = network.bridges.values().filter(is_used);
+        let used: Vec<(String, &str)> = used.map(|it| (letters(&it.name), it.name.as_str())).collect();
         let mut found = Vec::new();
         for bridge in network.bridges.values() {
             let none = Ends::default();
@@ -96,19 +97,23 @@ fn check_ends(bridge: &Bridge, ends: &Ends) -> Option<Diagnostic> {
 
 /// A bridge that only one link joins, with almost the name of another that is used. Names that differ in a number, or in
 /// their first letter (`lan` and `wan`), are taken for intended.
-fn misspelled(bridge: &Bridge, ends: &Ends, used: &[&str]) -> Option<Diagnostic> {
+fn misspelled(bridge: &Bridge, ends: &Ends, used: &[(String, &str)]) -> Option<Diagnostic> {
     let ([only], None) = (ends.entries.as_slice(), &bridge.origin) else { return None };
     if ends.links > 1 {
         return None;
     }
-    let letters = |name: &str| name.chars().filter(|it| !it.is_ascii_digit()).collect::<String>();
-    let own = letters(&bridge.name);
-    let is_like = |it: &&str| it.chars().next() == bridge.name.chars().next() && letters(it) != own;
-    let others: Vec<&str> = used.iter().copied().filter(is_like).collect();
+    let (own, first) = (letters(&bridge.name), bridge.name.chars().next());
+    let others = used.iter().filter(|(letters, name)| name.chars().next() == first && *letters != own);
+    let others: Vec<&str> = others.map(|(_, name)| *name).collect();
     // The beginning of a name is that of a family: `lan` and `lan-dmz`.
     let other = near(&bridge.name, &others).filter(|it| !it.starts_with(bridge.name.as_str()))?;
     let message = format!("only one link joins bridge `{}`", bridge.name);
     Some(warning("lonely-bridge", *only, message).help(format!("did you mean `{other}`?")))
+}
+
+/// A name without its digits.
+fn letters(name: &str) -> String {
+    name.chars().filter(|it| !it.is_ascii_digit()).collect()
 }
 
 fn bridge_of(attach: &Attach) -> String {

@@ -1,6 +1,6 @@
 //! Routes: gateways that no link reaches, and interfaces that the container does not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::addr::{Cidr, IfName};
@@ -14,6 +14,9 @@ use crate::words::near;
 struct Node<'a> {
     target: &'a Target,
     links: Vec<&'a LinkRule>,
+    devs: BTreeSet<&'a IfName>,
+    /// The networks that the container reaches without a gateway, by the interface.
+    nets: BTreeMap<&'a IfName, Vec<Cidr>>,
 }
 
 impl Lint<'_> {
@@ -28,7 +31,7 @@ impl Lint<'_> {
             if service.is_some_and(|it| it.host_network.is_some() || docker_networks(it) > 0) {
                 continue;
             }
-            let node = Node { target, links };
+            let node = Node::new(target, links);
             for rule in &node.links {
                 for route in &rule.config.route {
                     node.check(&route.value, route.span, &rule.sample.id.dev, &mut self.found);
@@ -43,12 +46,20 @@ pub(super) fn docker_networks(service: &crate::config::ServiceConfig) -> u32 {
     if service.has_mode { 0 } else { service.networks.unwrap_or_default() }
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    fn new(target: &'a Target, links: Vec<&'a LinkRule>) -> Self {
+        let mut nets: BTreeMap<&IfName, Vec<Cidr>> = BTreeMap::new();
+        for (dev, net) in links.iter().copied().flat_map(direct) {
+            nets.entry(dev).or_default().push(net);
+        }
+        Self { target, devs: links.iter().map(|it| &it.sample.id.dev).collect(), links, nets }
+    }
+
     /// Checks a route of the link `own`, which it leaves by unless it says otherwise.
     fn check(&self, route: &Route, span: Span, own: &IfName, found: &mut Vec<Diagnostic>) {
         let hops = route.nexthops.iter().map(|it| (it.via, it.dev.as_ref()));
         for (via, dev) in hops.chain([(route.via, route.dev.as_ref())]) {
-            if let Some(dev) = dev.filter(|it| it.as_str() != "lo" && !self.has(it)) {
+            if let Some(dev) = dev.filter(|it| it.as_str() != "lo" && !self.devs.contains(it)) {
                 let devs: Vec<&str> = self.links.iter().map(|it| it.sample.id.dev.as_str()).collect();
                 let help = match near(dev.as_str(), &devs) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -60,22 +71,22 @@ impl Node<'_> {
             }
             let Some(via) = via.filter(|it| !route.onlink && !is_link_local(*it)) else { continue };
             let leaves_by = dev.unwrap_or(own);
-            let reached: Vec<&IfName> =
-                self.nets().filter(|(_, net)| net.contains(via)).map(|(dev, _)| dev).collect();
-            if reached.contains(&leaves_by) {
+            if self.nets.get(leaves_by).is_some_and(|nets| nets.iter().any(|it| it.contains(via))) {
                 continue;
             }
-            found.push(match reached.first() {
+            let all = || self.links.iter().copied().flat_map(direct);
+            let reaches = all().find(|(_, net)| net.contains(via));
+            found.push(match reaches {
                 None => {
                     let message = format!("gateway {via} is in no network of {}", self.target);
-                    let nets: Vec<String> = self.nets().map(|(_, net)| net.to_string()).collect();
+                    let nets: Vec<String> = all().map(|(_, net)| net.to_string()).collect();
                     let help = match nets.as_slice() {
                         [] => "the container has no address; give one of its links an `ip`".to_owned(),
                         nets => format!("its networks are {}", nets.join(", ")),
                     };
                     warning("unreachable-gateway", span, message).help(help)
                 }
-                Some(other) => {
+                Some((other, _)) => {
                     let message = format!(
                         "the route leaves by `{leaves_by}`, and its gateway {via} is in the network of `{other}`"
                     );
@@ -85,22 +96,17 @@ impl Node<'_> {
             });
         }
     }
+}
 
-    fn has(&self, dev: &IfName) -> bool {
-        self.links.iter().any(|it| it.sample.id.dev == *dev)
-    }
-
-    /// The networks that the container reaches without a gateway.
-    fn nets(&self) -> impl Iterator<Item = (&IfName, Cidr)> {
-        self.links.iter().flat_map(|rule| {
-            let dev = &rule.sample.id.dev;
-            let addrs = rule.sample.addrs.iter().map(move |it| (dev, it.net()));
-            let direct = rule.config.route.iter().map(|it| &it.value).filter(|it| {
-                it.via.is_none() && it.nexthops.is_empty() && it.kind.has_dev() && it.dst.prefix() > 0
-            });
-            addrs.chain(direct.map(move |it| (it.dev.as_ref().unwrap_or(dev), it.dst)))
-        })
-    }
+/// The networks that a link reaches without a gateway, each with its interface.
+fn direct(rule: &LinkRule) -> impl Iterator<Item = (&IfName, Cidr)> {
+    let dev = &rule.sample.id.dev;
+    let addrs = rule.sample.addrs.iter().map(move |it| (dev, it.net()));
+    let routes =
+        rule.config.route.iter().map(|it| &it.value).filter(|it| {
+            it.via.is_none() && it.nexthops.is_empty() && it.kind.has_dev() && it.dst.prefix() > 0
+        });
+    addrs.chain(routes.map(move |it| (it.dev.as_ref().unwrap_or(dev), it.dst)))
 }
 
 /// Every interface reaches its own.

@@ -1,10 +1,12 @@
 //! Merges the file trees that modes have for services.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
 
 use crate::tools::mdc::project::{Mode, shown};
 use crate::tools::mdc::settings::Wrong;
@@ -61,6 +63,11 @@ pub(super) fn merged(modes: &[Mode]) -> Result<(Tree, Vec<String>), Wrong> {
     if overlay.wrong.is_empty() { Ok((overlay.tree, overlay.notes)) } else { Err(overlay.wrong) }
 }
 
+/// The system's error of a walk, without the path. Only walks that follow symbolic links have other errors.
+pub(super) fn io_error(error: walkdir::Error) -> io::Error {
+    error.into_io_error().unwrap_or_else(|| nix::Error::ELOOP.into())
+}
+
 #[derive(Default)]
 struct Overlay {
     tree: Tree,
@@ -70,24 +77,18 @@ struct Overlay {
 
 impl Overlay {
     fn add_folder(&mut self, mode: &Mode, folder: &Path, to: &Path) {
-        let names: Result<Vec<OsString>, _> =
-            fs::read_dir(folder).and_then(|all| all.map(|it| it.map(|it| it.file_name())).collect());
-        let mut names = match names {
-            Ok(it) => it,
-            Err(error) => return self.wrong.push(format!("{}: {error}", shown(folder))),
-        };
-        names.sort();
-        for name in names {
-            let path = folder.join(&name);
-            let to = to.join(&name);
-            match entry(mode, &path) {
-                Ok(Some(entry)) => {
-                    let is_folder = entry.kind == Kind::Folder;
-                    self.put(mode, &to, entry);
-                    if is_folder {
-                        self.add_folder(mode, &path, &to);
-                    }
+        for found in WalkDir::new(folder).min_depth(1).sort_by_file_name() {
+            let path = match found {
+                Ok(it) => it.into_path(),
+                Err(error) => {
+                    let path = shown(error.path().unwrap_or(folder));
+                    self.wrong.push(format!("{path}: {}", io_error(error)));
+                    continue;
                 }
+            };
+            let to = to.join(path.strip_prefix(folder).unwrap_or(&path));
+            match entry(mode, &path) {
+                Ok(Some(entry)) => self.put(mode, &to, entry),
                 Ok(None) => self.notes.push(format!("{} is a socket and is not copied", shown(&path))),
                 Err(error) => self.wrong.push(format!("{}: {error}", shown(&path))),
             }

@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use walkdir::WalkDir;
+
 use crate::env_file::is_written_by_mdc;
 use crate::tools::copy::folder::Root;
-use crate::tools::mdc::files::{MARKER, STAGE};
+use crate::tools::mdc::files::{MARKER, STAGE, io_error};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::settings::{Settings, Wrong};
 use crate::tools::nodes::places;
@@ -131,12 +133,10 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 
 /// Every path that is not a directory.
 fn collect(folder: &Path, name: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = name.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), &name, found)?;
-        } else if !name.starts_with(STAGE) {
+    for entry in WalkDir::new(folder).min_depth(1) {
+        let entry = entry.map_err(io_error)?;
+        let name = name.join(entry.path().strip_prefix(folder).unwrap_or(entry.path()));
+        if !entry.file_type().is_dir() && !name.starts_with(STAGE) {
             found.insert(name);
         }
     }
