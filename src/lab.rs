@@ -385,6 +385,7 @@ impl Lab {
                     log::info!("{name}: {text}");
                     member.notes.push(text);
                 }
+                Heard::Idles => member.idles = true,
                 Heard::Failed(text) => {
                     log::error!("{name}: {text}");
                     member.failed(text, now);

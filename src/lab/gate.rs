@@ -9,6 +9,8 @@ pub(super) enum Stage {
     Waiting,
     /// Its program is running. No health check has finished yet.
     Running,
+    /// It runs no program: it has none, or the machine has no program of that name.
+    Idle,
     Healthy,
     Unhealthy,
     /// Its program has exited with that code and is not restarted.
@@ -61,7 +63,10 @@ fn one(condition: Condition, stage: Stage) -> One {
         (_, Stage::Waiting) => One::Unmet,
         (Condition::Started, _) => One::Met,
         (Condition::Healthy, Stage::Healthy) => One::Met,
-        (Condition::Healthy, Stage::Running) => One::Unmet,
+        (Condition::Healthy, Stage::Running | Stage::Idle) => One::Unmet,
+        (Condition::CompletedSuccessfully, Stage::Idle) => {
+            One::Never("runs no program, so it never completes".to_owned())
+        }
         (Condition::Healthy, Stage::Unhealthy) => One::Never("is unhealthy".to_owned()),
         (Condition::CompletedSuccessfully, Stage::Ended(0)) => One::Met,
         (Condition::Healthy | Condition::CompletedSuccessfully, Stage::Ended(code)) => {
@@ -81,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_dependency_is_met_when_every_replica_meets_it() {
-        use Stage::{Ended, Failed, Healthy, Running, Unhealthy, Waiting};
+        use Stage::{Ended, Failed, Healthy, Idle, Running, Unhealthy, Waiting};
         let of = |condition, stages: &[Stage]| match gate(&[on(condition, true)], |_| stages.to_vec()) {
             Gate::Open => "open",
             Gate::Closed(unmet) => {
@@ -93,6 +98,7 @@ mod tests {
         for (stages, started, healthy, completed) in [
             (vec![Waiting], "closed", "closed", "closed"),
             (vec![Running], "open", "closed", "closed"),
+            (vec![Idle], "open", "closed", "never"),
             (vec![Running, Waiting], "closed", "closed", "closed"),
             (vec![Healthy], "open", "open", "closed"),
             (vec![Healthy, Running], "open", "closed", "closed"),

@@ -44,6 +44,8 @@ pub(super) struct Member {
     /// Restarts since it last ran for a while.
     quick: u32,
     pub(super) notes: Vec<String>,
+    /// It runs no program.
+    pub(super) idles: bool,
     /// Why its program will not start.
     why: Option<String>,
     /// It is stopping, and is killed at this time.
@@ -129,6 +131,7 @@ impl Member {
             restarts: 0,
             quick: 0,
             notes,
+            idles: false,
             why: None,
             end_by: None,
             unclear: None,
@@ -306,6 +309,7 @@ impl Member {
         self.id = id(&self.wanted.node.name, generation);
         self.generation = generation;
         self.notes = self.wanted.notes.clone();
+        self.idles = false;
         self.shares = shares;
         self.why = None;
     }
@@ -437,6 +441,7 @@ impl Member {
                 Stage::Waiting
             }
             Phase::Running { .. } => match self.checks.health {
+                Health::Unknown if self.idles => Stage::Idle,
                 Health::Unknown => Stage::Running,
                 Health::Healthy => Stage::Healthy,
                 Health::Unhealthy => Stage::Unhealthy,

@@ -105,6 +105,8 @@ pub enum Heard {
     Ready(File),
     /// A part of the setup was not possible.
     Note(String),
+    /// It runs no program.
+    Idles,
     /// The setup failed, and the process ends.
     Failed(String),
     /// The program is running, or the process has ended.
@@ -224,6 +226,7 @@ impl Node {
         Ok(match (said.first(), files.into_iter().next()) {
             (Some(b'r'), Some(netns)) => Heard::Ready(File::from(netns)),
             (Some(b'n'), _) => Heard::Note(rest()),
+            (Some(b'i'), _) => Heard::Idles,
             (None, _) => Heard::Began,
             _ => Heard::Failed(rest()),
         })

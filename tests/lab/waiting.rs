@@ -97,3 +97,22 @@ fn down_does_not_wait_for_a_program_that_was_busy_and_then_ignores_its_signal() 
     lab.done("down", &[]);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
+
+#[test]
+fn up_fails_if_a_node_that_runs_no_program_is_to_complete() {
+    for command in ["no-such-program", "''"] {
+        let compose = format!(
+            "
+services:
+  init: {{command: {command}}}
+  next: {{depends_on: {{init: {{condition: service_completed_successfully}}}}, command: sleep 1000}}
+"
+        );
+        let Some(lab) = Lab::new("lab up of a node without a program", &compose) else { return };
+        let run = lab.run("up", &["-q"]);
+        let said = "it depends on `init`, which runs no program, so it never completes";
+        assert!(run.code == 1 && run.stderr.contains(said), "{command}: {run:?}");
+        let health = lab.world.run(lab.world.conlink(&["healthcheck", "test"]));
+        assert!(health.code == 1 && health.stderr.contains(said), "{command}: {health:?}");
+    }
+}

@@ -289,6 +289,7 @@ pub(super) fn change_user(user: &User) -> Result<(), Why> {
 
 /// Waits until it is killed, without open files of the keeper. Orphans are reaped automatically.
 fn idle(setup: &Setup, talk: &OwnedFd) -> ! {
+    say(talk, b'i', "", None);
     limit(setup, talk);
     let _ = lower(setup);
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
