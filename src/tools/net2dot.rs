@@ -30,7 +30,7 @@ use crate::{Usage, err, out};
     mut_arg("network_files", |it| it.num_args(1))
 )]
 struct Cli {
-    /// JSON of `conlink --show-config`, or `-` for standard input; or a compose file
+    /// JSON of `conlink --show-config`, `-` for standard input, or a YAML file as with `--file`
     #[arg(value_name = "FILE", conflicts_with_all = ["network_files", "compose_files"])]
     file: Option<PathBuf>,
     #[command(flatten)]
