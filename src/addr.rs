@@ -180,8 +180,8 @@ pub struct Cidr {
 /// The text is not an address with a prefix length.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCidr {
-    #[error("expected an address with a prefix length, such as `{0}/24`")]
-    NoPrefix(String),
+    #[error("expected an address with a prefix length, such as `{addr}/{}`", if addr.is_ipv4() { 24 } else { 64 })]
+    NoPrefix { addr: IpAddr },
     #[error("`{0}` is not an IP address")]
     Addr(String),
     #[error("expected a prefix length from 0 to {max} for {family}, found `{given}`")]
@@ -199,7 +199,7 @@ pub struct NotOfHost {
 
 /// A replica's address is outside of the first one's network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{first} plus {count} is outside of {net}")]
+#[error("{} + {count} is outside of {net}", first.addr)]
 pub struct LeavesPrefix {
     pub first: Cidr,
     pub count: u32,
@@ -284,12 +284,9 @@ impl FromStr for Cidr {
     type Err = BadCidr;
 
     fn from_str(text: &str) -> Result<Self, BadCidr> {
-        let (addr, prefix) = match text.split_once('/') {
-            Some(it) => it,
-            None if text.parse::<IpAddr>().is_ok() => return Err(BadCidr::NoPrefix(text.to_owned())),
-            None => return Err(BadCidr::Addr(text.to_owned())),
-        };
+        let (addr, prefix) = text.split_once('/').map_or((text, None), |(addr, prefix)| (addr, Some(prefix)));
         let addr: IpAddr = addr.parse().map_err(|_| BadCidr::Addr(addr.to_owned()))?;
+        let prefix = prefix.ok_or(BadCidr::NoPrefix { addr })?;
         let max = max_prefix(addr);
         let digits = !prefix.is_empty() && prefix.bytes().all(|it| it.is_ascii_digit());
         match prefix.parse::<u8>() {
@@ -399,7 +396,7 @@ mod tests {
         assert_eq!(cidr("10.0.1.250/24").offset(5).unwrap(), cidr("10.0.1.255/24"));
         assert_eq!(
             cidr("10.0.1.250/24").offset(6).unwrap_err().to_string(),
-            "10.0.1.250/24 plus 6 is outside of 10.0.1.0/24"
+            "10.0.1.250 + 6 is outside of 10.0.1.0/24"
         );
         assert!(cidr("255.255.255.255/0").offset(1).is_err());
         assert_eq!(cidr("fd00::ffff/64").offset(1).unwrap(), cidr("fd00::1:0/64"));
@@ -427,6 +424,7 @@ mod tests {
     fn cidr_errors_say_what_would_be_right() {
         for (text, expected) in [
             ("10.0.0.1", "expected an address with a prefix length, such as `10.0.0.1/24`"),
+            ("fd00::1", "expected an address with a prefix length, such as `fd00::1/64`"),
             ("10.0.0.256/24", "`10.0.0.256` is not an IP address"),
             ("10.0.0.1/33", "expected a prefix length from 0 to 32 for IPv4, found `33`"),
             ("fd00::1/129", "expected a prefix length from 0 to 128 for IPv6, found `129`"),

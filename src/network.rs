@@ -24,7 +24,7 @@ use crate::netem::Netem;
 use crate::route::Route;
 
 pub use instantiate::{BadInstance, Instance};
-pub use lint::{ENGINE_ONLY, duplicate_addresses};
+pub use lint::{ENGINE_ONLY, NEED_EVERY_ENTRY, duplicate_addresses};
 pub use overrides::{Deadline, Override, Overrides, Setting};
 pub use resolve::{Defaults, resolve};
 

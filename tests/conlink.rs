@@ -193,6 +193,11 @@ fn an_engine_that_does_not_answer_is_named_with_the_reason() {
 fn an_unknown_subcommand_is_a_usage_error_with_a_near_name() {
     for (args, stderr) in [
         (&["statsu"] as &[&str], "error: unknown subcommand `statsu`; did you mean `status`?\n"),
+        (&["help", "lab", "pign"], "error: unknown subcommand `pign`; did you mean `ping`?\n"),
+        (
+            &["lab", "begin"],
+            "error: unknown subcommand `begin`\nhint: `conlink lab --help` lists all subcommands\n",
+        ),
         (&["mcd", "a"], "error: unknown subcommand `mcd`; did you mean `mdc`?\n"),
         (&["lab", "staus"], "error: unknown subcommand `staus`; did you mean `status`?\n"),
         (
@@ -212,6 +217,36 @@ fn an_unknown_subcommand_is_a_usage_error_with_a_near_name() {
 }
 
 #[test]
+fn help_takes_its_own_help_option() {
+    for (words, same) in
+        [(&["help", "--help"] as &[&str], &["help"] as &[&str]), (&["help", "lab", "-h"], &["help", "lab"])]
+    {
+        let run = with_files(&[], words, &[]);
+        assert_eq!((run.code, run.stdout.is_empty()), (0, false), "{words:?}");
+        assert_eq!(run, with_files(&[], same, &[]));
+    }
+}
+
+#[test]
+fn an_unknown_option_has_no_tip_to_pass_it_as_a_value() {
+    for args in [["check", "--lba"], ["wait", "--lba"], ["copy", "--lba"], ["net2dot", "--lba"]] {
+        let run = with_files(&[], &args, &[]);
+        let start = "error: unexpected argument '--lba' found\n\nUsage: ";
+        assert!(run.code == 2 && run.stderr.starts_with(start), "{run:?}");
+    }
+}
+
+#[test]
+fn a_docker_host_that_is_no_unix_socket_causes_a_warning() {
+    let files = [("net.yaml", "links: []\n")];
+    let args = ["--once", "--network-file", "net.yaml", "--podman-socket", "no.sock"];
+    let run = with_files(&files, &args, &[("DOCKER_HOST", "tcp://192.0.2.1:2375")]);
+    let told =
+        "DOCKER_HOST=tcp://192.0.2.1:2375 is ignored: expected `unix://PATH`; using /var/run/docker.sock\n";
+    assert!(run.code == 1 && run.stderr.contains(told), "{run:?}");
+}
+
+#[test]
 fn the_help_lists_every_command_on_one_line() {
     let help = with_files(&[], &["--help"], &[]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
@@ -219,7 +254,7 @@ fn the_help_lists_every_command_on_one_line() {
     for line in [
         "Labs without a container engine:",
         "  check         Check configuration files for errors and likely mistakes",
-        "  link down     Pull cables: both ends of each link lose their carrier",
+        "  link down     Pull cables: the interface in each node stays up and loses its carrier",
         "  mdc           Assemble a compose project from modes, then run docker compose",
         "  wait          Wait for interfaces, addresses, files or ports, then run a command",
     ] {
@@ -328,6 +363,8 @@ fn without_files_commands_that_look_read_the_compose_file_of_the_folder() {
     // The project is the one of the file, unless another is named.
     assert_eq!(shown(&["--show-config"], &[]), shown(&["--show-config", "-n", "found"], &[]));
     assert_ne!(shown(&["--show-config"], &[]), shown(&["--show-config", "-n", "other"], &[]));
+    let named = shown(&["--show-config", "-f", "docker-compose.yml"], &[("LAN", "lan")]);
+    assert_eq!(shown(&["--show-config"], &[]), named);
     let nothing = with_files(&[], &["net2dot"], &[]);
     let hint =
         "hint: name files with --file or --network-file, or pipe in the output of `conlink --show-config`\n";
@@ -343,7 +380,7 @@ fn without_files_commands_that_look_read_the_compose_file_of_the_folder() {
 #[test]
 fn several_files_may_follow_one_option() {
     let files = [
-        ("a.yaml", "x-network: {links: [{service: a, bridge: x}]}\n"),
+        ("a.yaml", "name: p\nx-network: {links: [{service: a, bridge: x}]}\n"),
         ("b.yaml", "x-network: {links: [{service: b, bridge: x}]}\n"),
         ("c.yaml", "links: [{service: c, bridge: x}]\n"),
         ("d.yaml", "links: [{service: d, bridge: x}]\n"),

@@ -232,7 +232,7 @@ fn a_shell_reads_the_env_file_as_compose_does() {
         ("my modes/b#1/env", "B=1"),
     ]);
     let run = project.mdc_with(&["b#1"], &[("MODES_DIR", "./my modes")]);
-    assert_eq!(run.stderr, "error: unknown mode 'b'\n", "a # begins a comment");
+    assert_eq!(run.stderr, "error: unknown mode `b`\n", "a # begins a comment");
     fs::rename(project.path("my modes/b#1"), project.path("my modes/b")).unwrap();
     fs::rename(project.path("my modes/it's $a"), project.path("my modes/$a")).unwrap();
     let run = project.mdc_with(&["$a,b"], &[("MODES_DIR", "./my modes")]);

@@ -598,6 +598,14 @@ fn files_give_what_show_config_of_them_gives() {
 }
 
 #[test]
+fn a_yaml_file_is_read_as_by_file() {
+    let files = [("c.yaml", "name: p\nservices: {a: {x-network: {links: [{bridge: lan}]}}}\n")];
+    let drawn = |args: &[&str]| check(&files, None, args, 0, &expect![""]);
+    assert!(drawn(&["c.yaml"]).contains("lan"));
+    assert_eq!(drawn(&["c.yaml"]), drawn(&["-f", "c.yaml"]));
+}
+
+#[test]
 fn mistakes_in_files_are_told_as_by_check() {
     let files = [("net.yaml", "links:\n  - {service: a, bridge: lan, ip: 10.0.0.1}\n")];
     let stderr = expect![[r#"
@@ -637,9 +645,9 @@ fn json_of_another_shape_is_refused_with_all_its_places() {
     "#]];
     assert_eq!(check(&[], Some(text), &["--replicas", "web=2"], 1, &stderr), "");
     let stderr = expect![[r#"
-        error: net.yaml: expected JSON of `conlink --show-config` (--file and --network-file read configuration files): expected value at line 1 column 1
+        error: net.txt: expected JSON of `conlink --show-config` (--file and --network-file read configuration files): expected value at line 1 column 1
     "#]];
-    assert_eq!(check(&[("net.yaml", "links: []\n")], None, &["net.yaml"], 1, &stderr), "");
+    assert_eq!(check(&[("net.txt", "links: []\n")], None, &["net.txt"], 1, &stderr), "");
     let stderr = expect![[r#"
         error: standard input: expected an object with `bridges`, `tunnels`, `containers` or `services`, as `conlink --show-config` prints it, found `{"links":[]}`
     "#]];
@@ -687,7 +695,7 @@ fn replicas_are_drawn_one_by_one() {
     // What cannot be is an error, as for the engine.
     let files = [("n.yaml", "links: [{service: a, bridge: x, ip: 10.0.0.254/24}]\n")];
     let stderr = expect![[r#"
-        error: n.yaml:1:37: project-a-3:eth0: replica 3: 10.0.0.254/24 plus 2 is outside of 10.0.0.0/24
+        error: n.yaml:1:37: project-a-3:eth0: replica 3: 10.0.0.254 + 2 is outside of 10.0.0.0/24
     "#]];
     check(&files, None, &["--network-file", "n.yaml", "--replicas", "a=3"], 1, &stderr);
 }

@@ -133,6 +133,7 @@ pub(super) fn collect(
     let mut interpolation = Interpolation::new(env, sources);
     for Part { mut node, .. } in parts {
         interpolation.node(&mut node, diagnostics);
+        check_lists(&mut node, diagnostics);
         check_same_dev(&node, diagnostics);
         match &mut whole {
             Some(whole) => merge(whole, node, "x-network", diagnostics),
@@ -163,18 +164,39 @@ fn add_services(services: &mut Services, document: &Node, env: &Env, sources: &S
     }
 }
 
-/// Warns of two links of one list that become one because neither has a `dev`. Those of different lists are merged on
-/// purpose.
+/// Reports and removes what should be a list and is none. Merging would compare it with the lists of other services.
+fn check_lists(part: &mut Node, diagnostics: &mut Vec<Diagnostic>) {
+    let Value::Map(entries) = &mut part.value else { return };
+    entries.retain(|(key, node)| {
+        let is_list = matches!(node.value, Value::List(_) | Value::Null);
+        let is_ours = ["links", "bridges", "tunnels", "commands"].contains(&key.text.as_str());
+        if is_ours && !is_list {
+            let message = format!("expected a list of {}, found {}", key.text, node.type_name());
+            diagnostics.push(Diagnostic::new(node.span, message));
+        }
+        is_list || !is_ours
+    });
+}
+
+/// Warns of two links of one list that become one because both have the same `dev`, or none. Those of different lists
+/// are merged on purpose.
 fn check_same_dev(part: &Node, diagnostics: &mut Vec<Diagnostic>) {
     let Some(Value::List(links)) = part.get("links").map(|it| &it.value) else { return };
-    let mut first: BTreeMap<(&str, String), Span> = BTreeMap::new();
-    for link in links.iter().filter(|it| it.get("dev").is_none() && it.tag.is_none()) {
+    let mut first: BTreeMap<(&str, String, String), &Node> = BTreeMap::new();
+    for link in links.iter().filter(|it| it.tag.is_none()) {
+        let own = link.get("dev").and_then(scalar_text);
+        let dev = own.clone().unwrap_or_else(|| "eth0".to_owned());
         for key in ["service", "container"] {
             let Some(name) = link.get(key).and_then(scalar_text) else { continue };
-            let Some(span) = first.insert((key, name.clone()), link.span) else { continue };
-            let message = format!("two links of {key} `{name}` have no `dev`: both are merged into `eth0`");
+            let Some(other) = first.insert((key, name.clone(), dev.clone()), link) else { continue };
+            let message = match (&own, other.get("dev")) {
+                (None, None) => {
+                    format!("two links of {key} `{name}` have no `dev`: both are merged into `eth0`")
+                }
+                _ => format!("two links of {key} `{name}` have `dev: {dev}`: both are merged into one link"),
+            };
             let merged = Diagnostic::warning(link.span, message).code("merged-links");
-            diagnostics.push(merged.note(span, "the first").help("give one of them another `dev`"));
+            diagnostics.push(merged.note(other.span, "the first").help("give one of them another `dev`"));
         }
     }
 }

@@ -72,6 +72,7 @@ fn entries_of_one_interface_merge_into_the_first() {
             {"service":"a","bridge":"w","ip":"10.0.0.3/24","route":["default via 10.0.0.2","10.1.0.0/16 via 10.0.0.2"],"netem":["delay 1ms","loss 1%"],"dev":"eth0","mtu":"1400"}
             {"container":"a","bridge":"y"}
             {"service":"a","dev":"eth1","bridge":"z"}
+            network:5:3: two links of service `a` have `dev: eth0`: both are merged into one link
         "#]],
     );
 }

@@ -39,16 +39,20 @@ impl Reader<'_> {
         entries
     }
 
-    /// The items of a list.
-    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
-        match &node.value {
-            Value::List(items) => items,
+    /// The items of a list of mappings. Reports the others.
+    pub(super) fn items<'n>(&mut self, node: &'n Node, what: &str) -> Vec<&'n Node> {
+        let items = match &node.value {
+            Value::List(items) => items.as_slice(),
             Value::Null => &[],
             _ => {
                 self.wrong(node, &format!("a list of {what}"));
                 &[]
             }
-        }
+        };
+        let is_entry = |it: &&Node| matches!(it.value, Value::Map(_) | Value::Null);
+        let (entries, others): (Vec<_>, Vec<_>) = items.iter().partition(is_entry);
+        others.into_iter().for_each(|it| self.wrong(it, "a mapping"));
+        entries
     }
 
     /// Reports a value of the wrong type.
@@ -284,11 +288,34 @@ fn variable_in(written: &str) -> Option<&str> {
     name.get(..end).filter(|it| !it.is_empty())
 }
 
-/// The known name that is near, else all of them.
+/// Words that other tools have for a property, and its name here.
+const OTHER_WORDS: [(&str, &str); 16] = [
+    ("address", "ip"),
+    ("addresses", "ip"),
+    ("addr", "ip"),
+    ("ipv4", "ip"),
+    ("ipv6", "ip"),
+    ("interface", "dev"),
+    ("ifname", "dev"),
+    ("intf", "dev"),
+    ("gateway", "route"),
+    ("mac-address", "mac"),
+    ("hwaddr", "mac"),
+    ("switch", "bridge"),
+    ("network", "bridge"),
+    ("parent", "outer-dev"),
+    ("master", "outer-dev"),
+    ("vlan-id", "vlanid"),
+];
+
+/// The known name that is near, or near to another word for it; else all of them.
 fn suggestion(given: &str, known: &[&str]) -> String {
     let given = given.to_ascii_lowercase().replace('_', "-");
-    let distances = known.iter().map(|it| (strsim::damerau_levenshtein(it, &given), it));
-    match distances.filter(|(distance, it)| *distance <= 1 + it.len() / 4).min() {
+    let distance = |word: &str| strsim::damerau_levenshtein(word, &given);
+    let own = known.iter().map(|it| (distance(it), *it)).filter(|(found, it)| *found <= 1 + it.len() / 4);
+    let others =
+        OTHER_WORDS.iter().filter(|(word, it)| known.contains(it) && distance(word) <= word.len() / 4);
+    match own.chain(others.map(|(word, it)| (distance(word), *it))).min() {
         Some((_, near)) => format!("did you mean `{near}`?"),
         None => format!("expected {}", listed(known)),
     }

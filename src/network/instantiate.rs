@@ -538,8 +538,8 @@ bridges: [{bridge: b2, mode: patch}]";
     fn the_greatest_number_of_a_replica_is_an_error_where_something_counts() {
         let rest = "service: a, bridge: lan";
         for (counts, expected) in [
-            ("ip: 10.0.0.1/24", "10.0.0.1/24 plus 4294967294 is outside of 10.0.0.0/24"),
-            ("ip: 'fd00::1/100'", "fd00::1/100 plus 4294967294 is outside of fd00::/100"),
+            ("ip: 10.0.0.1/24", "10.0.0.1 + 4294967294 is outside of 10.0.0.0/24"),
+            ("ip: 'fd00::1/100'", "fd00::1 + 4294967294 is outside of fd00::/100"),
             (
                 "mac: '00:ff:ff:ff:ff:ff'",
                 "expected the MAC address of one interface, found a group address (its first byte is odd)",

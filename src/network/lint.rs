@@ -20,6 +20,16 @@ pub use address::duplicate_addresses;
 /// Codes of findings about containers of an engine, which do not hold for the nodes of a lab.
 pub const ENGINE_ONLY: [&str; 2] = [service::DOCKER_INTERFACE, service::FORWARD_WITHOUT_NETWORK];
 
+/// Codes of findings about something missing, which may be in an entry that could not be read.
+pub const NEED_EVERY_ENTRY: [&str; 6] = [
+    "one-ended-patch",
+    "lonely-bridge",
+    "unused-bridge",
+    "unreachable-gateway",
+    "gateway-of-another-link",
+    "unknown-dev",
+];
+
 /// Replicas of one service that are looked at. A service with more is told apart by its first ones.
 const MAX_REPLICAS: u32 = 1024;
 
@@ -41,8 +51,8 @@ struct Replica<'a> {
 }
 
 impl Network {
-    /// Everything that will probably not work as described. A network with errors of [`Scope::Network`] is not worth
-    /// looking at.
+    /// Everything that will probably not work as described. In a network with errors of [`Scope::Network`], findings of
+    /// [`NEED_EVERY_ENTRY`] may be wrong.
     pub fn lint(&self) -> Vec<Diagnostic> {
         let mut lint = Lint { network: self, replicas: Vec::new(), found: Vec::new() };
         lint.replicate();

@@ -21,11 +21,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api::Status;
 use crate::config::schema;
-use crate::tools::front::{self, print_clap};
+use crate::tools::front;
 use crate::tools::install;
 use crate::{Usage, out};
 
-pub(super) use check::report;
+pub(super) use check::{report, role};
 pub(super) use files::{Described, locate};
 pub(super) use options::Files;
 
@@ -107,11 +107,12 @@ pub(crate) fn command() -> clap::Command {
 }
 
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
-    let parsed = front::command().try_get_matches_from(args);
+    let args = front::without_help_of_help(args);
+    let parsed = front::command().try_get_matches_from(&args);
     let cli = match parsed.and_then(|it| Cli::from_arg_matches(&it)) {
         Ok(it) => it,
         Err(error) => {
-            return print_clap(&error);
+            return front::print_clap_of_conlink(error, &args);
         }
     };
     match cli.command {

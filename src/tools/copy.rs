@@ -60,7 +60,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let options = match args::parse(args, std::env::vars_os()) {
         Ok(it) => it,
         Err(BadArgs::Clap(error)) => {
-            return print_clap(&error);
+            return print_clap(error);
         }
         Err(BadArgs::Values(mistakes)) => {
             say::mistakes(&mistakes);

@@ -1,5 +1,7 @@
 //! The command line as a whole: every tool and subcommand, for help, completion scripts and manual pages.
 
+use std::ffi::OsString;
+
 use anyhow::Context;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -149,26 +151,52 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
+/// `help` with its own `--help` left out: clap takes it for a subcommand.
+pub(super) fn without_help_of_help(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.get(1).is_some_and(|it| it == "help") {
+        args.retain(|it| it != "--help" && it != "-h");
+    }
+    args
+}
+
 /// Prints the help or the usage error that clap has for the command line. Returns the exit code.
-pub(crate) fn print_clap(error: &clap::Error) -> anyhow::Result<u8> {
-    let code = error.exit_code().try_into().unwrap_or(crate::USAGE);
+pub(crate) fn print_clap(mut error: clap::Error) -> anyhow::Result<u8> {
+    // An unknown option is a mistake, and the tip to pass it as a value leads away from it.
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested)
+    {
+        let tips: Vec<_> = tips.into_iter().filter(|it| !it.to_string().starts_with("to pass ")).collect();
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    written(error.print())?;
+    Ok(error.exit_code().try_into().unwrap_or(crate::USAGE))
+}
+
+/// Prints what [`print_clap`] prints, and our own message for an unknown subcommand in `args`, with the program first.
+pub(super) fn print_clap_of_conlink(error: clap::Error, args: &[OsString]) -> anyhow::Result<u8> {
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
-        written(error.print())?;
-        return Ok(code);
+        return print_clap(error);
     };
-    debug_assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
     let root = whole();
-    let suggested: Vec<&str> = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(all)) => all.iter().map(String::as_str).collect(),
-        Some(ContextValue::String(one)) => vec![one],
-        _ => root.get_subcommands().map(Command::get_name).collect(),
-    };
-    let near = near(name, &suggested).map(|it| format!("; did you mean `{it}`?"));
+    let words = args.iter().skip(1).filter_map(|it| it.to_str()).filter(|it| *it != "help");
+    let parents: Vec<&str> = words.take_while(|it| it != name).collect();
+    let parent = find(&root, parents.iter().copied());
+    let known: Vec<&str> = parent
+        .unwrap_or(&root)
+        .get_subcommands()
+        .filter(|it| !it.is_hide_set())
+        .map(Command::get_name)
+        .collect();
+    let near = near(name, &known).map(|it| format!("; did you mean `{it}`?"));
     err(&format!("error: unknown subcommand `{name}`{}\n", near.as_deref().unwrap_or_default()));
     if near.is_none() {
-        err("hint: `conlink --help` lists all subcommands\n");
+        let path: String =
+            parent.map_or(String::new(), |_| parents.iter().map(|it| format!(" {it}")).collect());
+        err(&format!("hint: `conlink{path} --help` lists all subcommands\n"));
     }
-    Ok(code)
+    Ok(crate::USAGE)
 }
 
 #[cfg(test)]

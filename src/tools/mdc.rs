@@ -38,7 +38,7 @@ pub(crate) fn main(mut args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(own) {
         Ok(it) => it,
         Err(error) => {
-            return print_clap(&error);
+            return print_clap(error);
         }
     };
     if let Some(dir) = &cli.directory {

@@ -16,7 +16,7 @@ use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
 use crate::process;
 use crate::service;
-use crate::tools::conlink::{Described, Files, locate, report};
+use crate::tools::conlink::{Described, Files, locate, report, role};
 use crate::tools::environment;
 use crate::tools::front::print_clap;
 use crate::{Usage, err, out};
@@ -31,7 +31,7 @@ use crate::{Usage, err, out};
     mut_arg("network_files", |it| it.num_args(1))
 )]
 struct Cli {
-    /// JSON of `conlink --show-config`, or `-` for standard input
+    /// JSON of `conlink --show-config`, `-` for standard input, or a YAML file as with `--file`
     #[arg(value_name = "FILE", conflicts_with_all = ["network_files", "compose_files"])]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -100,7 +100,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            return print_clap(&error);
+            return print_clap(error);
         }
     };
     let format = if cli.json { Format::Json } else { cli.format };
@@ -144,8 +144,9 @@ fn drawn_by(program: &str, text: &str) -> anyhow::Result<String> {
 /// The network to draw. None after errors in it, which have been printed.
 fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
     let mut replicas = Replicas::new(cli.replicas.iter().cloned().collect::<BTreeMap<_, _>>());
-    let files = cli.files.list();
-    let (name, shown) = if cli.file.is_some() || files.is_empty() && has_input() {
+    let mut files = cli.files.list();
+    files.extend(cli.file.iter().filter(|it| is_yaml(it)).map(|it| (it.clone(), role(it))));
+    let (name, shown) = if files.is_empty() && (cli.file.is_some() || has_input()) {
         let (name, text) = input(cli)?;
         let shown: Value = serde_json::from_str(&text).with_context(|| {
             let hint = "expected JSON of `conlink --show-config` (--file and --network-file read configuration files)";
@@ -194,6 +195,11 @@ fn scales(described: &Described) -> Vec<(String, u32)> {
     let (services, _) = service::services(&described.sources, &described.compose_files, context);
     let scaled = services.into_iter().filter(|it| it.replicas > 1);
     scaled.map(|it| (it.name.clone(), it.replicas.min(MOST_REPLICAS))).collect()
+}
+
+/// Whether the file is a configuration file and not JSON of `--show-config`, by its name.
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it == "yaml" || it == "yml")
 }
 
 /// Whether standard input is a pipe or a file, and not a terminal or /dev/null.

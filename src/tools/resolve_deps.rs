@@ -58,7 +58,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
         Err(error) => {
-            return print_clap(&error);
+            return print_clap(error);
         }
     };
     match run(&cli) {

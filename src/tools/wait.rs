@@ -44,7 +44,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let plan = match args::parse(args, |name| std::env::var_os(name)) {
         Ok(it) => it,
         Err(BadArgs::Clap(error)) => {
-            return print_clap(&error);
+            return print_clap(error);
         }
         Err(BadArgs::Values(mistakes)) => {
             err(&mistakes.iter().map(|it| format!("error: {it}\n")).collect::<String>());

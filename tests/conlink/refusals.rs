@@ -142,6 +142,12 @@ tunnels:
               |
               = help: name an Ethernet interface
 
+            error[replica-out-of-range]: replica 1: outer interface `br1` has the name of a bridge
+              --> net.yaml:10:44
+               |
+            10 | - {container: h, bridge: 'br1', outer-dev: 'br{{index}}'}
+               |                                            ^^^^^^^^^^^^^
+
             error: `all` cannot name a bridge: the kernel reserves the name `all` for settings in /proc/sys/net
               --> net.yaml:12:12
                |
@@ -150,7 +156,7 @@ tunnels:
                |
                = help: a bridge of mode ovs is an interface of that name
 
-            found 7 errors
+            found 8 errors
         "#]],
     );
 }
@@ -172,6 +178,14 @@ x-network:
         1,
         &expect![""],
         &expect![[r#"
+            warning[docker-interface]: Docker gives service `web` an interface `eth0` too
+             --> compose.yaml:2:39
+              |
+            2 |   web: {image: i, x-network: {links: [{bridge: lan}]}}
+              |                                       ^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
             error[unknown-service]: unknown service `wbe`
              --> compose.yaml:6:17
               |
@@ -199,7 +213,7 @@ x-network:
               |
               = help: pass every compose file of the project
 
-            found 3 errors
+            found 3 errors, 1 warning
         "#]],
     );
     // Another file may have the service.
@@ -230,6 +244,14 @@ fn one_outer_interface_for_several_replicas_is_refused() {
         1,
         &expect![""],
         &expect![[r#"
+            warning[docker-interface]: Docker gives service `a` an interface `eth0` too
+             --> a.yaml:2:47
+              |
+            2 |   a: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: up-a}]}}
+              |                                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
             error: every replica of `a` would have the outer interface `up-a`
              --> a.yaml:2:72
               |
@@ -237,6 +259,14 @@ fn one_outer_interface_for_several_replicas_is_refused() {
               |                        - the service has several replicas              ^^^^
               |
               = help: add `{{index}}` to the name, or remove `outer-dev`
+
+            warning[docker-interface]: Docker gives service `b` an interface `eth0` too
+             --> a.yaml:3:72
+              |
+            3 |   b: {image: i, deploy: {replicas: "${COUNT:-3}"}, x-network: {links: [{bridge: lan, outer-dev: 'up-{{service}}'}]}}
+              |                                                                        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
 
             error: every replica of `b` would have the outer interface `up-b`
              --> a.yaml:3:97
@@ -246,6 +276,38 @@ fn one_outer_interface_for_several_replicas_is_refused() {
               |
               = help: add `{{index}}` to the name, or remove `outer-dev`
 
+            warning[docker-interface]: Docker gives service `c` an interface `eth0` too
+             --> a.yaml:4:47
+              |
+            4 |   c: {image: i, scale: 2, x-network: {links: [{bridge: lan, outer-dev: 'up-c{{ index }}'}]}}
+              |                                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
+            warning[docker-interface]: Docker gives service `d` an interface `eth0` too
+             --> a.yaml:5:47
+              |
+            5 |   d: {image: i, scale: 2, x-network: {links: [{type: macvlan, outer-dev: eth0}]}}
+              |                                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
+            warning[docker-interface]: Docker gives service `e` an interface `eth0` too
+             --> a.yaml:6:47
+              |
+            6 |   e: {image: i, scale: 1, x-network: {links: [{bridge: lan, outer-dev: up-e}]}}
+              |                                               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
+            warning[docker-interface]: Docker gives service `f` an interface `eth0` too
+             --> a.yaml:7:37
+              |
+            7 |   f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
+              |                                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
             error[duplicate-outer-dev]: two links have the outer interface `up-e`
              --> a.yaml:7:62
               |
@@ -254,7 +316,15 @@ fn one_outer_interface_for_several_replicas_is_refused() {
             7 |   f: {image: i, x-network: {links: [{bridge: lan, outer-dev: up-e, ip: '10.0.{{index}}.1/24'}]}}
               |                                                              ^^^^
 
-            found 3 errors
+            warning[docker-interface]: Docker gives service `g` an interface `eth0` too
+             --> b.yaml:2:21
+              |
+            2 | x-network: {links: [{service: g, bridge: lan, outer-dev: up-g}]}
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: give the service `network_mode: none`, or the link another `dev`
+
+            found 3 errors, 7 warnings
         "#]],
     );
 }

@@ -219,7 +219,7 @@ TABLE
     # One that cannot be wired makes it ill, and the verdict says why.
     docker run -d --rm --network none --label com.docker.compose.project=healthy --label com.docker.compose.service=h1 \
         --label com.docker.compose.container-number=1000 --name healthy-h1-1000 conlink-node >/dev/null || return 1
-    within 10 sick "$network" 'link healthy-h1-1000:eth0: .*10.0.0.1/24 plus 999 is outside of'
+    within 10 sick "$network" 'link healthy-h1-1000:eth0: .*10.0.0.1 + 999 is outside of'
     code=$?
     docker rm -f healthy-h1-1000 >/dev/null
     [ "$code" = 0 ] && within 10 docker exec "$network" conlink healthcheck

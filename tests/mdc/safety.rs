@@ -158,7 +158,7 @@ fn bad_input_changes_nothing() {
     }
     project.write("modes/leads-out/deps", b"a\n../../x\n");
     project.refused(&["leads-out"], &[], "error: ./modes/leads-out/deps:2: `../../x` is a path");
-    project.refused(&["nope"], &[], "error: unknown mode 'nope'");
+    project.refused(&["nope"], &[], "error: unknown mode `nope`");
     project.refused(&["a|"], &[], "error: MODES `a|`:1:2: `|` has no alternative behind it");
     project.refused(&["a"], &[("MODES_DIR", "none")], "error: none: No such file or directory");
     project.refused(&["a"], &[("ENV_FILE", "modes")], "error: modes: expected a file, found a directory");

@@ -125,7 +125,7 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 }
 
 /// Tells the two kinds of file apart by the first words of their lines.
-fn role(path: &Path) -> Role {
+pub(in crate::tools) fn role(path: &Path) -> Role {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let is_compose = |line: &str| {
         let key = line.trim_start_matches(['{', '"', '\'', '\u{feff}', ' ']);

@@ -39,6 +39,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         return Ok(crate::USAGE);
     }
     let files = locate(files)?;
+    let files = if options.show_config { files } else { files.without_project() };
     // Errors in files are reported even if no container engine answers.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
@@ -360,8 +361,13 @@ async fn connect_to(
 /// answer. If none answers, the error has the reason of each.
 async fn connect(options: &Options) -> anyhow::Result<BTreeMap<EngineId, Engine>> {
     let docker = options.docker_socket.clone().unwrap_or_else(|| {
-        let host = env("DOCKER_HOST").and_then(|it| it.strip_prefix("unix://").map(PathBuf::from));
-        host.unwrap_or_else(|| PathBuf::from("/var/run/docker.sock"))
+        let host = env("DOCKER_HOST");
+        let socket = host.as_ref().and_then(|it| it.strip_prefix("unix://"));
+        let used = socket.unwrap_or("/var/run/docker.sock");
+        if let Some(host) = host.as_ref().filter(|_| socket.is_none()) {
+            log::warn!("DOCKER_HOST={host} is ignored: expected `unix://PATH`; using {used}");
+        }
+        PathBuf::from(used)
     });
     let podman = options.podman_socket.clone().unwrap_or_else(|| {
         let usual = ["/var/run/podman/podman.sock", "/run/podman/podman.sock"].map(PathBuf::from);

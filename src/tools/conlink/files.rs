@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::config::{Diagnostic, Env, FileId, Input, PROJECT_NAME, Scope, Severity, Sources, load, tidy};
-use crate::network::{Defaults, Network, resolve};
+use crate::network::{Defaults, NEED_EVERY_ENTRY, Network, resolve};
 use crate::service::{self, Project};
 use crate::tools::conlink::options::Files;
 use crate::tools::environment;
@@ -76,43 +76,54 @@ const HINT: &str = "\nhint: name files with --file or --network-file";
 pub(in crate::tools) struct Located {
     files: Vec<(PathBuf, Role)>,
     env: Env,
-    /// Set if no file was given.
+    /// The project of the compose files, if there are any.
     project: Option<Project>,
+    /// No file was given: a project without a usable name is an error.
+    found: bool,
 }
 
 /// Takes the files that are given, else the compose files that `docker compose` reads in the working directory.
 pub(in crate::tools) fn locate(given: Vec<(PathBuf, Role)>) -> anyhow::Result<Located> {
     let env = environment();
-    if !given.is_empty() {
-        return Ok(Located { files: given, env, project: None });
-    }
     let cwd = std::env::current_dir().context("find the working directory")?;
     let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
+    if !given.is_empty() {
+        let compose = given.iter().filter(|(_, role)| *role == Role::Compose).map(|(path, _)| path.clone());
+        let compose: Vec<PathBuf> = compose.collect();
+        let project =
+            (!compose.is_empty()).then(|| Project::locate(&compose, &env, &cwd, look).ok()).flatten();
+        return Ok(Located { files: given, env, project, found: false });
+    }
     let project = Project::locate(&[], &env, &cwd, look).map_err(|it| Usage(it.join("\nerror: ") + HINT))?;
     project.warnings.iter().for_each(|it| err(&format!("warning: {it}\n")));
     let names = project.files.iter().map(|it| it.strip_prefix(&cwd).unwrap_or(it).to_owned());
     let files = names.map(|it| (it, Role::Compose)).collect();
-    Ok(Located { files, env: project.env.clone(), project: Some(project) })
+    Ok(Located { files, env: project.env.clone(), project: Some(project), found: true })
 }
 
 impl Located {
-    /// Reads the files and resolves them. `defaults.project` overrides the name of a project that was found.
+    /// The same files without a project: the engine learns its name from its container.
+    pub(in crate::tools) fn without_project(self) -> Self {
+        Self { project: None, ..self }
+    }
+
+    /// Reads the files and resolves them. `defaults.project` overrides the name of the project.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(in crate::tools) fn describe(&self, defaults: Defaults) -> anyhow::Result<Described> {
-        let mut described = describe(&self.files, defaults.clone(), &self.env)?;
-        let Some(project) = self.project.as_ref().filter(|_| defaults.project.is_empty()) else {
-            return Ok(described);
-        };
-        match project.name(&described.sources, &described.compose_files) {
-            // MACs are derived from the name.
-            Ok(project) => describe(&self.files, Defaults { project, ..defaults }, &self.env),
-            Err(wrong) => {
-                described.diagnostics.push(wrong);
-                Ok(described)
+    pub(in crate::tools) fn describe(&self, mut defaults: Defaults) -> anyhow::Result<Described> {
+        let mut wrong = None;
+        let mut described = describe_by(&self.files, &self.env, |sources, compose_files| {
+            if let Some(project) = self.project.as_ref().filter(|_| defaults.project.is_empty()) {
+                match project.name(sources, compose_files) {
+                    Ok(name) => defaults.project = name,
+                    Err(it) => wrong = Some(it).filter(|_| self.found),
+                }
             }
-        }
+            defaults
+        })?;
+        described.diagnostics.extend(wrong);
+        Ok(described)
     }
 }
 
@@ -124,6 +135,15 @@ pub(in crate::tools) fn describe(
     files: &[(PathBuf, Role)],
     defaults: Defaults,
     env: &Env,
+) -> anyhow::Result<Described> {
+    describe_by(files, env, |_, _| defaults)
+}
+
+/// The same with defaults that depend on the compose files.
+fn describe_by(
+    files: &[(PathBuf, Role)],
+    env: &Env,
+    defaults: impl FnOnce(&Sources, &[FileId]) -> Defaults,
 ) -> anyhow::Result<Described> {
     let mut compose_files = Vec::new();
     let mut sources = Sources::default();
@@ -147,6 +167,7 @@ pub(in crate::tools) fn describe(
     if !unreadable.is_empty() {
         anyhow::bail!(unreadable.join("\nerror: "));
     }
+    let defaults = defaults(&sources, &compose_files);
     let mut env = env.clone();
     if !defaults.project.is_empty() {
         env.insert(PROJECT_NAME.to_owned(), defaults.project.clone());
@@ -155,10 +176,12 @@ pub(in crate::tools) fn describe(
     let sources = Arc::new(sources);
     let (network, found) = resolve(config, sources.clone(), defaults);
     diagnostics.extend(found);
-    // If entries are left out, what remains looks wrong without being so.
-    if !diagnostics.iter().any(|it| it.stops(Scope::Network)) {
-        diagnostics.extend(network.lint());
+    let mut likely = network.lint();
+    // Without the entries that have errors, the others look incomplete.
+    if diagnostics.iter().any(|it| it.stops(Scope::Network)) {
+        likely.retain(|it| !NEED_EVERY_ENTRY.contains(&it.code));
     }
+    diagnostics.extend(likely);
     tidy(&mut diagnostics);
     Ok(Described { network, sources, diagnostics, compose_files })
 }

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Command lines of `conlink link`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Link {
-    /// Pull cables: both ends of each link lose their carrier
+    /// Pull cables: the interface in each node stays up and loses its carrier
     Down {
         #[command(flatten)]
         which: LinkArgs,

@@ -117,7 +117,7 @@ fn missing(nodes: &Nodes, reach: &Reach, found: Resolution) -> (Vec<String>, Res
             let at = deps.filter(|dep| names(&dep.wants, &it.node)).map(|dep| dep.at.start).next();
             format!(" (required by {by}, {})", place(nodes, &reach.texts, Some(by), at.unwrap_or_default()))
         });
-        format!("unknown mode '{}'{}{}", it.node, asked.unwrap_or_default(), did_you_mean(nodes, &it.node))
+        format!("unknown mode `{}`{}{}", it.node, asked.unwrap_or_default(), did_you_mean(nodes, &it.node))
     });
     let mut missing: Vec<String> = missing.collect();
     if !missing.is_empty() && nodes.names().next().is_none() {
@@ -135,7 +135,7 @@ fn names(wants: &Wants, name: &str) -> bool {
 
 fn did_you_mean(nodes: &Nodes, name: &str) -> String {
     let known: Vec<&str> = nodes.names().collect();
-    near(name, &known).map(|it| format!("; did you mean '{it}'?")).unwrap_or_default()
+    near(name, &known).map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
 }
 
 /// The place of a dependency.

@@ -27,7 +27,7 @@ pub(super) struct FilesDir {
 /// The files directory, if mdc may change it and remove files from it.
 pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
     let text = settings.files_dir.as_str();
-    let wrong = |what: &str| Err(vec![format!("MDC_FILES_DIR {what} (found '{text}')")]);
+    let wrong = |what: &str| Err(vec![format!("MDC_FILES_DIR {what} (found `{text}`)")]);
     let path = PathBuf::from(text.strip_suffix('/').filter(|it| !it.is_empty()).unwrap_or(text));
     if !matches!(path.components().next_back(), Some(Component::Normal(_))) || text.ends_with("/.") {
         return wrong("must not be '.' or '/', nor contain the working directory");
@@ -56,7 +56,7 @@ pub(super) fn files_dir(settings: &Settings) -> Result<FilesDir, Wrong> {
     for place in places(&settings.modes_dir) {
         let Ok(modes) = fs::canonicalize(place) else { continue };
         if modes.starts_with(&real) || real.starts_with(&modes) {
-            return wrong(&format!("and the modes directory '{place}' must not contain each other"));
+            return wrong(&format!("and the modes directory `{place}` must not contain each other"));
         }
     }
     let env_dir = Path::new(&settings.env_file).parent().filter(|it| *it != Path::new(""));

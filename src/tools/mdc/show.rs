@@ -59,7 +59,7 @@ fn why(found: &crate::deps::Resolution, mode: &str) -> Result<String, String> {
     let mut next = Some(mode.to_owned());
     let mut lines = Vec::new();
     while let Some(name) = next {
-        let Some(it) = reason(&name) else { return Err(format!("mode '{name}' is not chosen")) };
+        let Some(it) = reason(&name) else { return Err(format!("mode `{name}` is not chosen")) };
         let asked = it.by.clone().unwrap_or_else(|| "MODES".to_owned());
         lines.push(match &it.wants {
             Wants::AnyOf(_) => format!("{name}: chosen for {asked}, from {}\n", it.wants),
