@@ -146,9 +146,14 @@ fn is_of_interface(key: &str) -> bool {
         && parts.next().is_some_and(|it| it != "all" && it != "default")
 }
 
+/// The file of a sysctl. In `net.ipv4.conf.eth0/100.forwarding` the slash stands for a dot of the file name (`sysctl(8)`).
+fn sysctl_file(key: &str) -> PathBuf {
+    let parts = key.split('.').map(|it| it.replace('/', "."));
+    Path::new("/proc/sys").join(parts.collect::<PathBuf>())
+}
+
 fn set_sysctl(key: &str, value: &str) -> Result<(), Why> {
-    let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-    fs::write(&path, value).map_err(|it| format!("sysctl {key}={value}: {it}"))
+    fs::write(sysctl_file(key), value).map_err(|it| format!("sysctl {key}={value}: {it}"))
 }
 
 #[expect(unsafe_code, reason = "no crate offers it")]
@@ -345,6 +350,21 @@ fn attend(setup: &Setup) {
             if pid == child.as_raw() {
                 leave(ended.code());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_in_the_name_of_a_sysctl_stands_for_a_dot_of_the_file_name() {
+        for (name, file) in [
+            ("net.ipv4.ip_forward", "/proc/sys/net/ipv4/ip_forward"),
+            ("net.ipv4.conf.eth0/100.forwarding", "/proc/sys/net/ipv4/conf/eth0.100/forwarding"),
+        ] {
+            assert_eq!(sysctl_file(name), Path::new(file));
         }
     }
 }
