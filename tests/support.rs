@@ -23,10 +23,10 @@ pub(crate) fn conlink(dir: &Path, args: &[&str], env: &BTreeMap<String, String>)
     run(command)
 }
 
-/// Runs a program to its end, of which there must be one within ten seconds.
+/// Runs a program to its end, of which there must be one within a minute: an emulated machine may stand still for long.
 pub(crate) fn run(mut command: Command) -> Run {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    finish(child, &format!("{command:?}"), Duration::from_secs(10))
+    finish(child, &format!("{command:?}"), Duration::from_secs(60))
 }
 
 /// The end of a program that was started with pipes for its output. It must come within that time, and nobody may keep
