@@ -12,6 +12,7 @@ mod finish;
 mod form;
 mod merge;
 mod mount;
+mod path;
 mod port;
 mod rule;
 mod tag;
@@ -22,7 +23,7 @@ use crate::config::{
 };
 
 pub use explain::{Effect, Setting};
-pub(crate) use mount::cleaned;
+pub(crate) use path::cleaned;
 
 use merge::Merger;
 use tag::Removal;

@@ -1,7 +1,7 @@
 //! Diagrams of the network: a [`Diagram`] of the output of `--show-config`, and its output formats.
 //!
-//! [`read`] parses the diagram; [`graphviz`], [`graphviz_boxes`], [`mermaid`], [`d2`] and [`json`] write it as text, [`svg`] and [`html`]
-//! draw it. Equal input gives equal bytes.
+//! [`read`] parses the diagram; [`graphviz`], [`graphviz_boxes`], [`mermaid`], [`d2`] and [`json`] write it as text,
+//! [`svg`] and [`html`] draw it. Equal input gives equal bytes.
 
 mod d2;
 mod graphviz;

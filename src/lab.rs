@@ -143,8 +143,8 @@ impl Lab {
         &self.folder
     }
 
-    /// Sets the nodes of the lab, which are those of a project. Nodes that are not in the list end, changed nodes are restarted, and nodes that have
-    /// exited are started again. [`Lab::act`] does it.
+    /// Sets the nodes of the lab, which are those of a project. Nodes that are not in the list end, changed nodes are
+    /// restarted, and nodes that have exited are started again. [`Lab::act`] does it.
     pub fn set(&mut self, wanted: Vec<Wanted>, project: PathBuf, now: Instant) -> io::Result<()> {
         self.order = wanted.iter().map(|it| it.node.name.clone()).collect();
         for member in self.members.values_mut() {

@@ -212,9 +212,7 @@ impl Standing {
         }
         self.tries += 1;
     }
-}
 
-impl Standing {
     /// Whether it has failed only a few times, and may succeed soon: what another network held is freed a moment after its
     /// end.
     fn is_retrying(&self) -> bool {

@@ -10,8 +10,8 @@ pub(super) fn document(node: &Node) -> String {
     out
 }
 
-/// Writes a value and the line break after it. Only the value of a key may have a tag. `indent` is that of its lines; the cursor stands where the first one
-/// begins if `at_start`, else behind a key.
+/// Writes a value and the line break after it. Only the value of a key may have a tag. `indent` is that of its lines; the
+/// cursor stands where the first one begins if `at_start`, else behind a key.
 fn value(node: &Node, indent: usize, at_start: bool, out: &mut String) {
     let lead = |out: &mut String, index: usize| {
         if index > 0 || !at_start {

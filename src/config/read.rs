@@ -64,7 +64,7 @@ pub(super) fn config(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagn
     for (key, value) in reader.entries(node, &["links", "bridges", "tunnels", "commands"]) {
         match key.text.as_str() {
             "links" => {
-                for it in reader.items(value, "links") {
+                for it in reader.items(value) {
                     let vars = placeholder::sample(it);
                     let (link, found) = LinkConfig::read(it, sources, &vars);
                     reader.diagnostics.extend(found);
@@ -72,16 +72,13 @@ pub(super) fn config(node: &Node, sources: &Sources, diagnostics: &mut Vec<Diagn
                 }
             }
             "bridges" => {
-                config.bridges =
-                    reader.items(value, "bridges").into_iter().map(|it| reader.bridge(it)).collect()
+                config.bridges = reader.items(value).into_iter().map(|it| reader.bridge(it)).collect()
             }
             "tunnels" => {
-                config.tunnels =
-                    Some(reader.items(value, "tunnels").into_iter().map(|it| reader.tunnel(it)).collect());
+                config.tunnels = Some(reader.items(value).into_iter().map(|it| reader.tunnel(it)).collect());
             }
             "commands" => {
-                config.commands =
-                    reader.items(value, "commands").into_iter().map(|it| reader.command(it)).collect()
+                config.commands = reader.items(value).into_iter().map(|it| reader.command(it)).collect()
             }
             _ => {}
         }

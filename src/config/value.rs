@@ -40,15 +40,9 @@ impl Reader<'_> {
     }
 
     /// The items of a list of mappings. Reports the others.
-    pub(super) fn items<'n>(&mut self, node: &'n Node, what: &str) -> Vec<&'n Node> {
-        let items = match &node.value {
-            Value::List(items) => items.as_slice(),
-            Value::Null => &[],
-            _ => {
-                self.wrong(node, &format!("a list of {what}"));
-                &[]
-            }
-        };
+    pub(super) fn items<'n>(&mut self, node: &'n Node) -> Vec<&'n Node> {
+        // What is no list was reported when the files were collected.
+        let Value::List(items) = &node.value else { return Vec::new() };
         let is_entry = |it: &&Node| matches!(it.value, Value::Map(_) | Value::Null);
         let (entries, others): (Vec<_>, Vec<_>) = items.iter().partition(is_entry);
         others.into_iter().for_each(|it| self.wrong(it, "a mapping"));

@@ -152,7 +152,8 @@ fn read(
 
 /// The anchors that some alias refers to.
 fn aliased(text: &text::Text<'_>) -> BTreeSet<usize> {
-    if !text.for_parser().contains('*') {
+    // Most files have no anchors, and are parsed once.
+    if !['&', '*'].iter().all(|it| text.for_parser().contains(*it)) {
         return BTreeSet::new();
     }
     let events = Parser::new_from_str(text.for_parser()).map_while(Result::ok);

@@ -13,6 +13,7 @@ mod enter;
 mod job;
 mod mounts;
 mod privileges;
+mod seccomp;
 
 use std::fs::File;
 use std::io::{self, IoSlice};

@@ -12,14 +12,12 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork};
 
+use crate::process::Capability;
 use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::cover::cover_root;
 use crate::process::node::enter::join;
 use crate::process::node::{Bind, Net, Privileges, Setup, User, leave, mounts, next_ended, say};
 use crate::process::program::find;
-
-/// The capability to signal processes of other users (`capabilities(7)`).
-const KILL: u64 = 1 << 5;
 
 /// Why a node cannot be started.
 type Why = String;
@@ -333,7 +331,8 @@ fn attend(setup: &Setup) {
     // Only the program may keep the socket to the parent.
     close_files_but(&[]);
     // It passes signals on to a program of another user.
-    let _ = Privileges { capabilities: setup.privileges.capabilities | KILL, ..setup.privileges }.lower();
+    let capabilities = setup.privileges.capabilities | Capability::Kill.bit();
+    let _ = Privileges { capabilities, ..setup.privileges }.lower();
     loop {
         let mut signal = 0;
         #[expect(unsafe_code, reason = "nix knows no signals of realtime")]

@@ -15,7 +15,7 @@ use crate::device::BridgeMode;
 use crate::docker::{Engine, Running, own_container_id};
 use crate::kernel::{self, Datapath, Kernel, netns, probe};
 use crate::plan::{Desired, Look, Ns, Scope};
-use crate::process::{give_memory_back, raise_file_limit};
+use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::files::locate;
@@ -72,7 +72,6 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
     described.log();
     // A container takes four open files, so the usual soft limit of 1024 is too low for hundreds of containers.
     raise_file_limit();
-    give_memory_back();
     let _background = logger::in_background().context("start a thread for the log")?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;

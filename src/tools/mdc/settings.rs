@@ -91,7 +91,7 @@ Everything after MODES is passed to compose. Without it, mdc only writes the fil
 
 Further environment variables:
   MDC_NO_CMDLINE=1  Leave the command line out of the env file
-  MDC_COMPAT=1      Write the env file byte for byte as the reference tool
+  MDC_COMPAT=1      Write the env file byte for byte as conlink 2.6
   MDC_STRICT=1      Treat warnings as errors";
 
 /// Errors with their places, one line each.

@@ -14,7 +14,7 @@ use crate::lab::{Lab, at};
 use crate::network::Defaults;
 use crate::plan::Ns;
 use crate::process::node::{Rights, detach};
-use crate::process::{Capability, give_memory_back, has_capability, raise_file_limit};
+use crate::process::{Capability, has_capability, raise_file_limit};
 use crate::reconcile::Own;
 use crate::tools::conlink::files::describe;
 use crate::tools::conlink::lab::ask;
@@ -91,7 +91,6 @@ fn keep(
         let _ = nix::sys::prctl::set_name(&name);
     }
     raise_file_limit();
-    give_memory_back();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let mut kernel = Kernel::new(netns::own().context("open the lab's network namespace")?)?;

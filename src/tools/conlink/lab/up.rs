@@ -221,11 +221,12 @@ fn tell(dir: &LabDir, status: &Status, wait: Wait) -> anyhow::Result<u8> {
     let good = wrong.is_empty() && (status.state == Health::Connected || !exited.is_empty());
     if !wait.quiet {
         (wait.print)(&format!(
-            "lab {} is up: {}, {}{}\n",
+            "lab {} is up{}: {}, {}{}\n",
             dir.name(),
+            if good { "" } else { " with errors" },
             counted(status.nodes.len(), "node"),
             counted(status.links(), "link"),
-            if good { "; all links connected" } else { "; not everything is as described" },
+            if good { "; all links connected" } else { "" },
         ))?;
     }
     Ok(u8::from(!good))
