@@ -40,6 +40,12 @@ impl IfName {
         &self.0
     }
 
+    /// A name of 14 bytes, the same in each run: two letters and a hash of the words.
+    pub fn hashed(letters: &str, words: &[&str]) -> Self {
+        let hash: String = Mac::stable(words).bytes().iter().map(|it| format!("{it:02x}")).collect();
+        Self(format!("{letters}{hash}"))
+    }
+
     /// The name, if an interface of that name can be made: the kernel has a `lo` in every namespace, and takes neither
     /// `all` nor `default` (`sysctl_dev_name_is_allowed()` in `include/linux/inetdevice.h`).
     pub fn to_make(self) -> Result<Self, BadIfName> {
@@ -215,6 +221,11 @@ impl Cidr {
     /// The address alone: `/32` or `/128`.
     pub fn host(addr: IpAddr) -> Self {
         Self { addr, prefix: max_prefix(addr) }
+    }
+
+    /// Every address of the same family: `0.0.0.0/0` or `::/0`.
+    pub fn everything(like: IpAddr) -> Self {
+        Self { addr: like, prefix: 0 }.net()
     }
 
     pub fn addr(self) -> IpAddr {

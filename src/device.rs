@@ -160,6 +160,11 @@ pub enum StackedKind {
         mode: Option<IpvlanMode>,
         flag: Option<IpvlanFlag>,
     },
+    /// IP over InfiniBand.
+    Ipoib {
+        /// The partition key; None: that of the parent.
+        pkey: Option<u16>,
+    },
 }
 
 impl StackedKind {
@@ -171,13 +176,14 @@ impl StackedKind {
             Self::Macvtap { .. } => "macvtap",
             Self::Ipvlan { .. } => "ipvlan",
             Self::Ipvtap { .. } => "ipvtap",
+            Self::Ipoib { .. } => "ipoib",
         }
     }
 
     /// The name of the mode.
     pub fn mode(self) -> Option<String> {
         match self {
-            Self::Vlan { .. } => None,
+            Self::Vlan { .. } | Self::Ipoib { .. } => None,
             Self::Macvlan { mode } | Self::Macvtap { mode } => mode.map(|it| it.to_string()),
             Self::Ipvlan { mode, .. } | Self::Ipvtap { mode, .. } => mode.map(|it| it.to_string()),
         }
@@ -186,7 +192,7 @@ impl StackedKind {
     /// The flag of an ipvlan or ipvtap.
     pub fn flag(self) -> Option<IpvlanFlag> {
         match self {
-            Self::Vlan { .. } | Self::Macvlan { .. } | Self::Macvtap { .. } => None,
+            Self::Vlan { .. } | Self::Macvlan { .. } | Self::Macvtap { .. } | Self::Ipoib { .. } => None,
             Self::Ipvlan { flag, .. } | Self::Ipvtap { flag, .. } => flag,
         }
     }
@@ -198,6 +204,7 @@ impl StackedKind {
         }
         match (self, have) {
             (Self::Vlan { .. }, _) => self == have,
+            (Self::Ipoib { pkey }, Self::Ipoib { pkey: have }) => met(pkey, have),
             _ => self.name() == have.name() && met(self.mode(), have.mode()) && met(self.flag(), have.flag()),
         }
     }
@@ -223,6 +230,14 @@ pub enum TunnelKind {
 }
 
 impl TunnelKind {
+    /// The name that `ip link add type` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Geneve => "geneve",
+            Self::Vxlan => "vxlan",
+        }
+    }
+
     /// The kernel's default UDP port.
     pub fn default_port(self) -> u16 {
         match self {
@@ -235,7 +250,7 @@ impl TunnelKind {
 
 impl fmt::Display for TunnelKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
+        f.write_str(self.name())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Architecture invariant: this module makes no decisions. A step specifies everything that it does.
 
 mod addr;
+pub mod announce;
 mod apply;
 mod attribute;
 mod ethtool;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use crate::addr::IfName;
 use crate::container::ContainerId;
 use crate::plan::{News, Ns};
 
@@ -168,6 +170,11 @@ impl Kernel {
     pub fn loopback_up(&mut self, ns: &Ns) -> Result<(), Error> {
         let open = self.open(ns)?;
         link::up(&mut open.netlink, netns::LOOPBACK)
+    }
+
+    /// Is the interface up, with a carrier (IFF_LOWER_UP)? False if it does not exist.
+    pub fn has_carrier(&mut self, ns: &Ns, name: &IfName) -> Result<bool, Error> {
+        link::has_carrier(&mut self.open(ns)?.netlink, name)
     }
 
     /// Opens a container's namespace. Returns its inode.

@@ -17,6 +17,7 @@
 
 pub mod addr;
 pub mod api;
+pub mod attach;
 pub mod compose;
 pub mod config;
 pub mod container;

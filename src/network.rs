@@ -18,7 +18,7 @@ use crate::addr::{Cidr, IfName, Mac};
 pub use crate::config::Forward;
 use crate::config::{CommandConfig, Diagnostic, LinkConfig, Node, ServiceConfig, Sources, Span};
 pub use crate::device::{BridgeMode, Place, TunnelKind};
-use crate::device::{BridgeOptions, StackedKind};
+use crate::device::{BridgeOptions, StackedKind, TunnelOptions};
 use crate::ethtool::Ethtool;
 use crate::netem::Netem;
 use crate::route::Route;
@@ -160,6 +160,7 @@ pub struct Link {
     pub netem_in: Option<Netem>,
     pub nat: Option<IpAddr>,
     pub forwards: Vec<Forward>,
+    pub port: Port,
     /// Either all of the link is applied, or nothing.
     pub required: bool,
     /// Changes that others make to the link are repaired.
@@ -168,6 +169,15 @@ pub struct Link {
     pub origin: String,
     /// `FILE:LINE:COL` of each item of the entry.
     pub items: Vec<(Item, String)>,
+}
+
+/// The settings of a veth's outer end as a port of its bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// The VLAN of its untagged frames, 1 to 4094.
+    pub vlan: Option<u16>,
+    /// `external_ids` of a port of Open vSwitch.
+    pub ids: BTreeMap<String, String>,
 }
 
 /// An item of an entry of `links:` that a message can refer to.
@@ -189,6 +199,29 @@ pub enum Item {
 }
 
 impl Link {
+    /// A link without settings. `origin` is the place that messages refer to.
+    pub fn new(id: LinkId, kind: LinkKind, origin: &str) -> Self {
+        Self {
+            id,
+            kind,
+            carrier: true,
+            mac: None,
+            mtu: None,
+            addrs: Vec::new(),
+            routes: Vec::new(),
+            ethtool: Vec::new(),
+            netem: None,
+            netem_in: None,
+            nat: None,
+            forwards: Vec::new(),
+            port: Port::default(),
+            required: false,
+            repair: false,
+            origin: origin.to_owned(),
+            items: Vec::new(),
+        }
+    }
+
     /// `FILE:LINE:COL` of an item, or of the entry if it does not have the item.
     pub fn origin_of(&self, item: &Item) -> &str {
         self.items.iter().find(|(it, _)| it == item).map_or(&self.origin, |(_, origin)| origin)
@@ -213,9 +246,20 @@ impl fmt::Display for LinkId {
 /// The kind of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkKind {
-    Veth { place: Place, outer: IfName, attach: Attach },
+    Veth {
+        place: Place,
+        outer: IfName,
+        attach: Attach,
+    },
     Dummy,
     Stacked(Stacked),
+    /// An interface of the host, by its name there, that is moved into the container.
+    Moved(IfName),
+    /// A tunnel whose packets take the routes of the namespace `underlay`.
+    Tunnel {
+        underlay: Place,
+        options: TunnelOptions,
+    },
 }
 
 /// An interface on top of a parent interface.
@@ -234,6 +278,8 @@ impl LinkKind {
             Self::Veth { .. } => "veth",
             Self::Dummy => "dummy",
             Self::Stacked(it) => it.kind.name(),
+            Self::Moved(_) => "moved",
+            Self::Tunnel { options, .. } => options.kind.name(),
         }
     }
 
@@ -242,7 +288,7 @@ impl LinkKind {
         match self {
             Self::Veth { place, .. } => Some(*place),
             Self::Stacked(it) => Some(it.place),
-            Self::Dummy => None,
+            Self::Dummy | Self::Moved(_) | Self::Tunnel { .. } => None,
         }
     }
 
@@ -250,7 +296,7 @@ impl LinkKind {
     pub fn parent(&self) -> Option<&IfName> {
         match self {
             Self::Stacked(it) => Some(&it.parent),
-            Self::Veth { .. } | Self::Dummy => None,
+            Self::Veth { .. } | Self::Dummy | Self::Moved(_) | Self::Tunnel { .. } => None,
         }
     }
 }

@@ -21,6 +21,7 @@ mod news;
 mod observed;
 mod origin;
 mod outcome;
+mod parent;
 mod patch;
 mod route;
 mod step;
@@ -62,6 +63,8 @@ pub struct Desired {
     /// Patches: their ends are joined once both exist.
     pub patches: Vec<Patch>,
     pub tunnels: Vec<TunnelSpec>,
+    /// Interfaces of the host that links are on.
+    pub parents: BTreeMap<IfName, ParentSpec>,
     /// Forwarded ports. None: the existing ones do not change.
     pub forwards: Option<Forwards>,
     /// Containers whose namespaces are read even if they have no links.
@@ -71,6 +74,8 @@ pub struct Desired {
     pub contested: BTreeSet<ContainerId>,
     /// Subjects that matched before. Later changes by other programs are left alone and reported as drift.
     pub settled: BTreeSet<Subject>,
+    /// Either all of it is applied, or nothing.
+    pub whole: bool,
 }
 
 impl Desired {
@@ -93,6 +98,23 @@ pub struct BridgeSpec {
     pub join_foreign: bool,
     /// It is an Open vSwitch bridge.
     pub ovs: bool,
+}
+
+/// An interface of the host that a link is on. It is up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentSpec {
+    /// It is a VLAN of another interface, and is made if it does not exist.
+    pub vlan: Option<Vlan>,
+    /// The bridge that it is a port of.
+    pub master: Option<IfName>,
+}
+
+/// A VLAN of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    pub parent: IfName,
+    /// 1 to 4094.
+    pub id: u16,
 }
 
 /// A tunnel interface.
@@ -139,8 +161,9 @@ pub enum Scope {
     /// Everything at these places except outer ends in `keep`, which running containers need, and `inner` ends, which
     /// are there if a container shares the namespace.
     Project { places: BTreeSet<Place>, keep: BTreeSet<(Place, IfName)>, inner: BTreeSet<LinkId> },
-    /// The links of these containers, by name; `outers` are their possible outer ends.
-    Containers { names: BTreeSet<String>, outers: BTreeSet<(Place, IfName)> },
+    /// The links of these containers, by name; `outers` are their possible outer ends. With `only`, of their interfaces
+    /// only this one.
+    Containers { names: BTreeSet<String>, outers: BTreeSet<(Place, IfName)>, only: Option<IfName> },
 }
 
 /// The steps that turn what is observed into what is desired.
@@ -181,6 +204,8 @@ pub struct Group {
 pub enum Subject {
     Bridge(String),
     Tunnel(IfName),
+    /// An interface of the host that links are on.
+    Parent(IfName),
     Link(LinkId),
     Patch(String),
     /// An interface of ours that is no longer configured.
@@ -198,6 +223,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Bridge(name) => write!(f, "bridge {name}"),
             Self::Tunnel(name) => write!(f, "tunnel {name}"),
+            Self::Parent(name) => write!(f, "interface {name}"),
             Self::Link(id) => write!(f, "link {id}"),
             Self::Patch(name) => write!(f, "patch {name}"),
             Self::Leftover(name) => write!(f, "leftover {name}"),
@@ -255,11 +281,13 @@ impl Desired {
             links: Vec::new(),
             patches: Vec::new(),
             tunnels: Vec::new(),
+            parents: BTreeMap::new(),
             forwards: None,
             inside: BTreeSet::new(),
             scope,
             contested: BTreeSet::new(),
             settled: BTreeSet::new(),
+            whole: false,
         }
     }
 
@@ -291,16 +319,29 @@ impl Desired {
                         name((*place).into(), bridge);
                     }
                 }
-                LinkKind::Dummy => {}
+                LinkKind::Dummy | LinkKind::Tunnel { .. } => {}
                 LinkKind::Stacked(it) => name(it.place.into(), &it.parent),
+                LinkKind::Moved(it) => name(Ns::Host, it),
             }
         }
         for end in self.patches.iter().flat_map(|it| &it.ends).chain(self.tunnels.iter().map(|it| &it.name)) {
             name(Ns::Bridges, end);
         }
+        for (parent, spec) in &self.parents {
+            name(Ns::Host, parent);
+            spec.vlan.iter().for_each(|it| name(Ns::Host, &it.parent));
+            spec.master.iter().for_each(|it| name(Ns::Host, it));
+        }
         if let Scope::Containers { outers, .. } = &self.scope {
             for (place, outer) in outers {
                 name((*place).into(), outer);
+            }
+        }
+        for (_, link) in &self.links {
+            if let (LinkKind::Veth { place, outer, attach: Attach::Bridge(_) }, Some(_)) =
+                (&link.kind, link.port.vlan)
+            {
+                looks.entry((*place).into()).or_default().port_vlans.insert(outer.clone());
             }
         }
         let attached = |it: &Attach| matches!(it, Attach::Ovs(_));
@@ -308,7 +349,9 @@ impl Desired {
         let ovs = self.bridges.values().any(|it| it.ovs)
             || self.links.iter().any(|(_, it)| link(it))
             || self.tunnels.iter().any(|it| attached(&it.attach))
-            || matches!(self.scope, Scope::Project { .. });
+            || matches!(self.scope, Scope::Project { .. })
+            // What is removed may be a port.
+            || matches!(self.scope, Scope::Containers { only: Some(_), .. }) && self.links.is_empty();
         if ovs {
             looks.entry(Ns::Bridges).or_default().ovs = true;
         }
@@ -397,8 +440,9 @@ impl Desired {
         mark.project == self.project
             && match &self.scope {
                 Scope::Project { .. } => true,
-                Scope::Containers { names, .. } => {
+                Scope::Containers { names, only, .. } => {
                     names.iter().any(|it| Mark::container(it) == mark.container)
+                        && only.as_ref().is_none_or(|it| it.as_str() == mark.name)
                 }
             }
     }
@@ -450,6 +494,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     for tunnel in &desired.tunnels {
         tunnel::plan_tunnel(&mut plan, desired, observed, tunnel);
     }
+    for (name, spec) in &desired.parents {
+        parent::plan_parent(&mut plan, desired, observed, name, spec);
+    }
     link::plan_links(&mut plan, desired, observed);
     patch::plan_patches(&mut plan, desired, observed);
     route::plan_routes(&mut plan, desired, observed);
@@ -473,6 +520,18 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
+/// The step that returns an interface of the host from a container.
+fn moved_back(ns: &Ns, name: &IfName, was: IfName) -> Step {
+    Step::MoveInterface {
+        ns: ns.clone(),
+        name: name.clone(),
+        to: Ns::Host,
+        to_name: was,
+        mac: None,
+        mtu: None,
+    }
+}
+
 /// Interfaces of ours that are not desired, by namespace and name.
 fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a IfName, &'a Interface)> {
     let mut wanted: BTreeSet<(Ns, &IfName)> =
@@ -483,6 +542,9 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
             wanted.insert(((*place).into(), outer));
             // The container may share the engine's namespace, where the outer ends are.
             wanted.insert((Ns::Container(container.clone()), outer));
+        }
+        if let LinkKind::Moved(name) = &link.kind {
+            wanted.insert((Ns::Host, name));
         }
     }
     for end in desired.patches.iter().flat_map(|it| &it.ends).chain(desired.tunnels.iter().map(|it| &it.name))
@@ -502,9 +564,14 @@ fn leftovers<'a>(desired: &Desired, observed: &'a Observed) -> Vec<(&'a Ns, &'a 
 }
 
 fn plan_leftovers(plan: &mut Plan, leftovers: &[(&Ns, &IfName, &Interface)]) {
-    for (ns, name, _) in leftovers {
-        let step = Step::DelInterface { ns: (*ns).clone(), name: (*name).clone() };
-        plan.push(Subject::Leftover((*name).clone()), vec![step]);
+    for (ns, name, interface) in leftovers {
+        let (ns, name) = ((*ns).clone(), (*name).clone());
+        let step = match interface.note().moved {
+            Some(was) if ns != Ns::Host => moved_back(&ns, &name, was),
+            Some(_) => Step::SetInterface { ns, name: name.clone(), change: Change::unmarked() },
+            None => Step::DelInterface { ns, name: name.clone() },
+        };
+        plan.push(Subject::Leftover(name), vec![step]);
     }
 }
 

@@ -236,7 +236,14 @@ impl From<&Failure> for Problem {
 impl From<BadInstance> for Failure {
     fn from(it: BadInstance) -> Self {
         let subject = Subject::Link(it.id);
-        Self { subject, message: it.message, help: None, origin: Some(it.origin), is_final: true }
+        Self {
+            subject,
+            message: it.message,
+            help: None,
+            origin: Some(it.origin),
+            is_final: true,
+            is_unsupported: false,
+        }
     }
 }
 

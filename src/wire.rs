@@ -107,12 +107,15 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {
             for problem in &plan.problems {
-                run.take_back(world, &problem.subject);
+                run.take_back(world, &unit(&desired, &problem.subject));
                 run.outcome.failures.push(Failure::from(problem));
             }
             return run.outcome;
         }
         run.apply(world, &plan, &desired, &observed);
+        if desired.whole && !run.failed.is_empty() {
+            return run.outcome;
+        }
         // An interface that is made again gets all of its settings, even if that needs several plans.
         for group in plan.groups.iter().filter(|it| it.steps.iter().any(Step::is_creation)) {
             desired.settled.remove(&group.subject);
@@ -128,6 +131,7 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
         help: None,
         origin: None,
         is_final: false,
+        is_unsupported: false,
     });
     run.outcome
 }
@@ -140,7 +144,7 @@ struct Run {
     failed: BTreeSet<Subject>,
     /// Containers with a route of another program in the place of one of ours.
     contested: BTreeSet<ContainerId>,
-    /// The steps that undo the applied ones, for each link with `required: true`.
+    /// The steps that undo the applied ones, for each unit that is all or nothing.
     undo: BTreeMap<Subject, Vec<Step>>,
 }
 
@@ -150,6 +154,7 @@ impl Run {
         // A subject with a failed step gets no addresses and routes.
         let mut broken = BTreeSet::new();
         let wholes = desired.wholes();
+        let is_whole = |it: &Subject| desired.whole || wholes.contains(it);
         let mut groups = plan.groups.as_slice();
         while let [first, rest @ ..] = groups {
             if let Some((ns, names)) = deletions(groups).filter(|(_, names)| names.len() > 1) {
@@ -168,8 +173,11 @@ impl Run {
                 continue;
             }
             self.outcome.changed = true;
-            if !self.apply_group(world, first, desired, observed, wholes.contains(&first.subject)) {
+            if !self.apply_group(world, first, desired, observed, is_whole(&first.subject)) {
                 broken.insert(first.subject.clone());
+                if desired.whole {
+                    return;
+                }
             }
         }
     }
@@ -188,7 +196,7 @@ impl Run {
             let failures = apply_step(world, step);
             if failures.is_empty() {
                 if is_whole {
-                    let steps = self.undo.entry(group.subject.clone()).or_default();
+                    let steps = self.undo.entry(unit(desired, &group.subject)).or_default();
                     steps.extend(undo(step, observed));
                 }
                 continue;
@@ -208,7 +216,7 @@ impl Run {
                 ..failure(group.subject.clone(), error)
             }));
             if is_whole {
-                self.take_back(world, &group.subject);
+                self.take_back(world, &unit(desired, &group.subject));
                 return false;
             }
             if is_gone || step.is_creation() || matches!(step, Step::DelInterface { .. }) {
@@ -227,6 +235,11 @@ impl Run {
             }
         }
     }
+}
+
+/// What is all or nothing together with the subject.
+fn unit(desired: &Desired, subject: &Subject) -> Subject {
+    if desired.whole { Subject::Everything } else { subject.clone() }
 }
 
 /// Applies a step, or as many of its parts as possible. Returns the failed parts with their errors.
@@ -295,5 +308,6 @@ fn failure(subject: Subject, error: &Error) -> Failure {
         help: error.hint().map(str::to_owned),
         origin: None,
         is_final: false,
+        is_unsupported: error.is_unsupported(),
     }
 }

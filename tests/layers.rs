@@ -34,6 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("kernel", &["addr", "container", "device", "nat", "route", "netem", "ethtool", "plan", "process"]),
     ("lab", &["container", "process", "service"]),
+    ("attach", &["addr", "container", "device", "kernel", "netem", "network", "plan", "route", "wire"]),
     (
         "daemon",
         &[
@@ -55,6 +56,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         "tools",
         &[
             "api",
+            "attach",
+            "netem",
+            "route",
             "device",
             "duration",
             "config",

@@ -237,6 +237,16 @@ impl Model {
                 let it = self.interface(ns, name)?;
                 (it.mac, it.mtu) = (*mac, mtu.unwrap_or(1500));
             }
+            Step::MoveInterface { ns, name, to, to_name, mac, mtu } => {
+                let there = self.number(to).ok_or("gone")?;
+                let moved = self.interface(ns, name)?.clone();
+                let here = self.number(ns).ok_or("gone")?;
+                self.add(there, to_name, moved.kind.clone(), moved.group)?;
+                self.del(here, name);
+                let it = self.interface(to, to_name)?;
+                (it.alias, it.mac, it.mtu) = (moved.alias, mac.or(moved.mac), mtu.unwrap_or(moved.mtu));
+            }
+            Step::SetPortVlan { ns, name, vlan, .. } => self.interface(ns, name)?.pvid = Some(*vlan),
             Step::DelInterface { ns, name } => {
                 if let Some(number) = self.number(ns) {
                     self.del(number, name);
@@ -310,7 +320,7 @@ impl Model {
                 self.ovs.remove(name);
                 self.del(BRIDGES, name);
             }
-            Step::AddOvsPort { bridge, port, mark } => {
+            Step::AddOvsPort { bridge, port, mark, .. } => {
                 self.ovs.values_mut().for_each(|it| drop(it.ports.remove(port)));
                 let bridge = self.ovs.get_mut(bridge).ok_or("no such bridge")?;
                 bridge.ports.insert(port.clone(), Some(mark.clone()));

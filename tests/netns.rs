@@ -74,7 +74,6 @@ impl Lab {
         }
         let bridges = network.bridges.values().filter(|it| it.mode == conlink::network::BridgeMode::Linux);
         Desired {
-            project: "t".to_owned(),
             bridges: bridges
                 .map(|it| {
                     let spec = BridgeSpec { options: it.options.clone(), join_foreign: false, ovs: false };
@@ -82,17 +81,16 @@ impl Lab {
                 })
                 .collect(),
             links,
-            tunnels: Vec::new(),
-            forwards: None,
             patches: patches.into_iter().map(|(name, ends)| Patch { name, ends }).collect(),
             inside: self.hosts.keys().map(ContainerId::new).collect(),
-            scope: Scope::Project {
-                places: BTreeSet::from([Place::Engine]),
-                keep: BTreeSet::new(),
-                inner: BTreeSet::new(),
-            },
-            contested: BTreeSet::new(),
-            settled: BTreeSet::new(),
+            ..Desired::nothing(
+                "t".to_owned(),
+                Scope::Project {
+                    places: BTreeSet::from([Place::Engine]),
+                    keep: BTreeSet::new(),
+                    inner: BTreeSet::new(),
+                },
+            )
         }
     }
 

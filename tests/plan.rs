@@ -82,20 +82,17 @@ fn desired(links: &[LinkCase]) -> Desired {
     }
     let bridges = network.bridges.values().filter(|it| it.mode == BridgeMode::Linux);
     Desired {
-        project: "p".to_owned(),
         bridges: bridges.map(|it| ((it.place, it.name.parse().unwrap()), BridgeSpec::default())).collect(),
         links: all,
-        patches: Vec::new(),
-        tunnels: Vec::new(),
-        forwards: None,
         inside: (0..3).map(|it| ContainerId::new(format!("h{it}"))).collect(),
-        scope: Scope::Project {
-            places: BTreeSet::from([Place::Engine]),
-            keep: BTreeSet::new(),
-            inner: BTreeSet::new(),
-        },
-        contested: BTreeSet::new(),
-        settled: BTreeSet::new(),
+        ..Desired::nothing(
+            "p".to_owned(),
+            Scope::Project {
+                places: BTreeSet::from([Place::Engine]),
+                keep: BTreeSet::new(),
+                inner: BTreeSet::new(),
+            },
+        )
     }
 }
 

@@ -22,15 +22,16 @@ fn message(index: u32, cidr: Cidr) -> AddressMessage {
     message
 }
 
-/// `ip addr add CIDR dev INDEX proto PROTOCOL`, with the broadcast address that `ip` adds; IPv6 with `nodad`.
+/// `ip addr add CIDR dev INDEX [proto PROTOCOL]`, with the broadcast address that `ip` adds; IPv6 with `nodad`.
 pub(super) fn add(
     netlink: &mut Netlink,
     index: u32,
     cidr: Cidr,
+    protocol: Option<u8>,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     let mut message = message(index, cidr);
-    message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+    message.attributes.extend(protocol.map(|it| AddressAttribute::Protocol(AddressProtocol::Other(it))));
     match cidr.addr() {
         IpAddr::V4(addr) if cidr.prefix() < 31 => {
             let hosts = u32::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);

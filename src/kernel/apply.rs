@@ -7,14 +7,15 @@ use std::sync::OnceLock;
 
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
-use crate::addr::IfName;
+use crate::addr::{Cidr, IfName};
 use crate::device::{BridgeOptions, TunnelOptions};
 use crate::kernel::ethtool::Strings;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::open::Open;
+use crate::kernel::ovs::Join;
 use crate::kernel::{Kernel, addr, hint, link, route, sysctl, tc};
 use crate::netem::Netem;
-use crate::plan::{Change, Ns, Step};
+use crate::plan::{Change, Ns, PROTOCOL, Step};
 
 /// ETH_DATA_LEN: the MTU of a new bridge.
 const DEFAULT_MTU: u32 = 1500;
@@ -98,6 +99,21 @@ impl Kernel {
                 open.forget(name);
                 link::add_dummy(&mut open.netlink, message, what)
             }
+            Step::MoveInterface { name, to, to_name, mac, mtu, .. } => {
+                let index = open.index(name)?;
+                open.forget(name);
+                let there = self.open(to)?;
+                there.forget(to_name);
+                let netns = there.netns.as_raw_fd();
+                link::move_to(&mut self.open(step.ns())?.netlink, index, to_name, netns, what)?;
+                let change = Change { mac: *mac, mtu: *mtu, ..Change::default() };
+                if change == Change::default() {
+                    return Ok(());
+                }
+                let there = self.open(to)?;
+                let index = there.index(to_name)?;
+                link::set(&mut there.netlink, index, &change, None, what)
+            }
             Step::DelInterface { name, .. } => {
                 open.forget(name);
                 link::del(&mut open.netlink, name, what)
@@ -116,7 +132,7 @@ impl Kernel {
             }
             Step::AddAddr { dev, cidr, .. } => {
                 let index = open.index(dev)?;
-                addr::add(&mut open.netlink, index, *cidr, what)
+                addr::add(&mut open.netlink, index, *cidr, Some(PROTOCOL), what)
             }
             Step::DelAddr { dev, cidr, .. } => {
                 let index = open.index(dev)?;
@@ -180,11 +196,16 @@ impl Kernel {
             }
             Step::AddOvsBridge { name, mark } => self.with_ovs(|it| it.add_bridge(name, mark)),
             Step::DelOvsBridge { name } => self.with_ovs(|it| it.del_bridge(name)),
-            Step::AddOvsPort { bridge, port, mark } => {
+            Step::AddOvsPort { bridge, port, mark, tag, ids } => {
                 let index = open.index(port).ok();
-                self.with_ovs(|it| it.add_port(bridge, port, mark, index))
+                let join = Join { bridge, port, mark, index, tag: *tag, ids: Some(ids) };
+                self.with_ovs(|it| it.add_port(&join))
             }
             Step::DelOvsPort { bridge, port } => self.with_ovs(|it| it.del_port(bridge, port)),
+            Step::SetPortVlan { name, vlan, was, .. } => {
+                let index = open.index(name)?;
+                link::set_port_vlan(&mut open.netlink, index, *vlan, *was, what)
+            }
             Step::AddRedirect { from, to, .. } => {
                 let (from, to) = (open.index(from)?, open.index(to)?);
                 let added = tc::add_redirect(&mut open.netlink, &mut classifier, from, to, what);
@@ -196,6 +217,13 @@ impl Kernel {
                 Err(error) => link::gone_is_fine(Err(error)),
             },
         }
+    }
+
+    /// Gives an interface an address that it had before it was moved: without our protocol, because it was never ours.
+    pub fn return_addr(&mut self, ns: &Ns, dev: &IfName, cidr: Cidr) -> Result<(), Error> {
+        let open = self.open(ns)?;
+        let index = open.index(dev)?;
+        addr::add(&mut open.netlink, index, cidr, None, || format!("add addr {cidr} dev {dev}"))
     }
 
     /// Makes a tunnel. Its packets take the routes of the namespace in which it is made, even after it has moved.

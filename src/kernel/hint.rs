@@ -61,6 +61,7 @@ fn module(step: &Step) -> Option<&'static str> {
             StackedKind::Macvtap { .. } => module!("macvtap"),
             StackedKind::Ipvlan { .. } => module!("ipvlan"),
             StackedKind::Ipvtap { .. } => module!("ipvtap"),
+            StackedKind::Ipoib { .. } => module!("ib_ipoib"),
         },
         Step::AddTunnel { options, .. } => match options.kind {
             TunnelKind::Geneve => module!("geneve"),

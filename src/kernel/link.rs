@@ -1,16 +1,18 @@
 //! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
-    InfoData, InfoGeneve, InfoIpVlan, InfoIpVtap, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
-    InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, BridgeVlanInfo,
+    BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoGeneve, InfoIpVlan,
+    InfoIpVtap, InfoIpoib, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoPortKind, InfoVeth,
+    InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::addr::{IfName, Mac};
 use crate::device::{
@@ -161,6 +163,9 @@ pub(super) fn add_stacked(
             let mode = mode.map(|it| InfoIpVtap::Mode(ipvlan(it)));
             let data: Vec<_> = mode.into_iter().chain(flag.map(|it| InfoIpVtap::Flags(flags(it)))).collect();
             (InfoKind::IpVtap, (!data.is_empty()).then_some(InfoData::IpVtap(data)))
+        }
+        StackedKind::Ipoib { pkey } => {
+            (InfoKind::Ipoib, pkey.map(|it| InfoData::Ipoib(vec![InfoIpoib::Pkey(it)])))
         }
     };
     add(netlink, with_info(message, kind, data), what)
@@ -396,6 +401,56 @@ fn set_while_down(
     changed.map_err(Some)
 }
 
+/// `bridge vlan add vid VLAN dev INDEX pvid untagged`, and `bridge vlan del vid WAS dev INDEX`.
+pub(super) fn set_port_vlan(
+    netlink: &mut Netlink,
+    index: u32,
+    vlan: u16,
+    was: Option<u16>,
+    what: impl Fn() -> String,
+) -> Result<(), Error> {
+    let message = |flags, vid| {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        message.header.index = index;
+        let info = AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+        message.attributes.push(LinkAttribute::AfSpecBridge(vec![info]));
+        message
+    };
+    let flags = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+    netlink.request(RouteNetlinkMessage::SetLink(message(flags, vlan)), 0, &what)?;
+    match was.filter(|it| *it != vlan) {
+        Some(was) => {
+            let del = RouteNetlinkMessage::DelLink(message(BridgeVlanInfoFlags::empty(), was));
+            gone_is_fine(netlink.request(del, 0, &what))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The VLAN of untagged frames of each port of a bridge, by index.
+pub(super) fn port_vlans(netlink: &mut Netlink) -> Result<BTreeMap<u32, u16>, Error> {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
+    let all = netlink.dump(RouteNetlinkMessage::GetLink(message), || "dump VLANs of ports".to_owned())?;
+    let mut vlans = BTreeMap::new();
+    for it in &all {
+        let RouteNetlinkMessage::NewLink(it) = it else { continue };
+        for attribute in &it.attributes {
+            let LinkAttribute::AfSpecBridge(infos) = attribute else { continue };
+            for info in infos {
+                if let AfSpecBridge::VlanInfo(info) = info
+                    && info.flags.contains(BridgeVlanInfoFlags::Pvid)
+                {
+                    vlans.insert(it.header.index, info.vid);
+                }
+            }
+        }
+    }
+    Ok(vlans)
+}
+
 /// A request without counters, which are the larger part of an answer.
 fn get_message() -> LinkMessage {
     let mut message = LinkMessage::default();
@@ -411,6 +466,19 @@ pub(super) fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<(IfName
         Ok(Some(RouteNetlinkMessage::NewLink(it))) => Ok(decode(&it).filter(|(found, _)| found == name)),
         Ok(_) => Ok(None),
         Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Is the interface up, with a carrier?
+pub(super) fn has_carrier(netlink: &mut Netlink, name: &IfName) -> Result<bool, Error> {
+    let mut message = get_message();
+    message.attributes.push(LinkAttribute::IfName(name.to_string()));
+    let both = LinkFlags::Up | LinkFlags::LowerUp;
+    match netlink.get(RouteNetlinkMessage::GetLink(message), || format!("get {name}")) {
+        Ok(Some(RouteNetlinkMessage::NewLink(it))) => Ok(it.header.flags.contains(both)),
+        Ok(_) => Ok(false),
+        Err(error) if error.is_gone() => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -536,6 +604,9 @@ fn kind(info: &[LinkInfo]) -> Kind {
             flag: data
                 .iter()
                 .find_map(|it| if let InfoIpVtap::Flags(it) = it { Some(flag(*it)) } else { None }),
+        }),
+        (InfoKind::Ipoib, Some(InfoData::Ipoib(data))) => Kind::Stacked(StackedKind::Ipoib {
+            pkey: data.iter().find_map(|it| if let InfoIpoib::Pkey(it) = it { Some(*it) } else { None }),
         }),
         (InfoKind::Vxlan, Some(InfoData::Vxlan(data))) => {
             vxlan(data).map_or_else(|| Kind::Other("vxlan".to_owned()), Kind::Tunnel)

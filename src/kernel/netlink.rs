@@ -60,6 +60,11 @@ impl Error {
         matches!(self.errno(), Some(libc::ENOENT | libc::ESRCH | libc::ENODEV))
     }
 
+    /// Does the kernel lack the feature (EOPNOTSUPP)?
+    pub fn is_unsupported(&self) -> bool {
+        self.errno() == Some(libc::EOPNOTSUPP)
+    }
+
     /// Does the object already exist (EEXIST), such as an interface of that name, an address or a route?
     pub fn is_taken(&self) -> bool {
         self.errno() == Some(libc::EEXIST)

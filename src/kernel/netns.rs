@@ -3,6 +3,7 @@
 //! Each thread is in one namespace. A socket in another namespace is made by a thread that enters the namespace, makes
 //! the socket and ends. So nothing has to be restored, and no other code runs in the wrong namespace.
 
+use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::addr::IfName;
 use crate::kernel::link;
@@ -36,6 +38,32 @@ pub fn of_process(pid: u32) -> io::Result<File> {
 /// The inode of a namespace, unique among existing namespaces.
 pub fn inode(netns: &File) -> io::Result<u64> {
     Ok(netns.metadata()?.ino())
+}
+
+/// Every network namespace that a process or a name in /run/netns holds, once each, by inode. Those that end meanwhile,
+/// and those of processes that may not be looked at, are left out.
+pub fn all() -> BTreeMap<u64, File> {
+    let entries =
+        |folder: &str| fs::read_dir(folder).into_iter().flatten().filter_map(|it| Some(it.ok()?.path()));
+    let is_process = |it: &PathBuf| it.file_name().and_then(|it| it.to_str()?.parse::<u32>().ok()).is_some();
+    let processes = entries("/proc").filter(is_process).map(|it| it.join("ns/net"));
+    let mut all = BTreeMap::new();
+    for path in processes.chain(entries(NAMED)) {
+        // The number is known without opening it, and most processes share one.
+        let Ok(inode) = fs::metadata(&path).map(|it| it.ino()) else { continue };
+        if let btree_map::Entry::Vacant(entry) = all.entry(inode)
+            && let Ok(file) = File::open(&path)
+            && is_netns(&file)
+        {
+            entry.insert(file);
+        }
+    }
+    all
+}
+
+/// Is the file a network namespace?
+pub fn is_netns(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|it| it.filesystem_type() == NSFS_MAGIC)
 }
 
 /// Are both the same namespace? False if the other could not be opened.

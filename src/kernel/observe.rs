@@ -116,6 +116,14 @@ impl Kernel {
             }
         }
         open.indices.extend(space.interfaces.iter().map(|(name, it)| (name.clone(), it.index)));
+        if !look.port_vlans.is_empty() {
+            let vlans = link::port_vlans(&mut open.netlink)?;
+            for name in &look.port_vlans {
+                if let Some(it) = space.interfaces.get_mut(name) {
+                    it.pvid = vlans.get(&it.index).copied();
+                }
+            }
+        }
         // Addresses and routes matter only with interfaces that have a mark.
         let is_marked = |it: &Interface| it.alias.as_deref().is_some_and(|it| Mark::parse(it).is_some());
         let is_ours = |it: &Interface| is_marked(it) || is_making(it.group);

@@ -9,8 +9,8 @@ use crate::device::{IpvlanMode, MacvlanMode, StackedKind};
 use crate::ethtool::{Ethtool, Feature};
 use crate::network::resolve::{bridge_name, check_link, check_outer};
 use crate::network::{
-    Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Stacked, Target,
-    forward_gateway,
+    Attach, BridgeMode, Command, Item, Link, LinkId, LinkKind, LinkRule, Network, Place, Port, Stacked,
+    Target, forward_gateway,
 };
 use crate::route::Route;
 
@@ -262,6 +262,7 @@ impl Network {
             repair: config.repair,
             nat: config.nat.as_ref().map(|it| it.value),
             forwards,
+            port: Port::default(),
             origin: self.sources.place(config.node.span),
             id: LinkId { container: names.container.clone(), dev },
         })

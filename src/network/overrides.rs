@@ -158,24 +158,8 @@ mod tests {
     use crate::network::{Attach, Place};
 
     fn link(dev: &str, kind: LinkKind) -> Link {
-        Link {
-            id: LinkId { container: "h".to_owned(), dev: dev.parse().unwrap() },
-            kind,
-            carrier: true,
-            mac: None,
-            mtu: None,
-            addrs: Vec::new(),
-            routes: Vec::new(),
-            ethtool: Vec::new(),
-            netem: Some(Netem::parse("delay 1ms").unwrap()),
-            netem_in: None,
-            nat: None,
-            forwards: Vec::new(),
-            required: false,
-            repair: false,
-            origin: "f:1:1".to_owned(),
-            items: Vec::new(),
-        }
+        let id = LinkId { container: "h".to_owned(), dev: dev.parse().unwrap() };
+        Link { netem: Some(Netem::parse("delay 1ms").unwrap()), ..Link::new(id, kind, "f:1:1") }
     }
 
     fn veth(dev: &str) -> Link {

@@ -527,7 +527,7 @@ fn family(kind: &StackedKind) -> Option<&'static str> {
     match kind {
         StackedKind::Macvlan { .. } | StackedKind::Macvtap { .. } => Some("macvlan"),
         StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. } => Some("ipvlan"),
-        StackedKind::Vlan { .. } => None,
+        StackedKind::Vlan { .. } | StackedKind::Ipoib { .. } => None,
     }
 }
 

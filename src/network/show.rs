@@ -60,7 +60,7 @@ impl Network {
         let base = match &link.kind {
             LinkKind::Veth { .. } => "conlink",
             LinkKind::Dummy => "local",
-            LinkKind::Stacked(_) => "host",
+            LinkKind::Stacked(_) | LinkKind::Moved(_) | LinkKind::Tunnel { .. } => "host",
         };
         shown["type"] = json!(link.kind.name());
         shown["base"] = config.base.as_ref().map_or(json!(base), |it| json!(it.value.to_string()));

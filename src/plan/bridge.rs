@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::addr::IfName;
 use crate::device::BridgeOptions;
-use crate::network::{Attach, LinkKind, Place};
+use crate::network::{Attach, LinkKind, Place, Port};
 use crate::plan::{
     BridgeSpec, Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, OvsBridge, OvsError, Plan,
     Problem, Scope, Step, Subject, foreign, making,
@@ -241,7 +241,7 @@ pub(super) fn plan_ovs_leftover_ports(plan: &mut Plan, desired: &Desired, observ
             wanted.insert((bridge, &tunnel.name));
         }
     }
-    for (bridge, it) in observed.ovs.iter().filter(|(_, it)| is_ours(desired, it)) {
+    for (bridge, it) in &observed.ovs {
         for (port, mark) in &it.ports {
             let keep = match &desired.scope {
                 Scope::Project { keep, .. } => keep.contains(&(Place::Engine, port.clone())),
@@ -288,17 +288,20 @@ pub(super) fn joining(
     attach: &Attach,
     kept: Option<&Interface>,
     mark: &str,
+    port: &Port,
 ) -> Joining {
     let mut it = Joining { before: Vec::new(), master: None, after: Vec::new() };
     // Without Open vSwitch there are no such bridges.
     let present =
         observed.ovs.iter().find(|(_, bridge)| bridge.ports.contains_key(end)).map(|(name, _)| name);
     let wanted = if let Attach::Ovs(bridge) = attach { Some(bridge) } else { None };
+    let is_retagged = kept.is_some_and(|it| it.note().vlan != port.vlan);
     let unused = |it: &IfName| observed.ovs.get(it).is_none_or(|it| it.unused.contains(end));
     // For an end that is made again, the switch has a port for an earlier interface of that name, which its userspace
     // datapath keeps using.
     if *ns == Ns::Bridges
-        && let Some(present) = present.filter(|it| Some(*it) != wanted || kept.is_none() || unused(it))
+        && let Some(present) =
+            present.filter(|it| Some(*it) != wanted || kept.is_none() || is_retagged || unused(it))
     {
         it.before.push(Step::DelOvsPort { bridge: present.clone(), port: end.clone() });
     }
@@ -324,12 +327,18 @@ pub(super) fn joining(
             if kept.is_some_and(|it| it.redirect.is_some()) {
                 it.before.push(Step::DelRedirect { ns: ns.clone(), from: end.clone() });
             }
-            if present != Some(bridge) || kept.is_none() || unused(bridge) {
+            if present != Some(bridge) || kept.is_none() || is_retagged || unused(bridge) {
                 if kept.is_some_and(|it| it.master.is_some()) && present.is_none() {
                     it.master = Some(None);
                 }
                 let mark = mark.split(' ').next().unwrap_or(mark).to_owned();
-                it.after.push(Step::AddOvsPort { bridge: bridge.clone(), port: end.clone(), mark });
+                it.after.push(Step::AddOvsPort {
+                    bridge: bridge.clone(),
+                    port: end.clone(),
+                    mark,
+                    tag: port.vlan,
+                    ids: port.ids.clone(),
+                });
             }
         }
     }

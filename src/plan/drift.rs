@@ -122,6 +122,10 @@ fn split(step: Step, observed: &Observed) -> (Option<Step>, Vec<String>) {
         Step::SetRoute { route, .. } if inside && route.is_aside() => (None, Vec::new()),
         Step::SetRoute { route, .. } if inside => says(format!("route {route} missing")),
         Step::DelRoute { route, .. } if inside => says(format!("route {route} added")),
+        Step::SetPortVlan { name, vlan, was, .. } => {
+            let was = was.map_or("none".to_owned(), |it| it.to_string());
+            says(format!("{name}: port vlan {was} instead of {vlan}"))
+        }
         Step::SetFeatures { features, .. } => {
             let wanted = features.iter().map(|(it, on)| format!(" {it} {}", if *on { "on" } else { "off" }));
             says(format!("offload changed, expected{}", wanted.collect::<String>()))

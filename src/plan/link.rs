@@ -12,9 +12,12 @@ use crate::plan::ethtool::{Unswitchable, plan_ethtool, plan_reset, switched};
 use crate::plan::nat::plan_nat;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
-    Change, Desired, Interface, Kind, Note, Ns, Observed, Plan, Problem, Space, Step, Subject, foreign,
+    Change, Desired, Interface, Kind, Mark, Note, Ns, Observed, Plan, Problem, Space, Step, Subject, foreign,
     making,
 };
+
+/// The VLAN of a new port (`br_vlan_init()` in net/bridge/br_vlan.c).
+const NEW_PORT: u16 = 1;
 
 /// Appends the steps for the interfaces of all links. Their routes are planned by [`plan_routes`].
 pub(super) fn plan_links(plan: &mut Plan, desired: &Desired, observed: &Observed) {
@@ -121,6 +124,40 @@ fn plan_link(
                 None
             }
         },
+        LinkKind::Moved(name) => {
+            let was = inner.and_then(|it| it.note().moved);
+            match inner.filter(|_| was.as_ref() == Some(name)) {
+                Some(it) => Some(it),
+                None => {
+                    if inner.is_some() {
+                        let message = format!("interface `{dev}` of the container is another one");
+                        return Err(problem(subject, message));
+                    }
+                    steps.extend(moving(desired, observed, link, &ns, name, subject)?);
+                    None
+                }
+            }
+        }
+        LinkKind::Tunnel { underlay, options } => {
+            let same = |it: &&Interface| it.kind == Kind::Tunnel(options.clone());
+            let keeps_mtu = |it: &&Interface| link.mtu.is_some() || !it.note().mtu;
+            match inner.filter(same).filter(keeps_mtu) {
+                Some(it) => Some(it),
+                None => {
+                    replace(inner, &mut steps);
+                    steps.push(Step::AddTunnel {
+                        ns: ns.clone(),
+                        name: dev.clone(),
+                        group: making(&desired.project),
+                        underlay: Ns::from(*underlay),
+                        options: options.clone(),
+                        mac: link.mac,
+                        mtu: link.mtu,
+                    });
+                    None
+                }
+            }
+        }
         LinkKind::Stacked(it) => {
             let parent = parent_for(it, link, observed, subject)?;
             let is_as_wanted = |have: &Interface| {
@@ -149,19 +186,55 @@ fn plan_link(
     let parent = parent(&link.kind, observed);
     let note = Note {
         netem: link.netem.as_ref().and_then(Netem::hidden),
-        mtu: link.mtu.is_some() && parent.is_some(),
+        mtu: link.mtu.is_some() && (parent.is_some() || matches!(link.kind, LinkKind::Tunnel { .. })),
         features: switched(link, kept),
+        moved: if let LinkKind::Moved(name) = &link.kind { Some(name.clone()) } else { None },
+        vlan: None,
     };
     let mark = desired.mark(&link.id.container, dev, note);
     plan_inner(&mut steps, &ns, link, kept, space, parent, &mark).map_err(|it| it.problem(link, subject))?;
     plan_nat(&mut steps, &ns, desired, link, space);
     if let LinkKind::Veth { place, outer, attach } = &link.kind {
         let end = kept.and_then(|_| observed.interface(&(*place).into(), outer));
-        let note = Note { netem: link.netem_in.as_ref().and_then(Netem::hidden), ..Note::default() };
+        let netem = link.netem_in.as_ref().and_then(Netem::hidden);
+        let note = Note { netem, vlan: link.port.vlan, ..Note::default() };
         let mark = desired.mark(&link.id.container, dev, note);
         plan_outer(&mut steps, observed, link, *place, outer, attach, end, &mark);
     }
     Ok(steps)
+}
+
+/// The steps that move an interface of the host into the container. It has its mark before it moves, so it can be
+/// returned whenever the engine is killed.
+fn moving(
+    desired: &Desired,
+    observed: &Observed,
+    link: &Link,
+    ns: &Ns,
+    name: &IfName,
+    subject: &Subject,
+) -> Result<[Step; 2], Problem> {
+    let Some(interface) = observed.interface(&Ns::Host, name) else {
+        return Err(problem(subject, format!("interface `{name}` does not exist ({})", Ns::Host)));
+    };
+    let note = Note { moved: Some(name.clone()), ..Note::default() };
+    let mark = desired.mark(&link.id.container, &link.id.dev, note);
+    let owner = interface.alias.as_deref().and_then(Mark::parse);
+    if owner.is_some() && interface.alias.as_deref() != Some(&mark) {
+        return Err(foreign(subject.clone(), name, interface.alias.as_deref(), &Ns::Host));
+    }
+    let change = Change { mark: Some(mark), ..Change::default() };
+    Ok([
+        Step::SetInterface { ns: Ns::Host, name: name.clone(), change },
+        Step::MoveInterface {
+            ns: Ns::Host,
+            name: name.clone(),
+            to: ns.clone(),
+            to_name: link.id.dev.clone(),
+            mac: link.mac,
+            mtu: link.mtu,
+        },
+    ])
 }
 
 /// Are these two ends of the same veth?
@@ -237,7 +310,7 @@ fn plan_outer(
 ) {
     let ns = Ns::from(place);
     plan_netem(steps, &ns, outer, link.netem_in.as_ref(), kept, mark);
-    let joining = joining(observed, &ns, outer, attach, kept, mark);
+    let joining = joining(observed, &ns, outer, attach, kept, mark, &link.port);
     steps.extend(joining.before);
     let unmarked = kept.is_none_or(|it| it.alias.as_deref() != Some(mark));
     let port = kept.filter(|_| joining.master.is_none() && forwards(observed, &ns, attach));
@@ -253,9 +326,33 @@ fn plan_outer(
         mac: None,
     };
     if change != Change::default() {
-        steps.push(Step::SetInterface { ns, name: outer.clone(), change });
+        steps.push(Step::SetInterface { ns: ns.clone(), name: outer.clone(), change });
     }
     steps.extend(joining.after);
+    if matches!(attach, Attach::Bridge(_)) {
+        plan_port_vlan(steps, &ns, outer, link.port.vlan, kept);
+    }
+}
+
+/// The step that sets the VLAN of a port.
+fn plan_port_vlan(
+    steps: &mut Vec<Step>,
+    ns: &Ns,
+    outer: &IfName,
+    wanted: Option<u16>,
+    kept: Option<&Interface>,
+) {
+    // A new port has the VLAN that the bridge gives it.
+    let (was, noted) = match kept {
+        Some(it) => (it.pvid, it.note().vlan),
+        None => (Some(NEW_PORT), None),
+    };
+    let step = |vlan, was| Step::SetPortVlan { ns: ns.clone(), name: outer.clone(), vlan, was };
+    match (wanted, noted) {
+        (Some(vlan), _) if was != Some(vlan) => steps.push(step(vlan, was)),
+        (None, Some(noted)) => steps.push(step(NEW_PORT, Some(noted))),
+        _ => {}
+    }
 }
 
 /// Is it a bridge of the kernel that forwards the frames of each port that runs? With the spanning tree protocol some wait

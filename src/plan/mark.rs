@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::addr::IfName;
 use crate::ethtool::Feature;
 use crate::plan::Interface;
 
@@ -30,9 +31,15 @@ pub struct Note {
     pub mtu: bool,
     /// The configured features, with their state before conlink switched them.
     pub features: BTreeMap<Feature, bool>,
+    /// It is an interface of the host that was moved here, with its name there.
+    pub moved: Option<IfName>,
+    /// The VLAN of the port was set. If none is configured later, it is reset to that of a new port.
+    pub vlan: Option<u16>,
 }
 
 const MTU: &str = "mtu";
+const MOVED: &str = "moved=";
+const VLAN: &str = "vlan=";
 
 impl Note {
     fn parse(text: &str) -> Self {
@@ -47,6 +54,8 @@ impl Note {
             match feature(word) {
                 Some((feature, on)) => drop(note.features.insert(feature, on)),
                 None if word == MTU => note.mtu = true,
+                None if word.starts_with(MOVED) => note.moved = word.split_at(MOVED.len()).1.parse().ok(),
+                None if word.starts_with(VLAN) => note.vlan = word.split_at(VLAN.len()).1.parse().ok(),
                 // It was cut off, or is from another version.
                 None if word.contains('=') => {}
                 None => netem.push(word),
@@ -64,11 +73,22 @@ impl fmt::Display for Note {
         if self.mtu {
             write!(f, " {MTU}")?;
         }
+        if let Some(it) = &self.moved {
+            write!(f, " {MOVED}{it}")?;
+        }
+        if let Some(it) = self.vlan {
+            write!(f, " {VLAN}{it}")?;
+        }
         self.features.iter().try_for_each(|(it, on)| write!(f, " {it}={}", if *on { "on" } else { "off" }))
     }
 }
 
 impl Interface {
+    /// Was it moved here from the host?
+    pub fn note_moved(&self) -> bool {
+        self.note().moved.is_some()
+    }
+
     /// The note on an interface of ours.
     pub(super) fn note(&self) -> Note {
         self.alias.as_deref().and_then(Mark::parse).map(|it| it.note).unwrap_or_default()
@@ -91,6 +111,22 @@ impl Mark {
     /// A container's name as in marks.
     pub fn container(name: &str) -> String {
         shortened(name, Self::CONTAINER_MAX)
+    }
+
+    /// A name in a mark as it was before [`Mark::container`]. A name that was cut stays cut.
+    pub fn plain(name: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = name.as_bytes();
+        while let Some((first, more)) = rest.split_first() {
+            let digits = more.get(..2).filter(|_| *first == b'%').and_then(|it| std::str::from_utf8(it).ok());
+            let (byte, after) = match digits.and_then(|it| u8::from_str_radix(it, 16).ok()) {
+                Some(it) => (it, more.get(2..).unwrap_or_default()),
+                None => (*first, more),
+            };
+            bytes.push(byte);
+            rest = after;
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Parses an alias; None if it is not a mark.
@@ -180,7 +216,14 @@ mod tests {
         for (note, text) in [
             (Note { netem: netem.clone(), ..Note::default() }, " distribution normal"),
             (Note { mtu: true, ..Note::default() }, " mtu"),
-            (Note { netem, mtu: true, features }, " distribution normal mtu gro=on tso=off"),
+            (
+                Note { netem, mtu: true, features, ..Note::default() },
+                " distribution normal mtu gro=on tso=off",
+            ),
+            (
+                Note { moved: Some("eth2".parse().unwrap()), vlan: Some(42), ..Note::default() },
+                " moved=eth2 vlan=42",
+            ),
         ] {
             let noted = Mark { note, ..mark("p", "h1", "eth0") };
             assert_eq!(noted.to_string(), format!("conlink:p:h1:eth0{text}"));
@@ -207,6 +250,9 @@ mod tests {
             }
         }
         assert_eq!(Mark::container("p-h1-1"), "p-h1-1");
+        for name in ["a", "a b", "a:b", "a%3ab", "/run/netns/é"] {
+            assert_eq!(Mark::plain(&Mark::container(name)), name);
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Look {
     pub qdiscs: bool,
     /// Bridges of Open vSwitch, if it runs.
     pub ovs: bool,
+    /// Ports of bridges whose VLAN to read.
+    pub port_vlans: BTreeSet<IfName>,
     /// Whether IPv6 is disabled on new interfaces.
     pub v6_default: bool,
 }
@@ -105,6 +107,7 @@ impl Look {
             destinations: BTreeSet::new(),
             qdiscs: true,
             ovs: false,
+            port_vlans: BTreeSet::new(),
             v6_default: false,
         }
     }
@@ -201,6 +204,8 @@ pub struct Interface {
     pub blocked: bool,
     /// It is a port of a bridge that exchanges no frames with other isolated ones (IFLA_BRPORT_ISOLATED).
     pub isolated: bool,
+    /// The VLAN of untagged frames on a port of a bridge. Only read on request.
+    pub pvid: Option<u16>,
     /// The ifindex of the bridge that it is a port of (IFLA_MASTER).
     pub master: Option<u32>,
     /// IFLA_LINK: the peer of a veth, or the parent of a stacked type; an index in the other interface's namespace.
@@ -236,6 +241,7 @@ impl Interface {
             no_arp: false,
             blocked: false,
             isolated: false,
+            pvid: None,
             master: None,
             link: None,
             addrs: Vec::new(),

@@ -27,6 +27,8 @@ pub struct Failure {
     pub origin: Option<String>,
     /// A retry is useless: only another configuration or another container can help.
     pub is_final: bool,
+    /// The kernel has no such feature.
+    pub is_unsupported: bool,
 }
 
 impl From<&Problem> for Failure {
@@ -37,6 +39,7 @@ impl From<&Problem> for Failure {
             help: it.help.clone(),
             origin: it.origin.clone(),
             is_final: false,
+            is_unsupported: false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Steps: single changes of the kernel's state.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::addr::{Cidr, IfName, Mac};
@@ -56,6 +57,15 @@ pub enum Step {
         ns: Ns,
         name: IfName,
         group: u32,
+        mac: Option<Mac>,
+        mtu: Option<u32>,
+    },
+    /// `ip link set NAME name TO_NAME netns TO`, then `mac` and `mtu`. It is down afterwards, and without addresses.
+    MoveInterface {
+        ns: Ns,
+        name: IfName,
+        to: Ns,
+        to_name: IfName,
         mac: Option<Mac>,
         mtu: Option<u32>,
     },
@@ -173,16 +183,25 @@ pub enum Step {
     DelOvsBridge {
         name: IfName,
     },
-    /// `ovs-vsctl add-port BRIDGE PORT`. The port is removed from another bridge of ours first.
+    /// `ovs-vsctl add-port BRIDGE PORT tag=TAG external_ids:…`. The port is removed from another bridge of ours first.
     AddOvsPort {
         bridge: IfName,
         port: IfName,
         mark: String,
+        tag: Option<u16>,
+        ids: BTreeMap<String, String>,
     },
     /// `ovs-vsctl del-port BRIDGE PORT`. Succeeds if it does not exist.
     DelOvsPort {
         bridge: IfName,
         port: IfName,
+    },
+    /// `bridge vlan add vid VLAN dev NAME pvid untagged`, and `bridge vlan del vid WAS dev NAME`.
+    SetPortVlan {
+        ns: Ns,
+        name: IfName,
+        vlan: u16,
+        was: Option<u16>,
     },
     /// Sends every frame that arrives at `from` out of `to`: an ingress qdisc, a filter that matches everything, and a
     /// mirred redirect.
@@ -218,6 +237,13 @@ pub struct Change {
     pub no_link_local: bool,
 }
 
+impl Change {
+    /// Takes the mark away.
+    pub fn unmarked() -> Self {
+        Self { mark: Some(String::new()), ..Self::default() }
+    }
+}
+
 impl Step {
     /// The namespace that the step acts in.
     pub fn ns(&self) -> &Ns {
@@ -227,6 +253,7 @@ impl Step {
             | Self::AddVeth { ns, .. }
             | Self::AddStacked { ns, .. }
             | Self::AddDummy { ns, .. }
+            | Self::MoveInterface { ns, .. }
             | Self::DelInterface { ns, .. }
             | Self::SetInterface { ns, .. }
             | Self::EnableV6 { ns, .. }
@@ -244,6 +271,7 @@ impl Step {
             | Self::SetForwarding { ns, .. }
             | Self::SetLocalnet { ns, .. }
             | Self::AddTunnel { ns, .. }
+            | Self::SetPortVlan { ns, .. }
             | Self::AddRedirect { ns, .. }
             | Self::DelRedirect { ns, .. } => ns,
             Self::AddOvsBridge { .. }
@@ -267,6 +295,13 @@ impl fmt::Display for Step {
                 write!(f, "add {kind} on {parent} in {parent_ns} {name}{}", MacMtu(*mac, *mtu))
             }
             Self::AddDummy { name, mac, mtu, .. } => write!(f, "add dummy {name}{}", MacMtu(*mac, *mtu)),
+            Self::MoveInterface { name, to, to_name, mac, mtu, .. } => {
+                write!(f, "move {name} to {to}")?;
+                if to_name != name {
+                    write!(f, " as {to_name}")?;
+                }
+                write!(f, "{}", MacMtu(*mac, *mtu))
+            }
             Self::DelInterface { name, .. } => write!(f, "del {name}"),
             Self::SetInterface { name, change, .. } => write!(f, "set {name}{change}"),
             Self::EnableV6 { name, .. } => write!(f, "set {name} disable_ipv6 0"),
@@ -298,8 +333,12 @@ impl fmt::Display for Step {
             }
             Self::AddOvsBridge { name, .. } => write!(f, "add ovs bridge {name}"),
             Self::DelOvsBridge { name } => write!(f, "del ovs bridge {name}"),
-            Self::AddOvsPort { bridge, port, .. } => write!(f, "add ovs port {port} to {bridge}"),
+            Self::AddOvsPort { bridge, port, tag, .. } => {
+                write!(f, "add ovs port {port} to {bridge}")?;
+                tag.map_or(Ok(()), |it| write!(f, " tag {it}"))
+            }
             Self::DelOvsPort { bridge, port } => write!(f, "del ovs port {port} of {bridge}"),
+            Self::SetPortVlan { name, vlan, .. } => write!(f, "set {name} port vlan {vlan}"),
             Self::AddRedirect { from, to, .. } => write!(f, "add redirect {from} to {to}"),
             Self::DelRedirect { from, .. } => write!(f, "del redirect {from}"),
         }
@@ -376,7 +415,7 @@ impl fmt::Display for Change {
             None => {}
         }
         if let Some(mark) = mark {
-            write!(f, " alias {mark}")?;
+            write!(f, " alias {}", if mark.is_empty() { "\"\"" } else { mark })?;
         }
         if *no_link_local {
             f.write_str(" addrgenmode none")?;

@@ -1,6 +1,7 @@
 //! Plans for tunnels.
 
 use crate::netem::Netem;
+use crate::network::Port;
 use crate::plan::bridge::joining;
 use crate::plan::netem::plan_netem;
 use crate::plan::{
@@ -34,7 +35,7 @@ pub(super) fn plan_tunnel(plan: &mut Plan, desired: &Desired, observed: &Observe
         });
     }
     plan_netem(&mut steps, &ns, name, spec.netem.as_ref(), kept, &mark);
-    let joining = joining(observed, &ns, name, &spec.attach, kept, &mark);
+    let joining = joining(observed, &ns, name, &spec.attach, kept, &mark, &Port::default());
     steps.extend(joining.before);
     let unmarked = kept.is_none_or(|it| it.alias.as_deref() != Some(&mark));
     let change = Change {

@@ -3,7 +3,7 @@
 use crate::addr::IfName;
 use crate::ethtool::Ethtool;
 use crate::nat::NatAction;
-use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step};
+use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step, is_making};
 
 /// The step that restores the state `observed` before `step`. None if there is nothing to restore, or no way to: an
 /// interface that was deleted, or one that the same plan has just made.
@@ -84,7 +84,21 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
             let added = add.iter().filter(|it| !matches!(it.action, NatAction::Guard { .. }));
             Some(Step::SetNat { ns: ns.clone(), del: added.cloned().collect(), add: del.clone() })
         }
+        Step::SetPortVlan { ns, name, vlan, was } => Some(Step::SetPortVlan {
+            ns: ns.clone(),
+            name: name.clone(),
+            vlan: (*was)?,
+            was: Some(*vlan),
+        }),
         Step::AddRedirect { ns, from, .. } => Some(Step::DelRedirect { ns: ns.clone(), from: from.clone() }),
+        Step::MoveInterface { ns, name, to, to_name, .. } => Some(Step::MoveInterface {
+            ns: to.clone(),
+            name: to_name.clone(),
+            to: ns.clone(),
+            to_name: name.clone(),
+            mac: before(ns, name)?.mac,
+            mtu: Some(before(ns, name)?.mtu),
+        }),
         Step::DelInterface { .. }
         | Step::DelOvsBridge { .. }
         | Step::DelOvsPort { .. }
@@ -99,7 +113,7 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
     }
 }
 
-/// The mark stays, because the interface is ours in any case.
+/// The mark stays on an interface of ours, and is taken from one that is not.
 fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -> Change {
     let name_of = |index: u32| {
         let interfaces = observed.spaces.get(ns).map(|it| &it.interfaces);
@@ -109,7 +123,12 @@ fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -
         mac: change.mac.and(before.mac),
         mtu: change.mtu.map(|_| before.mtu),
         master: change.master.as_ref().map(|_| before.master.and_then(name_of)),
-        mark: None,
+        // One that was moved is the host's again.
+        mark: change
+            .mark
+            .as_ref()
+            .filter(|_| before.alias.is_none() && !is_making(before.group))
+            .map(|_| String::new()),
         up: change.up.map(|_| before.up),
         // What keeps frames from passing is not put back.
         ..Change::default()

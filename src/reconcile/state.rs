@@ -472,7 +472,8 @@ impl Reconciler {
         let Some(it) = self.containers.get_mut(&id) else { return };
         it.netns = None;
         let subject = Subject::Container(it.container.name.clone());
-        let failure = Failure { subject, message, help, origin: None, is_final: false };
+        let failure =
+            Failure { subject, message, help, origin: None, is_final: false, is_unsupported: false };
         it.standing.update(&[failure], now, self.once, &[], effects);
     }
 
@@ -564,7 +565,11 @@ impl Reconciler {
             Subject::Tunnel(name) => {
                 self.network.tunnels.iter().find(|it| it.name == *name).map(|it| it.origin.clone())
             }
-            Subject::Leftover(_) | Subject::Leftovers | Subject::Container(_) | Subject::Everything => None,
+            Subject::Parent(_)
+            | Subject::Leftover(_)
+            | Subject::Leftovers
+            | Subject::Container(_)
+            | Subject::Everything => None,
         };
         if failure.origin.is_none() {
             failure.origin = origin();
@@ -614,6 +619,7 @@ impl Reconciler {
             Subject::Link(link) => link.container == *name,
             Subject::Bridge(_)
             | Subject::Tunnel(_)
+            | Subject::Parent(_)
             | Subject::Patch(_)
             | Subject::Leftover(_)
             | Subject::Leftovers

@@ -16,21 +16,25 @@ pub struct Join<'a> {
     pub bridge: &'a IfName,
     pub port: &'a IfName,
     pub mark: &'a str,
-    /// The index of its interface.
+    /// The index of its interface, for [`Ovs::indices`].
     pub index: Option<u32>,
+    /// The VLAN of its untagged frames, if it is made.
+    pub tag: Option<u16>,
+    /// More `external_ids`, if it is made.
+    pub ids: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Join<'a> {
+    /// A port without further settings.
+    pub fn new(bridge: &'a IfName, port: &'a IfName, mark: &'a str) -> Self {
+        Self { bridge, port, mark, index: None, tag: None, ids: None }
+    }
 }
 
 impl Ovs {
     /// `ovs-vsctl add-port BRIDGE PORT`. An existing port gets this mark; a port of ours on another bridge is moved.
-    /// `index` is the index of its interface, for [`Ovs::indices`].
-    pub fn add_port(
-        &mut self,
-        bridge: &IfName,
-        port: &IfName,
-        mark: &str,
-        index: Option<u32>,
-    ) -> Result<(), Error> {
-        self.add_ports(&[Join { bridge, port, mark, index }])?.into_values().next().map_or(Ok(()), Err)
+    pub fn add_port(&mut self, join: &Join<'_>) -> Result<(), Error> {
+        self.add_ports(std::slice::from_ref(join))?.into_values().next().map_or(Ok(()), Err)
     }
 
     /// Adds many ports in one transaction, which takes hardly longer than one port. Returns the failed ones, which are
@@ -85,7 +89,7 @@ impl Ovs {
         let mut joins: BTreeMap<&IfName, Vec<Value>> = BTreeMap::new();
         // The positions of the new ports, and of the operations that insert them.
         let mut inserts = BTreeMap::new();
-        for (at, Join { bridge, port, mark, index }) in ports.iter().enumerate() {
+        for (at, Join { bridge, port, mark, index, tag, ids }) in ports.iter().enumerate() {
             let Some(uuid_of_bridge) = uuids.get(bridge) else {
                 failed.push((at, no_bridge(bridge)));
                 continue;
@@ -111,11 +115,15 @@ impl Ovs {
             joins.entry(bridge).or_default().push(new_row(&row));
             inserts.insert(at, changes.len());
             let index = index.map(|it| it.to_string());
-            let ids: Vec<(&str, &str)> =
+            let mut all: Vec<(&str, &str)> =
                 [(MARK, *mark)].into_iter().chain(index.as_deref().map(|it| (INDEX, it))).collect();
-            let columns = json!({
-                "name": name, "interfaces": new_row(&interface), "external_ids": map_of(&ids),
+            all.extend(ids.iter().flat_map(|it| it.iter()).map(|(key, it)| (key.as_str(), it.as_str())));
+            let mut columns = json!({
+                "name": name, "interfaces": new_row(&interface), "external_ids": map_of(&all),
             });
+            if let Some(tag) = tag {
+                columns["tag"] = json!(tag);
+            }
             changes.push(insert("Port", columns, &row));
             changes.push(insert("Interface", json!({"name": name}), &interface));
         }

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::daemon::{CLEANUP_LIMIT, Process, SERVER};
+use super::port::Join;
 use super::*;
 use crate::device::BridgeOptions;
 use crate::kernel::ethtool::Ioctl;
@@ -91,8 +92,8 @@ impl Lab {
     fn wire(&self) -> Ovs {
         let mut ovs = self.start();
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("b-eth0"), B)).unwrap();
         ovs
     }
 
@@ -228,18 +229,18 @@ fn hosts_on_a_bridge_reach_each_other() {
         let mut ovs = lab.start();
         assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap();
         assert!(!lab.ping());
-        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("b-eth0"), B)).unwrap();
         lab.reach();
         let ports = [("a-eth0", Some(A)), ("b-eth0", Some(B))];
         let wired = BTreeMap::from([("lan".to_owned(), bridge(&lab, Some(LAN), &ports))]);
         assert_eq!(ovs.dump().unwrap(), wired);
         // Adding it again succeeds.
         ovs.add_bridge(&name("lan"), LAN).unwrap();
-        ovs.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("b-eth0"), B)).unwrap();
         assert_eq!(ovs.dump().unwrap(), wired);
-        ovs.add_port(&name("lan"), &name("b-eth0"), A, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("b-eth0"), A)).unwrap();
         assert_eq!(ovs.dump().unwrap()["lan"].ports[&name("b-eth0")].mark.as_deref(), Some(A));
 
         ovs.del_port(&name("lan"), &name("b-eth0")).unwrap();
@@ -364,7 +365,7 @@ fn foreign_bridges_and_ports_are_left_alone() {
 
         let error = ovs.add_bridge(&name("theirs"), LAN).unwrap_err().to_string();
         assert_eq!(error, "add Open vSwitch bridge theirs: it already exists and was not made by conlink");
-        let error = ovs.add_port(&name("lan"), &name("c-eth0"), A, None).unwrap_err().to_string();
+        let error = ovs.add_port(&Join::new(&name("lan"), &name("c-eth0"), A)).unwrap_err().to_string();
         assert_eq!(
             error,
             "add port c-eth0 to bridge lan: it is a port of another bridge and was not made by conlink"
@@ -434,7 +435,7 @@ fn a_port_without_interface_is_an_error_and_the_others_are_added() {
     for lab in Lab::all("a_port_that_does_not_exist_is_an_error") {
         let mut ovs = lab.start();
         let (lan, none) = (name("lan"), name("none"));
-        let error = ovs.add_port(&lan, &name("a-eth0"), A, None).unwrap_err();
+        let error = ovs.add_port(&Join::new(&lan, &name("a-eth0"), A)).unwrap_err();
         assert!(error.is_gone());
         let message =
             "add port a-eth0 to bridge lan: No such device (os error 19): bridge lan does not exist";
@@ -442,7 +443,7 @@ fn a_port_without_interface_is_an_error_and_the_others_are_added() {
 
         ovs.add_bridge(&lan, LAN).unwrap();
         let empty = bridge(&lab, Some(LAN), &[]);
-        let error = ovs.add_port(&lan, &none, A, None).unwrap_err();
+        let error = ovs.add_port(&Join::new(&lan, &none, A)).unwrap_err();
         assert!(error.is_gone());
         let message =
             "add port none to bridge lan: No such device (os error 19): could not open network device none";
@@ -451,7 +452,7 @@ fn a_port_without_interface_is_an_error_and_the_others_are_added() {
 
         let (a, b) = (name("a-eth0"), name("b-eth0"));
         let other = name("other");
-        let join = |bridge, port, mark| Join { bridge, port, mark, index: None };
+        let join = |bridge, port, mark| Join::new(bridge, port, mark);
         let ports = [join(&lan, &a, A), join(&lan, &none, B), join(&other, &none, B), join(&lan, &b, B)];
         let failed = ovs.add_ports(&ports).unwrap();
         assert_eq!(failed.into_keys().collect::<Vec<_>>(), std::slice::from_ref(&none));
@@ -487,12 +488,12 @@ fn a_port_of_ours_moves_to_another_bridge() {
     for lab in Lab::all("a_port_of_ours_comes_over_from_another_bridge") {
         let mut ovs = lab.wire();
         ovs.add_bridge(&name("wan"), LAN).unwrap();
-        ovs.add_port(&name("wan"), &name("a-eth0"), A, None).unwrap();
+        ovs.add_port(&Join::new(&name("wan"), &name("a-eth0"), A)).unwrap();
         assert!(!lab.ping());
         let dumped = ovs.dump().unwrap();
         assert_eq!(dumped["wan"], bridge(&lab, Some(LAN), &[("a-eth0", Some(A))]));
         assert_eq!(dumped["lan"], bridge(&lab, Some(LAN), &[("b-eth0", Some(B))]));
-        ovs.add_port(&name("wan"), &name("b-eth0"), B, None).unwrap();
+        ovs.add_port(&Join::new(&name("wan"), &name("b-eth0"), B)).unwrap();
         lab.reach();
         ovs.stop().unwrap();
     }
@@ -517,7 +518,7 @@ fn changes_by_other_programs_are_reported() {
         assert!(!ovs.dump().unwrap()["lan"].ports.contains_key(&name("b-eth0")));
         // A look at a name drops its changes.
         ovs.changes();
-        other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        other.add_port(&Join::new(&name("lan"), &name("b-eth0"), B)).unwrap();
         other.add_bridge(&name("wan"), LAN).unwrap();
         ovs.dump().unwrap();
         ovs.forget(Some(&BTreeSet::from([name("lan"), name("b-eth0")])));
@@ -537,7 +538,7 @@ fn changes_by_other_programs_are_reported() {
         other.del_port(&name("lan"), &name("b-eth0")).unwrap();
         until("the notice", || is_readable(&connection));
         assert!(ovs.changes().changed.contains("b-eth0"));
-        other.add_port(&name("lan"), &name("b-eth0"), B, None).unwrap();
+        other.add_port(&Join::new(&name("lan"), &name("b-eth0"), B)).unwrap();
         // Changes that were made while the server was down.
         lab.kill(SERVER);
         other.del_port(&name("lan"), &name("a-eth0")).unwrap();
@@ -548,7 +549,7 @@ fn changes_by_other_programs_are_reported() {
         for at in 0..50 {
             let is_there = at % 2 == 0;
             if is_there {
-                other.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+                other.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap();
             } else {
                 other.del_port(&name("lan"), &name("a-eth0")).unwrap();
             }

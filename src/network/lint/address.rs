@@ -30,7 +30,7 @@ impl Segment {
             LinkKind::Veth { place, attach: Attach::Patch(name), .. } => {
                 Some(Self::Bridge(*place, name.clone()))
             }
-            LinkKind::Dummy => None,
+            LinkKind::Dummy | LinkKind::Moved(_) | LinkKind::Tunnel { .. } => None,
             LinkKind::Stacked(it) => {
                 let vlan = if let StackedKind::Vlan { id } = it.kind { Some(id) } else { None };
                 Some(Self::Parent(it.place, it.parent.clone(), vlan))

@@ -59,6 +59,9 @@ impl Lint<'_> {
 fn macvlan_mode(kind: StackedKind) -> Option<Option<MacvlanMode>> {
     match kind {
         StackedKind::Macvlan { mode } | StackedKind::Macvtap { mode } => Some(mode),
-        StackedKind::Vlan { .. } | StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. } => None,
+        StackedKind::Vlan { .. }
+        | StackedKind::Ipvlan { .. }
+        | StackedKind::Ipvtap { .. }
+        | StackedKind::Ipoib { .. } => None,
     }
 }

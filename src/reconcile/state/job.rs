@@ -58,7 +58,11 @@ impl Reconciler {
                 bridges: self.bridges(),
                 tunnels: self.tunnels(),
                 patches: self.tunnel_patches(),
-                ..self.nothing(Scope::Containers { names: BTreeSet::new(), outers: BTreeSet::new() })
+                ..self.nothing(Scope::Containers {
+                    names: BTreeSet::new(),
+                    outers: BTreeSet::new(),
+                    only: None,
+                })
             },
             refused: self.tunnels_without_host(),
         }
@@ -99,12 +103,16 @@ impl Reconciler {
             None => Job {
                 number: 0,
                 about: About::Gone(name.clone()),
-                desired: self.nothing(Scope::Containers { names: BTreeSet::new(), outers: BTreeSet::new() }),
+                desired: self.nothing(Scope::Containers {
+                    names: BTreeSet::new(),
+                    outers: BTreeSet::new(),
+                    only: None,
+                }),
                 refused: Vec::new(),
             },
         };
         job.about = About::Gone(name.clone());
-        if let Scope::Containers { names, outers } = &mut job.desired.scope {
+        if let Scope::Containers { names, outers, .. } = &mut job.desired.scope {
             names.insert(name);
             // Another replica may have the name by now.
             let taken: BTreeSet<_> =
@@ -137,7 +145,7 @@ impl Reconciler {
         let outers = outers.filter(|it| self.may_act(it.0)).collect();
         let problems = here.values().flat_map(|it| it.instance.problems.iter().cloned());
         let mut refused: Vec<Failure> = problems.map(Failure::from).collect();
-        let mut desired = self.nothing(Scope::Containers { names, outers });
+        let mut desired = self.nothing(Scope::Containers { names, outers, only: None });
         let mut third = BTreeSet::new();
         let patches: BTreeSet<String> = here.values().flat_map(|it| patches(&it.instance.links)).collect();
         let names: BTreeSet<&str> = here.values().map(|it| it.container.name.as_str()).collect();
@@ -154,6 +162,7 @@ impl Reconciler {
                     help: None,
                     origin: Some(link.origin_of(&Item::Bridge).to_owned()),
                     is_final: false,
+                    is_unsupported: false,
                 });
             }
             desired.patches.push(Patch { name: patch.to_owned(), ends });
@@ -286,6 +295,7 @@ impl Reconciler {
                     help: Some(help.to_owned()),
                     origin: item.map(|it| link.origin_of(&it).to_owned()),
                     is_final: false,
+                    is_unsupported: false,
                 });
             };
             if self.own.on_host {
@@ -383,6 +393,7 @@ fn without_host(subject: Subject) -> Failure {
         help: Some("run the lab as root".to_owned()),
         origin: None,
         is_final: true,
+        is_unsupported: false,
     }
 }
 

@@ -37,6 +37,7 @@ impl Reconciler {
             Subject::Bridge(name) | Subject::Patch(name) => !bridges.iter().any(|it| it.name == *name),
             Subject::Tunnel(name) => !self.network.tunnels.iter().any(|it| it.name == *name),
             Subject::Link(_)
+            | Subject::Parent(_)
             | Subject::Leftover(_)
             | Subject::Leftovers
             | Subject::Container(_)
@@ -225,7 +226,7 @@ fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
         errors: Vec::new(),
     };
     let (kind, parent, mode) = match kind {
-        None => return link,
+        None | Some(LinkKind::Moved(_) | LinkKind::Tunnel { .. }) => return link,
         Some(LinkKind::Veth { outer, attach, .. }) => {
             let (name, mode) = bridge_of(attach);
             link.bridge = Some(name);
@@ -243,6 +244,7 @@ fn described(dev: &str, kind: Option<&LinkKind>, origin: &str) -> LinkStatus {
                 StackedKind::Macvtap { .. } => LinkType::Macvtap,
                 StackedKind::Ipvlan { .. } => LinkType::Ipvlan,
                 StackedKind::Ipvtap { .. } => LinkType::Ipvtap,
+                StackedKind::Ipoib { .. } => return link,
             };
             (kind, Some(&it.parent), it.kind.mode())
         }

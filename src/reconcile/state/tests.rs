@@ -76,7 +76,14 @@ fn inspected(ticket: u64) -> Event {
 /// A leftover that could not be removed.
 fn failure() -> Failure {
     let subject = Subject::Leftover("old".parse().unwrap());
-    Failure { subject, message: "del old: busy".to_owned(), help: None, origin: None, is_final: false }
+    Failure {
+        subject,
+        message: "del old: busy".to_owned(),
+        help: None,
+        origin: None,
+        is_final: false,
+        is_unsupported: false,
+    }
 }
 
 fn names(changed: &str) -> Names {

@@ -12,7 +12,7 @@ fn hang(pid: Pid) {
 fn is_found_silent(ovs: &mut Ovs, daemon: &str) {
     let message = format!("{daemon} does not answer");
     let begun = Instant::now();
-    let error = ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap_err();
+    let error = ovs.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap_err();
     assert!(error.to_string().contains(&message), "{error}");
     // A switch that is stopped is not waited for.
     assert!(daemon == SERVER || begun.elapsed() < WAKE_SLICES * SLICE, "{:?}", begun.elapsed());
@@ -40,7 +40,7 @@ fn a_hung_daemon_delays_one_call_and_is_started_again() {
             let mut ovs = dumped.into_inner();
             let now = lab.pids();
             assert_eq!((now[at] == pids[at], now[1 - at] == pids[1 - at]), (false, true), "{daemon}");
-            ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+            ovs.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap();
             lab.reach();
             ovs.stop().unwrap();
         }

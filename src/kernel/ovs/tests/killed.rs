@@ -65,7 +65,7 @@ fn killed_daemons_are_started_again_with_their_bridges() {
         assert_eq!(error, "could not open network device a-eth0 (No such device)");
         add_veth(&lab.a, "eth0", &lab.bridges, "a-eth0");
         run(&lab.a, "ip addr add 10.9.0.1/24 dev eth0");
-        ovs.add_port(&name("lan"), &name("a-eth0"), A, None).unwrap();
+        ovs.add_port(&Join::new(&name("lan"), &name("a-eth0"), A)).unwrap();
         assert_eq!(ovs.dump().unwrap(), before);
         lab.reach();
         ovs.stop().unwrap();
@@ -81,8 +81,7 @@ fn a_killed_switch_that_still_holds_its_ports_is_waited_for() {
         for (at, it) in names.iter().enumerate() {
             add_veth(&lab.a, &format!("p{at}"), &lab.bridges, it.as_str());
         }
-        let ports: Vec<_> =
-            names.iter().map(|port| Join { bridge: &lan, port, mark: A, index: None }).collect();
+        let ports: Vec<_> = names.iter().map(|port| Join::new(&lan, port, A)).collect();
         assert!(ovs.add_ports(&ports).unwrap().is_empty());
         // The last port that the switch releases.
         ovs.add_bridge(&name("wan"), LAN).unwrap();

@@ -1,0 +1,233 @@
+//! Makes an attachment: all of it or nothing.
+
+use std::fs::File;
+
+use crate::addr::{IfName, Mac};
+use crate::attach::{Attachment, Guest, Impossible, Wiring, lock, state};
+use crate::kernel::{Error, Kernel, announce, netns};
+use crate::plan::{Change, Desired, Failure, Interface, Kind, Look, Mark, Ns, Observed, Plan, Step, Subject};
+use crate::wire;
+
+/// What may be changed if the interface exists already and is not as requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum How {
+    #[default]
+    Nothing,
+    /// Whatever can change while it stays.
+    InPlace,
+    /// Everything: it is made anew if necessary.
+    Anew,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Unchanged,
+    Made,
+    Changed,
+}
+
+/// Why the interface is not as requested. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    #[error(transparent)]
+    Kernel(#[from] Error),
+    /// Each difference in words.
+    #[error("{guest} already has an interface `{dev}` that is not as requested: {}", .differences.join(", "))]
+    Differs { guest: Guest, dev: IfName, differences: Vec<String>, must_be_anew: bool },
+    /// At least one.
+    #[error("{}", .0.iter().map(|it| it.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Failed(Vec<Failure>),
+    #[error("{0}: {1}")]
+    State(String, std::io::Error),
+}
+
+/// The namespaces of an attachment: the guest's, and the caller's own for bridges and parents.
+pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error> {
+    let own = || netns::own().map_err(|it| Error::new("open the network namespace", it));
+    let mut kernel = Kernel::new(own()?)?;
+    kernel.set_host(Some(own()?));
+    kernel.set_ovs_folder(state::ovs_folder());
+    if let Some(netns) = netns {
+        kernel.attach_netns(&guest.id(), netns)?;
+    }
+    Ok(kernel)
+}
+
+/// What [`attach`] would do.
+///
+/// # Errors
+/// The request is impossible, or something could not be read.
+pub fn preview(netns: File, it: &Attachment) -> Result<Plan, Refusal> {
+    let mut kernel = kernel(&it.guest, Some(netns))?;
+    kernel.look_only();
+    let desired = it.desired(&kernel.observe(&it.looks())?)?;
+    wire::preview(&mut kernel, &desired).map_err(|it| Refusal::Failed(vec![*it]))
+}
+
+/// Makes the interface as requested, or changes nothing.
+///
+/// Neighbours are told of its addresses, without waiting.
+///
+/// # Errors
+/// It exists and differs from the request by more than `how` allows, or the kernel refuses it.
+pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
+    let _lock = lock::hold()?;
+    let again = netns.try_clone().map_err(|it| Error::new("open the network namespace", it))?;
+    let mut kernel = kernel(&it.guest, Some(netns))?;
+    let desired = it.desired(&kernel.observe(&it.looks())?)?;
+    let differences = differences(&mut kernel, &desired, it)?;
+    match differences {
+        Differences::None => return Ok(Done::Unchanged),
+        Differences::Some { words, must_be_anew } => {
+            let may = match how {
+                How::Nothing => false,
+                How::InPlace => !must_be_anew,
+                How::Anew => true,
+            };
+            if !may {
+                let (guest, dev) = (it.guest.clone(), it.dev.clone());
+                return Err(Refusal::Differs { guest, dev, differences: words, must_be_anew });
+            }
+            make(&mut kernel, &again, &desired, it)?;
+            Ok(Done::Changed)
+        }
+        Differences::All => {
+            make(&mut kernel, &again, &desired, it)?;
+            Ok(Done::Made)
+        }
+    }
+}
+
+/// How an interface differs from the request.
+enum Differences {
+    None,
+    Some {
+        words: Vec<String>,
+        must_be_anew: bool,
+    },
+    /// It does not exist.
+    All,
+}
+
+fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Result<Differences, Refusal> {
+    let (drift, plan) = {
+        let mut settled = desired.clone();
+        settled.settled.insert(Subject::Link(it.id()));
+        wire::diff(kernel, &settled).map_err(|it| Refusal::Failed(vec![*it]))?
+    };
+    let ns = Ns::Container(it.guest.id());
+    let steps = || plan.groups.iter().flat_map(|it| &it.steps);
+    let is_ours = |step_ns: &Ns, name: &IfName| *step_ns == ns && *name == it.dev;
+    let mut must_be_anew = false;
+    let mut is_new = false;
+    for step in steps() {
+        match step {
+            Step::DelInterface { ns, name } if is_ours(ns, name) => must_be_anew = true,
+            Step::MoveInterface { to, to_name, .. } if is_ours(to, to_name) => is_new = true,
+            step if step.is_creation() && makes(step, &ns, &it.dev) => is_new = true,
+            _ => {}
+        }
+    }
+    if is_new && !must_be_anew {
+        return Ok(Differences::All);
+    }
+    if plan.groups.is_empty() && drift.is_empty() && !plan.problems.is_empty() {
+        return Err(Refusal::Failed(plan.problems.iter().map(Failure::from).collect()));
+    }
+    let mut words: Vec<String> = drift.into_values().flatten().collect();
+    words.extend(steps().filter(|it| !only_marks(it)).map(Step::to_string));
+    match words.is_empty() && plan.groups.is_empty() {
+        true => Ok(Differences::None),
+        false => Ok(Differences::Some { words, must_be_anew }),
+    }
+}
+
+fn makes(step: &Step, wanted: &Ns, dev: &IfName) -> bool {
+    match step {
+        Step::AddVeth { ns, name, .. }
+        | Step::AddStacked { ns, name, .. }
+        | Step::AddDummy { ns, name, .. }
+        | Step::AddTunnel { ns, name, .. } => ns == wanted && name == dev,
+        _ => false,
+    }
+}
+
+fn only_marks(step: &Step) -> bool {
+    let Step::SetInterface { change, .. } = step else { return false };
+    Change { mark: None, ..change.clone() } == Change::default()
+}
+
+/// Applies the request. If that fails, everything is as before.
+fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -> Result<(), Refusal> {
+    let inode = netns::inode(netns).map_err(|it| Error::new("read the inode of a network namespace", it))?;
+    let mut record = state::Record::new(it, inode);
+    if let Wiring::Moved(name) = &it.wiring {
+        record.moved = state::before_move(kernel, name)?;
+    }
+    if record.is_needed() {
+        record
+            .save()
+            .map_err(|it| Refusal::State("cannot write the state of the interface".to_owned(), it))?;
+    }
+    let outcome = wire::converge(kernel, desired);
+    if !outcome.failures.is_empty() {
+        if let Some(moved) = &record.moved {
+            state::restore(kernel, moved);
+        }
+        record.remove();
+        return Err(Refusal::Failed(outcome.failures));
+    }
+    tell_neighbours(kernel, netns, it);
+    Ok(())
+}
+
+/// The interface of the host with this MAC address. A bridge, a VLAN or a macvlan has that of another one, which counts
+/// first.
+///
+/// # Errors
+/// There is none, or the interfaces could not be read.
+pub fn interface_with(mac: Mac) -> Result<IfName, Refusal> {
+    let own = netns::own().map_err(|it| Error::new("open the network namespace", it))?;
+    let observed = Kernel::new(own)?.observe(&[(Ns::Bridges, Look::all())].into())?;
+    let mut found: Vec<(&IfName, &Interface)> =
+        interfaces(&observed, &Ns::Bridges).filter(|(_, it)| it.mac == Some(mac)).collect();
+    found.sort_by_key(|(_, it)| matches!(it.kind, Kind::Bridge(_) | Kind::Stacked(_)));
+    let missing = || Impossible { message: format!("no interface has the MAC address {mac}"), help: None };
+    Ok(found.first().map(|(name, _)| (*name).clone()).ok_or_else(missing)?)
+}
+
+/// Is the interface up, with a carrier?
+///
+/// # Errors
+/// It could not be read.
+pub fn has_carrier(netns: &File, dev: &IfName) -> Result<bool, Error> {
+    let file = netns.try_clone().map_err(|it| Error::new("open a network namespace", it))?;
+    Kernel::new(file)?.has_carrier(&Ns::Bridges, dev)
+}
+
+/// Tells the neighbours the MAC address of the interface's addresses. They would find out anyway, so it may fail.
+fn tell_neighbours(kernel: &mut Kernel, netns: &File, it: &Attachment) {
+    let ns = Ns::Container(it.guest.id());
+    let looks = [(ns.clone(), Look::names([it.dev.clone()]))].into();
+    let Ok(observed) = kernel.observe(&looks) else { return };
+    let Some(mac) = observed.interface(&ns, &it.dev).and_then(|it| it.mac) else { return };
+    let addrs: Vec<_> = it.addrs.iter().map(|it| it.addr()).collect();
+    if let Err(error) = announce::announce(netns, &it.dev, mac, &addrs) {
+        log::debug!("{}: announce addresses: {error}", it.dev);
+    }
+}
+
+/// The guest and the interface that an interface of ours is for.
+pub(super) fn owner(interface: &Interface) -> Option<(Guest, IfName)> {
+    Guest::of_mark(&Mark::parse(interface.alias.as_deref()?)?)
+}
+
+pub(super) fn interfaces<'a>(
+    observed: &'a Observed,
+    ns: &Ns,
+) -> impl Iterator<Item = (&'a IfName, &'a Interface)> {
+    observed.spaces.get(ns).into_iter().flat_map(|it| &it.interfaces)
+}
