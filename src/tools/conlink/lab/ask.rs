@@ -59,7 +59,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// That folder under the one name that all paths to it have in common.
+    /// That folder, without symbolic links in its path.
     pub(super) fn folder(&self) -> PathBuf {
         self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone())
     }
