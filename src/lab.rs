@@ -38,6 +38,9 @@ pub use setup::{Surroundings, Wanted, wanted};
 /// The file in a lab's folder that shows that the lab may have interfaces in the host's network namespace.
 pub const USES_HOST: &str = "uses-host";
 
+/// The file in a lab's folder with the folder of its compose project.
+pub const PROJECT: &str = "project";
+
 /// A node that must be inspected again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed(pub ContainerId);
@@ -146,6 +149,10 @@ impl Lab {
     /// Sets the nodes of the lab, which are those of a project. Nodes that are not in the list end, changed nodes are
     /// restarted, and nodes that have exited are started again. [`Lab::act`] does it.
     pub fn set(&mut self, wanted: Vec<Wanted>, project: PathBuf, now: Instant) -> io::Result<()> {
+        if self.project.as_ref() != Some(&project) {
+            let path = self.folder.join(PROJECT);
+            fs::write(&path, project.as_os_str().as_encoded_bytes()).map_err(|it| at(&path, &it))?;
+        }
         self.order = wanted.iter().map(|it| it.node.name.clone()).collect();
         for member in self.members.values_mut() {
             if !self.order.contains(&member.wanted.node.name) {

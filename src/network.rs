@@ -38,6 +38,8 @@ pub struct Network {
     tunnels_given: bool,
     pub links: Vec<LinkRule>,
     pub commands: Vec<CommandRule>,
+    /// The interfaces of bridges and tunnels, by name.
+    outside: BTreeMap<(Place, IfName), Outside>,
     /// The services of compose files by name; None if the files do not name them all.
     services: Option<BTreeMap<String, ServiceConfig>>,
     defaults: Defaults,
@@ -117,6 +119,13 @@ pub struct Bridge {
     span: Span,
     /// `FILE:LINE:COL` of its entry; None if only links and tunnels mention it.
     pub origin: Option<String>,
+}
+
+/// An interface outside of containers other than that of a link, with the place that names it.
+#[derive(Clone, Copy, Debug)]
+enum Outside {
+    Bridge(Span),
+    Tunnel(Span),
 }
 
 /// A tunnel to another host, joined to a bridge.

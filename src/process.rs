@@ -9,6 +9,7 @@ mod handed_on;
 pub mod node;
 mod program;
 pub mod rights;
+mod socket;
 
 pub use capability::{Capability, has_capability};
 pub use child::{Came, Child, ChildOutput, ChildSignal, Signals, exec, status_text};
@@ -17,3 +18,4 @@ pub use filter::{Filtered, filter};
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
 pub use program::{Error, Program, Running, SYSTEM_PATH, find};
+pub use socket::connect;

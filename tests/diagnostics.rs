@@ -102,6 +102,24 @@ fn findings_with_one_cause_are_printed_twenty_times() {
     assert!(run.stderr.ends_with("\nfound 47 errors\n"), "{}", run.stderr);
 }
 
+#[test]
+fn findings_that_need_an_unreadable_address_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = "\
+links:
+- {service: a, bridge: x, ip: [10.0.1.1/24, 10.0.2.300/24], route: default via 10.0.2.254}
+- {service: a, bridge: y, dev: eth1, ip: 10.0.2.1/24}
+- {service: b, bridge: x, ip: [10.0.1.2/24, 10.0.2.300/24], route: default nexthop via 10.0.2.254 nexthop via 10.0.1.1}
+- {service: b, bridge: y, dev: eth1, ip: 10.0.2.2/24}
+";
+    for (net, summary) in [(net, "found 2 errors"), (&net.replace(", 10.0.2.300/24", ""), "found 2 warnings")]
+    {
+        fs::write(dir.path().join("net.yaml"), net).unwrap();
+        let run = conlink(dir.path(), &["check", "net.yaml"], &Env::new());
+        assert!(run.stderr.ends_with(&format!("\n{summary}\n")), "{}", run.stderr);
+    }
+}
+
 fn check(case: &Path, args: &[&str]) -> Run {
     let (sources, _) = read(case);
     let mut all = vec!["check"];

@@ -483,6 +483,10 @@ impl Ovs {
         ports: usize,
         asleep: Option<Activity>,
     ) -> Result<Answers, SwitchError> {
+        if self.own && self.may_start {
+            // The log may have to take the reason of a failure.
+            self.daemons.make_room_to_log(SWITCH);
+        }
         let last = operations.len() + 1;
         operations.push(mutate(DATABASE, json!([]), json!([["next_cfg", "+=", 1]])));
         operations.push(select(DATABASE, json!([]), &["next_cfg", "cur_cfg"]));
@@ -564,9 +568,10 @@ impl Ovs {
             SwitchError::Broken(error) => format!("{}: {error}", self.daemons.socket().display()),
             SwitchError::Late => {
                 let daemon = self.silence.as_ref().map_or(SERVER, |it| it.daemon);
-                let (log, hint) = match self.own {
-                    true => (format!(" (log: {})", self.daemons.log(daemon).display()), OURS_IS_SILENT),
-                    false => (String::new(), THEIRS_IS_SILENT),
+                let hint = if self.own { OURS_IS_SILENT } else { THEIRS_IS_SILENT };
+                let log = match self.own && daemon == SWITCH {
+                    true => format!(" (log: {})", self.daemons.log(daemon).display()),
+                    false => String::new(),
                 };
                 let told = format!("{daemon} does not answer{log}");
                 return Error::new(request, io::Error::other(told)).with_hint(hint);

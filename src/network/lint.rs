@@ -21,13 +21,14 @@ pub use address::duplicate_addresses;
 pub const ENGINE_ONLY: [&str; 2] = [service::DOCKER_INTERFACE, service::FORWARD_WITHOUT_NETWORK];
 
 /// Codes of findings about something missing, which may be in an entry that could not be read.
-pub const NEED_EVERY_ENTRY: [&str; 6] = [
-    "one-ended-patch",
-    "lonely-bridge",
-    "unused-bridge",
-    "unreachable-gateway",
-    "gateway-of-another-link",
-    "unknown-dev",
+pub const NEED_EVERY_ENTRY: [&str; 7] = [
+    bridge::ONE_ENDED_PATCH,
+    bridge::LONELY_BRIDGE,
+    bridge::UNUSED_BRIDGE,
+    route::UNREACHABLE_GATEWAY,
+    route::GATEWAY_OF_ANOTHER_LINK,
+    route::NEXTHOP_DEV,
+    route::UNKNOWN_DEV,
 ];
 
 /// Replicas of one service that are looked at. A service with more is told apart by its first ones.

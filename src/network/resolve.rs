@@ -11,8 +11,8 @@ use crate::config::{
 use crate::device::{BridgeOptions, IpvlanFlag, IpvlanMode, MacvlanMode, StackedKind};
 use crate::network::instantiate::{Bad, Names, differs_by_replica, has_placeholder};
 use crate::network::{
-    Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Place, Stacked, Target, Tunnel,
-    TunnelKind,
+    Bridge, BridgeMode, Command, CommandRule, LinkKind, LinkRule, Network, Outside, Place, Stacked, Target,
+    Tunnel, TunnelKind,
 };
 use crate::words::{listed, near};
 
@@ -68,31 +68,28 @@ pub fn resolve(config: Config, sources: Arc<Sources>, defaults: Defaults) -> (Ne
     check_services(services.as_ref(), &links, &commands, &mut diagnostics);
     let mut asks_for_ovs =
         defaults.asks_for_ovs(None, Place::Engine, false) && links.iter().any(|it| it.templated);
+    let names_auto = bridges.iter().any(|it| it.mode.as_ref().is_some_and(|it| it.value == ConfigMode::Auto));
+    let tunnels_given = tunnels.is_some();
+    let tunnels = tunnels.unwrap_or_default();
+    let bridges =
+        resolve_bridges(&bridges, &links, &tunnels, &defaults, &sources, &mut asks_for_ovs, &mut diagnostics);
     let mut network = Network {
-        bridges: resolve_bridges(
-            &bridges,
-            &links,
-            tunnels.as_deref().unwrap_or_default(),
-            &defaults,
-            &sources,
-            &mut asks_for_ovs,
-            &mut diagnostics,
-        ),
+        outside: outside(&bridges, &tunnels, &mut diagnostics),
+        bridges,
         asks_for_ovs,
-        names_auto: bridges.iter().any(|it| it.mode.as_ref().is_some_and(|it| it.value == ConfigMode::Auto)),
+        names_auto,
         tunnels: Vec::new(),
-        tunnels_given: tunnels.is_some(),
+        tunnels_given,
         links: Vec::new(),
         commands: Vec::new(),
         services,
         defaults,
         sources,
     };
-    check_patches(&network, &links, tunnels.as_deref().unwrap_or_default(), &mut diagnostics);
-    for tunnel in tunnels.iter().flatten() {
+    check_patches(&network, &links, &tunnels, &mut diagnostics);
+    for tunnel in &tunnels {
         network.tunnels.extend(resolve_tunnel(&network, tunnel, &mut diagnostics));
     }
-    check_tunnel_names(tunnels.as_deref().unwrap_or_default(), &mut diagnostics);
     for link in links {
         network.links.extend(resolve_link(&network, link, &mut diagnostics));
     }
@@ -395,8 +392,7 @@ fn resolve_tunnel(
         TunnelType::Vxlan => TunnelKind::Vxlan,
     };
     let vni = config.vni.as_ref()?.value;
-    // At most `geneve-16777215`, 15 bytes.
-    let name: IfName = format!("{kind}-{vni}").parse().ok()?;
+    let name = tunnel_name(config)?;
     let mac = config.mac.as_ref().map(|it| it.value);
     Some(Tunnel {
         mac: mac.unwrap_or_else(|| Mac::stable(&[&network.defaults.project, "tunnel", name.as_str()])),
@@ -415,16 +411,42 @@ fn resolve_tunnel(
     })
 }
 
-fn check_tunnel_names(tunnels: &[TunnelConfig], diagnostics: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<(String, u32), Span> = BTreeMap::new();
+/// At most `geneve-16777215`, 15 bytes.
+fn tunnel_name(config: &TunnelConfig) -> Option<IfName> {
+    format!("{}-{}", config.kind.as_ref()?.value, config.vni.as_ref()?.value).parse().ok()
+}
+
+/// The interfaces of bridges and tunnels. Refuses two with one name.
+fn outside(
+    bridges: &BTreeMap<String, Bridge>,
+    tunnels: &[TunnelConfig],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<(Place, IfName), Outside> {
+    let interfaces = bridges.values().filter(|it| it.mode != BridgeMode::Patch);
+    let named = interfaces.filter_map(|it| Some((it, it.name.parse().ok()?)));
+    let mut all: BTreeMap<(Place, IfName), Outside> =
+        named.map(|(it, name)| ((it.place, name), Outside::Bridge(it.span))).collect();
     for tunnel in tunnels {
-        let (Some(kind), Some(vni)) = (&tunnel.kind, &tunnel.vni) else { continue };
-        if let Some(first) = seen.insert((kind.value.to_string(), vni.value), vni.span) {
-            let message = format!("two {} tunnels have vni {}", kind.value, vni.value);
-            diagnostics
-                .push(Diagnostic::new(vni.span, message).scope(Scope::Network).note(first, "the first"));
-        }
+        let (Some(name), Some(kind), Some(vni)) = (tunnel_name(tunnel), &tunnel.kind, &tunnel.vni) else {
+            continue;
+        };
+        let Some(first) = all.get(&(Place::Engine, name.clone())) else {
+            all.insert((Place::Engine, name), Outside::Tunnel(tunnel.node.span));
+            continue;
+        };
+        let same = |message: String| Diagnostic::new(vni.span, message).scope(Scope::Network);
+        diagnostics.push(match *first {
+            Outside::Tunnel(span) => {
+                same(format!("two {} tunnels have vni {}", kind.value, vni.value)).note(span, "the first")
+            }
+            Outside::Bridge(span) => {
+                same(format!("the tunnel's interface `{name}` has the name of a bridge"))
+                    .note(span, "the bridge")
+                    .help("choose another name for the bridge, or another `vni`")
+            }
+        });
     }
+    all
 }
 
 /// Checks what links may not have in common. What only the later link suffers from becomes its fault.
@@ -603,15 +625,9 @@ pub(super) fn check_outer(network: &Network, link: &LinkConfig) -> Option<Diagno
     }
     let is_host = link.base.as_ref().is_some_and(|it| it.value == Base::Host);
     let place = if is_host { Place::Host } else { Place::Engine };
-    let bridge = network.bridges.get(outer.value.as_str());
-    let bridge = bridge.filter(|it| it.place == place && it.mode != BridgeMode::Patch);
-    // The names of tunnels are looked at only for a name of their form: there may be thousands of both.
-    let is_like_a_tunnel = ["geneve-", "vxlan-"].iter().any(|it| outer.value.as_str().starts_with(it));
-    let mut tunnels = network.tunnels.iter().filter(|_| is_like_a_tunnel && place == Place::Engine);
-    let tunnel = tunnels.find(|it| it.name == outer.value);
-    let (span, what) = match (bridge, tunnel) {
-        (Some(it), _) => (it.span, "bridge"),
-        (None, it) => (it?.config.span, "tunnel"),
+    let (span, what) = match *network.outside.get(&(place, outer.value.clone()))? {
+        Outside::Bridge(span) => (span, "bridge"),
+        Outside::Tunnel(span) => (span, "tunnel"),
     };
     let message = format!("outer interface `{}` has the name of a {what}", outer.value);
     let same = Diagnostic::new(outer.span, message).scope(Scope::Network);

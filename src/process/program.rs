@@ -11,7 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::Pid;
 
 /// The folders of system programs, for use without PATH: Debian's for root, and NixOS's.
@@ -69,11 +70,12 @@ pub struct Program {
     path: PathBuf,
     args: Vec<OsString>,
     vars: Vec<(OsString, OsString)>,
+    longest_file: Option<u64>,
 }
 
 impl Program {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), args: Vec::new(), vars: Vec::new() }
+        Self { path: path.into(), args: Vec::new(), vars: Vec::new(), longest_file: None }
     }
 
     /// Adds an argument.
@@ -87,6 +89,13 @@ impl Program {
     #[must_use]
     pub fn var(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.vars.push((name.into(), value.into()));
+        self
+    }
+
+    /// Limits each file that it writes to this number of bytes. Beyond that its writes fail with EFBIG.
+    #[must_use]
+    pub fn longest_file(mut self, bytes: u64) -> Self {
+        self.longest_file = Some(bytes);
         self
     }
 
@@ -116,7 +125,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(&self.args).envs(self.vars.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        in_a_session_of_its_own(&mut command);
+        in_a_session_of_its_own(&mut command, self.longest_file);
         command
     }
 
@@ -169,16 +178,28 @@ impl Running {
 }
 
 #[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
-fn in_a_session_of_its_own(command: &mut Command) {
-    let prepare = || {
+fn in_a_session_of_its_own(command: &mut Command, longest_file: Option<u64>) {
+    let prepare = move || {
         nix::unistd::setsid()?;
+        if let Some(bytes) = longest_file {
+            limit_files(bytes)?;
+        }
         // Inherited files may not be close-on-exec. Kernels before 5.11 lack the call; the error is ignored.
         // SAFETY: the flag closes nothing before exec; the numbers are passed by value.
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         Ok(())
     };
-    // SAFETY: two system calls, which are safe after fork, without allocations or locks.
+    // SAFETY: a few system calls, which are safe after fork, without allocations or locks.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Sets the limit of `setrlimit(2)`. Ignores its signal, which would end the program; exec keeps that.
+#[expect(unsafe_code, reason = "no crate offers a safe way")]
+fn limit_files(bytes: u64) -> nix::Result<()> {
+    // SAFETY: no handler runs.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    setrlimit(Resource::RLIMIT_FSIZE, bytes.min(hard), hard)
 }
 
 /// Waits at most `limit`; None if it still runs.
@@ -288,6 +309,15 @@ mod tests {
         assert_eq!(lines[..5], ["0", "1", "2", "3", "/dev/null"], "{} is open here", file.as_raw_fd());
         let (pid, session) = lines[5].split_once(' ').unwrap();
         assert_eq!(pid, session);
+    }
+
+    #[test]
+    fn a_program_with_a_limit_for_files_lives_on_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long");
+        let script = "head -c 10000 /dev/zero >$OUT; test $? -eq 1 && kill -XFSZ $$";
+        shell(script).var("OUT", &long).longest_file(4096).run(SECONDS).unwrap();
+        assert_eq!(long.metadata().unwrap().len(), 4096);
     }
 
     #[test]

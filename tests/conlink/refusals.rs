@@ -80,8 +80,14 @@ bridges:
 - {bridge: all, mode: ovs}
 - {bridge: default, mode: patch}
 - {bridge: cable, mode: patch}
+- {bridge: vxlan-8}
+- {bridge: vxlan-9, mode: patch}
 tunnels:
 - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+- {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 8}
+- {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 9}
+- {type: geneve, bridge: lan, remote: 192.0.2.1, vni: 9}
+- {type: geneve, bridge: lan, remote: 192.0.2.2, vni: 9}
 ";
     check(
         &[("net.yaml", net)],
@@ -129,7 +135,7 @@ tunnels:
              5 | - {service: d, bridge: lan, outer-dev: vxlan-7}
                |                                        ^^^^^^^
             ...
-            16 | - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
+            18 | - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 7}
                |   ----------------------------------------------------- the tunnel
                |
                = help: choose another name
@@ -156,7 +162,26 @@ tunnels:
                |
                = help: a bridge of mode ovs is an interface of that name
 
-            found 8 errors
+            error: the tunnel's interface `vxlan-8` has the name of a bridge
+              --> net.yaml:19:54
+               |
+            15 | - {bridge: vxlan-8}
+               |            ------- the bridge
+            ...
+            19 | - {type: vxlan, bridge: lan, remote: 192.0.2.1, vni: 8}
+               |                                                      ^
+               |
+               = help: choose another name for the bridge, or another `vni`
+
+            error: two geneve tunnels have vni 9
+              --> net.yaml:22:55
+               |
+            21 | - {type: geneve, bridge: lan, remote: 192.0.2.1, vni: 9}
+               |   ------------------------------------------------------ the first
+            22 | - {type: geneve, bridge: lan, remote: 192.0.2.2, vni: 9}
+               |                                                       ^
+
+            found 10 errors
         "#]],
     );
 }

@@ -391,7 +391,7 @@ fn the_folder_of_a_lab_of_root_is_private() {
     let folder = "/run/conlink/lab/test";
     assert_eq!(lab.world.sh(&format!("stat -c %a {folder} {folder}/socket")), "700\n600\n");
     let listed = lab.world.sh(&format!("ls {folder}"));
-    assert_eq!(listed, "lock\nlog\nnodes\nsocket\n");
+    assert_eq!(listed, "lock\nlog\nnodes\nproject\nsocket\n");
 }
 
 #[test]

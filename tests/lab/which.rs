@@ -68,6 +68,45 @@ fn every_command_takes_a_name_or_a_compose_file() {
     assert_eq!(names(&lab), ["other"]);
 }
 
+#[test]
+fn down_refuses_a_lab_of_the_same_name_in_another_folder() {
+    let Some(mut lab) = Lab::empty("lab down in two folders") else { return };
+    lab.name = "same".to_owned();
+    for folder in ["one", "two"] {
+        lab.write(&format!("{folder}/compose.yaml"), &format!("name: same\n{ONE}"));
+    }
+    lab.write("empty/keep", "");
+    let said = format!(
+        "error: lab `same` was started with the files in {}\nhint: `conlink lab down same` ends it anyway\n",
+        lab.world.path("one").canonicalize().unwrap().display()
+    );
+    let refused = || {
+        for (folder, words) in [("two", &["down"][..]), ("empty", &["down", "-f", "../two/compose.yaml"])] {
+            let run = in_folder(&lab, folder, words);
+            assert_eq!((run.code, run.stderr.as_str()), (1, said.as_str()), "{folder} {words:?}");
+        }
+        assert_eq!(names(&lab), ["same"]);
+    };
+    lab.world.sh("ln -s one link");
+    for (folder, words) in [
+        ("link", &["down"][..]),
+        ("two", &["down", "-f", "../one/compose.yaml"]),
+        ("two", &["down", "same"]),
+        ("empty", &["down", "-n", "same"]),
+    ] {
+        assert_eq!(in_folder(&lab, "one", &["up"]).code, 0);
+        refused();
+        let run = in_folder(&lab, folder, words);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{folder} {words:?}");
+        assert!(names(&lab).is_empty());
+    }
+    assert_eq!(in_folder(&lab, "one", &["up"]).code, 0);
+    lab.signal("KILL", lab.keeper().unwrap());
+    lab.until_dead();
+    refused();
+    assert_eq!(in_folder(&lab, "one", &["down"]).code, 0);
+}
+
 /// What bash offers for the last word of $LINE, with the script of `conlink completions bash`. Readline splits words at
 /// colons, too.
 const PRESS_TAB: &str = r#"

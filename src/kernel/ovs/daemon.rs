@@ -38,6 +38,10 @@ pub(super) const CLEANUP_LIMIT: Duration = Duration::from_secs(20);
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(2);
 
+/// The longest log of the switch in bytes. The kernel enforces it, so it holds without an engine too: the switch keeps
+/// working, and what it logs is lost.
+pub(super) const LONGEST_LOG: u64 = 1 << 20;
+
 const MISSING: &str =
     "install the package openvswitch-switch, use the image `conlink`, or set `mode: linux` for the bridge";
 
@@ -263,7 +267,8 @@ impl Daemons {
             have_tun();
         }
         let database = format!("unix:{}", self.socket().display());
-        let program = self.daemon(&programs()?.switch, SWITCH).arg(database);
+        let program =
+            self.daemon(&programs()?.switch, SWITCH, "info").longest_file(LONGEST_LOG).arg(database);
         self.spawn(SWITCH, netns, &program, limit)?.done()
     }
 
@@ -285,7 +290,8 @@ impl Daemons {
     fn make_server(&mut self, netns: &File, limit: Duration, programs: &Programs) -> Result<(), Error> {
         let database = self.rundir.join(DATABASE);
         let remote = format!("--remote=punix:{}", self.socket().display());
-        let program = self.daemon(&programs.server, SERVER).arg(remote).arg(&database);
+        // Only the error that ends it: a limit for its files would apply to the database too.
+        let program = self.daemon(&programs.server, SERVER, "emer").arg(remote).arg(&database);
         let is_new = !database.exists();
         if is_new {
             self.make_database(programs)?;
@@ -314,11 +320,13 @@ impl Daemons {
         fs::rename(&new, &database).map_err(|it| Error::new(what(), it))
     }
 
-    fn daemon(&self, program: &Path, name: &str) -> Program {
+    /// A daemon that logs messages of this level (`ovs-vswitchd(8)`) and above.
+    fn daemon(&self, program: &Path, name: &str, level: &str) -> Program {
         let option = |option: &str, file: PathBuf| format!("--{option}={}", file.display());
         let program = Program::new(program)
             .arg("-vsyslog:off")
             .arg("-vconsole:err")
+            .arg(format!("-vfile:{level}"))
             .arg("--detach")
             .arg(option("pidfile", self.pidfile(name)))
             .arg(option("unixctl", self.control(name)))
@@ -339,6 +347,7 @@ impl Daemons {
         program: &Program,
         limit: Duration,
     ) -> Result<Started, Error> {
+        self.make_room_to_log(daemon);
         let started = netns::inside(netns, || Ok(program.start()));
         let started = started.map_err(|it| Error::new("enter the network namespace of the bridges", it))?;
         let program = started.map_err(start_error)?;
@@ -422,6 +431,24 @@ impl Daemons {
         match fs::remove_dir_all(&self.rundir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(|it| Error::new(format!("remove {}", self.rundir.display()), it)),
+        }
+    }
+
+    /// Moves the content of a log that has reached half of [`LONGEST_LOG`] to `DAEMON.log.1`. The daemon keeps the file
+    /// open and appends to it.
+    pub(super) fn make_room_to_log(&self, daemon: &str) {
+        let log = self.log(daemon);
+        if log.metadata().is_ok_and(|it| it.len() < LONGEST_LOG / 2) {
+            return;
+        }
+        let copied = fs::copy(&log, log.with_extension("log.1"));
+        // Also if the disk has no room for the copy.
+        let emptied = File::options().write(true).open(&log).and_then(|it| it.set_len(0));
+        match copied.and(emptied) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::debug!("empty {}: {error}", log.display())
+            }
+            _ => {}
         }
     }
 

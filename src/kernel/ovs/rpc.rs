@@ -1,16 +1,15 @@
 //! JSON-RPC 1.0 as in RFC 7047 section 4: JSON values without separators, on a unix socket.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
 use serde_json::{Value, json};
-use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::process;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -60,9 +59,9 @@ impl AsFd for Rpc {
 }
 
 impl Rpc {
-    /// Connects. Waits at most `limit` for a server that does not accept connections; then the error is WouldBlock.
+    /// Connects. Waits at most `limit` for a server that does not accept connections; then the error is TimedOut.
     pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<Self> {
-        let stream = connect(socket, limit)?;
+        let stream = process::connect(socket, limit)?;
         Ok(Self { stream, received: Received::default(), calls: 0, updates: Vec::new() })
     }
 
@@ -183,38 +182,6 @@ pub(super) fn words(error: &Value) -> String {
         (Some(error), Some(details)) => format!("{error}: {details}"),
         (Some(error), None) => error.to_owned(),
         _ => error.as_str().map_or_else(|| error.to_string(), |it| it.trim().to_owned()),
-    }
-}
-
-/// Connects to a path of any length: one that is longer than a socket address (107 bytes, `unix(7)`) through its
-/// folder.
-fn connect(socket: &Path, limit: Duration) -> io::Result<UnixStream> {
-    const LONGEST: usize = 107;
-    match (socket.parent(), socket.file_name()) {
-        (Some(folder), Some(name)) if socket.as_os_str().as_bytes().len() > LONGEST => {
-            let folder = File::open(folder)?;
-            let folder = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string());
-            connect_within(&folder.join(name), limit)
-        }
-        _ => connect_within(socket, limit),
-    }
-}
-
-/// Connects within `limit`. If the server's queue of connections is full, connect(2) waits for the send timeout
-/// (`unix_stream_connect()` in net/unix/af_unix.c).
-fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    let addr = SockAddr::unix(path)?;
-    let end = Instant::now() + limit;
-    loop {
-        // A timeout of zero would mean no limit.
-        let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        socket.set_write_timeout(Some(left))?;
-        match socket.connect(&addr) {
-            Ok(()) => return Ok(OwnedFd::from(socket).into()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 
@@ -380,26 +347,6 @@ mod tests {
     }
 
     #[test]
-    fn connecting_to_a_server_with_a_full_queue_times_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
-        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        listener.bind(&SockAddr::unix(&socket).unwrap()).unwrap();
-        listener.listen(1).unwrap();
-        let begun = Instant::now();
-        let connect = || Rpc::connect(&socket, Duration::from_millis(50));
-        let mut connected = Vec::new();
-        let error = loop {
-            match connect() {
-                Ok(it) => connected.push(it),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(SwitchError::from(error), SwitchError::Late), "{} connections", connected.len());
-        assert!(begun.elapsed() < Duration::from_secs(5));
-    }
-
-    #[test]
     fn updates_are_received_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
@@ -417,17 +364,5 @@ mod tests {
         assert_eq!(rpc.take_updates(), [] as [Value; 0]);
         drop(rpc);
         server.join().unwrap();
-    }
-
-    #[test]
-    fn a_long_socket_path_works() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = folder.path().join("x".repeat(100));
-        std::fs::create_dir(&deep).unwrap();
-        assert!(UnixStream::connect(deep.join("s")).is_err());
-        let open = File::open(&deep).unwrap();
-        let listener = UnixListener::bind(format!("/proc/self/fd/{}/s", open.as_raw_fd())).unwrap();
-        let _stream = connect(&deep.join("s"), SECONDS).unwrap();
-        listener.accept().unwrap();
     }
 }

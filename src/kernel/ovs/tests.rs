@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::daemon::{CLEANUP_LIMIT, Process, SERVER};
+use super::daemon::{CLEANUP_LIMIT, LONGEST_LOG, Process, SERVER};
 use super::port::Join;
 use super::*;
 use crate::device::BridgeOptions;
@@ -412,6 +412,45 @@ fn a_bridge_that_cannot_be_made_has_the_switchs_reason() {
         assert_eq!(error.to_string(), message);
         assert_eq!(error.hint(), Some(NO_MODULE));
         assert_eq!(ovs.dump().unwrap(), BTreeMap::new());
+        ovs.stop().unwrap();
+    }
+}
+
+#[test]
+fn logs_are_bounded_without_an_engine_and_have_room_for_the_next_change() {
+    for lab in Lab::all("logs_are_bounded") {
+        drop(lab.wire());
+        let pids = lab.pids();
+        for daemon in [SERVER, SWITCH] {
+            let control = lab.rundir().join(format!("{daemon}.ctl"));
+            let tell = |method: &str, arg: &str| {
+                let mut rpc = Rpc::connect(&control, PATIENCE).unwrap();
+                rpc.call(method, &json!([arg]), PATIENCE)
+            };
+            if daemon == SWITCH {
+                tell("vlog/set", "file:dbg").unwrap();
+            }
+            // It logs each request that it refuses.
+            let long = "x".repeat(100_000);
+            for _ in 0..30 {
+                tell("nonsense", &long).unwrap_err();
+            }
+        }
+        let sizes = || {
+            let sizes =
+                [SERVER, SWITCH].map(|it| lab.rundir().join(format!("{it}.log")).metadata().unwrap().len());
+            (sizes[0], sizes[1])
+        };
+        assert_eq!(sizes(), (0, LONGEST_LOG));
+        lab.reach();
+        let mut ovs = lab.start();
+        others_bridge(&mut ovs, "theirs", "nonsense");
+        let error = ovs.device_error("theirs").unwrap().unwrap();
+        assert_eq!(error, "failed to create bridge theirs: Address family not supported by protocol");
+        assert!(sizes().1 < LONGEST_LOG / 2, "{:?}", sizes());
+        let earlier = lab.rundir().join(format!("{SWITCH}.log.1"));
+        assert_eq!(earlier.metadata().unwrap().len(), LONGEST_LOG);
+        assert_eq!(lab.pids(), pids);
         ovs.stop().unwrap();
     }
 }

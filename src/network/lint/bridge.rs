@@ -8,6 +8,10 @@ use crate::network::lint::{Lint, error, warning};
 use crate::network::{Attach, Bridge, BridgeMode, LinkKind};
 use crate::words::{counted, near};
 
+pub(super) const ONE_ENDED_PATCH: &str = "one-ended-patch";
+pub(super) const LONELY_BRIDGE: &str = "lonely-bridge";
+pub(super) const UNUSED_BRIDGE: &str = "unused-bridge";
+
 /// `BR_MAX_PORTS` in the kernel's `net/bridge/br_private.h`, without port 0.
 const MAX_PORTS: usize = 1023;
 
@@ -73,7 +77,7 @@ fn check_ends(bridge: &Bridge, ends: &Ends) -> Option<Diagnostic> {
         // Without an entry, only a link that cannot join it names it, which is reported.
         bridge.origin.as_ref()?;
         let unused = Diagnostic::hint(bridge.span, format!("no link joins bridge `{name}`"));
-        return Some(unused.code("unused-bridge").help("remove it, or add a link"));
+        return Some(unused.code(UNUSED_BRIDGE).help("remove it, or add a link"));
     }
     if bridge.mode != BridgeMode::Patch {
         return None;
@@ -82,7 +86,7 @@ fn check_ends(bridge: &Bridge, ends: &Ends) -> Option<Diagnostic> {
         ([only], 1) => {
             let message = format!("patch `{name}` has one end");
             let help = "a patch connects two links: add the other one, or check the name";
-            Some(warning("one-ended-patch", *only, message).help(help))
+            Some(warning(ONE_ENDED_PATCH, *only, message).help(help))
         }
         // More than two entries are reported by `resolve`.
         ([] | [_] | [_, _], count) if count > 2 => {
@@ -108,7 +112,7 @@ fn misspelled(bridge: &Bridge, ends: &Ends, used: &[(String, &str)]) -> Option<D
     // The beginning of a name is that of a family: `lan` and `lan-dmz`.
     let other = near(&bridge.name, &others).filter(|it| !it.starts_with(bridge.name.as_str()))?;
     let message = format!("only one link joins bridge `{}`", bridge.name);
-    Some(warning("lonely-bridge", *only, message).help(format!("did you mean `{other}`?")))
+    Some(warning(LONELY_BRIDGE, *only, message).help(format!("did you mean `{other}`?")))
 }
 
 /// A name without its digits.

@@ -10,6 +10,11 @@ use crate::network::{LinkRule, Target};
 use crate::route::Route;
 use crate::words::near;
 
+pub(super) const UNREACHABLE_GATEWAY: &str = "unreachable-gateway";
+pub(super) const GATEWAY_OF_ANOTHER_LINK: &str = "gateway-of-another-link";
+pub(super) const NEXTHOP_DEV: &str = "nexthop-dev";
+pub(super) const UNKNOWN_DEV: &str = "unknown-dev";
+
 /// The links of one container.
 struct Node<'a> {
     target: &'a Target,
@@ -66,7 +71,7 @@ impl<'a> Node<'a> {
                     None => format!("its links have {}", crate::words::listed(&devs)),
                 };
                 let message = format!("no link of {} has the dev `{dev}`", self.target);
-                found.push(warning("unknown-dev", span, message).help(help));
+                found.push(warning(UNKNOWN_DEV, span, message).help(help));
                 continue;
             }
             let Some(via) = via.filter(|it| !route.onlink && !is_link_local(*it)) else { continue };
@@ -84,13 +89,13 @@ impl<'a> Node<'a> {
                         [] => "the container has no address; give one of its links an `ip`".to_owned(),
                         nets => format!("its networks are {}", nets.join(", ")),
                     };
-                    warning("unreachable-gateway", span, message).help(help)
+                    warning(UNREACHABLE_GATEWAY, span, message).help(help)
                 }
                 Some((other, _)) => {
                     let message = format!(
                         "the route leaves by `{leaves_by}`, and its gateway {via} is in the network of `{other}`"
                     );
-                    let code = if route.nexthops.is_empty() { "gateway-of-another-link" } else { "nexthop-dev" };
+                    let code = if route.nexthops.is_empty() { GATEWAY_OF_ANOTHER_LINK } else { NEXTHOP_DEV };
                     warning(code, span, message).help(format!("write `via {via} dev {other}`"))
                 }
             });

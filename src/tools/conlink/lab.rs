@@ -20,7 +20,7 @@ use crate::tools::conlink::status;
 use crate::tools::logger::{self, LogFormat, Verbosity};
 
 use args::UpArgs;
-use which::{NameArgs, OnlyOne};
+use which::{Guess, NameArgs};
 
 /// The subcommands of `conlink lab`.
 #[derive(Debug, Subcommand)]
@@ -89,7 +89,7 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
         Lab::Run(args) => up::run(&args.up, &args.command),
         Lab::Logs(args) => logs::logs(&args),
         Lab::Ping(args) => ping::ping(&args),
-        Lab::Down(DownArgs { name, lab, quiet }) => down::main(&name.or(lab).find(OnlyOne::Refused)?, quiet),
+        Lab::Down(DownArgs { name, lab, quiet }) => down::main(&name.or(lab).find(Guess::Refused)?, quiet),
         Lab::List(args) => list::list(&args),
     }
 }

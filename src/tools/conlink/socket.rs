@@ -1,21 +1,17 @@
 //! The client of a running engine or lab, over its unix socket.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::de::DeserializeOwned;
 
 use crate::api::{Frames, Request, frame, read_answer};
-use crate::process::rights;
+use crate::process::{connect, rights};
 
 /// How long an answer may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,8 +83,7 @@ pub(super) struct Client {
 impl Client {
     /// Connects and sends a request.
     pub(super) fn ask(server: &Server, request: &Request) -> anyhow::Result<Self> {
-        let end = Instant::now() + PATIENCE;
-        let mut stream = match connect(&server.socket, end) {
+        let mut stream = match connect(&server.socket, PATIENCE) {
             Ok(it) => it,
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 bail!("{server} is not running: nothing listens on {}", server.socket.display());
@@ -185,24 +180,4 @@ pub(super) fn ask<T: DeserializeOwned>(server: &Server, request: &Request) -> an
 /// The time left until then. At least a millisecond, because a socket takes no timeout of 0.
 fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
-}
-
-/// Connects to a socket, whose queue may be full and whose path may be longer than the 107 bytes of an address.
-fn connect(path: &Path, end: Instant) -> io::Result<UnixStream> {
-    let found = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
-    let address = UnixAddr::new(format!("/proc/self/fd/{}", found.as_raw_fd()).as_str())?;
-    loop {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        match nix::sys::socket::connect(socket.as_raw_fd(), &address) {
-            Ok(()) => {
-                let stream = UnixStream::from(socket);
-                stream.set_nonblocking(false)?;
-                return Ok(stream);
-            }
-            Err(Errno::EAGAIN) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-            Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

@@ -58,6 +58,13 @@ pub(super) struct Reading {
     env: Env,
 }
 
+impl Reading {
+    /// That folder, without symbolic links in its path.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone())
+    }
+}
+
 impl Ask {
     pub(super) fn of(args: &UpArgs) -> anyhow::Result<Self> {
         let mut scale = BTreeMap::new();
@@ -225,7 +232,7 @@ pub(super) fn read(request: &Apply, lab: &Lab) -> anyhow::Result<LabContents> {
         bail!("{}", first.to_json(&reading.described.sources));
     }
     // Before anything is made.
-    let project = reading.dir.canonicalize().unwrap_or_else(|_| reading.dir.clone());
+    let project = reading.folder();
     if let Some(other) = lab.project().filter(|it| *it != project) {
         bail!(
             "lab `{0}` is running with the files in {1}\nhint: end it with `conlink lab down {0}`, or choose another \
@@ -267,7 +274,12 @@ fn hidden(lab: &Path) -> Vec<PathBuf> {
 
 /// The name of the compose project of these files; without files, of those that compose finds in the working directory.
 pub(in crate::tools::conlink) fn project_of(files: &[PathBuf]) -> anyhow::Result<String> {
-    Ok(Ask::of_files(files)?.read()?.name)
+    Ok(reading_of(files)?.name)
+}
+
+/// The contents of these files; without files, of those that compose finds in the working directory.
+pub(super) fn reading_of(files: &[PathBuf]) -> anyhow::Result<Reading> {
+    Ask::of_files(files)?.read()
 }
 
 /// Whether this user namespace has only one user.

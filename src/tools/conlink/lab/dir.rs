@@ -3,10 +3,11 @@
 //! The folder is `/run/conlink/lab/NAME`, or one in the user's runtime folder. The keeper holds a lock in it. The kernel
 //! releases the lock when the process ends in any way, so the lock alone shows whether the lab is running.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
-use crate::lab::at;
+use crate::lab::{PROJECT, at};
 use crate::process::node;
 use crate::tools::conlink::socket::{Kind, Server};
 
@@ -136,6 +137,12 @@ impl LabDir {
 
     fn lock_path(&self) -> PathBuf {
         self.folder.join("lock")
+    }
+
+    /// The folder of the compose project that it was started with. None if it is not known yet.
+    pub(super) fn project(&self) -> Option<PathBuf> {
+        let path = fs::read(self.folder.join(PROJECT)).ok().filter(|it| !it.is_empty());
+        path.map(|it| OsString::from_vec(it).into())
     }
 
     /// Waits until no other process has a claim on the lab, and takes it. Makes the folder if it is gone by then.

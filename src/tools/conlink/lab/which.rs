@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::Request;
 use crate::tools::conlink::lab::args::current;
-use crate::tools::conlink::lab::ask::project_of;
+use crate::tools::conlink::lab::ask::{Reading, reading_of};
 use crate::tools::conlink::lab::dir::{LabDir, names};
 use crate::tools::conlink::socket::Client;
 
@@ -24,9 +24,10 @@ pub(in crate::tools::conlink) struct NameArgs {
     pub(super) file: Vec<PathBuf>,
 }
 
-/// Whether a command may use the only running lab when nothing names one.
+/// Whether a command may use a lab that is perhaps not meant: the only running one when nothing names a lab, and one that
+/// has the name of the project but was started in another folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OnlyOne {
+pub(super) enum Guess {
     Allowed,
     Refused,
 }
@@ -39,41 +40,58 @@ impl NameArgs {
 
     /// The lab for a command that changes nothing if it is the wrong one.
     pub(super) fn dir(&self) -> anyhow::Result<LabDir> {
-        self.find(OnlyOne::Allowed)
+        self.find(Guess::Allowed)
     }
 
     /// The lab of that name or those files, otherwise of CONLINK_LAB, otherwise of the compose project in the working
     /// directory, otherwise, where that is allowed, the only running one.
-    pub(super) fn find(&self, only_one: OnlyOne) -> anyhow::Result<LabDir> {
+    pub(super) fn find(&self, guess: Guess) -> anyhow::Result<LabDir> {
         if let Some(name) = &self.name {
             return LabDir::find(name);
         }
         if !self.file.is_empty() {
-            return LabDir::find(&project_of(&self.file)?);
+            let reading = reading_of(&self.file)?;
+            return guess.of_project(LabDir::find(&reading.name)?, &reading);
         }
         if let Some(name) = current() {
             return LabDir::find(&name);
         }
         let labs = LabDir::all();
-        let project = project_of(&[]).ok();
-        if let Some(it) = project.as_ref().and_then(|it| labs.iter().find(|lab| lab.name() == *it)) {
-            return Ok(it.clone());
+        let reading = reading_of(&[]).ok();
+        if let Some(reading) = &reading
+            && let Some(it) = labs.iter().find(|lab| lab.name() == reading.name)
+        {
+            return guess.of_project(it.clone(), reading);
         }
         if labs.is_empty() {
             bail!("no lab is running\nhint: `conlink lab up` starts one");
         }
-        if let ([one], OnlyOne::Allowed) = (labs.as_slice(), only_one) {
+        if let ([one], Guess::Allowed) = (labs.as_slice(), guess) {
             return Ok(one.clone());
         }
-        let what = match &project {
-            Some(it) => format!("lab `{it}` of the compose file in this folder is not running"),
+        let what = match &reading {
+            Some(it) => format!("lab `{}` of the compose file in this folder is not running", it.name),
             None => "no compose file in this folder names the lab".to_owned(),
         };
-        let hint = match only_one {
-            OnlyOne::Allowed => "choose a lab with `--name <NAME>`",
-            OnlyOne::Refused => "`conlink lab down <NAME>` ends a lab of another folder",
+        let hint = match guess {
+            Guess::Allowed => "choose a lab with `--name <NAME>`",
+            Guess::Refused => "`conlink lab down <NAME>` ends a lab of another folder",
         };
         bail!("{what}; running labs: {}\nhint: {hint}", names(&labs))
+    }
+}
+
+impl Guess {
+    /// The lab with the name of the project that was read.
+    fn of_project(self, lab: LabDir, reading: &Reading) -> anyhow::Result<LabDir> {
+        match lab.project() {
+            Some(other) if self == Self::Refused && other != reading.folder() => bail!(
+                "lab `{0}` was started with the files in {1}\nhint: `conlink lab down {0}` ends it anyway",
+                lab.name(),
+                other.display()
+            ),
+            _ => Ok(lab),
+        }
     }
 }
 
