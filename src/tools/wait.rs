@@ -4,6 +4,8 @@
 //! thread does all of this, but names are resolved on threads of their own.
 
 mod args;
+mod attempts;
+mod check;
 mod condition;
 mod files;
 mod host;
