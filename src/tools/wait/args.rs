@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Id, Parser, ValueEnum, value_parser};
 
 use crate::duration;
+use crate::tools::front::BadArgs;
 use crate::tools::wait::condition::{Condition, KINDS, Kind};
 
 /// Wait for interfaces, addresses, files or ports, then run a command
@@ -63,8 +64,10 @@ Exit codes: that of COMMAND; 0 success without COMMAND; 2 usage error; 124 timeo
 pub(super) fn command() -> clap::Command {
     let conditions = KINDS.iter().filter(|it| !it.help.is_empty()).map(condition);
     // Its text may be a command that begins with an option.
-    let command =
-        clap::Command::new("wait").args(conditions).mut_arg("command", |it| it.allow_hyphen_values(true));
+    let command = clap::Command::default()
+        .name("wait")
+        .args(conditions)
+        .mut_arg("command", |it| it.allow_hyphen_values(true));
     Cli::augment_args(command)
 }
 
@@ -115,15 +118,6 @@ pub(super) struct Item {
     pub(super) interval: Option<Duration>,
     /// How long the condition must stay met.
     pub(super) hold: Duration,
-}
-
-/// An error in the command line.
-#[derive(Debug)]
-pub(super) enum BadArgs {
-    /// Includes requests for help or the version.
-    Clap(clap::Error),
-    /// Every error.
-    Values(Vec<String>),
 }
 
 /// Parses the command line. `env` returns the value of an environment variable.

@@ -1,6 +1,6 @@
 //! The loop: check, report, sleep until something may have changed.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -208,14 +208,13 @@ impl Waiter<'_> {
         self.slept = true;
         let tried: Vec<_> = probes.iter().flat_map(|it| it.tries.iter().flat_map(Tries::polled)).collect();
         let mounted = {
-            let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![(self.signals.as_fd(), PollFlags::POLLIN)];
             let mounts = self.files.as_ref().and_then(Files::mounts);
-            files.extend(mounts.map(|it| (it, PollFlags::POLLPRI)));
-            files.extend(self.net.as_ref().map(|it| (it.as_fd(), PollFlags::POLLIN)));
-            files.extend(self.files.as_ref().and_then(Files::notices).map(|it| (it, PollFlags::POLLIN)));
-            files.extend(tried.iter().map(|(it, flags)| (it.as_fd(), *flags)));
-            let mut polled: Vec<PollFd<'_>> =
-                files.into_iter().map(|(fd, flags)| PollFd::new(fd, flags)).collect();
+            let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            polled.extend(mounts.map(|it| PollFd::new(it, PollFlags::POLLPRI)));
+            let net = self.net.as_ref().map(AsFd::as_fd);
+            let notices = self.files.as_ref().and_then(Files::notices);
+            polled.extend(net.into_iter().chain(notices).map(|it| PollFd::new(it, PollFlags::POLLIN)));
+            polled.extend(tried.iter().map(|(it, flags)| PollFd::new(it.as_fd(), *flags)));
             let time = until.map(|it| TimeSpec::from_duration(it.saturating_duration_since(Instant::now())));
             match ppoll(&mut polled, time, None) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
