@@ -31,7 +31,7 @@ pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Scope, Severity, tidy};
 pub(crate) use interpolate::Interpolation;
-pub use interpolate::{Env, PROJECT_NAME, Unexpanded, expand};
+pub use interpolate::{Env, PROJECT_NAME, Unexpanded, Unset, expand};
 pub(crate) use merge::merge_own;
 pub use merge::scalar_text as merge_text;
 pub use placeholder::Vars;

@@ -2,12 +2,12 @@
 
 mod project;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 pub use project::{EnvFile, EnvMode, ProjectEnv, Written, is_written_by_mdc, mode_variable};
 
-use crate::config::{Env, expand};
+use crate::config::{Env, Unset, expand};
 use crate::words::BadWord;
 
 /// `NAME=value`, `NAME: value`, or `NAME` alone on its line.
@@ -25,8 +25,8 @@ enum Value {
     Inherited,
     /// In single quotes.
     Literal(String),
-    /// With variables in it.
-    Text(String),
+    /// With variables in it, and the byte of the file at which each `$` stands.
+    Text(String, Vec<usize>),
 }
 
 /// The variables set by earlier statements.
@@ -57,10 +57,10 @@ pub fn parse(text: &str) -> (Vec<Statement>, Vec<BadWord>) {
 }
 
 /// Evaluates the statements. The environment `env` wins over them, and a value may refer to it and to earlier statements.
-/// Also returns the values that cannot be evaluated.
-pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variable>, Vec<BadValue>) {
+/// Also returns what was found.
+pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variable>, Findings) {
     let mut variables: BTreeMap<String, Variable> = BTreeMap::new();
-    let bad = each(statements, env, &Env::new(), |it, value| {
+    let findings = each(statements, env, &Env::new(), |it, value| {
         let from_environment = env.get(&it.name);
         let variable = variables.entry(it.name.clone()).or_insert_with(|| Variable {
             value: String::new(),
@@ -70,15 +70,24 @@ pub fn evaluate(statements: &[Statement], env: &Env) -> (BTreeMap<String, Variab
         variable.value = from_environment.cloned().unwrap_or(value);
         variable.lines.push(it.line);
     });
-    (variables, bad)
+    (variables, findings)
 }
 
 /// Evaluates the statements in order and keeps duplicates, as `env_file` of a service does. Values refer to `env`, then to
 /// earlier statements, then to `earlier`, the variables of other files.
-pub fn values(statements: &[Statement], env: &Env, earlier: &Env) -> (Vec<(String, String)>, Vec<BadValue>) {
+pub fn values(statements: &[Statement], env: &Env, earlier: &Env) -> (Vec<(String, String)>, Findings) {
     let mut values = Vec::new();
-    let bad = each(statements, env, earlier, |it, value| values.push((it.name.clone(), value)));
-    (values, bad)
+    let findings = each(statements, env, earlier, |it, value| values.push((it.name.clone(), value)));
+    (values, findings)
+}
+
+/// What was found in the values of an env file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The values that cannot be evaluated.
+    pub bad: Vec<BadValue>,
+    /// The unset variables that count as empty, each at its first place in the file.
+    pub unset: Vec<Unset>,
 }
 
 /// The bytes that a variable may have, with its name: the kernel hands no longer one to a program (MAX_ARG_STRLEN in
@@ -95,10 +104,11 @@ fn each(
     env: &Env,
     earlier: &Env,
     mut give: impl FnMut(&Statement, String),
-) -> Vec<BadValue> {
+) -> Findings {
     let mut scope = earlier.clone();
     scope.extend(env.clone());
-    let mut bad = Vec::new();
+    let mut found = Findings::default();
+    let mut told = BTreeSet::new();
     let mut total = 0;
     for it in statements {
         let value = match &it.value {
@@ -107,32 +117,47 @@ fn each(
                 None => continue,
             },
             Value::Literal(text) => text.clone(),
-            Value::Text(text) => match expand(text, &scope) {
-                Ok(value) => value,
-                Err(error) => {
-                    bad.push(BadValue {
-                        line: it.line,
-                        message: error.bad.message,
-                        help: error.bad.help,
-                        unset: error.unset,
-                    });
-                    continue;
+            Value::Text(text, dollars) => {
+                let mut unset = Vec::new();
+                let expanded = expand(text, &scope, &mut unset);
+                unset.retain(|it| told.insert(it.name.clone()));
+                if !unset.is_empty() {
+                    let places = text.match_indices('$').map(|(at, _)| at).zip(dollars.iter().copied());
+                    let places: BTreeMap<usize, usize> = places.collect();
+                    found.unset.extend(unset.into_iter().map(|it| {
+                        let start = places.get(&it.at.start).copied().unwrap_or_default();
+                        Unset { at: start..start + it.at.len(), ..it }
+                    }));
                 }
-            },
+                match expanded {
+                    Ok(value) => value,
+                    Err(error) => {
+                        // Its error is enough.
+                        told.insert(it.name.clone());
+                        found.bad.push(BadValue {
+                            line: it.line,
+                            message: error.bad.message,
+                            help: error.bad.help,
+                            unset: error.unset,
+                        });
+                        continue;
+                    }
+                }
+            }
         };
         let size = it.name.len() + value.len();
         total += size;
         if let Some(message) = too_large(&it.name, size, total) {
-            bad.push(BadValue { line: it.line, message, help: None, unset: false });
+            found.bad.push(BadValue { line: it.line, message, help: None, unset: false });
             // Each further one would be told of as well.
-            return bad;
+            return found;
         }
         if !env.contains_key(&it.name) {
             scope.insert(it.name.clone(), value.clone());
         }
         give(it, value);
     }
-    bad
+    found
 }
 
 /// What is wrong with a variable of so many bytes, or with so many bytes of all up to it.
@@ -286,14 +311,30 @@ impl<'a> Reader<'a> {
                     BadWord::new(self.at..self.line_end(), message)
                         .with_help("close the quotes, or put the value into the other kind".to_owned())
                 })?;
+                let start = self.at;
                 self.at += len;
-                Ok(if quote == '"' { Value::Text(unescaped(&text)) } else { Value::Literal(text) })
+                Ok(match quote {
+                    '"' => {
+                        let mut dollars = Vec::new();
+                        let mut escaped = false;
+                        for (at, it) in (start..).zip(value.bytes().take(len)) {
+                            // An escaped one becomes two.
+                            let count = if it == b'$' { 1 + usize::from(escaped) } else { 0 };
+                            dollars.extend(std::iter::repeat_n(at, count));
+                            escaped = it == b'\\' && !escaped;
+                        }
+                        Value::Text(unescaped(&text), dollars)
+                    }
+                    _ => Value::Literal(text),
+                })
             }
             _ => {
+                let start = self.at;
                 self.at = self.line_end();
                 let line = value.split('\n').next().unwrap_or_default();
                 let text = line.split(" #").next().unwrap_or_default();
-                Ok(Value::Text(text.trim_end().to_owned()))
+                let dollars = text.match_indices('$').map(|(at, _)| start + at).collect();
+                Ok(Value::Text(text.trim_end().to_owned(), dollars))
             }
         }
     }

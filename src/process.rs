@@ -17,5 +17,5 @@ pub use exec::exec_with;
 pub use filter::{Filtered, filter};
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
-pub use program::{Error, Program, Running, SYSTEM_PATH, find};
+pub use program::{Error, Program, Running, SYSTEM_PATH, find, is_executable};
 pub use socket::connect;

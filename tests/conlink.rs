@@ -378,6 +378,23 @@ fn without_files_commands_that_look_read_the_compose_file_of_the_folder() {
 }
 
 #[test]
+fn unset_variables_in_the_env_file_of_the_folder_are_warnings() {
+    let files = [
+        ("compose.yaml", "name: found\nservices: {a: {x-network: {links: [{bridge: '${LAN}'}]}}}\n"),
+        (".env", "# a\nLAN=l$NONE\nA=${LAN}${NONE}\n"),
+    ];
+    let run = with_files(&files, &["check"], &[]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "ok: 1 link and 1 bridge\n"));
+    let (_, warning) = run.stderr.split_once(".env:").unwrap();
+    assert_eq!(
+        warning,
+        "2:6: variable `NONE` is not set and counts as empty (set it, or write `${NONE:-}` if it may be empty)\n"
+    );
+    assert!(run.stderr.starts_with("warning: "), "{run:?}");
+    assert_eq!(with_files(&files, &["check"], &[("NONE", "")]).stderr, "");
+}
+
+#[test]
 fn several_files_may_follow_one_option() {
     let files = [
         ("a.yaml", "name: p\nx-network: {links: [{service: a, bridge: x}]}\n"),

@@ -251,6 +251,29 @@ fn a_shell_reads_the_env_file_as_compose_does() {
 }
 
 #[test]
+fn unset_variables_in_env_files_of_modes_are_warnings() {
+    let project = Project::new(&[
+        ("modes/a/env", "A=\"\\$NONE \\t$NONE\"\nB=${NONE}${A}${ALSO-}\n"),
+        ("modes/a/.env", "C='$NO'\nD=é${NO}\n"),
+    ]);
+    let run = project.mdc(&["-q", "a"]);
+    let help = |name: &str| {
+        format!(
+            "variable `{name}` is not set and counts as empty (set it, or write `${{{name}:-}}` if it may be empty)"
+        )
+    };
+    let expected = format!(
+        "warning: ./modes/a/env:1:13: {}\nwarning: ./modes/a/.env:2:4: {}\n",
+        help("NONE"),
+        help("NO")
+    );
+    assert_eq!((run.code, run.stderr.as_str()), (0, expected.as_str()));
+    assert_eq!(project.mdc_with(&["-q", "a"], &[("NONE", ""), ("NO", "1")]).stderr, "");
+    let strict = project.mdc_with(&["-q", "a"], &[("MDC_STRICT", "1")]);
+    assert_eq!((strict.code, strict.stderr), (1, expected.replace("warning: ", "error: ")));
+}
+
+#[test]
 fn help_and_version_write_nothing() {
     let project = Project::new(&[("modes/a/", ""), (".env", "MINE=1\n")]);
     let before = project.snapshot();

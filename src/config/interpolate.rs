@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::source::{Sources, Span, Spanned};
 use crate::config::yaml::{Node, Value};
 use crate::words::BadWord;
@@ -48,13 +48,10 @@ impl<'a> Interpolation<'a> {
             let scalar = Spanned { value: text.clone(), span };
             self.sources.fragment(&scalar, at)
         };
-        for Unset { name, at } in unset {
+        for it in unset {
             // Compose sets this one itself.
-            if name != PROJECT_NAME && self.unset.insert(name.clone()) {
-                let message = format!("variable `{name}` is not set and counts as empty");
-                let warning = Diagnostic::warning(place(at), message).code(UNSET);
-                diagnostics
-                    .push(warning.help(format!("set it, or write `${{{name}:-}}` if it may be empty")));
+            if it.name != PROJECT_NAME && self.unset.insert(it.name.clone()) {
+                diagnostics.push(Diagnostic { span: Some(place(it.at.clone())), ..it.warning() });
             }
         }
         match expanded {
@@ -76,10 +73,21 @@ pub(super) const UNSET: &str = "unset-variable";
 pub const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";
 
 /// A variable without a value and without a default.
-#[derive(Debug, PartialEq, Eq)]
-struct Unset {
-    name: String,
-    at: Range<usize>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unset {
+    pub name: String,
+    /// Bytes of the text.
+    pub at: Range<usize>,
+}
+
+impl Unset {
+    /// The warning, without its place.
+    pub fn warning(&self) -> Diagnostic {
+        let Self { name, .. } = self;
+        let message = format!("variable `{name}` is not set and counts as empty");
+        let help = format!("set it, or write `${{{name}:-}}` if it may be empty");
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::nowhere(message) }.code(UNSET).help(help)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -99,9 +107,9 @@ pub struct Unexpanded {
     pub unset: bool,
 }
 
-/// Replaces the variables in a text of no YAML file.
-pub fn expand(text: &str, env: &Env) -> Result<String, Unexpanded> {
-    expand_within(text, env, 0, &mut Vec::new()).map_err(|it| Unexpanded {
+/// Replaces the variables in a text of no YAML file, and adds those that count as empty to `unset`.
+pub fn expand(text: &str, env: &Env, unset: &mut Vec<Unset>) -> Result<String, Unexpanded> {
+    expand_within(text, env, 0, unset).map_err(|it| Unexpanded {
         bad: BadWord { at: it.at, message: it.message, help: it.help },
         unset: it.unset,
     })

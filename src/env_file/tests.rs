@@ -19,7 +19,7 @@ fn evaluated(text: &str) -> String {
             .collect::<Vec<_>>()
             .join("; ");
     }
-    let (variables, bad) = evaluate(&statements, &env());
+    let (variables, Findings { bad, .. }) = evaluate(&statements, &env());
     let values = variables.iter().map(|(name, it)| format!("{name}={}", it.value));
     let bad = bad.iter().map(|it| format!("line {}: {}", it.line, it.message));
     values.chain(bad).collect::<Vec<_>>().join("|")
@@ -67,7 +67,7 @@ fn every_answer_of_compose_is_ours() {
         let case: serde_json::Value = serde_json::from_str(line).unwrap();
         let text = case["text"].as_str().unwrap();
         let (statements, bad) = parse(text.strip_prefix('\u{feff}').unwrap_or(text));
-        let (variables, bad_values) = evaluate(&statements, &env());
+        let (variables, Findings { bad: bad_values, .. }) = evaluate(&statements, &env());
         let fails = !bad.is_empty() || !bad_values.is_empty();
         assert_eq!(fails, case["error"].is_string(), "{line}: {bad:?} {bad_values:?}");
         if !fails {

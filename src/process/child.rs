@@ -77,11 +77,15 @@ impl Child {
             let _ = killpg(Pid::from_raw(pid), signal);
         }
     }
+}
 
-    /// Kills it and reaps it.
-    pub fn kill(mut self) {
-        self.signal(ChildSignal::Kill);
-        let _ = self.child.wait();
+impl Drop for Child {
+    /// Kills and reaps it if it is still running.
+    fn drop(&mut self) {
+        if let Ok(None) = self.ended() {
+            self.signal(ChildSignal::Kill);
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -52,15 +52,19 @@ fn after_colon(printed: &str) -> String {
     if printed.is_empty() { String::new() } else { format!(": {printed}") }
 }
 
-/// The first executable file of that name in the folders of `path`, which has the format of the variable PATH. Relative
-/// paths are ignored.
-pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
-    let folders = path.as_bytes().split(|it| *it == b':').map(|it| Path::new(OsStr::from_bytes(it)));
-    folders.filter(|it| it.is_absolute()).map(|it| it.join(name)).find(|it| is_executable(it))
+/// The file of a program: the name itself if it contains a slash, else the first file of that name that `fits` in the
+/// folders of `path`, which has the format of the variable PATH.
+pub fn find(name: &OsStr, path: &OsStr, fits: fn(&Path) -> bool) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(|it| it.exists());
+    }
+    let folders = path.as_bytes().split(|it| *it == b':').filter(|_| !name.is_empty());
+    folders.map(|it| Path::new(OsStr::from_bytes(it)).join(name)).find(|it| fits(it))
 }
 
-fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+/// Whether this is an executable file, by an absolute path.
+pub fn is_executable(path: &Path) -> bool {
+    path.is_absolute() && path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
 /// A program with its arguments, to be run in a new session: it gets no signals from our terminal and none of our open
@@ -252,10 +256,17 @@ mod tests {
         let path = ["", ".", "/nowhere"].map(str::to_owned).into_iter();
         let path = path.chain(["a", "b", "c"].map(|it| at(it).display().to_string()));
         let path = OsString::from(path.collect::<Vec<_>>().join(":"));
-        assert_eq!(find("prog", &path), None);
+        let prog = OsStr::new("prog");
+        assert_eq!(find(prog, &path, is_executable), None);
+        assert_eq!(find(prog, &path, Path::exists), Some(at("a/prog")));
         std::fs::set_permissions(at("c/prog"), PermissionsExt::from_mode(0o700)).unwrap();
-        assert_eq!(find("prog", &path), Some(at("c/prog")));
-        assert_eq!(find("prog", OsStr::new("")), None);
+        assert_eq!(find(prog, &path, is_executable), Some(at("c/prog")));
+        assert_eq!(find(prog, OsStr::new(""), is_executable), None);
+        assert_eq!(find(OsStr::new(""), &path, Path::exists), None);
+        for (name, found) in [("a/prog", true), ("none/prog", false)] {
+            let file = at(name);
+            assert_eq!(find(file.as_os_str(), &path, is_executable), Some(file.clone()).filter(|_| found));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use crate::config::{Diagnostic, Env, Node};
+use crate::config::{Diagnostic, Env, Node, Severity};
 use crate::service::project::{absolute, read_env_file};
 use crate::service::value::Reader;
 
@@ -66,7 +66,11 @@ impl Reader<'_> {
                 return Vec::new();
             }
         };
-        self.diagnostics.extend(wrong.into_iter().map(|it| Diagnostic { span: Some(entry.span), ..it }));
+        // Several services may have the same file.
+        let told = |it: &Diagnostic| self.diagnostics.iter().any(|told| told.message == it.message);
+        let new: Vec<Diagnostic> =
+            wrong.into_iter().filter(|it| it.severity == Severity::Error || !told(it)).collect();
+        self.diagnostics.extend(new.into_iter().map(|it| Diagnostic { span: Some(entry.span), ..it }));
         values
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::compose::cleaned;
-use crate::config::{Diagnostic, Env, FileId, PROJECT_NAME, Sources, Span, documents, expand};
+use crate::config::{Diagnostic, Env, FileId, PROJECT_NAME, Severity, Sources, Span, documents, expand};
 use crate::env_file;
 
 /// The names of compose files, in the order of preference, in a folder or the nearest one above.
@@ -49,11 +49,10 @@ impl Project {
     /// COMPOSE_FILE, which `.env` may set, otherwise those with default names. An error has all mistakes.
     pub fn locate(given: &[PathBuf], own: &Env, cwd: &Path, look: Files<'_>) -> Result<Self, Vec<String>> {
         let mut env = own.clone();
-        let mut wrong = Vec::new();
+        let (mut wrong, mut warnings) = (Vec::new(), Vec::new());
         if given.is_empty() {
-            read_env(&mut env, cwd, cwd, look, &mut wrong);
+            read_env(&mut env, cwd, cwd, look, &mut wrong, &mut warnings);
         }
-        let mut warnings = Vec::new();
         let mut files: Vec<PathBuf> = given.to_vec();
         if files.is_empty() {
             files = named_by(&env);
@@ -71,7 +70,7 @@ impl Project {
             return Err(wrong);
         };
         if !given.is_empty() || dir != cwd {
-            read_env(&mut env, &dir, cwd, look, &mut wrong);
+            read_env(&mut env, &dir, cwd, look, &mut wrong, &mut warnings);
         }
         if wrong.is_empty() { Ok(Self { files, dir, env, warnings }) } else { Err(wrong) }
     }
@@ -92,7 +91,7 @@ impl Project {
         let named = documents.filter_map(|it| {
             let node = it.get("name")?;
             let text = crate::config::merge_text(node).filter(|it| !it.is_empty())?;
-            Some((expand(&text, &self.env).ok()?, node.span))
+            Some((expand(&text, &self.env, &mut Vec::new()).ok()?, node.span))
         });
         // The last one counts.
         if let Some((name, span)) = named.reduce(|_, it| it) {
@@ -149,7 +148,14 @@ fn usual(cwd: &Path, exists: &dyn Fn(&Path) -> bool, warnings: &mut Vec<String>)
 }
 
 /// Adds the variables of a folder's `.env`, or of the files in COMPOSE_ENV_FILES; existing variables take precedence.
-fn read_env(env: &mut Env, dir: &Path, cwd: &Path, look: Files<'_>, wrong: &mut Vec<String>) {
+fn read_env(
+    env: &mut Env,
+    dir: &Path,
+    cwd: &Path,
+    look: Files<'_>,
+    wrong: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) {
     let get = |name| env.get(name).map(String::as_str).filter(|it| !it.is_empty());
     let is_off =
         get("COMPOSE_DISABLE_ENV_FILE").is_some_and(|it| it == "1" || it.eq_ignore_ascii_case("true"));
@@ -176,11 +182,12 @@ fn read_env(env: &mut Env, dir: &Path, cwd: &Path, look: Files<'_>, wrong: &mut 
                 continue;
             }
         };
-        let (values, bad) = read_env_file(&shown, &text, env, &added);
-        wrong.extend(bad.into_iter().map(|it| match it.help {
-            Some(help) => format!("{} ({help})", it.message),
-            None => it.message,
-        }));
+        let (values, found) = read_env_file(&shown, &text, env, &added);
+        for it in found {
+            let help = it.help.map(|it| format!(" ({it})")).unwrap_or_default();
+            let is_error = it.severity == Severity::Error;
+            if is_error { &mut *wrong } else { &mut *warnings }.push(format!("{}{help}", it.message));
+        }
         added.extend(values);
     }
     for (name, value) in added {
@@ -188,7 +195,7 @@ fn read_env(env: &mut Env, dir: &Path, cwd: &Path, look: Files<'_>, wrong: &mut 
     }
 }
 
-/// The variables of an env file, and its mistakes, with their places in the messages. Values may refer
+/// The variables of an env file, its mistakes and warnings, with their places in the messages. Values may refer
 /// to `scope`, to what comes before in the file, then to `earlier`.
 pub(super) fn read_env_file(
     name: &str,
@@ -208,10 +215,15 @@ pub(super) fn read_env_file(
     for it in mistakes {
         bad(sources.place(Span { file, start: it.at.start, end: it.at.end }), it.message, it.help);
     }
-    let (values, mistakes) = env_file::values(&statements, scope, earlier);
-    for it in mistakes {
+    let (values, found) = env_file::values(&statements, scope, earlier);
+    for it in found.bad {
         bad(format!("{name}:{}", it.line), it.message, it.help);
     }
+    wrong.extend(found.unset.into_iter().map(|it| {
+        let warning = it.warning();
+        let place = sources.place(Span { file, start: it.at.start, end: it.at.end });
+        Diagnostic { message: format!("{place}: {}", warning.message), ..warning }
+    }));
     (values, wrong)
 }
 

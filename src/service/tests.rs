@@ -366,6 +366,21 @@ fn mistakes_in_env_files_have_their_own_places() {
 }
 
 #[test]
+fn unset_variables_in_env_files_are_warnings() {
+    let (services, said) = read_with(
+        "services:\n  a:\n    env_file: [e1, e2]\n    environment: {KNOWN: 1}\n  b: {env_file: e1}\n",
+        &[],
+        &[("e1", "A=1\nB=\"$A $KNOWN\n$NONE\"\n"), ("e2", "C=$A\nD=$NONE\n")],
+    );
+    expect![[r#"
+        c.yaml:3:16: warning: /p/e1:3:1: variable `NONE` is not set and counts as empty (set it, or write `${NONE:-}` if it may be empty)
+        c.yaml:3:20: warning: /p/e2:2:3: variable `NONE` is not set and counts as empty (set it, or write `${NONE:-}` if it may be empty)
+        c.yaml:5:17: warning: /p/e1:2:7: variable `KNOWN` is not set and counts as empty (set it, or write `${KNOWN:-}` if it may be empty)
+    "#]].assert_eq(&said.concat());
+    assert_eq!(services[0].env.last(), Some(&("KNOWN".to_owned(), "1".to_owned())));
+}
+
+#[test]
 fn only_services_of_enabled_profiles_run() {
     let text = "services:\n  a: {}\n  b: {profiles: [p]}\n  c: {profiles: [q, r], stop_grace_period: wrong}\n  \
         d: {depends_on: {b: {condition: service_started, required: false}}}\n";

@@ -33,9 +33,8 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::process::Signals;
 use crate::tools::exec::{exec, shown};
-use crate::tools::front::print_clap;
 use crate::{USAGE, err};
-use args::{BadArgs, Options, Templating};
+use args::{Options, Templating};
 use folder::{Identity, Root, look};
 use jinja::Jinja;
 use run::{Results, Run};
@@ -59,13 +58,7 @@ pub(crate) fn command() -> clap::Command {
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let options = match args::parse(args, std::env::vars_os()) {
         Ok(it) => it,
-        Err(BadArgs::Clap(error)) => {
-            return print_clap(error);
-        }
-        Err(BadArgs::Values(mistakes)) => {
-            say::mistakes(&mistakes);
-            return Ok(USAGE);
-        }
+        Err(bad) => return bad.print(),
     };
     let signals = Signals::hold().context("block signals")?;
     let code = overlay(&options, &signals)?;

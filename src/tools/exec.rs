@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{err, process};
 
@@ -35,15 +35,9 @@ pub(super) fn exec(command: &[OsString]) -> u8 {
     code
 }
 
-/// The file of a program.
+/// The file of a program, whether it can be executed or not.
 pub(super) fn find(program: &OsStr) -> Option<PathBuf> {
-    if program.is_empty() {
-        return None;
-    }
-    if program.as_bytes().contains(&b'/') {
-        return Some(PathBuf::from(program)).filter(|it| it.exists());
-    }
-    std::env::split_paths(&path()).map(|it| it.join(program)).find(|it| it.exists())
+    process::find(program, &path(), Path::exists)
 }
 
 fn path() -> OsString {

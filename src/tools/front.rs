@@ -159,6 +159,28 @@ pub(super) fn without_help_of_help(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
+/// Why a command line is not carried out.
+#[derive(Debug)]
+pub(crate) enum BadArgs {
+    /// Includes requests for help or the version.
+    Clap(clap::Error),
+    /// Every error in the values.
+    Values(Vec<String>),
+}
+
+impl BadArgs {
+    /// Prints the help or the errors. Returns the exit code.
+    pub(crate) fn print(self) -> anyhow::Result<u8> {
+        match self {
+            Self::Clap(error) => print_clap(error),
+            Self::Values(mistakes) => {
+                err(&mistakes.iter().map(|it| format!("error: {it}\n")).collect::<String>());
+                Ok(crate::USAGE)
+            }
+        }
+    }
+}
+
 /// Prints the help or the usage error that clap has for the command line. Returns the exit code.
 pub(crate) fn print_clap(mut error: clap::Error) -> anyhow::Result<u8> {
     // An unknown option is a mistake, and the tip to pass it as a value leads away from it.

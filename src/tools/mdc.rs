@@ -37,9 +37,7 @@ pub(crate) fn main(mut args: Vec<OsString>) -> anyhow::Result<u8> {
     let (own, compose_args) = split(args.clone());
     let cli = match Cli::try_parse_from(own) {
         Ok(it) => it,
-        Err(error) => {
-            return print_clap(error);
-        }
+        Err(error) => return print_clap(error),
     };
     if let Some(dir) = &cli.directory {
         std::env::set_current_dir(dir).with_context(|| format!("change to {}", dir.display()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -61,7 +62,8 @@ impl Nodes {
                 continue;
             }
             match folders(path) {
-                Ok(all) => all.into_iter().for_each(|name| {
+                // A name that is not UTF-8 cannot be asked for.
+                Ok(all) => all.into_iter().filter_map(|it| it.into_string().ok()).for_each(|name| {
                     let path = path.join(&name);
                     add(name, Node { path, deps: None });
                 }),
@@ -127,14 +129,14 @@ fn named(deps: &[Dep]) -> impl Iterator<Item = &str> {
         .map(String::as_str)
 }
 
-/// The subdirectories of a directory, also behind symbolic links. Names that are not UTF-8 are skipped.
-fn folders(path: &Path) -> io::Result<Vec<String>> {
+/// The subdirectories of a directory, also behind symbolic links.
+pub(crate) fn folders(path: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
-            names.extend(entry.file_name().into_string().ok());
+            names.push(entry.file_name());
         }
     }
     Ok(names)

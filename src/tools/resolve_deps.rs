@@ -57,9 +57,7 @@ pub(crate) fn command() -> clap::Command {
 pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let cli = match Cli::try_parse_from(args) {
         Ok(it) => it,
-        Err(error) => {
-            return print_clap(error);
-        }
+        Err(error) => return print_clap(error),
     };
     match run(&cli) {
         Ok(text) => out(&text).map(|()| 0),

@@ -4,6 +4,8 @@
 //! thread does all of this, but names are resolved on threads of their own.
 
 mod args;
+mod attempts;
+mod check;
 mod condition;
 mod files;
 mod host;
@@ -23,9 +25,7 @@ use anyhow::Context;
 
 use crate::process::Signals;
 use crate::tools::exec::exec;
-use crate::tools::front::print_clap;
-use crate::{USAGE, err};
-use args::{BadArgs, OnTimeout};
+use args::OnTimeout;
 use run::End;
 use say::Say;
 
@@ -43,13 +43,7 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     let started = Instant::now();
     let plan = match args::parse(args, |name| std::env::var_os(name)) {
         Ok(it) => it,
-        Err(BadArgs::Clap(error)) => {
-            return print_clap(error);
-        }
-        Err(BadArgs::Values(mistakes)) => {
-            err(&mistakes.iter().map(|it| format!("error: {it}\n")).collect::<String>());
-            return Ok(USAGE);
-        }
+        Err(bad) => return bad.print(),
     };
     let say = Say { quiet: plan.quiet, json: plan.json, stdout: plan.stdout, started };
     let signals = Signals::hold().context("block signals")?;

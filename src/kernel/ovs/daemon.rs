@@ -57,7 +57,7 @@ impl Programs {
     /// Searches the folders of `path`, which has the format of the variable PATH. The error names the missing program.
     pub fn find(path: &OsStr) -> Result<Self, Error> {
         let find = |name| {
-            process::find(name, path).ok_or_else(|| {
+            process::find(OsStr::new(name), path, process::is_executable).ok_or_else(|| {
                 let missing = io::Error::other("program not found");
                 Error::new(format!("find {name}"), missing).with_hint(MISSING)
             })

@@ -17,7 +17,7 @@ use crate::process::handed_on::{close_files_but, restore_file_limit};
 use crate::process::node::cover::cover_root;
 use crate::process::node::enter::join;
 use crate::process::node::{Bind, Net, Privileges, Setup, User, leave, mounts, next_ended, say};
-use crate::process::program::find;
+use crate::process::program::{find, is_executable};
 
 /// Why a node cannot be started.
 type Why = String;
@@ -248,14 +248,10 @@ impl Program {
     /// Searches the PATH of the program's environment. None if there is no such program.
     pub(super) fn find(setup: &Setup) -> Option<Self> {
         let name = setup.argv.first()?;
-        let found = if name.contains('/') {
-            Some(PathBuf::from(name)).filter(|it| it.exists())
-        } else {
-            let path = setup.env.iter().rfind(|(name, _)| name == "PATH").map(|(_, it)| it.as_str());
-            find(name, OsStr::new(path.unwrap_or(crate::process::SYSTEM_PATH)))
-        };
+        let path = setup.env.iter().rfind(|(name, _)| name == "PATH").map(|(_, it)| it.as_str());
+        let path = OsStr::new(path.unwrap_or(crate::process::SYSTEM_PATH));
         let mut argv = setup.argv.clone();
-        let path = found.or_else(|| {
+        let path = find(OsStr::new(name), path, is_executable).or_else(|| {
             let name = Path::new(name).file_name()?.to_str()?;
             let own = setup.own_programs.iter().find(|it| **it == name)?;
             *argv.first_mut()? = (*own).to_owned();

@@ -20,7 +20,7 @@ use crate::tools::conlink::status;
 use crate::tools::logger::{self, LogFormat, Verbosity};
 
 use args::UpArgs;
-use which::{Guess, NameArgs};
+use which::{Guess, LabArgs};
 
 /// The subcommands of `conlink lab`.
 #[derive(Debug, Subcommand)]
@@ -45,22 +45,16 @@ pub(super) enum Lab {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Name of the lab, as with --name
-    #[arg(value_name = "NAME", conflicts_with = "name")]
-    lab: Option<String>,
     #[command(flatten)]
-    name: NameArgs,
+    lab: LabArgs,
     #[command(flatten)]
     form: status::Form,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DownArgs {
-    /// Name of the lab, as with --name
-    #[arg(value_name = "NAME", conflicts_with = "name")]
-    lab: Option<String>,
     #[command(flatten)]
-    name: NameArgs,
+    lab: LabArgs,
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
@@ -85,11 +79,11 @@ pub(super) fn main(lab: Lab) -> anyhow::Result<u8> {
     match lab {
         Lab::Up(args) => up::up(&args),
         Lab::Exec(args) => exec::exec(&args),
-        Lab::Status(StatusArgs { name, lab, form }) => status::tell(&form, &[name.or(lab).dir()?.server()]),
+        Lab::Status(StatusArgs { lab, form }) => status::tell(&form, &[lab.find(Guess::Allowed)?.server()]),
         Lab::Run(args) => up::run(&args.up, &args.command),
         Lab::Logs(args) => logs::logs(&args),
         Lab::Ping(args) => ping::ping(&args),
-        Lab::Down(DownArgs { name, lab, quiet }) => down::main(&name.or(lab).find(Guess::Refused)?, quiet),
+        Lab::Down(DownArgs { lab, quiet }) => down::main(&lab.find(Guess::Refused)?, quiet),
         Lab::List(args) => list::list(&args),
     }
 }

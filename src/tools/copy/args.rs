@@ -10,6 +10,7 @@ use clap::{ArgAction, CommandFactory, Parser};
 use crate::tools::copy::owner::Owner;
 use crate::tools::copy::select::Globs;
 use crate::tools::copy::template::{Undefined, Variables};
+use crate::tools::front::BadArgs;
 
 /// Copy a directory tree over another, fill in templates, then run a command
 #[derive(Debug, Parser)]
@@ -104,15 +105,6 @@ pub(super) struct Options {
     pub(super) verbose: u8,
     pub(super) quiet: bool,
     pub(super) command: Vec<OsString>,
-}
-
-/// An error in the command line.
-#[derive(Debug)]
-pub(super) enum BadArgs {
-    /// Includes requests for help or the version.
-    Clap(clap::Error),
-    /// Every error.
-    Values(Vec<String>),
 }
 
 /// Parses the command line. `env` has the environment variables.

@@ -19,7 +19,7 @@ use nix::unistd::{Gid, LinkatFlags, Uid, fchownat, geteuid, linkat, mkfifoat, sy
 use crate::tools::copy::content::{Content, Holes};
 use crate::tools::copy::folder::{Kind as There, Root, look, make_writable, remove};
 use crate::tools::mdc::files::{Entry, Kind, MARKER, STAGE, Source, Tree};
-use crate::tools::mdc::project::shown;
+use crate::tools::mdc::project::at;
 use crate::tools::mdc::safety::FilesDir;
 use crate::tools::mdc::sync::{Does, Step, Sync, attributes_agree, bits, may_change, times_agree};
 
@@ -71,9 +71,7 @@ impl Staged {
             if matches!(step.does, Does::Add | Does::Replace)
                 && let Some(Entry { kind, source: Some(source) }) = sync.tree.get(&step.path)
             {
-                let context =
-                    |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&source.path)));
-                copy(kind, source, stage, &name_of(number)).map_err(context)?;
+                copy(kind, source, stage, &name_of(number)).map_err(at(&source.path))?;
             }
         }
         Ok(())
@@ -97,10 +95,7 @@ impl Staged {
             File::from(openat(self.root.file(), MARKER, NEW, mode)?).write_all(MARKER_TEXT)?;
         }
         for (number, step) in sync.steps.iter().enumerate() {
-            let context = |it: io::Error| {
-                io::Error::new(it.kind(), format!("{}: {it}", shown(&self.root.shown(&step.path))))
-            };
-            self.carry_out(number, step, &sync.tree).map_err(context)?;
+            self.carry_out(number, step, &sync.tree).map_err(at(&self.root.shown(&step.path)))?;
         }
         self.finish_folders(&sync.tree)?;
         remove(self.root.file(), OsStr::new(STAGE))

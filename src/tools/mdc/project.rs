@@ -278,6 +278,11 @@ pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Adds a path to an error.
+pub(super) fn at(path: &Path) -> impl Fn(std::io::Error) -> std::io::Error {
+    |it| std::io::Error::new(it.kind(), format!("{}: {it}", shown(path)))
+}
+
 /// The absolute directory of the env file. Without a directory in its path, the working directory followed by `/.`.
 fn compose_dir(env_file: &str) -> Result<String, String> {
     let folder = match Path::new(env_file).parent().and_then(Path::to_str) {
@@ -320,11 +325,16 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
     let text = String::from_utf8_lossy(&written.bytes);
     let (statements, _) = parse(&text);
     // Whether a variable is set depends on the environment of compose.
-    let (_, bad) = evaluate(&statements, &environment());
-    for BadValue { line, message, help, .. } in bad.iter().filter(|it| !it.unset) {
+    let (_, found) = evaluate(&statements, &environment());
+    for BadValue { line, message, help, .. } in found.bad.iter().filter(|it| !it.unset) {
         let help = help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
         let place = written.origin(*line).map(|(path, line)| format!("{path}:{line}: "));
         wrong.push(format!("{}{message}{help}", place.unwrap_or_default()));
+    }
+    for it in found.unset {
+        let (line, col) = line_col(&text, it.at.start);
+        let place = written.origin(line).map(|(path, line)| format!("{path}:{line}:{col}: "));
+        warnings.push(format!("{}{}", place.unwrap_or_default(), told(&it.warning(), &Sources::default())));
     }
     let ours: BTreeSet<&str> = ["COMPOSE_FILE", "COMPOSE_DIR", "COMPOSE_PROFILES", "MDC_MODE_DIRS"].into();
     for it in statements.iter().filter(|it| ours.contains(it.name.as_str())) {

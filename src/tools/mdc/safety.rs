@@ -12,7 +12,7 @@ use crate::tools::copy::folder::Root;
 use crate::tools::mdc::files::{MARKER, STAGE, io_error};
 use crate::tools::mdc::project::shown;
 use crate::tools::mdc::settings::{Settings, Wrong};
-use crate::tools::nodes::places;
+use crate::tools::nodes::{folders, places};
 
 /// The files directory.
 #[derive(Debug)]
@@ -115,20 +115,15 @@ fn strangers(dir: &Path, settings: &Settings) -> io::Result<Option<PathBuf>> {
     }
     let mut known = BTreeSet::new();
     for place in places(&settings.modes_dir) {
-        for mode in folders(Path::new(place)) {
-            for service in folders(&mode) {
-                let name = service.file_name().unwrap_or_default().to_owned();
+        for mode in folders(Path::new(place)).unwrap_or_default() {
+            let mode = Path::new(place).join(mode);
+            for service in folders(&mode).unwrap_or_default() {
                 // An unreadable directory proves nothing.
-                let _ = collect(&service.join("files"), Path::new(&name), &mut known);
+                let _ = collect(&mode.join(&service).join("files"), Path::new(&service), &mut known);
             }
         }
     }
     Ok(found.into_iter().find(|it| !known.contains(it)))
-}
-
-fn folders(path: &Path) -> Vec<PathBuf> {
-    let all = fs::read_dir(path).into_iter().flatten().flatten();
-    all.map(|it| it.path()).filter(|it| it.is_dir()).collect()
 }
 
 /// Every path that is not a directory.

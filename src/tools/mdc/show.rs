@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::compose::{Setting, merge, merge_interpolated};
 use crate::config::{Env, PROJECT_NAME, Severity};
 use crate::deps::Wants;
-use crate::env_file::{evaluate, parse, quoted};
+use crate::env_file::{Findings, evaluate, parse, quoted};
 use crate::out;
 use crate::service;
 use crate::tools::environment;
@@ -80,7 +80,7 @@ pub(super) fn env(cli: &Cli, settings: &Settings, project: &Project) -> Result<(
         env.remove(name);
     }
     let (statements, _) = parse(&text);
-    let (variables, bad) = evaluate(&statements, &env);
+    let (variables, Findings { bad, .. }) = evaluate(&statements, &env);
     let place = |line: usize| match project.written.origin(line) {
         Some((path, line)) => format!("{path}:{line}"),
         None => format!("{}:{line}", settings.env_file),
@@ -169,7 +169,7 @@ pub(super) fn compose(cli: &Cli, settings: &Settings, project: &Project) -> Resu
 fn variables(project: &Project) -> Result<Env, Failed> {
     let text = String::from_utf8_lossy(&project.written.bytes);
     let env = environment();
-    let (variables, bad) = evaluate(&parse(&text).0, &env);
+    let (variables, Findings { bad, .. }) = evaluate(&parse(&text).0, &env);
     if !bad.is_empty() {
         return Err(Failed::Wrong(bad.iter().map(|it| it.message.clone()).collect()));
     }

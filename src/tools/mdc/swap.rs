@@ -14,7 +14,7 @@ use crate::env_file::is_written_by_mdc;
 use crate::err;
 use crate::tools::mdc::commit::Staged;
 use crate::tools::mdc::files::merged;
-use crate::tools::mdc::project::{Project, shown};
+use crate::tools::mdc::project::{Project, at, shown};
 use crate::tools::mdc::safety::files_dir;
 use crate::tools::mdc::settings::{Settings, Wrong};
 use crate::tools::mdc::sync::{Does, Sync};
@@ -153,10 +153,8 @@ impl Prepared {
     /// Carries out the changes. If preparing fails, nothing is changed.
     pub(super) fn carry_out(&self) -> Result<(), Wrong> {
         let failed = |error: io::Error| vec![error.to_string()];
-        let prepared = self.texts.iter().try_for_each(TextFile::stage).and_then(|()| {
-            Staged::new(&self.files)
-                .map_err(|it| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.shown_files))))
-        });
+        let prepared = self.texts.iter().try_for_each(TextFile::stage);
+        let prepared = prepared.and_then(|()| Staged::new(&self.files).map_err(at(&self.shown_files)));
         let staged = prepared.map_err(|error| {
             self.texts.iter().for_each(|it| drop(fs::remove_file(it.staged())));
             failed(error)
@@ -200,20 +198,18 @@ impl TextFile {
 
     fn stage(&self) -> io::Result<()> {
         let staged = self.staged();
-        let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&staged)));
-        remove(&staged).map_err(context)?;
+        remove(&staged).map_err(at(&staged))?;
         if self.is_there {
             return Ok(());
         }
-        create(&staged, 0o666 & self.at_most, &mut self.content.as_slice()).map_err(context)
+        create(&staged, 0o666 & self.at_most, &mut self.content.as_slice()).map_err(at(&staged))
     }
 
     fn commit(&self) -> io::Result<()> {
         if self.is_there {
             return Ok(());
         }
-        let context = |it: io::Error| io::Error::new(it.kind(), format!("{}: {it}", shown(&self.path)));
-        fs::rename(self.staged(), &self.path).map_err(context)
+        fs::rename(self.staged(), &self.path).map_err(at(&self.path))
     }
 }
 

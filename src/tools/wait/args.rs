@@ -1,86 +1,18 @@
 //! The command line: conditions in the order given, each with the options that apply to it.
 
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches, Id, Parser, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Id, Parser, ValueEnum, value_parser};
 
-use crate::addr::{Cidr, IfName};
 use crate::duration;
-use crate::tools::wait::condition::{AddrWant, Condition, Families, FileWant, IfPattern, Net, RouteWant};
-use crate::tools::wait::host::{Host, host_name};
-use crate::tools::wait::http::Url;
+use crate::tools::front::BadArgs;
+use crate::tools::wait::condition::{Condition, KINDS, Kind};
 
 /// Wait for interfaces, addresses, files or ports, then run a command
 #[derive(Debug, Parser)]
-#[command(name = "wait", version, after_help = AFTER_HELP)]
+#[command(version, after_help = AFTER_HELP)]
 struct Cli {
-    /// The file exists (symbolic links are followed)
-    #[arg(short, long, value_name = "PATH", help_heading = CONDITIONS)]
-    file: Vec<OsString>,
-    /// The file exists and is not empty
-    #[arg(long, value_name = "PATH", help_heading = CONDITIONS)]
-    file_nonempty: Vec<OsString>,
-    /// The interface exists; `*` and `?` match as in a shell
-    #[arg(short = 'i', long = "intf", visible_alias = "if", value_name = "IF", help_heading = CONDITIONS)]
-    interface: Vec<OsString>,
-    /// The interface is up, with an address and a route of the same family
-    #[arg(short = 'I', long, value_name = "IF", help_heading = CONDITIONS)]
-    ip: Vec<OsString>,
-    /// Same as --ip, for IPv4 only
-    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
-    ip4: Vec<OsString>,
-    /// Same as --ip, for IPv6 only
-    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
-    ip6: Vec<OsString>,
-    /// The interface is up and has a carrier
-    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
-    up: Vec<OsString>,
-    /// Duplicate address detection is finished on the interface
-    #[arg(long, value_name = "IF", help_heading = CONDITIONS)]
-    dad: Vec<OsString>,
-    /// The interface has this hardware address
-    #[arg(long, value_name = "IF=MAC", help_heading = CONDITIONS)]
-    mac: Vec<OsString>,
-    /// The interface has this MTU
-    #[arg(long, value_name = "IF=MTU", help_heading = CONDITIONS)]
-    mtu: Vec<OsString>,
-    /// At least N interfaces match the pattern; without a pattern, all but loopback count
-    #[arg(long, value_name = "N[:PATTERN]", help_heading = CONDITIONS)]
-    if_count: Vec<OsString>,
-    /// An interface has this address, or an address in this network
-    #[arg(long, value_name = "IP|CIDR", help_heading = CONDITIONS)]
-    addr: Vec<OsString>,
-    /// A route leads to exactly this network, or to this address (through the interface)
-    #[arg(long, value_name = "default|CIDR|IP[@IF]", help_heading = CONDITIONS)]
-    route: Vec<OsString>,
-    /// The path (if it contains a slash) or interface no longer exists
-    #[arg(long, value_name = "PATH|IF", help_heading = CONDITIONS)]
-    gone: Vec<OsString>,
-    /// The port accepts a TCP connection; IPv6 as `[ADDR]:PORT`
-    #[arg(short, long, value_name = "HOST:PORT", help_heading = CONDITIONS)]
-    tcp: Vec<OsString>,
-    /// The unix socket accepts a connection
-    #[arg(long, visible_alias = "socket", value_name = "PATH", help_heading = CONDITIONS)]
-    unix: Vec<OsString>,
-    /// A GET request is answered with a status from 200 to 299, or with STATUS
-    #[arg(long, value_name = "URL[=STATUS]", help_heading = CONDITIONS)]
-    http: Vec<OsString>,
-    /// The name resolves (to the address)
-    #[arg(long, value_name = "NAME[=IP]", help_heading = CONDITIONS)]
-    dns: Vec<OsString>,
-    /// `sh -c STRING` succeeds
-    #[arg(
-        short,
-        long = "command",
-        visible_alias = "cmd",
-        value_name = "STRING",
-        allow_hyphen_values = true,
-        help_heading = CONDITIONS
-    )]
-    command: Vec<OsString>,
     /// Wait until the next condition is false
     #[arg(long, num_args = 0, default_missing_value = "", action = ArgAction::Append)]
     not: Vec<OsString>,
@@ -122,8 +54,6 @@ struct Cli {
     run: Vec<OsString>,
 }
 
-const CONDITIONS: &str = "Conditions";
-
 const AFTER_HELP: &str = "\
 Waits for one condition after another, in the order given, then replaces itself with COMMAND. A duration without a \
 unit is in seconds.
@@ -132,7 +62,27 @@ Exit codes: that of COMMAND; 0 success without COMMAND; 2 usage error; 124 timeo
 127 COMMAND not found; 129, 130, 131, 143 ended by SIGHUP, SIGINT, SIGQUIT, SIGTERM.";
 
 pub(super) fn command() -> clap::Command {
-    Cli::command()
+    let conditions = KINDS.iter().filter(|it| !it.help.is_empty()).map(condition);
+    // Its text may be a command that begins with an option.
+    let command = clap::Command::default()
+        .name("wait")
+        .args(conditions)
+        .mut_arg("command", |it| it.allow_hyphen_values(true));
+    Cli::augment_args(command)
+}
+
+/// The option of a condition.
+fn condition(kind: &'static Kind) -> Arg {
+    let arg = Arg::new(kind.name).value_name(kind.value).help(kind.help).help_heading("Conditions");
+    let arg = arg.action(ArgAction::Append).value_parser(value_parser!(OsString));
+    kind.options.split(' ').fold(arg, |arg, option| {
+        match (option.strip_prefix("--"), option.chars().nth(1)) {
+            (Some(long), _) if arg.get_long().is_none() => arg.long(long),
+            (Some(alias), _) => arg.visible_alias(alias),
+            (None, Some(short)) => arg.short(short),
+            (None, None) => arg,
+        }
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -142,7 +92,6 @@ pub(super) enum OnTimeout {
 }
 
 /// A parsed command line.
-#[derive(Debug)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) timeout: Option<Duration>,
@@ -154,7 +103,6 @@ pub(super) struct Plan {
     pub(super) command: Vec<OsString>,
 }
 
-#[derive(Debug)]
 pub(super) enum Step {
     /// Wait until one of these is met.
     Wait(Vec<Item>),
@@ -162,7 +110,6 @@ pub(super) enum Step {
     Umask(u32),
 }
 
-#[derive(Debug)]
 pub(super) struct Item {
     pub(super) condition: Condition,
     /// Wait until the condition is false.
@@ -173,18 +120,9 @@ pub(super) struct Item {
     pub(super) hold: Duration,
 }
 
-/// An error in the command line.
-#[derive(Debug)]
-pub(super) enum BadArgs {
-    /// Includes requests for help or the version.
-    Clap(clap::Error),
-    /// Every error.
-    Values(Vec<String>),
-}
-
 /// Parses the command line. `env` returns the value of an environment variable.
 pub(super) fn parse(args: Vec<OsString>, env: impl Fn(&str) -> Option<OsString>) -> Result<Plan, BadArgs> {
-    let command = Cli::command();
+    let command = command();
     // The options whose order matters are those that may be repeated.
     let is_ordered = |it: &&Arg| !it.is_positional() && matches!(it.get_action(), ArgAction::Append);
     let ids: Vec<Id> = command.get_arguments().filter(is_ordered).map(|it| it.get_id().clone()).collect();
@@ -260,9 +198,8 @@ impl Reader {
                 "umask" => steps.extend(self.umask(value).map(Step::Umask)),
                 id => {
                     let not = std::mem::take(&mut not);
-                    let name = if id == "interface" { "intf".to_owned() } else { id.replace('_', "-") };
-                    match condition(id, value) {
-                        Err(why) => self.errors.push(format!("--{name}: `{}`: {why}", value.display())),
+                    match Condition::parse(id, value) {
+                        Err(why) => self.errors.push(why),
                         Ok(condition) => {
                             let item = Item { condition, not, interval, hold };
                             match &mut any {
@@ -300,128 +237,5 @@ impl Reader {
                 .push(format!("--umask: `{}`: expected an octal number from 0 to 777", value.display()));
         }
         mask
-    }
-}
-
-/// What is wrong with a value, and what is expected.
-type Why = String;
-
-fn condition(id: &str, value: &OsStr) -> Result<Condition, Why> {
-    if value.is_empty() {
-        return Err("the value is empty".to_owned());
-    }
-    // Only these values may contain any bytes.
-    match id {
-        "file" => return Ok(Condition::File(path(value)?, FileWant::Exists)),
-        "file_nonempty" => return Ok(Condition::File(path(value)?, FileWant::NonEmpty)),
-        "unix" => return Ok(Condition::Unix(path(value)?)),
-        "gone" if value.as_encoded_bytes().contains(&b'/') => {
-            return Ok(Condition::File(path(value)?, FileWant::Gone));
-        }
-        "command" => {
-            path(value)?;
-            return Ok(Condition::Command(value.to_owned()));
-        }
-        _ => {}
-    }
-    let text = value.to_str().ok_or("the value is not UTF-8")?;
-    Ok(match id {
-        "interface" => Condition::Net(Net::Exists(IfPattern::parse(text)?)),
-        "ip" => Condition::Net(Net::Ip(interface(text)?, Families::Either)),
-        "ip4" => Condition::Net(Net::Ip(interface(text)?, Families::V4)),
-        "ip6" => Condition::Net(Net::Ip(interface(text)?, Families::V6)),
-        "up" => Condition::Net(Net::Up(interface(text)?)),
-        "dad" => Condition::Net(Net::DadDone(interface(text)?)),
-        "gone" => Condition::Net(Net::Gone(interface(text)?)),
-        "mac" => {
-            let (name, mac) = text
-                .split_once('=')
-                .ok_or("expected an interface and an address, such as `eth0=02:00:00:00:00:01`")?;
-            Condition::Net(Net::Mac(interface(name)?, mac.parse().map_err(|it| format!("{it}"))?))
-        }
-        "mtu" => {
-            let (name, mtu) =
-                text.split_once('=').ok_or("expected an interface and an MTU, such as `eth0=1500`")?;
-            let mtu = mtu.parse().map_err(|_| format!("expected an MTU such as 1500, found `{mtu}`"))?;
-            Condition::Net(Net::Mtu(interface(name)?, mtu))
-        }
-        "if_count" => {
-            let (count, pattern) = match text.split_once(':') {
-                Some((count, pattern)) => (count, Some(IfPattern::parse(pattern)?)),
-                None => (text, None),
-            };
-            let count =
-                count.parse().map_err(|_| format!("expected a number of interfaces, found `{count}`"))?;
-            Condition::Net(Net::Count(count, pattern))
-        }
-        "addr" => Condition::Net(Net::Addr(AddrWant::parse(text)?)),
-        "route" => {
-            let (to, by) = match text.rsplit_once('@') {
-                Some((to, by)) => (to, Some(interface(by)?)),
-                None => (text, None),
-            };
-            Condition::Net(Net::Route(RouteWant::parse(to)?, by))
-        }
-        "tcp" => Condition::Tcp(Host::parse(text)?),
-        "http" => Condition::Http(Url::parse(text)?),
-        "dns" => {
-            let (name, addr) = match text.split_once('=') {
-                Some((name, addr)) => {
-                    let addr = addr.parse().map_err(|_| format!("`{addr}` is not an IP address"))?;
-                    (name, Some(addr))
-                }
-                None => (text, None),
-            };
-            Condition::Dns(host_name(name)?, addr)
-        }
-        other => return Err(format!("unknown condition `{other}`")),
-    })
-}
-
-fn path(value: &OsStr) -> Result<PathBuf, Why> {
-    // The kernel rejects it, and it cannot come from a command line.
-    if value.as_encoded_bytes().contains(&0) {
-        Err("the value contains a zero byte".to_owned())
-    } else {
-        Ok(value.into())
-    }
-}
-
-fn interface(text: &str) -> Result<IfName, Why> {
-    text.parse().map_err(|it| format!("{it}"))
-}
-
-impl IfPattern {
-    fn parse(text: &str) -> Result<Self, Why> {
-        let exact: IfName = interface(text)?;
-        let has_wildcard = text.contains(['*', '?']);
-        Ok(Self { exact: (!has_wildcard).then_some(exact), text: text.to_owned() })
-    }
-}
-
-impl AddrWant {
-    fn parse(text: &str) -> Result<Self, Why> {
-        if let Ok(addr) = text.parse::<IpAddr>() {
-            return Ok(Self::Addr(addr));
-        }
-        let cidr: Cidr = text.parse().map_err(|it| format!("{it}"))?;
-        let is_host = cidr == Cidr::host(cidr.addr());
-        Ok(if cidr.net() == cidr && !is_host { Self::In(cidr) } else { Self::Exact(cidr) })
-    }
-}
-
-impl RouteWant {
-    fn parse(text: &str) -> Result<Self, Why> {
-        if text == "default" {
-            return Ok(Self::Default);
-        }
-        if let Ok(addr) = text.parse::<IpAddr>() {
-            return Ok(Self::To(addr));
-        }
-        let cidr: Cidr = text.parse().map_err(|it| format!("{it}, or `default`"))?;
-        if cidr.net() != cidr {
-            return Err(format!("expected a network address, such as `{}`", cidr.net()));
-        }
-        Ok(Self::Net(cidr))
     }
 }

@@ -1,283 +1,143 @@
-//! The conditions, and their names in messages.
+//! The conditions. A new one is a row here and the function that the row names.
 
-use std::ffi::OsString;
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::ffi::OsStr;
 
-use crate::addr::{Cidr, IfName, Mac};
-use crate::tools::wait::host::Host;
-use crate::tools::wait::http::Url;
+use crate::tools::wait::check::{Check, Parsed};
+use crate::tools::wait::{attempts, files, network};
+
+/// A kind of condition.
+pub(super) struct Kind {
+    /// `condition` in JSON.
+    pub(super) name: &'static str,
+    /// The long option first.
+    pub(super) options: &'static str,
+    /// The grammar of the value.
+    pub(super) value: &'static str,
+    /// Parses the value, and says how the condition is checked.
+    read: Read,
+    /// Empty in the second row of an option.
+    pub(super) help: &'static str,
+    /// What is waited for; the value follows.
+    awaited: &'static str,
+    /// What has happened. `{}` stands for a part of the value; what is in brackets needs a second part.
+    holds: &'static str,
+}
+
+/// Who reads a value.
+enum Read {
+    Text(fn(&str) -> Parsed),
+    /// Any bytes.
+    Bytes(fn(&OsStr) -> Parsed),
+    /// Any bytes with a slash among them. Without a slash the next row of that name counts.
+    Path(fn(&OsStr) -> Parsed),
+}
+
+use Read::{Bytes, Path, Text};
+
+// Three lines for each, which rustfmt would make nine.
+#[rustfmt::skip]
+pub(super) static KINDS: [Kind; 20] = [
+    Kind { name: "file", options: "--file -f", value: "PATH", read: Bytes(files::exists),
+        help: "The file exists (symbolic links are followed)",
+        awaited: "file", holds: "File '{}' exists" },
+    Kind { name: "file-nonempty", options: "--file-nonempty", value: "PATH", read: Bytes(files::nonempty),
+        help: "The file exists and is not empty",
+        awaited: "file with content", holds: "File '{}' has content" },
+    Kind { name: "interface", options: "--intf --if -i", value: "IF", read: Text(network::exists),
+        help: "The interface exists; `*` and `?` match as in a shell",
+        awaited: "interface", holds: "Interface '{}' exists" },
+    Kind { name: "ip", options: "--ip -I", value: "IF", read: Text(|text| network::ip(text, |_| true)),
+        help: "The interface is up, with an address and a route of the same family",
+        awaited: "IP/routing on interface", holds: "Interface '{}' has IP/routing" },
+    Kind { name: "ip4", options: "--ip4", value: "IF", read: Text(|text| network::ip(text, |it| it.is_ipv4())),
+        help: "Same as --ip, for IPv4 only",
+        awaited: "IPv4/routing on interface", holds: "Interface '{}' has IPv4/routing" },
+    Kind { name: "ip6", options: "--ip6", value: "IF", read: Text(|text| network::ip(text, |it| it.is_ipv6())),
+        help: "Same as --ip, for IPv6 only",
+        awaited: "IPv6/routing on interface", holds: "Interface '{}' has IPv6/routing" },
+    Kind { name: "up", options: "--up", value: "IF", read: Text(network::up),
+        help: "The interface is up and has a carrier",
+        awaited: "interface to be up", holds: "Interface '{}' is up" },
+    Kind { name: "dad", options: "--dad", value: "IF", read: Text(network::dad),
+        help: "Duplicate address detection is finished on the interface",
+        awaited: "duplicate address detection on interface", holds: "Interface '{}' has no tentative address" },
+    Kind { name: "mac", options: "--mac", value: "IF=MAC", read: Text(network::mac),
+        help: "The interface has this hardware address",
+        awaited: "MAC of interface", holds: "Interface '{}' has MAC {}" },
+    Kind { name: "mtu", options: "--mtu", value: "IF=MTU", read: Text(network::mtu),
+        help: "The interface has this MTU",
+        awaited: "MTU of interface", holds: "Interface '{}' has MTU {}" },
+    Kind { name: "if-count", options: "--if-count", value: "N[:PATTERN]", read: Text(network::count),
+        help: "At least N interfaces match the pattern; without a pattern, all but loopback count",
+        awaited: "interfaces", holds: "There are {} interfaces[ of {}]" },
+    Kind { name: "addr", options: "--addr", value: "IP|CIDR", read: Text(network::addr),
+        help: "An interface has this address, or an address in this network",
+        awaited: "address", holds: "Address '{}' is there" },
+    Kind { name: "route", options: "--route", value: "default|CIDR|IP[@IF]", read: Text(network::route),
+        help: "A route leads to exactly this network, or to this address (through the interface)",
+        awaited: "route", holds: "Route '{}' is there" },
+    Kind { name: "gone", options: "--gone", value: "PATH|IF", read: Path(files::gone),
+        help: "The path (if it contains a slash) or interface no longer exists",
+        awaited: "file to go", holds: "File '{}' is gone" },
+    Kind { name: "gone", options: "--gone", value: "PATH|IF", read: Text(network::gone),
+        help: "",
+        awaited: "interface to go", holds: "Interface '{}' is gone" },
+    Kind { name: "tcp", options: "--tcp -t", value: "HOST:PORT", read: Text(attempts::tcp),
+        help: "The port accepts a TCP connection; IPv6 as `[ADDR]:PORT`",
+        awaited: "TCP connection", holds: "TCP connection established at {}" },
+    Kind { name: "unix", options: "--unix --socket", value: "PATH", read: Bytes(attempts::unix),
+        help: "The unix socket accepts a connection",
+        awaited: "socket", holds: "Socket '{}' accepts" },
+    Kind { name: "http", options: "--http", value: "URL[=STATUS]", read: Text(attempts::http),
+        help: "A GET request is answered with a status from 200 to 299, or with STATUS",
+        awaited: "HTTP answer", holds: "HTTP answer received from {}" },
+    Kind { name: "dns", options: "--dns", value: "NAME[=IP]", read: Text(attempts::dns),
+        help: "The name resolves (to the address)",
+        awaited: "name to resolve", holds: "Name '{}' resolves[ to {}]" },
+    Kind { name: "command", options: "--command --cmd -c", value: "STRING", read: Bytes(attempts::command),
+        help: "`sh -c STRING` succeeds",
+        awaited: "command", holds: "Command '{}' executed successfully" },
+];
 
 /// One condition.
-#[derive(Clone, Debug)]
-pub(super) enum Condition {
-    /// On the network of the namespace.
-    Net(Net),
-    /// On the file system.
-    File(PathBuf, FileWant),
-    /// A connection is accepted.
-    Tcp(Host),
-    /// A connection is accepted by a socket in the file system.
-    Unix(PathBuf),
-    Http(Url),
-    /// A name resolves, to this address if one is given.
-    Dns(String, Option<IpAddr>),
-    /// `sh -c` succeeds.
-    Command(OsString),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileWant {
-    Exists,
-    Gone,
-    /// A regular file with at least one byte, or a directory with at least one entry.
-    NonEmpty,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Net {
-    Exists(IfPattern),
-    Gone(IfName),
-    /// At least this many interfaces match the pattern; without a pattern, all but loopback count.
-    Count(usize, Option<IfPattern>),
-    /// Up, with an address and a route of the same family.
-    Ip(IfName, Families),
-    /// Up, with a carrier.
-    Up(IfName),
-    Mac(IfName, Mac),
-    Mtu(IfName, u32),
-    /// Duplicate address detection has finished.
-    DadDone(IfName),
-    Addr(AddrWant),
-    Route(RouteWant, Option<IfName>),
-}
-
-/// The accepted address families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Families {
-    Either,
-    V4,
-    V6,
-}
-
-impl Families {
-    pub(super) fn has(self, addr: IpAddr) -> bool {
-        match self {
-            Self::Either => true,
-            Self::V4 => addr.is_ipv4(),
-            Self::V6 => addr.is_ipv6(),
-        }
-    }
-}
-
-/// An interface name that may contain `*` and `?`.
-#[derive(Clone, Debug)]
-pub(super) struct IfPattern {
-    /// The name, if it has no wildcards.
-    pub(super) exact: Option<IfName>,
-    pub(super) text: String,
-}
-
-impl IfPattern {
-    pub(super) fn matches(&self, name: &str) -> bool {
-        matches(self.text.as_bytes(), name.as_bytes())
-    }
-}
-
-/// `*` matches any bytes, `?` matches one. Recursion is fast enough because names have 15 bytes.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), more) => {
-            matches(rest, name) || more.is_some_and(|(_, shorter)| matches(pattern, shorter))
-        }
-        (Some((b'?', rest)), Some((_, shorter))) => matches(rest, shorter),
-        (Some((byte, rest)), Some((same, shorter))) if byte == same => matches(rest, shorter),
-        _ => false,
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum AddrWant {
-    /// This address, with any prefix length.
-    Addr(IpAddr),
-    /// This address with this prefix length.
-    Exact(Cidr),
-    /// Any address of this network.
-    In(Cidr),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum RouteWant {
-    Default,
-    /// A route to exactly this network.
-    Net(Cidr),
-    /// Any route to this address.
-    To(IpAddr),
-}
-
-/// The names of a condition in messages.
-#[derive(Clone, Debug)]
-pub(super) struct Words {
-    /// `kind` in JSON: the option's name.
-    pub(super) kind: &'static str,
-    /// The option's value.
-    pub(super) target: String,
-    /// What is waited for, such as `file: /x`.
-    pub(super) awaited: String,
-    /// What has happened, such as `File '/x' exists`.
-    pub(super) holds: String,
+pub(super) struct Condition {
+    pub(super) kind: &'static Kind,
+    parts: Vec<String>,
+    pub(super) check: Check,
 }
 
 impl Condition {
-    pub(super) fn words(&self) -> Words {
-        let words = |kind, target: String, awaited: &str, holds: String| Words {
-            kind,
-            awaited: format!("{awaited}: {target}"),
-            target,
-            holds,
+    /// The condition of a kind with this value, or what is wrong with the value.
+    pub(super) fn parse(name: &str, value: &OsStr) -> Result<Self, String> {
+        let has_slash = value.as_encoded_bytes().contains(&b'/');
+        let mut rows = KINDS.iter().filter(|it| it.name == name);
+        let kind = rows.find(|it| has_slash || !matches!(it.read, Path(_))).ok_or("unknown condition")?;
+        let parsed = match kind.read {
+            _ if value.is_empty() => Err("the value is empty".to_owned()),
+            Bytes(read) | Path(read) => read(value),
+            Text(read) => value.to_str().ok_or("the value is not UTF-8".to_owned()).and_then(read),
         };
-        match self {
-            Self::File(path, want) => {
-                let path = path.display().to_string();
-                match want {
-                    FileWant::Exists => words("file", path.clone(), "file", format!("File '{path}' exists")),
-                    FileWant::Gone => {
-                        words("gone", path.clone(), "file to go", format!("File '{path}' is gone"))
-                    }
-                    FileWant::NonEmpty => words(
-                        "file-nonempty",
-                        path.clone(),
-                        "file with content",
-                        format!("File '{path}' has content"),
-                    ),
-                }
-            }
-            Self::Tcp(host) => words(
-                "tcp",
-                host.text.clone(),
-                "TCP connection",
-                format!("TCP connection established at {}", host.text),
-            ),
-            Self::Unix(path) => {
-                let path = path.display().to_string();
-                words("unix", path.clone(), "socket", format!("Socket '{path}' accepts"))
-            }
-            Self::Http(url) => {
-                let text = url.text.clone();
-                words("http", text.clone(), "HTTP answer", format!("HTTP answer received from {text}"))
-            }
-            Self::Dns(name, None) => {
-                words("dns", name.clone(), "name to resolve", format!("Name '{name}' resolves"))
-            }
-            Self::Dns(name, Some(addr)) => words(
-                "dns",
-                format!("{name}={addr}"),
-                "name to resolve",
-                format!("Name '{name}' resolves to {addr}"),
-            ),
-            Self::Command(text) => {
-                let text = text.display().to_string();
-                words("command", text.clone(), "command", format!("Command '{text}' executed successfully"))
-            }
-            Self::Net(net) => net.words(),
-        }
+        let option = kind.options.split(' ').next().unwrap_or_default();
+        let (parts, check) = parsed.map_err(|it| format!("{option}: `{}`: {it}", value.display()))?;
+        Ok(Self { kind, parts, check })
     }
-}
 
-impl Net {
-    fn words(&self) -> Words {
-        let words = |kind, target: String, awaited: &str, holds: String| Words {
-            kind,
-            awaited: format!("{awaited}: {target}"),
-            target,
-            holds,
-        };
-        match self {
-            Self::Exists(it) => {
-                words("interface", it.text.clone(), "interface", format!("Interface '{}' exists", it.text))
-            }
-            Self::Gone(it) => {
-                words("gone", it.to_string(), "interface to go", format!("Interface '{it}' is gone"))
-            }
-            Self::Count(count, pattern) => {
-                let of = pattern.as_ref().map(|it| format!(" of {}", it.text)).unwrap_or_default();
-                let target = pattern.as_ref().map_or(count.to_string(), |it| format!("{count}:{}", it.text));
-                words("if-count", target, "interfaces", format!("There are {count} interfaces{of}"))
-            }
-            Self::Ip(it, families) => {
-                let (kind, what) = match families {
-                    Families::Either => ("ip", "IP/routing"),
-                    Families::V4 => ("ip4", "IPv4/routing"),
-                    Families::V6 => ("ip6", "IPv6/routing"),
-                };
-                words(
-                    kind,
-                    it.to_string(),
-                    &format!("{what} on interface"),
-                    format!("Interface '{it}' has {what}"),
-                )
-            }
-            Self::Up(it) => {
-                words("up", it.to_string(), "interface to be up", format!("Interface '{it}' is up"))
-            }
-            Self::Mac(it, mac) => words(
-                "mac",
-                format!("{it}={mac}"),
-                "MAC of interface",
-                format!("Interface '{it}' has MAC {mac}"),
-            ),
-            Self::Mtu(it, mtu) => words(
-                "mtu",
-                format!("{it}={mtu}"),
-                "MTU of interface",
-                format!("Interface '{it}' has MTU {mtu}"),
-            ),
-            Self::DadDone(it) => words(
-                "dad",
-                it.to_string(),
-                "duplicate address detection on interface",
-                format!("Interface '{it}' has no tentative address"),
-            ),
-            Self::Addr(want) => {
-                let text = match want {
-                    AddrWant::Addr(it) => it.to_string(),
-                    AddrWant::Exact(it) | AddrWant::In(it) => it.to_string(),
-                };
-                words("addr", text.clone(), "address", format!("Address '{text}' is there"))
-            }
-            Self::Route(want, by) => {
-                let mut text = match want {
-                    RouteWant::Default => "default".to_owned(),
-                    RouteWant::Net(it) => it.to_string(),
-                    RouteWant::To(it) => it.to_string(),
-                };
-                text.extend(by.iter().map(|it| format!("@{it}")));
-                words("route", text.clone(), "route", format!("Route '{text}' is there"))
-            }
-        }
+    /// The option's value.
+    pub(super) fn target(&self) -> String {
+        self.parts.join(if self.kind.value.contains('=') { "=" } else { ":" })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::matches;
+    /// What is waited for, such as `file: /x`.
+    pub(super) fn awaited(&self) -> String {
+        format!("{}: {}", self.kind.awaited, self.target())
+    }
 
-    #[test]
-    fn patterns_of_interface_names() {
-        for (pattern, name, expected) in [
-            ("eth*", "eth0", true),
-            ("eth*", "eth", true),
-            ("eth?", "eth", false),
-            ("eth?", "eth1", true),
-            ("*-in", "web-in", true),
-            ("*-in", "web-in2", false),
-            ("*a*a*b", "aaaaaaaaaaaaaaa", false),
-            ("*", "", true),
-            ("", "", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
-        }
+    /// What has happened, such as `File '/x' exists`.
+    pub(super) fn holds(&self) -> String {
+        let (first, second) = self.kind.holds.split_once('[').unwrap_or((self.kind.holds, ""));
+        let second = if self.parts.len() > 1 { second.trim_end_matches(']') } else { "" };
+        let parts = self.parts.iter().map(String::as_str).chain([""]);
+        let text = format!("{first}{second}");
+        text.split("{}").zip(parts).flat_map(|(text, part)| [text, part]).collect()
     }
 }

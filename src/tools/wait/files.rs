@@ -5,7 +5,7 @@
 //! dnotify, inotify is used; if its limit is reached, files are checked from time to time.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::statfs::fstatfs;
 
-use crate::tools::wait::condition::FileWant;
+use crate::tools::wait::check::{Parsed, file};
 
 /// The number of symbolic links that the kernel follows (MAXSYMLINKS).
 const LINKS: usize = 40;
@@ -43,6 +43,30 @@ const CHANGES: libc::c_int = 0x04 | 0x08 | 0x10 | 0x8000_0000_u32.cast_signed();
 /// The flag for writes to a file.
 const MODIFY: libc::c_int = 0x02;
 
+pub(super) fn exists(path: &OsStr) -> Parsed {
+    file(path, false, |path| fs::metadata(path).map(|_| None))
+}
+
+/// A file with at least one byte, or a directory with at least one entry.
+pub(super) fn nonempty(path: &OsStr) -> Parsed {
+    file(path, true, |path| {
+        let it = fs::metadata(path)?;
+        Ok(if it.is_dir() {
+            fs::read_dir(path)?.next().is_none().then(|| "the directory is empty".to_owned())
+        } else {
+            (it.len() == 0).then(|| "the file is empty".to_owned())
+        })
+    })
+}
+
+pub(super) fn gone(path: &OsStr) -> Parsed {
+    file(path, false, |path| match path.symlink_metadata() {
+        Ok(_) => Ok(Some("it still exists".to_owned())),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(error),
+    })
+}
+
 /// Notifications of files. Must not outlive [`crate::process::Signals`], which takes its signal.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -58,15 +82,6 @@ struct Folder {
     open: File,
     /// Writes to its files matter as well.
     content: bool,
-}
-
-/// The result of checking a path.
-#[derive(Debug)]
-pub(super) struct FileState {
-    /// Why the condition is not met.
-    pub(super) missing: Option<String>,
-    /// Changes may be missed, so the path must be checked from time to time.
-    pub(super) deaf: bool,
 }
 
 impl Files {
@@ -87,27 +102,6 @@ impl Files {
             changed |= !events.is_empty();
         }
         changed
-    }
-
-    /// Watches everything that could create the path, then checks it.
-    pub(super) fn look(&mut self, path: &Path, want: FileWant) -> FileState {
-        let deaf = self.listen(path, want == FileWant::NonEmpty);
-        let missing = match (want, fs::metadata(path)) {
-            (FileWant::Exists, Ok(_)) => None,
-            (FileWant::Exists | FileWant::NonEmpty, Err(error)) => Some(error.to_string()),
-            (FileWant::NonEmpty, Ok(it)) if it.is_dir() => match fs::read_dir(path).map(|mut it| it.next()) {
-                Ok(Some(_)) => None,
-                Ok(None) => Some("the directory is empty".to_owned()),
-                Err(error) => Some(error.to_string()),
-            },
-            (FileWant::NonEmpty, Ok(it)) => (it.len() == 0).then(|| "the file is empty".to_owned()),
-            (FileWant::Gone, _) => match path.symlink_metadata() {
-                Ok(_) => Some("it still exists".to_owned()),
-                Err(error) if is_gone(&error) => None,
-                Err(error) => Some(error.to_string()),
-            },
-        };
-        FileState { missing, deaf }
     }
 
     /// Watches every existing directory on the path, each before it is read, so that a later change is notified; in the
@@ -193,8 +187,4 @@ fn names(path: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = names.map(|it| it.as_os_str().to_owned()).collect();
     names.reverse();
     names
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }

@@ -12,8 +12,6 @@ pub(super) struct Url {
     target: String,
     /// The accepted status codes.
     pub(super) status: RangeInclusive<u16>,
-    /// As given.
-    pub(super) text: String,
 }
 
 /// What is known of an answer from its beginning.
@@ -63,7 +61,7 @@ impl Url {
         let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
         let mut host = Host::parse(&with_port)?;
         host.text = authority.to_owned();
-        Ok(Self { host, target, status, text: text.to_owned() })
+        Ok(Self { host, target, status })
     }
 
     /// The whole request.

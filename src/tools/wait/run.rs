@@ -1,6 +1,6 @@
 //! The loop: check, report, sleep until something may have changed.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -11,26 +11,25 @@ use nix::sys::time::TimeSpec;
 use crate::kernel::Watch;
 use crate::process::{ChildOutput, Signals};
 use crate::tools::wait::args::{Item, Plan, Step};
-use crate::tools::wait::condition::{Condition, Words};
+use crate::tools::wait::check::Check;
 use crate::tools::wait::files::Files;
-use crate::tools::wait::network;
+use crate::tools::wait::network::{NO_INTERFACE, present};
 use crate::tools::wait::say::{EVERY, Missing, Say};
-use crate::tools::wait::tries::{Progress, Tries};
+use crate::tools::wait::tries::Tries;
 
 /// How often to check if there is no notification of changes.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How waiting ended.
-#[derive(Debug)]
-pub(super) enum End {
+pub(super) enum End<'a> {
     Held,
-    Timeout(Vec<Missing>),
+    Timeout(Vec<Missing<'a>>),
     /// The number of the signal that ended it.
     Signal(u8),
 }
 
 /// Runs all steps of a plan, but not its command.
-pub(super) fn wait(plan: &Plan, say: &Say, signals: &Signals) -> anyhow::Result<End> {
+pub(super) fn wait<'a>(plan: &'a Plan, say: &Say, signals: &Signals) -> anyhow::Result<End<'a>> {
     let mut waiter = Waiter {
         plan,
         say,
@@ -52,9 +51,8 @@ pub(super) fn wait(plan: &Plan, say: &Say, signals: &Signals) -> anyhow::Result<
         match end {
             None => {}
             Some(End::Timeout(mut missing)) => {
-                for item in plan.steps.iter().skip(idx + 1).flat_map(Step::items) {
-                    missing.push(Missing { words: item.condition.words(), not: item.not, reason: None });
-                }
+                let later = plan.steps.iter().skip(idx + 1).flat_map(Step::items);
+                missing.extend(later.map(|item| Missing { item, reason: None }));
                 return Ok(End::Timeout(missing));
             }
             Some(end) => return Ok(end),
@@ -93,20 +91,17 @@ struct Changed {
 
 impl Waiter<'_> {
     /// Waits until one of these conditions is met, and returns None then.
-    fn items(&mut self, items: &[Item]) -> anyhow::Result<Option<End>> {
+    fn items<'a>(&mut self, items: &'a [Item]) -> anyhow::Result<Option<End<'a>>> {
         let now = Instant::now();
-        let mut probes: Vec<Probe> =
+        let mut probes: Vec<Probe<'a>> =
             items.iter().map(|it| Probe::new(it, self.plan, self.slept, now)).collect();
         let end = self.probes(&mut probes);
         // Events of this condition must not wake the next one.
         (self.net, self.files) = (None, None);
-        for it in &mut probes {
-            it.stop();
-        }
         end
     }
 
-    fn probes(&mut self, probes: &mut [Probe<'_>]) -> anyhow::Result<Option<End>> {
+    fn probes<'a>(&mut self, probes: &mut [Probe<'a>]) -> anyhow::Result<Option<End<'a>>> {
         // The first check covers the present state.
         let mut changed = Changed { net: true, files: true };
         loop {
@@ -117,12 +112,13 @@ impl Waiter<'_> {
                     self.remind(probe, now);
                 }
                 if self.look(probe, changed, now)? {
-                    self.say.holds(&probe.words, probe.item.not);
+                    self.say.holds(probe.item);
                     return Ok(None);
                 }
             }
             if self.deadline.is_some_and(|it| it <= now) {
-                return Ok(Some(End::Timeout(probes.iter().map(|it| self.missing(it)).collect::<Vec<_>>())));
+                let missing = |it: &Probe<'a>| Missing { item: it.item, reason: Some(self.reason(it)) };
+                return Ok(Some(End::Timeout(probes.iter().map(missing).collect())));
             }
             for probe in probes.iter_mut() {
                 self.remind(probe, now);
@@ -135,7 +131,7 @@ impl Waiter<'_> {
         }
     }
 
-    fn pause(&mut self, time: Duration) -> anyhow::Result<Option<End>> {
+    fn pause(&mut self, time: Duration) -> anyhow::Result<Option<End<'static>>> {
         let end = Instant::now().checked_add(time);
         loop {
             let now = Instant::now();
@@ -154,59 +150,51 @@ impl Waiter<'_> {
     /// Whether the condition is met, and for long enough.
     fn look(&mut self, probe: &mut Probe<'_>, changed: Changed, now: Instant) -> anyhow::Result<bool> {
         let again = probe.again.is_some_and(|it| it <= now);
-        let found = match &probe.item.condition {
-            Condition::Net(net) => {
-                if !changed.net && !again {
-                    return Ok(probe.is_held(now));
-                }
+        let found = match &probe.item.condition.check {
+            Check::Network(missing) if changed.net || again => {
                 let watch = match &mut self.net {
                     Some(it) => it,
                     None => self.net.insert(Watch::open().context("watch network interfaces")?),
                 };
-                network::missing(watch, net)?
+                Some(missing(watch)?)
             }
-            Condition::File(path, want) => {
-                if !changed.files && !again {
-                    return Ok(probe.is_held(now));
+            Check::File { path, content, missing } if changed.files || again => {
+                let is_deaf = self.files.get_or_insert_default().listen(path, *content);
+                probe.again = is_deaf.then(|| now + probe.item.interval.unwrap_or(LOOK));
+                Some(missing(path).unwrap_or_else(|error| Some(error.to_string())))
+            }
+            Check::Network(_) | Check::File { .. } => None,
+            Check::Try { path, .. } => probe.tries.as_mut().and_then(|tries| {
+                if let (Some(path), true) = (path, changed.files) {
+                    self.files.get_or_insert_default().listen(path, false);
+                    tries.hurry(now);
                 }
-                let look = self.files.get_or_insert_with(Files::default).look(path, *want);
-                probe.again = look.deaf.then(|| now + probe.item.interval.unwrap_or(LOOK));
-                look.missing
-            }
-            _ => match probe.tried(&mut self.files, changed, now) {
-                Some(it) => it,
-                None => return Ok(probe.is_held(now)),
-            },
+                tries.advance(now)
+            }),
         };
-        probe.found(found, now);
+        if let Some(missing) = found {
+            probe.found(missing, now);
+        }
         Ok(probe.is_held(now))
     }
 
     fn remind(&mut self, probe: &mut Probe<'_>, now: Instant) {
         match probe.said {
-            None => self.say.waiting(&probe.words, probe.item.not),
+            None => self.say.waiting(probe.item),
             Some(said) if now.saturating_duration_since(said) >= EVERY => {
                 let reason = self.reason(probe);
-                self.say.still_waiting(&probe.words, probe.item.not, &reason);
+                self.say.still_waiting(probe.item, &reason);
             }
             Some(_) => return,
         }
         probe.said = Some(now);
     }
 
-    fn missing(&mut self, probe: &Probe<'_>) -> Missing {
-        let reason = Some(self.reason(probe));
-        Missing { words: probe.words.clone(), not: probe.item.not, reason }
-    }
-
     /// Why the condition is not met, with the interfaces that exist instead.
     fn reason(&mut self, probe: &Probe<'_>) -> String {
         let mut reason = probe.reason.clone();
-        if let (Condition::Net(_), Some(watch), false) =
-            (&probe.item.condition, &mut self.net, probe.item.not)
-            && reason.starts_with("no such interface")
-        {
-            reason.push_str(&format!(" (found: {})", network::present(watch)));
+        if let (Some(watch), NO_INTERFACE, false) = (&mut self.net, reason.as_str(), probe.item.not) {
+            reason.push_str(&format!(" (found: {})", present(watch)));
         }
         reason
     }
@@ -216,17 +204,17 @@ impl Waiter<'_> {
         &mut self,
         probes: &[Probe<'_>],
         until: Option<Instant>,
-    ) -> anyhow::Result<Result<Changed, End>> {
+    ) -> anyhow::Result<Result<Changed, End<'static>>> {
         self.slept = true;
+        let tried: Vec<_> = probes.iter().flat_map(|it| it.tries.iter().flat_map(Tries::polled)).collect();
         let mounted = {
-            let mut files: Vec<(BorrowedFd<'_>, PollFlags)> = vec![(self.signals.as_fd(), PollFlags::POLLIN)];
             let mounts = self.files.as_ref().and_then(Files::mounts);
-            files.extend(mounts.map(|it| (it, PollFlags::POLLPRI)));
-            files.extend(self.net.as_ref().map(|it| (it.as_fd(), PollFlags::POLLIN)));
-            files.extend(self.files.as_ref().and_then(Files::notices).map(|it| (it, PollFlags::POLLIN)));
-            files.extend(probes.iter().flat_map(|it| it.tries.iter().flat_map(Tries::files)));
-            let mut polled: Vec<PollFd<'_>> =
-                files.into_iter().map(|(fd, flags)| PollFd::new(fd, flags)).collect();
+            let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            polled.extend(mounts.map(|it| PollFd::new(it, PollFlags::POLLPRI)));
+            let net = self.net.as_ref().map(AsFd::as_fd);
+            let notices = self.files.as_ref().and_then(Files::notices);
+            polled.extend(net.into_iter().chain(notices).map(|it| PollFd::new(it, PollFlags::POLLIN)));
+            polled.extend(tried.iter().map(|(it, flags)| PollFd::new(it.as_fd(), *flags)));
             let time = until.map(|it| TimeSpec::from_duration(it.saturating_duration_since(Instant::now())));
             match ppoll(&mut polled, time, None) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
@@ -252,7 +240,6 @@ impl Waiter<'_> {
 /// A condition that is being waited for.
 struct Probe<'a> {
     item: &'a Item,
-    words: Words,
     tries: Option<Tries<'a>>,
     /// Why the condition is not met.
     reason: String,
@@ -265,31 +252,15 @@ struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     fn new(item: &'a Item, plan: &Plan, is_crowded: bool, now: Instant) -> Self {
-        let tries = match item.condition {
-            Condition::Net(_) | Condition::File(..) => None,
-            _ => {
+        let tries = match &item.condition.check {
+            Check::Network(_) | Check::File { .. } => None,
+            Check::Try { start, .. } => {
                 let stdout = if plan.stdout { ChildOutput::Inherit } else { ChildOutput::Error };
-                Some(Tries::new(&item.condition, plan.try_timeout, item.interval, stdout, is_crowded, now))
+                Some(Tries::new(start.as_ref(), plan.try_timeout, item.interval, stdout, is_crowded, now))
             }
         };
         let reason = "the first attempt has not finished".to_owned();
-        Self { item, words: item.condition.words(), tries, reason, since: None, again: None, said: None }
-    }
-
-    /// The outcome of a finished attempt: None inside for success, else why it failed.
-    fn tried(&mut self, files: &mut Option<Files>, changed: Changed, now: Instant) -> Option<Option<String>> {
-        let tries = self.tries.as_mut()?;
-        if let Condition::Unix(path) = &self.item.condition
-            && changed.files
-        {
-            files.get_or_insert_with(Files::default).listen(path, false);
-            tries.hurry(now);
-        }
-        match tries.advance(now) {
-            Progress::Pending => None,
-            Progress::Held => Some(None),
-            Progress::Failed(reason) => Some(Some(reason)),
-        }
+        Self { item, tries, reason, since: None, again: None, said: None }
     }
 
     /// Records the result of a check: why the condition is not met, or None if it is.
@@ -321,11 +292,5 @@ impl<'a> Probe<'a> {
         let held = self.since.and_then(|it| it.checked_add(self.item.hold));
         let remind = self.said.map(|it| it + EVERY);
         [tries, self.again, held, remind].into_iter().flatten()
-    }
-
-    fn stop(&mut self) {
-        if let Some(tries) = &mut self.tries {
-            tries.stop();
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use crate::tools::exec::shown;
-use crate::tools::wait::condition::Words;
+use crate::tools::wait::args::Item;
 use crate::{err, out};
 
 /// The time between reminders.
@@ -21,35 +21,27 @@ pub(super) struct Say {
 }
 
 /// A condition that is not met.
-#[derive(Debug)]
-pub(super) struct Missing {
-    pub(super) words: Words,
-    pub(super) not: bool,
+pub(super) struct Missing<'a> {
+    pub(super) item: &'a Item,
     /// None if waiting for it has not started.
     pub(super) reason: Option<String>,
 }
 
 impl Say {
-    pub(super) fn waiting(&self, words: &Words, not: bool) {
-        self.say("waiting", words, not, None, || match not {
-            false => format!("Waiting for {}...", words.awaited),
-            true => format!("Waiting for the end of {}...", words.awaited),
+    pub(super) fn waiting(&self, item: &Item) {
+        self.say("waiting", item, None, || format!("Waiting for {}...", awaited(item)));
+    }
+
+    pub(super) fn still_waiting(&self, item: &Item, reason: &str) {
+        self.say("waiting", item, Some(reason), || {
+            let seconds = self.started.elapsed().as_secs();
+            format!("Still waiting for {} after {seconds} s: {reason}", awaited(item))
         });
     }
 
-    pub(super) fn still_waiting(&self, words: &Words, not: bool, reason: &str) {
-        let seconds = self.started.elapsed().as_secs();
-        self.say("waiting", words, not, Some(reason), || {
-            let end = if not { "the end of " } else { "" };
-            format!("Still waiting for {end}{} after {seconds} s: {reason}", words.awaited)
-        });
-    }
-
-    pub(super) fn holds(&self, words: &Words, not: bool) {
-        self.say("holds", words, not, None, || match not {
-            false => words.holds.clone(),
-            true => format!("No longer: {}", words.holds),
-        });
+    pub(super) fn holds(&self, item: &Item) {
+        let not = if item.not { "No longer: " } else { "" };
+        self.say("holds", item, None, || format!("{not}{}", item.condition.holds()));
     }
 
     pub(super) fn running(&self, command: &[OsString]) {
@@ -65,17 +57,15 @@ impl Say {
     }
 
     /// The error after a timeout, which is printed with `-q` too.
-    pub(super) fn timeout(&self, limit: Duration, missing: &[Missing]) {
-        let reason = |it: &Missing| it.reason.clone().unwrap_or_else(|| "not checked yet".to_owned());
+    pub(super) fn timeout(&self, limit: Duration, missing: &[Missing<'_>]) {
+        let reason = |it: &Missing<'_>| it.reason.clone().unwrap_or_else(|| "not checked yet".to_owned());
         if self.json {
-            let missing: Vec<Value> = missing
-                .iter()
-                .map(|it| {
-                    let mut object = self.object(&it.words, it.not);
-                    object.insert("reason".to_owned(), reason(it).into());
-                    object.into()
-                })
-                .collect();
+            let missing = missing.iter().map(|it| {
+                let mut object = object(it.item);
+                object.insert("reason".to_owned(), reason(it).into());
+                Value::from(object)
+            });
+            let missing: Vec<Value> = missing.collect();
             self.line(
                 &json!({"event": "timeout", "missing": missing, "elapsed": self.elapsed()}).to_string(),
             );
@@ -83,41 +73,24 @@ impl Say {
         }
         let mut text = format!("error: timeout after {} s:\n", limit.as_secs_f64());
         for it in missing {
-            let not = if it.not { "no " } else { "" };
-            text.push_str(&format!("  {not}{}: {}\n", it.words.awaited, reason(it)));
+            let not = if it.item.not { "no " } else { "" };
+            text.push_str(&format!("  {not}{}: {}\n", it.item.condition.awaited(), reason(it)));
         }
         err(&text);
     }
 
-    fn say(
-        &self,
-        event: &str,
-        words: &Words,
-        not: bool,
-        reason: Option<&str>,
-        text: impl FnOnce() -> String,
-    ) {
+    fn say(&self, event: &str, item: &Item, reason: Option<&str>, text: impl FnOnce() -> String) {
         if self.quiet {
             return;
         }
         if !self.json {
             return self.line(&text());
         }
-        let mut object = Map::from_iter([("event".to_owned(), Value::from(event))]);
-        object.extend(self.object(words, not));
-        object.extend(reason.map(|it| ("reason".to_owned(), it.into())));
-        object.insert("elapsed".to_owned(), self.elapsed());
-        self.line(&Value::from(object).to_string());
-    }
-
-    fn object(&self, words: &Words, not: bool) -> Map<String, Value> {
-        let mut object = Map::new();
-        object.insert("condition".to_owned(), words.kind.into());
-        object.insert("target".to_owned(), words.target.clone().into());
-        if not {
-            object.insert("not".to_owned(), true.into());
-        }
-        object
+        let mut all = Map::from_iter([("event".to_owned(), Value::from(event))]);
+        all.extend(object(item));
+        all.extend(reason.map(|it| ("reason".to_owned(), it.into())));
+        all.insert("elapsed".to_owned(), self.elapsed());
+        self.line(&Value::from(all).to_string());
     }
 
     /// Seconds since the start, to the millisecond.
@@ -134,4 +107,18 @@ impl Say {
             err(&line);
         }
     }
+}
+
+fn awaited(item: &Item) -> String {
+    format!("{}{}", if item.not { "the end of " } else { "" }, item.condition.awaited())
+}
+
+fn object(item: &Item) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("condition".to_owned(), item.condition.kind.name.into());
+    object.insert("target".to_owned(), item.condition.target().into());
+    if item.not {
+        object.insert("not".to_owned(), true.into());
+    }
+    object
 }

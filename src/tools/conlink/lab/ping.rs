@@ -120,11 +120,8 @@ fn series(dir: &LabDir, args: &PingArgs, from: &str, to: &str, nodes: &[FoundNod
         }
     };
     let own = own_addresses(&source.netns, &target.addresses)?;
-    let foreign = target.addresses.iter().zip(&own).find(|(_, own)| !**own).map(|(it, _)| *it);
-    let Some(addr) = foreign.or_else(|| target.addresses.first().copied()) else {
-        bail!("{to} has no address")
-    };
-    if foreign.is_none() && target.label != source.name {
+    let Some((addr, is_own)) = preferred(&target.addresses, &own) else { bail!("{to} has no address") };
+    if is_own && target.label != source.name {
         // A reply would come from the source itself.
         bail!(
             "{addr} is an address of {} itself: a reply would not show that {to} is reachable",
@@ -393,8 +390,12 @@ fn shared(targets: &[Target]) -> Vec<String> {
         .collect()
 }
 
-/// Every pair of a source and a target in another network, with the address to ping: preferably one that the source does
-/// not have itself.
+/// The address to ping, preferably one that the source does not have itself, and whether the source has it.
+fn preferred(addresses: &[IpAddr], own: &[bool]) -> Option<(IpAddr, bool)> {
+    addresses.iter().copied().zip(own.iter().copied()).min_by_key(|(_, is_own)| *is_own)
+}
+
+/// Every pair of a source and a target in another network, with the address to ping.
 fn between(sources: &[Source], targets: &[Target]) -> anyhow::Result<Vec<Between>> {
     let all: Vec<IpAddr> = targets.iter().flat_map(|it| it.addresses.iter().copied()).collect();
     let networks: BTreeMap<&str, u64> = sources.iter().map(|it| (it.name.as_str(), it.inode)).collect();
@@ -407,9 +408,8 @@ fn between(sources: &[Source], targets: &[Target]) -> anyhow::Result<Vec<Between
             if it.name == other.label || networks.get(other.label.as_str()) == Some(&it.inode) {
                 continue;
             }
-            let foreign = other.addresses.iter().zip(&own).find(|(_, own)| !**own).map(|(it, _)| *it);
-            let Some(address) = foreign.or_else(|| other.addresses.first().copied()) else { continue };
-            between.push(Between { source, target, address, is_own: foreign.is_none() });
+            let Some((address, is_own)) = preferred(&other.addresses, &own) else { continue };
+            between.push(Between { source, target, address, is_own });
         }
     }
     Ok(between)

@@ -32,12 +32,23 @@ pub(super) enum Guess {
     Refused,
 }
 
-impl NameArgs {
-    /// With a name that was given as an argument.
-    pub(super) fn or(self, name: Option<String>) -> Self {
-        Self { name: self.name.or(name), ..self }
-    }
+/// The same, or the name as an argument.
+#[derive(Debug, Args)]
+pub(super) struct LabArgs {
+    /// Name of the lab, as with --name
+    #[arg(value_name = "NAME", conflicts_with = "name")]
+    lab: Option<String>,
+    #[command(flatten)]
+    name: NameArgs,
+}
 
+impl LabArgs {
+    pub(super) fn find(self, guess: Guess) -> anyhow::Result<LabDir> {
+        NameArgs { name: self.name.name.or(self.lab), ..self.name }.find(guess)
+    }
+}
+
+impl NameArgs {
     /// The lab for a command that changes nothing if it is the wrong one.
     pub(super) fn dir(&self) -> anyhow::Result<LabDir> {
         self.find(Guess::Allowed)
