@@ -3,6 +3,7 @@
 //! Architecture invariant: this module makes no decisions. A step specifies everything that it does.
 
 mod addr;
+pub mod announce;
 mod apply;
 mod attribute;
 mod ethtool;
