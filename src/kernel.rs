@@ -172,9 +172,13 @@ impl Kernel {
         link::up(&mut open.netlink, netns::LOOPBACK)
     }
 
-    /// Is the interface up, with a carrier (IFF_LOWER_UP)? False if it does not exist.
+    /// Is the interface up, with a carrier? False if it does not exist.
     pub fn has_carrier(&mut self, ns: &Ns, name: &IfName) -> Result<bool, Error> {
-        link::has_carrier(&mut self.open(ns)?.netlink, name)
+        match link::end(&mut self.open(ns)?.netlink, name) {
+            Ok(end) => Ok(end.up && end.runs),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(Error::new(format!("get {name}"), error)),
+        }
     }
 
     /// Opens a container's namespace. Returns its inode.

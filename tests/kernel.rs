@@ -1,5 +1,6 @@
 //! Steps in real namespaces: the applied state equals the observed one and the output of `ip`.
 
+mod announce;
 mod namespace;
 mod notices;
 mod patch;

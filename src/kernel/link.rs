@@ -1,6 +1,7 @@
 //! Interfaces: RTM_NEWLINK, RTM_DELLINK and RTM_GETLINK.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -470,17 +471,64 @@ pub(super) fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<(IfName
     }
 }
 
-/// Is the interface up, with a carrier?
-pub(super) fn has_carrier(netlink: &mut Netlink, name: &IfName) -> Result<bool, Error> {
+/// An end of a link, as far as it carries frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) index: u32,
+    /// Administratively up (IFF_UP).
+    pub(super) up: bool,
+    /// It can send and receive (IFF_RUNNING); as a port of a bridge, it is not disabled.
+    pub(super) runs: bool,
+    /// IFLA_LINK, and the id of its namespace in this one, if it is in another.
+    other: Option<(u32, Option<i32>)>,
+}
+
+/// An interface as an end of its link.
+///
+/// # Errors
+/// ENODEV: no interface has this name.
+pub(super) fn end(netlink: &mut Netlink, name: &IfName) -> io::Result<End> {
     let mut message = get_message();
     message.attributes.push(LinkAttribute::IfName(name.to_string()));
-    let both = LinkFlags::Up | LinkFlags::LowerUp;
-    match netlink.get(RouteNetlinkMessage::GetLink(message), || format!("get {name}")) {
-        Ok(Some(RouteNetlinkMessage::NewLink(it))) => Ok(it.header.flags.contains(both)),
-        Ok(_) => Ok(false),
-        Err(error) if error.is_gone() => Ok(false),
-        Err(error) => Err(error),
+    get_end(netlink, message)
+}
+
+/// The other end of a veth, or the parent of a stacked type; it may be in another namespace.
+pub(super) fn other_end(netlink: &mut Netlink, of: End) -> io::Result<Option<End>> {
+    let Some((index, namespace)) = of.other else { return Ok(None) };
+    let mut message = get_message();
+    message.header.index = index;
+    message.attributes.extend(namespace.map(LinkAttribute::IfNetnsId));
+    get_end(netlink, message).map(Some)
+}
+
+fn get_end(netlink: &mut Netlink, message: LinkMessage) -> io::Result<End> {
+    let found = match netlink.get(RouteNetlinkMessage::GetLink(message), || "get an interface".to_owned()) {
+        Ok(Some(RouteNetlinkMessage::NewLink(it))) => it,
+        Ok(_) => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
+        Err(error) => {
+            let number = error.errno();
+            return Err(number.map_or_else(|| io::Error::other(error), |it| io::Error::from_raw_os_error(it)));
+        }
+    };
+    let flags = found.header.flags;
+    let (mut link, mut namespace, mut disabled) = (None, None, false);
+    for attribute in &found.attributes {
+        match attribute {
+            LinkAttribute::Link(it) => link = Some(*it),
+            LinkAttribute::LinkNetNsId(it) => namespace = Some(*it),
+            LinkAttribute::LinkInfo(info) => {
+                disabled = port(info).contains(&InfoBridgePort::State(BridgePortState::Disabled));
+            }
+            _ => {}
+        }
     }
+    Ok(End {
+        index: found.header.index,
+        up: flags.contains(LinkFlags::Up),
+        runs: flags.contains(LinkFlags::Running) && !disabled,
+        other: link.map(|it| (it, namespace)),
+    })
 }
 
 /// Every interface of the namespace.

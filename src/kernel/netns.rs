@@ -4,9 +4,10 @@
 //! the socket and ends. So nothing has to be restored, and no other code runs in the wrong namespace.
 
 use std::collections::{BTreeMap, btree_map};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use crate::kernel::netlink::Netlink;
 pub(super) const LOOPBACK: u32 = 1;
 
 /// The folder of named namespaces, as used by `ip netns`.
-const NAMED: &str = "/run/netns";
+pub const NAMED: &str = "/run/netns";
 
 /// The namespace of the calling thread.
 pub fn own() -> io::Result<File> {
@@ -33,6 +34,50 @@ pub fn own() -> io::Result<File> {
 /// The namespace of a process, by its number in our process namespace.
 pub fn of_process(pid: u32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/ns/net"))
+}
+
+/// The namespace of a process, by its pidfd (Linux 5.8).
+///
+/// # Errors
+/// ESRCH: the process has ended. EPERM.
+pub fn of_pidfd(process: BorrowedFd<'_>) -> io::Result<File> {
+    on_thread(|| {
+        join(process, CloneFlags::CLONE_NEWNET)?;
+        own()
+    })
+}
+
+/// The host name that a process sees, by its pidfd (Linux 5.8).
+///
+/// # Errors
+/// ESRCH: the process has ended. EPERM.
+pub fn hostname(process: BorrowedFd<'_>) -> io::Result<OsString> {
+    on_thread(|| {
+        join(process, CloneFlags::CLONE_NEWUTS)?;
+        Ok(nix::unistd::gethostname()?)
+    })
+}
+
+/// Opens a namespace by the path of its file, such as `/run/netns/NAME` or `/proc/PID/ns/net`. None if it is another
+/// file.
+///
+/// # Errors
+/// open(2).
+pub fn at_path(path: &Path) -> io::Result<Option<File>> {
+    // Before it is opened: a device or a pipe would notice that.
+    if nix::sys::statfs::statfs(path)?.filesystem_type() != nix::sys::statfs::NSFS_MAGIC {
+        return Ok(None);
+    }
+    let file = File::open(path)?;
+    Ok((kind(&file)? == libc::CLONE_NEWNET).then_some(file))
+}
+
+/// The kind of a namespace as a flag of clone(2) (NS_GET_NSTYPE in ioctl_nsfs(2)).
+#[expect(unsafe_code, reason = "no crate offers it")]
+fn kind(namespace: &File) -> io::Result<libc::c_int> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: this request has no argument.
+    Ok(nix::Error::result(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE) })?)
 }
 
 /// The inode of a namespace, unique among existing namespaces.
@@ -75,14 +120,15 @@ pub fn is_same(netns: &File, other: io::Result<File>) -> bool {
 /// Runs `f` on a new thread inside `netns`.
 pub fn inside<T: Send>(netns: &File, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_thread(|| {
-        enter(netns)?;
+        join(netns.as_fd(), CloneFlags::CLONE_NEWNET)?;
         f()
     })
 }
 
+/// Enters a namespace by its file, or those of a process by its pidfd.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that enters a namespace")]
-fn enter(netns: &File) -> io::Result<()> {
-    Ok(setns(netns.as_fd(), CloneFlags::CLONE_NEWNET)?)
+fn join(of: BorrowedFd<'_>, kinds: CloneFlags) -> io::Result<()> {
+    Ok(setns(of, kinds)?)
 }
 
 fn on_thread<T: Send>(f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

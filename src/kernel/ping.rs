@@ -26,6 +26,8 @@ use crate::kernel::netns;
 pub use all::{Pair, PingError, all, all_watched};
 pub use message::Reason;
 
+pub(super) use message::checksum;
+
 use socket::{Received, Socket};
 
 /// Options of the requests.

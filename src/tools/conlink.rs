@@ -5,6 +5,8 @@ mod client;
 mod diff;
 mod engine;
 mod files;
+#[cfg_attr(not(test), expect(dead_code, reason = "for commands that attach an interface"))]
+mod guest;
 mod healthcheck;
 mod lab;
 mod link;

@@ -47,7 +47,7 @@ impl<'a> Echo<'a> {
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
+pub(in crate::kernel) fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|it| match *it {
         [a, b] => u32::from(u16::from_be_bytes([a, b])),
         [a] => u32::from(a) << 8,

@@ -1,0 +1,345 @@
+//! The guest of an attachment: a network namespace, named by a container, a process, a lab's node or a file.
+
+mod containerd;
+mod engine;
+mod lxc;
+mod places;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::anyhow;
+
+use crate::docker::is_name;
+use crate::kernel::{self, netns};
+use crate::process::node;
+use crate::reconcile::EngineId;
+use crate::tools::conlink::lab;
+use crate::words::{listed, near};
+
+use places::Places;
+
+/// What a command line names as the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::tools) enum Guest {
+    /// A name, an id or the beginning of an id.
+    Docker(String),
+    /// A name, an id or the beginning of an id.
+    Podman(String),
+    Containerd {
+        namespace: String,
+        /// An id or the beginning of one.
+        id: String,
+    },
+    Lxc(String),
+    Pid(u32),
+    /// A name in `/run/netns`, or a path, which contains a slash.
+    Netns(String),
+    Lab {
+        lab: String,
+        node: String,
+    },
+    /// A name without its kind.
+    Bare(String),
+}
+
+/// The text does not name a guest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::tools) struct BadGuest(String);
+
+/// A guest and its network namespace.
+#[derive(Debug)]
+pub(in crate::tools) struct Found {
+    /// `docker`, `podman`, `containerd`, `lxc`, `pid`, `netns` or `lab`.
+    pub(in crate::tools) kind: &'static str,
+    /// The name without abbreviations. `KIND:NAME` names the same guest.
+    pub(in crate::tools) name: String,
+    pub(in crate::tools) netns: File,
+    /// Its first process, in our process namespace.
+    pub(in crate::tools) pid: Option<u32>,
+    /// A pidfd of that process.
+    process: Option<OwnedFd>,
+}
+
+/// Why there is no network namespace.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::tools) enum Unresolved {
+    /// There is no such guest.
+    #[error("{0}")]
+    NotFound(String),
+    /// The guest exists and cannot be used, for example because it is not running, or it is unknown whether it exists.
+    #[error(transparent)]
+    Failed(anyhow::Error),
+}
+
+/// Why a search in one place has no result.
+enum Miss {
+    /// There is no such guest.
+    Absent,
+    /// It is unknown whether there is one.
+    Unknown(anyhow::Error),
+    /// There is one, and it cannot be used.
+    Unusable(anyhow::Error),
+}
+
+impl Miss {
+    /// For the user, with the words for a guest that does not exist.
+    fn told(self, absence: impl FnOnce() -> String) -> Unresolved {
+        match self {
+            Self::Absent => Unresolved::NotFound(absence()),
+            Self::Unknown(error) | Self::Unusable(error) => Unresolved::Failed(error),
+        }
+    }
+}
+
+type Search = Result<Found, Miss>;
+
+const KINDS: [&str; 7] = ["docker", "podman", "containerd", "lxc", "pid", "netns", "lab"];
+
+impl Guest {
+    /// `docker:NAME`, `podman:NAME`, `containerd:NAMESPACE/ID`, `lxc:NAME`, `pid:N`, `netns:NAME`, `netns:PATH`,
+    /// `lab:LAB/NODE`, or one of the names without its kind.
+    pub(in crate::tools) fn parse(text: &str) -> Result<Self, BadGuest> {
+        let bad = |expected: &str| Err(BadGuest(format!("expected {expected}, found `{text}`")));
+        let (kind, name) = match text.split_once(':') {
+            // A path may contain a colon.
+            Some((kind, name)) if !kind.contains('/') => (kind, name),
+            _ if text.contains('/') => return Ok(Self::Netns(text.to_owned())),
+            _ if is_file_name(text) => return Ok(Self::Bare(text.to_owned())),
+            _ => return bad("the name of a guest, such as `docker:web`"),
+        };
+        let pair = || name.split_once('/').map(|(one, other)| (one.to_owned(), other.to_owned()));
+        match kind {
+            "docker" if is_name(name) => Ok(Self::Docker(name.to_owned())),
+            "podman" if is_name(name) => Ok(Self::Podman(name.to_owned())),
+            "docker" | "podman" => bad("the name of a container: letters, digits, `_`, `.` and `-`"),
+            "containerd" => match pair() {
+                Some((namespace, id)) if is_name(&namespace) && is_name(&id) => {
+                    Ok(Self::Containerd { namespace, id })
+                }
+                _ => bad("`containerd:NAMESPACE/ID`"),
+            },
+            "lxc" if is_file_name(name) => Ok(Self::Lxc(name.to_owned())),
+            "lxc" => bad("the name of a container"),
+            "pid" => match process_id(name) {
+                Some(it) => Ok(Self::Pid(it)),
+                None => bad("a process ID"),
+            },
+            "netns" if name.contains('/') || is_file_name(name) => Ok(Self::Netns(name.to_owned())),
+            "netns" => bad("a name in /run/netns, or a path"),
+            "lab" => match pair() {
+                Some((lab, node)) if is_file_name(&lab) && is_file_name(&node) => Ok(Self::Lab { lab, node }),
+                _ => bad("`lab:LAB/NODE`"),
+            },
+            _ => Err(BadGuest(match near(kind, &KINDS) {
+                Some(near) => format!("unknown kind of guest `{kind}`; did you mean `{near}:{name}`?"),
+                None => format!("unknown kind of guest `{kind}`; expected {}", listed(&KINDS)),
+            })),
+        }
+    }
+
+    /// Finds the guest and opens its network namespace.
+    pub(in crate::tools) fn resolve(&self) -> Result<Found, Unresolved> {
+        self.resolve_in(&Places::of_machine())
+    }
+
+    fn resolve_in(&self, places: &Places) -> Result<Found, Unresolved> {
+        let guest = match self {
+            Self::Bare(name) => return bare(name, places),
+            Self::Lab { lab, node } => return lab_node(lab, node),
+            it => it,
+        };
+        let absence = || {
+            let near = nearest(guest.name(), guest.neighbours(places));
+            format!("{}{near}", guest.absence(places))
+        };
+        guest.search(places).map_err(|it| it.told(absence))
+    }
+
+    /// A search in the one place that the kind names.
+    fn search(&self, places: &Places) -> Search {
+        match self {
+            Self::Docker(name) => engine::find(EngineId::Docker, &places.docker, name),
+            Self::Podman(name) => engine::find(EngineId::Podman, &places.podman, name),
+            Self::Containerd { namespace, id } => containerd::find(&places.containerd, namespace, id),
+            Self::Lxc(name) => lxc::find(name),
+            Self::Pid(pid) => process(*pid),
+            Self::Netns(name) => named(name, &places.netns),
+            Self::Lab { .. } | Self::Bare(_) => Err(Miss::Absent),
+        }
+    }
+
+    /// Names that this one may be a misspelling of. For errors: an engine that does not answer has none.
+    fn neighbours(&self, places: &Places) -> Vec<String> {
+        match self {
+            Self::Docker(_) => engine::names(&places.docker),
+            Self::Podman(_) => engine::names(&places.podman),
+            Self::Containerd { namespace, .. } => containerd::ids(&places.containerd, namespace),
+            Self::Lxc(_) => lxc::names(),
+            Self::Netns(name) if !name.contains('/') => names_in(&places.netns),
+            _ => Vec::new(),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Containerd { id, .. } => id,
+            Self::Docker(name) | Self::Podman(name) | Self::Lxc(name) => name,
+            Self::Netns(name) | Self::Bare(name) => name,
+            Self::Lab { node, .. } => node,
+            Self::Pid(_) => "",
+        }
+    }
+
+    /// That it does not exist, in words.
+    fn absence(&self, places: &Places) -> String {
+        match self {
+            Self::Docker(name) => format!("docker container `{name}` not found: {}", places.docker),
+            Self::Podman(name) => format!("podman container `{name}` not found: {}", places.podman),
+            Self::Containerd { namespace, id } => {
+                let folder = places.containerd.display();
+                format!("containerd container `{id}` not found in namespace `{namespace}` of {folder}")
+            }
+            Self::Lxc(name) => format!("no running LXC container is named `{name}`"),
+            Self::Pid(pid) => format!("no process has the ID {pid}"),
+            Self::Netns(name) if name.contains('/') => format!("{name} does not exist"),
+            Self::Netns(name) => {
+                format!("network namespace `{name}` not found in {}", places.netns.display())
+            }
+            Self::Lab { node: name, .. } | Self::Bare(name) => format!("guest `{name}` not found"),
+        }
+    }
+}
+
+impl Found {
+    /// By the pidfd of its first process.
+    fn of_process(kind: &'static str, name: &str, process: OwnedFd) -> Search {
+        let pid = node::number_in_proc(process.as_fd()).and_then(|it| u32::try_from(it).ok());
+        match netns::of_pidfd(process.as_fd()) {
+            Ok(netns) => Ok(Self { kind, name: name.to_owned(), netns, pid, process: Some(process) }),
+            Err(error) if is_ended(&error) => Err(stopped(kind, name)),
+            Err(error) => Err(unopened(kind, name, error)),
+        }
+    }
+
+    /// The host name of the guest; None if it is that of this machine, or unknown.
+    pub(in crate::tools) fn hostname(&self) -> Option<String> {
+        let name = netns::hostname(self.process.as_ref()?.as_fd()).ok()?;
+        let ours = nix::unistd::gethostname().ok()?;
+        if name == ours { None } else { name.into_string().ok().filter(|it| !it.is_empty()) }
+    }
+}
+
+/// The first of these that exists: a namespace in `/run/netns`, a process, a container of Docker, Podman or LXC.
+fn bare(name: &str, places: &Places) -> Result<Found, Unresolved> {
+    let mut guests = vec![Guest::Netns(name.to_owned())];
+    guests.extend(process_id(name).map(Guest::Pid));
+    if is_name(name) {
+        guests.extend([Guest::Docker(name.to_owned()), Guest::Podman(name.to_owned())]);
+    }
+    guests.push(Guest::Lxc(name.to_owned()));
+    let mut unknown = None;
+    for guest in &guests {
+        match guest.search(places) {
+            Ok(found) => return Ok(found),
+            Err(Miss::Absent) => {}
+            // A name that a restart of the machine has left.
+            Err(Miss::Unusable(_)) if matches!(guest, Guest::Netns(_)) => {}
+            Err(Miss::Unusable(error)) => return Err(Unresolved::Failed(error)),
+            Err(Miss::Unknown(error)) => unknown = unknown.or(Some(error)),
+        }
+    }
+    if let Some(error) = unknown {
+        return Err(Unresolved::Failed(error));
+    }
+    let near = nearest(name, guests.iter().flat_map(|it| it.neighbours(places)).collect());
+    Err(Unresolved::NotFound(format!(
+        "guest `{name}` not found{near}\nhint: it is not a name in {}, a process ID, or a container of docker ({}), podman \
+         ({}) or LXC",
+        places.netns.display(),
+        places.docker,
+        places.podman
+    )))
+}
+
+/// `; did you mean …?` or nothing.
+fn nearest(name: &str, names: Vec<String>) -> String {
+    let near = near(name, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    near.map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
+}
+
+fn lab_node(lab: &str, node: &str) -> Result<Found, Unresolved> {
+    let found = match lab::node_process(lab, node) {
+        Ok(Ok(it)) => it,
+        Ok(Err(absence)) => return Err(Unresolved::NotFound(absence)),
+        Err(error) => return Err(Unresolved::Failed(error)),
+    };
+    let name = format!("{lab}/{}", found.name);
+    Found::of_process("lab", &name, found.pidfd).map_err(|it| it.told(|| format!("node {name} not found")))
+}
+
+fn process(pid: u32) -> Search {
+    let (kind, name) = ("pid", pid.to_string());
+    let process = open_process(pid)
+        .map_err(|it| if is_ended(&it) { Miss::Absent } else { unopened(kind, &name, it) })?;
+    Found::of_process(kind, &name, process)
+}
+
+/// A namespace by its path, or by its name in a folder.
+fn named(name: &str, folder: &Path) -> Search {
+    let path = folder.join(name);
+    let path = if name.contains('/') { Path::new(name) } else { &path };
+    let unusable = |what: String| Miss::Unusable(anyhow!("{}: {what}", path.display()));
+    match netns::at_path(path) {
+        Ok(Some(netns)) => {
+            Ok(Found { kind: "netns", name: name.to_owned(), netns, pid: None, process: None })
+        }
+        Ok(None) => Err(unusable("expected a network namespace, found another file".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Miss::Absent),
+        Err(error) => Err(unusable(error.to_string())),
+    }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|it| it.file_name().into_string().ok()).collect()
+}
+
+/// A pidfd of a process.
+fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    node::pidfd(i32::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?)
+}
+
+/// A process ID of the kernel's type int.
+fn process_id(text: &str) -> Option<u32> {
+    text.parse()
+        .ok()
+        .filter(|it| (1..=0x7fff_ffff).contains(it) && text.bytes().all(|it| it.is_ascii_digit()))
+}
+
+/// Whether it can be the name of a file.
+fn is_file_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && !text.contains(['/', '\0'])
+}
+
+fn is_ended(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
+}
+
+fn stopped(kind: &str, name: &str) -> Miss {
+    Miss::Unusable(match kind {
+        "pid" => anyhow!("process {name} has ended"),
+        "lab" => anyhow!("node {name} is not running"),
+        _ => anyhow!("{kind} container `{name}` is not running"),
+    })
+}
+
+fn unopened(kind: &str, name: &str, error: io::Error) -> Miss {
+    let request = format!("open the network namespace of {kind}:{name}");
+    Miss::Unusable(kernel::Error::new(request, error).into())
+}
