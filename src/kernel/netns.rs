@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::addr::IfName;
 use crate::kernel::link;
@@ -97,18 +96,12 @@ pub fn all() -> BTreeMap<u64, File> {
         // The number is known without opening it, and most processes share one.
         let Ok(inode) = fs::metadata(&path).map(|it| it.ino()) else { continue };
         if let btree_map::Entry::Vacant(entry) = all.entry(inode)
-            && let Ok(file) = File::open(&path)
-            && is_netns(&file)
+            && let Ok(Some(file)) = at_path(&path)
         {
             entry.insert(file);
         }
     }
     all
-}
-
-/// Is the file a network namespace?
-pub fn is_netns(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|it| it.filesystem_type() == NSFS_MAGIC)
 }
 
 /// Are both the same namespace? False if the other could not be opened.

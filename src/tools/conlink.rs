@@ -1,5 +1,6 @@
 //! `conlink`: the engine and the subcommands of its own.
 
+mod attach;
 mod check;
 mod client;
 mod diff;
@@ -57,6 +58,9 @@ enum SchemaOf {
 
 #[derive(Debug, Subcommand)]
 enum Sub {
+    Attach(Box<attach::AttachArgs>),
+    Detach(attach::DetachArgs),
+    Attachments(attach::AttachmentsArgs),
     Check(check::CheckArgs),
     Status(status::StatusArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -120,6 +124,9 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     match cli.command {
         None if cli.options.list => out(&front::list()).map(|()| 0),
         None => engine::main(cli.options),
+        Some(Sub::Attach(args)) => attach::main(&args),
+        Some(Sub::Detach(args)) => attach::detach(&args),
+        Some(Sub::Attachments(args)) => attach::list(&args),
         Some(Sub::Check(args)) => check::main(&args),
         Some(Sub::Lab(args)) => lab::main(args),
         Some(Sub::Link(args)) => link::main(args),

@@ -11,9 +11,10 @@ use crate::words::near;
 use crate::{TOOLS, Usage, err, written};
 
 /// Every command by what it is for, in the order of `conlink --help`.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Configuration", &["check", "net2dot", "schema"]),
     ("Running networks", &["status", "diff", "healthcheck", "link down", "link up"]),
+    ("One interface at once", &["attach", "detach", "attachments"]),
     (
         "Labs without a container engine",
         &["lab up", "lab run", "lab exec", "lab ping", "lab logs", "lab status", "lab list", "lab down"],

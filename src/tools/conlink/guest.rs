@@ -7,6 +7,7 @@ mod places;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -143,6 +144,22 @@ impl Guest {
         }
     }
 
+    /// Whether it may be the guest of this kind and name, which perhaps no longer exists.
+    pub(in crate::tools) fn names(&self, kind: &str, name: &str) -> bool {
+        match self {
+            Self::Docker(it) => kind == "docker" && it == name,
+            Self::Podman(it) => kind == "podman" && it == name,
+            Self::Containerd { namespace, id } => {
+                kind == "containerd" && name.split_once('/') == Some((namespace, id))
+            }
+            Self::Lxc(it) => kind == "lxc" && it == name,
+            Self::Pid(it) => kind == "pid" && it.to_string() == name,
+            Self::Netns(it) => kind == "netns" && it == name,
+            Self::Lab { lab, node } => kind == "lab" && name.split_once('/') == Some((lab, node)),
+            Self::Bare(it) => kind != "lab" && it == name,
+        }
+    }
+
     /// Finds the guest and opens its network namespace.
     pub(in crate::tools) fn resolve(&self) -> Result<Found, Unresolved> {
         self.resolve_in(&Places::of_machine())
@@ -212,6 +229,21 @@ impl Guest {
                 format!("network namespace `{name}` not found in {}", places.netns.display())
             }
             Self::Lab { node: name, .. } | Self::Bare(name) => format!("guest `{name}` not found"),
+        }
+    }
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Docker(name) => write!(f, "docker:{name}"),
+            Self::Podman(name) => write!(f, "podman:{name}"),
+            Self::Containerd { namespace, id } => write!(f, "containerd:{namespace}/{id}"),
+            Self::Lxc(name) => write!(f, "lxc:{name}"),
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Netns(name) => write!(f, "netns:{name}"),
+            Self::Lab { lab, node } => write!(f, "lab:{lab}/{node}"),
+            Self::Bare(name) => f.write_str(name),
         }
     }
 }
