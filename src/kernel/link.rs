@@ -10,7 +10,7 @@ use rtnetlink::packet_route::link::{
     BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoGeneve, InfoIpVlan,
     InfoIpVtap, InfoIpoib, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoPortKind, InfoVeth,
     InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
+    LinkLayerType, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -526,6 +526,10 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
             LinkAttribute::AfSpecUnspec(specs) => interface.v6_off = v6_off(specs),
             _ => {}
         }
+    }
+    // Not every driver tells its name.
+    if message.header.link_layer_type == LinkLayerType::Infiniband {
+        interface.kind = Kind::Other("ipoib".to_owned());
     }
     Some((name?, interface))
 }
