@@ -528,7 +528,9 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
         }
     }
     // Not every driver tells its name.
-    if message.header.link_layer_type == LinkLayerType::Infiniband {
+    if interface.kind == Kind::Other(String::new())
+        && message.header.link_layer_type == LinkLayerType::Infiniband
+    {
         interface.kind = Kind::Other("ipoib".to_owned());
     }
     Some((name?, interface))

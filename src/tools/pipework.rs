@@ -15,7 +15,7 @@ use std::fs::File;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 
-use crate::addr::IfName;
+use crate::addr::{IfName, Mac};
 use crate::kernel::{Kernel, netns, ovs};
 use crate::out;
 use crate::plan::{Kind, Look, Ns, Observed};
@@ -108,8 +108,9 @@ fn attach(request: &Request) -> anyhow::Result<u8> {
     let mut kernel = Kernel::new(netns)?;
     kernel.look_only();
     let machine = machine(&mut kernel, request)?;
-    let chosen = plan::choose(request, &machine).and_then(|plan| Ok((plan, request.addressing()?)));
-    let (plan, addressing) = match chosen {
+    let chosen =
+        plan::choose(request, &machine).and_then(|plan| Ok((plan, request.addressing()?, request.mac()?)));
+    let (plan, addressing, mac) = match chosen {
         Ok(it) => it,
         Err(refusal) => return refusal.print(),
     };
@@ -131,7 +132,7 @@ fn attach(request: &Request) -> anyhow::Result<u8> {
         }
         _ => Vec::new(),
     };
-    apply(request, &plan, &addressing, local.as_ref(), &ids, &guest)
+    apply(&plan, &addressing, mac, local.as_ref(), &ids, &guest)
 }
 
 /// The outer end, if the interface is one end of a veth.
@@ -181,9 +182,9 @@ fn look(kernel: &mut Kernel, look: Look) -> anyhow::Result<Observed> {
 
 /// Makes the interface.
 fn apply(
-    _: &Request,
     _: &Plan,
     _: &Addressing,
+    _: Option<Mac>,
     _: Option<&Local>,
     _: &[(&str, String)],
     _: &Guest,

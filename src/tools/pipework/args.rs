@@ -59,16 +59,31 @@ pub(super) struct Request {
     pub(super) guest: String,
     address: String,
     family: Option<Family>,
-    pub(super) mac: Option<Mac>,
+    /// A MAC address, or `U:TEXT`; empty for none.
+    mac: String,
     /// The text after `@`: a VLAN, or the partition key of an IPoIB interface.
     pub(super) tag: Option<String>,
 }
 
 impl Request {
-    /// How the interface gets its addresses. This is not checked before, because an unknown host interface is the error
-    /// to report first: `tcx c qdisc show` is no mistake in an address.
+    /// How the interface gets its addresses. Neither this nor the MAC address is checked before, because an unknown host
+    /// interface is the error to report first: `tcx web qdisc show` is no mistake in an address.
     pub(super) fn addressing(&self) -> Result<Addressing, Refusal> {
         addressing(&self.address, self.family)
+    }
+
+    pub(super) fn has_mac(&self) -> bool {
+        !self.mac.is_empty()
+    }
+
+    /// The MAC address that the interface gets.
+    pub(super) fn mac(&self) -> Result<Option<Mac>, Refusal> {
+        let mac = match self.mac.strip_prefix("U:") {
+            _ if self.mac.is_empty() => return Ok(None),
+            Some(text) => mac::of_text(text),
+            None => self.mac.parse(),
+        };
+        mac.map(Some).map_err(|it| Refusal::new(format!("`{}`: {it}", self.mac)))
     }
 }
 
@@ -227,12 +242,12 @@ pub(super) fn parse(args: &[OsString]) -> Result<Call, Refusal> {
     if address.is_empty() || Program::named(host).is_some() {
         return Ok(Call::Usage);
     }
-    let (mac, tag) = mac_and_tag(word(3).unwrap_or_default())?;
+    let (mac, tag) = mac_and_tag(word(3).unwrap_or_default());
     Ok(Call::Attach(Box::new(Request {
         host: self::host(host)?,
         direct_phys,
-        dev,
-        local,
+        dev: to_make("-i", dev)?,
+        local: to_make("-l", local)?,
         guest: guest.clone(),
         address: address.clone(),
         family,
@@ -245,13 +260,18 @@ fn text(arg: &OsString) -> Result<&str, Refusal> {
     arg.to_str().ok_or_else(|| Refusal::new(format!("`{}` is not UTF-8", arg.display())))
 }
 
-/// The name of an interface to make. Empty is the same as no option, as for a script's unset variable.
+/// The name of an interface. Empty is the same as no option, as for a script's unset variable.
 fn name(option: &str, value: &str) -> Result<Option<IfName>, Refusal> {
     if value.is_empty() {
         return Ok(None);
     }
-    let name = value.parse::<IfName>().and_then(IfName::to_make);
-    name.map(Some).map_err(|it| Refusal::new(format!("`{option} {value}`: {it}")))
+    value.parse().map(Some).map_err(|it| Refusal::new(format!("`{option} {value}`: {it}")))
+}
+
+/// The name of an interface that does not exist yet.
+fn to_make(option: &str, name: Option<IfName>) -> Result<Option<IfName>, Refusal> {
+    let name = name.map(IfName::to_make).transpose();
+    name.map_err(|it| Refusal::new(format!("`{option}`: {it}")))
 }
 
 fn family(value: &str) -> Result<Family, Refusal> {
@@ -272,17 +292,10 @@ fn host(word: &str) -> Result<Host, Refusal> {
 }
 
 /// `[MAC][@TAG]`; anything after another `@` is ignored.
-fn mac_and_tag(word: &str) -> Result<(Option<Mac>, Option<String>), Refusal> {
-    let mut parts = word.split('@');
+fn mac_and_tag(word: &str) -> (String, Option<String>) {
+    let mut parts = word.split('@').map(str::to_owned);
     let mac = parts.next().unwrap_or_default();
-    let tag = parts.next().filter(|it| !it.is_empty()).map(str::to_owned);
-    let mac = match mac.strip_prefix("U:") {
-        _ if mac.is_empty() => None,
-        Some(text) => Some(mac::of_text(text)),
-        None => Some(mac.parse()),
-    };
-    let mac = mac.transpose().map_err(|it| Refusal::new(format!("`{word}`: {it}")))?;
-    Ok((mac, tag))
+    (mac, parts.next().filter(|it| !it.is_empty()))
 }
 
 fn addressing(word: &str, family: Option<Family>) -> Result<Addressing, Refusal> {
@@ -382,7 +395,7 @@ mod tests {
 
     fn refused(line: &str) -> String {
         match call(line) {
-            Ok(Call::Attach(it)) => it.addressing().expect_err(line).shown(),
+            Ok(Call::Attach(it)) => it.mac().and(it.addressing()).expect_err(line).shown(),
             other => other.expect_err(line),
         }
     }
@@ -411,7 +424,7 @@ mod tests {
                 guest: "cniph-a".to_owned(),
                 address: "192.168.1.1/24".to_owned(),
                 family: None,
-                mac: None,
+                mac: String::new(),
                 tag: None,
             }
         );
@@ -428,7 +441,7 @@ mod tests {
         }
         let with_mac = |word: &str| {
             let it = request(&format!("br1 c 10.0.0.1/24 {word}"));
-            (it.mac.map(|it| it.to_string()), it.tag)
+            (it.mac().unwrap().map(|it| it.to_string()), it.tag)
         };
         let mac = |it: &str| Some(it.to_owned());
         let tag = mac;
@@ -522,10 +535,10 @@ mod tests {
         let expected = request("--direct-phys ph1 -i eth2 -l out2 -a 4 c 10.0.0.1/24 02:00:00:00:00:01@5");
         for line in [
             "ph1 -a 4 -l out2 -i eth2 --direct-phys c 10.0.0.1/24 02:00:00:00:00:01@5",
-            "ph1 c 10.0.0.1/24 02:00:00:00:00:01@5 -l out2 -i eth2 --direct-phys",
+            "ph1 c 10.0.0.1/24 02:00:00:00:00:01@5 -l out2 -i eth2 --direct-phys -a 4",
             "-i eth2 -l out2 ph1 c --direct-phys 10.0.0.1/24 -a inet 02:00:00:00:00:01@5",
             // pipework ignores further words.
-            "--direct-phys ph1 -i eth2 -l out2 c 10.0.0.1/24 02:00:00:00:00:01@5 more",
+            "--direct-phys ph1 -i eth2 -l out2 -a 4 c 10.0.0.1/24 02:00:00:00:00:01@5 more",
         ] {
             assert_eq!(request(line), expected, "{line}");
         }
@@ -537,6 +550,7 @@ mod tests {
     fn wait_and_detach_take_the_name_of_an_interface() {
         assert_eq!(call("--wait"), Ok(Call::Wait { dev: None }));
         assert_eq!(call("--wait -i eth2"), Ok(Call::Wait { dev: Some(name("eth2")) }));
+        assert_eq!(call("--wait -i lo"), Ok(Call::Wait { dev: Some(name("lo")) }));
         let detach = |dev| Ok(Call::Detach { guest: "c".to_owned(), dev });
         assert_eq!(call("--detach c"), detach(None));
         assert_eq!(call("--detach -i eth2 c"), detach(Some(name("eth2"))));
@@ -631,6 +645,10 @@ mod tests {
         assert_eq!(
             refused("br1 -i abcdefghijklmnop c 10.0.0.1/24"),
             "err: error: `-i abcdefghijklmnop`: an interface name is at most 15 bytes, this has 16"
+        );
+        assert_eq!(
+            refused("br1 -l lo c 10.0.0.1/24"),
+            "err: error: `-l`: `lo` is the loopback interface of every network namespace"
         );
         assert_eq!(
             refused("br1 c 10.0.0.1/24 frob"),

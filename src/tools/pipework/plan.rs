@@ -130,7 +130,7 @@ fn wiring(request: &Request, machine: &Machine) -> Result<Wiring, Refusal> {
             Ok(Wiring::Ovs { bridge: name, create: false, tag: vlan_id(request)? })
         }
         Kind::Other(kind) if kind == "ipoib" => {
-            if request.mac.is_some() {
+            if request.has_mac() {
                 return Err(Refusal::known("MACADDR configuration unsupported for IPoIB interfaces."));
             }
             Ok(Wiring::Ipoib { parent: name, pkey: pkey(request)? })
@@ -230,17 +230,16 @@ fn pkey(request: &Request) -> Result<Option<u16>, Refusal> {
     })
 }
 
-/// `PARENT.ID`. If that is too long, a hash takes the place of the parent's name.
+/// `PARENT.ID`, or a hash if that is too long.
 fn vlan_name(parent: &IfName, id: u16) -> IfName {
-    let hash = hash(&[parent.as_str()]);
-    first_name([format!("{parent}.{id}"), format!("v{}.{id}", &hash[..8])], parent)
+    let long = |_| IfName::hashed("vl", &[parent.as_str(), &id.to_string()]);
+    format!("{parent}.{id}").parse().unwrap_or_else(long)
 }
 
-/// The outer end of a veth: `-l`, else `vDEVplNUMBER`, which is a hash if it is too long. The number is the process of the
-/// guest, or that of its namespace if it has none. `existing` is the interface of [`local_name`].
+/// The outer end of a veth, by its name from [`local_name`] and the interface that has it.
 ///
 /// # Errors
-/// An interface of that name is up: the guest is already attached.
+/// The interface is up: the guest is already attached.
 pub(super) fn local(name: IfName, existing: Option<&Interface>) -> Result<Local, Refusal> {
     match existing {
         Some(it) if it.up => Err(Refusal::on_stdout(format!("Link {name} exists and is up"))),
@@ -248,24 +247,12 @@ pub(super) fn local(name: IfName, existing: Option<&Interface>) -> Result<Local,
     }
 }
 
-/// The name of [`local`].
+/// The name of the outer end: that of `-l`, else `vDEVplNUMBER`, or a hash if that is too long. The number is the
+/// process of the guest, or that of its namespace if it has none.
 pub(super) fn local_name(request: &Request, dev: &IfName, number: u64) -> IfName {
-    if let Some(name) = &request.local {
-        return name.clone();
-    }
-    let hash = hash(&[dev.as_str(), &number.to_string()]);
-    first_name([format!("v{dev}pl{number}"), format!("v{hash}")], dev)
-}
-
-/// Ten hexadecimal digits that depend on all parts.
-fn hash(parts: &[&str]) -> String {
-    let [_, hash @ ..] = Mac::stable(parts).bytes();
-    hash.map(|it| format!("{it:02x}")).concat()
-}
-
-/// The first of these that is a valid name.
-fn first_name(names: [String; 2], other: &IfName) -> IfName {
-    names.iter().find_map(|it| it.parse().ok()).unwrap_or_else(|| other.clone())
+    let long = |_| IfName::hashed("vp", &[dev.as_str(), &number.to_string()]);
+    let default = || format!("v{dev}pl{number}").parse().unwrap_or_else(long);
+    request.local.clone().unwrap_or_else(default)
 }
 
 /// What pipework notes at a port of Open vSwitch. A guest that is not a container has no id and no name.
@@ -475,7 +462,7 @@ mod tests {
         let Wiring::Macvlan { parent: Parent { vlan: Some(vlan), .. } } = chosen.wiring else {
             panic!("{chosen:?}")
         };
-        assert!(vlan.name.as_str().starts_with('v') && vlan.name.as_str().ends_with(".4000"), "{vlan:?}");
+        assert_eq!(vlan.name, IfName::hashed("vl", &["longifname0123", "4000"]));
     }
 
     #[test]
@@ -544,7 +531,7 @@ mod tests {
         assert_eq!(local("br1 -l hostapp1 c 10.0.0.1/24", 27740), "hostapp1");
         // Q5.
         let long = local("br1 -i abcdefghijk c 10.0.0.1/24", 24199);
-        assert!(long.starts_with('v') && long.len() == 11, "{long}");
+        assert!(long.starts_with("vp") && long.len() <= IfName::MAX, "{long}");
         assert_eq!(local("br1 -i abcdefghijk c 10.0.0.1/24", 24199), long);
         assert_ne!(local("br1 -i abcdefghijk c 10.0.0.1/24", 24198), long);
         assert_ne!(local("br1 -i abcdefghijl c 10.0.0.1/24", 24199), long);
