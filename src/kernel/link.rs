@@ -531,7 +531,7 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
     if interface.kind == Kind::Other(String::new())
         && message.header.link_layer_type == LinkLayerType::Infiniband
     {
-        interface.kind = Kind::Other("ipoib".to_owned());
+        interface.kind = Kind::Stacked(StackedKind::Ipoib { pkey: None });
     }
     Some((name?, interface))
 }

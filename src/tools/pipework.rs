@@ -33,7 +33,9 @@ const DEFAULT_DEV: &str = "eth1";
 
 /// Attach one interface to a running container, with the command line of pipework
 ///
-/// This is the command line for help and completions. The words of an attachment have a grammar of their own.
+/// HOSTIF is a bridge, an interface of the host that gets a macvlan, `mac:MAC`, or `BRIDGE@PARENT`. A missing interface
+/// `br…`, `ovs…` or `dummy…` is made. `0/0` is no address. MAC may be `U:TEXT`, which is hashed.
+// For help and completions only: the words of an attachment have a grammar of their own.
 #[derive(Debug, Parser)]
 #[command(
     name = "pipework",
@@ -79,9 +81,9 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     };
     match call {
         Call::Usage => out(args::USAGE).map(|()| Refusal::CODE),
-        Call::Help => {
+        Call::Help(option) => {
             let name = args.into_iter().next().unwrap_or_default();
-            command().try_get_matches_from([name, "--help".into()]).map_or_else(print_clap, |_| Ok(0))
+            command().try_get_matches_from([name, option.into()]).map_or_else(print_clap, |_| Ok(0))
         }
         Call::Wait { dev } => {
             let dev = dev.map_or(DEFAULT_DEV.to_owned(), |it| it.to_string());

@@ -27,7 +27,8 @@ pipework --wait [-i containerinterface]
 pub(super) enum Call {
     /// Something is missing.
     Usage,
-    Help,
+    /// By `-h` or `--help`.
+    Help(&'static str),
     Attach(Box<Request>),
     /// Remove an interface of a guest that was attached.
     Detach {
@@ -213,7 +214,8 @@ pub(super) fn parse(args: &[OsString]) -> Result<Call, Refusal> {
         }
         let arg = text(arg)?;
         match arg {
-            "-h" | "--help" => return Ok(Call::Help),
+            "-h" => return Ok(Call::Help("-h")),
+            "--help" => return Ok(Call::Help("--help")),
             "--direct-phys" => given.direct_phys = true,
             "--detach" => given.detach = true,
             "--wait" => given.wait = true,
@@ -506,7 +508,7 @@ mod tests {
         }
         // A script's unset variable in quotes.
         assert_eq!(parse(&["br1", "c", ""].map(OsString::from)), Ok(Call::Usage));
-        assert_eq!(call("--help"), Ok(Call::Help));
+        assert_eq!(call("--help"), Ok(Call::Help("--help")));
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn wiring(request: &Request, machine: &Machine) -> Result<Wiring, Refusal> {
         _ if machine.ovs.contains(&name) => {
             Ok(Wiring::Ovs { bridge: name, create: false, tag: vlan_id(request)? })
         }
-        Kind::Other(kind) if kind == "ipoib" => {
+        Kind::Stacked(StackedKind::Ipoib { .. }) => {
             if request.has_mac() {
                 return Err(Refusal::known("MACADDR configuration unsupported for IPoIB interfaces."));
             }
@@ -314,7 +314,7 @@ mod tests {
         let mut machine = machine(&[
             ("br1", Kind::Bridge(BridgeOptions::default())),
             ("ovsbr0", other("openvswitch")),
-            ("ib0", other("ipoib")),
+            ("ib0", Kind::Stacked(StackedKind::Ipoib { pkey: None })),
             ("eth9", other("")),
             ("dummy0", Kind::Dummy),
             ("lan", Kind::Bridge(BridgeOptions::default())),
