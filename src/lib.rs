@@ -72,6 +72,7 @@ const TOOLS: &[Tool] = &[
     Tool { name: ECHO, aliases: &[], command: tools::echo::command, main: tools::echo::main },
     Tool { name: "mdc", aliases: &[], command: tools::mdc::command, main: tools::mdc::main },
     Tool { name: "net2dot", aliases: &[], command: tools::net2dot::command, main: tools::net2dot::main },
+    Tool { name: "pipework", aliases: &[], command: tools::pipework::command, main: tools::pipework::main },
     Tool {
         name: "resolve-deps",
         aliases: &["resolve-deps.py"],
@@ -180,6 +181,7 @@ mod tests {
             ("conlink frob", "conlink", "conlink frob"),
             // `await` is not `wait`: under a name of no tool the binary is the engine.
             ("await -i", "conlink", "await -i"),
+            ("/usr/local/bin/pipework br1 c 0/0", "pipework", "/usr/local/bin/pipework br1 c 0/0"),
             ("conlink-3.0 wait.sh", "wait", "conlink wait"),
             ("", "conlink", ""),
         ] {

@@ -11,6 +11,7 @@ mod logger;
 pub(crate) mod mdc;
 pub(crate) mod net2dot;
 mod nodes;
+pub(crate) mod pipework;
 pub(crate) mod resolve_deps;
 pub(crate) mod wait;
 

@@ -288,6 +288,7 @@ fn help_describes_every_command() {
         "resolve-deps",
         "wait",
         "copy",
+        "pipework",
         "install",
         "completions",
         "man",
@@ -483,7 +484,7 @@ fn install_creates_a_file_for_each_tool() {
     names.sort();
     assert_eq!(
         names.join(" "),
-        "conlink conlink.js copy copy.sh mdc net2dot resolve-deps resolve-deps.py wait wait.sh"
+        "conlink conlink.js copy copy.sh mdc net2dot pipework resolve-deps resolve-deps.py wait wait.sh"
     );
     assert_eq!(fs::metadata(target.join("conlink")).unwrap().mode() & 0o777, 0o755);
     // Files that can be copied one by one, and take no more room than one.

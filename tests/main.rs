@@ -19,6 +19,7 @@ mod model;
 mod net2dot;
 mod netns;
 mod pages;
+mod pipework;
 mod plan;
 mod resolve_deps;
 mod schema;

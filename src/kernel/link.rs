@@ -11,7 +11,7 @@ use rtnetlink::packet_route::link::{
     BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoGeneve, InfoIpVlan,
     InfoIpVtap, InfoIpoib, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoPortKind, InfoVeth,
     InfoVlan, InfoVxlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
+    LinkLayerType, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -574,6 +574,12 @@ fn decode(message: &LinkMessage) -> Option<(IfName, Interface)> {
             LinkAttribute::AfSpecUnspec(specs) => interface.v6_off = v6_off(specs),
             _ => {}
         }
+    }
+    // Not every driver tells its name.
+    if interface.kind == Kind::Other(String::new())
+        && message.header.link_layer_type == LinkLayerType::Infiniband
+    {
+        interface.kind = Kind::Stacked(StackedKind::Ipoib { pkey: None });
     }
     Some((name?, interface))
 }

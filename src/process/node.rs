@@ -33,7 +33,7 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 use crate::process::handed_on::close_files_but;
 use crate::process::rights;
 
-pub use enter::{Entry, enter, enter_user, run_inside};
+pub use enter::{Entry, enter, enter_network, enter_user, run_inside};
 pub use mounts::mount_volumes;
 pub use privileges::Privileges;
 

@@ -19,7 +19,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Labs without a container engine",
         &["lab up", "lab run", "lab exec", "lab ping", "lab logs", "lab status", "lab list", "lab down"],
     ),
-    ("Tools", &["mdc", "resolve-deps", "wait", "copy", "echo", "install", "completions", "man"]),
+    ("Tools", &["mdc", "resolve-deps", "wait", "copy", "pipework", "echo", "install", "completions", "man"]),
 ];
 
 /// `conlink` with its subcommands, and every other tool as one more subcommand.

@@ -1,5 +1,6 @@
 //! Runs programs in the namespaces of a node.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -111,7 +112,13 @@ pub fn enter_user(pidfd: &OwnedFd) -> io::Result<()> {
     Ok(join(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?)
 }
 
-/// Enters namespaces of a process (Linux 5.8), or one by its own file. Only for processes with one thread.
+/// Moves the calling thread into a network namespace, for the program that it becomes ([`exec`](crate::process::exec)).
+pub fn enter_network(netns: &File) -> io::Result<()> {
+    Ok(join(netns.as_fd(), CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Enters namespaces of a process (Linux 5.8), or one by its own file. Only for processes with one thread, but for the
+/// network namespace, which each thread has of its own.
 #[expect(clippy::disallowed_methods, reason = "this is the one place of processes that enters a namespace")]
 pub(super) fn join(of: BorrowedFd<'_>, flags: CloneFlags) -> nix::Result<()> {
     setns(of, flags)

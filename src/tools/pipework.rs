@@ -1,0 +1,201 @@
+//! `pipework`: attaches one interface to one running container, with the command line of the shell script of that name.
+//!
+//! It reads the command line, decides what it means on this machine, and leaves the rest to the core.
+
+mod args;
+mod guest;
+mod mac;
+mod plan;
+mod refusal;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::File;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+
+use crate::addr::{IfName, Mac};
+use crate::kernel::{Kernel, netns, ovs};
+use crate::out;
+use crate::plan::{Kind, Look, Ns, Observed};
+use crate::process::node::enter_network;
+use crate::tools::exec::{exec, find};
+use crate::tools::front::print_clap;
+use crate::tools::wait;
+use args::{Addressing, Call, Request};
+use guest::Guest;
+use plan::{Local, Machine, Plan, Wiring};
+use refusal::Refusal;
+
+/// The interface of `--wait` and `--detach` without `-i`.
+const DEFAULT_DEV: &str = "eth1";
+
+/// Attach one interface to a running container, with the command line of pipework
+///
+/// HOSTIF is a bridge, an interface of the host that gets a macvlan, `mac:MAC`, or `BRIDGE@PARENT`. A missing interface
+/// `br…`, `ovs…` or `dummy…` is made. `0/0` is no address. MAC may be `U:TEXT`, which is hashed.
+// For help and completions only: the words of an attachment have a grammar of their own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipework",
+    override_usage = "\
+pipework <HOSTIF> [OPTIONS] <GUEST> <ADDR>/<LEN>[,…][@<GATEWAY>] [<MAC>][@<VLAN>]
+       pipework <HOSTIF> [OPTIONS] <GUEST> dhcp|udhcpc|dhclient|dhcpcd[:<ARGS>] [<MAC>][@<VLAN>]
+       pipework --detach <GUEST> [-i <IF>]
+       pipework route|rule|tc <GUEST> <ARG>…
+       pipework --wait [-i <IF>]"
+)]
+struct Cli {
+    /// Name of the interface in the container [default: eth1, for IPoIB ib0]
+    #[arg(short = 'i', value_name = "IF")]
+    dev: Option<String>,
+    /// Name of the outer end in the host's namespace [default: vIFplPID]
+    #[arg(short = 'l', value_name = "IF")]
+    local: Option<String>,
+    /// Address family that the addresses must have: 4 or 6
+    #[arg(short = 'a', value_name = "FAMILY")]
+    family: Option<String>,
+    /// Move the host interface itself into the container
+    #[arg(long)]
+    direct_phys: bool,
+    /// Remove an attached interface
+    #[arg(long)]
+    detach: bool,
+    /// Wait in a container until the interface is up and has a carrier
+    #[arg(long)]
+    wait: bool,
+    /// Host interface, container, addresses, and MAC address or VLAN
+    #[arg(value_name = "WORD")]
+    words: Vec<OsString>,
+}
+
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    let call = match args::parse(args.get(1..).unwrap_or_default()) {
+        Ok(it) => it,
+        Err(refusal) => return refusal.print(),
+    };
+    match call {
+        Call::Usage => out(args::USAGE).map(|()| Refusal::CODE),
+        Call::Help(option) => {
+            let name = args.into_iter().next().unwrap_or_default();
+            command().try_get_matches_from([name, option.into()]).map_or_else(print_clap, |_| Ok(0))
+        }
+        Call::Wait { dev } => {
+            let dev = dev.map_or(DEFAULT_DEV.to_owned(), |it| it.to_string());
+            // Without a time limit, whatever WAIT_TIMEOUT is.
+            wait::main(["wait", "-q", "-T", "0", "--up", &dev].map(OsString::from).to_vec())
+        }
+        Call::Pass { program, guest, args } => {
+            let words = program.words().iter().map(OsString::from);
+            run_inside(&guest::find(&guest)?.netns, &words.chain(args).collect::<Vec<_>>())
+        }
+        Call::Attach(request) => attach(&request),
+        Call::Detach { guest, dev } => detach(&guest, dev),
+    }
+}
+
+/// Becomes a program in a network namespace. Returns the exit code if it cannot be run.
+fn run_inside(netns: &File, words: &[OsString]) -> anyhow::Result<u8> {
+    enter_network(netns).context("enter the network namespace")?;
+    Ok(exec(words))
+}
+
+fn attach(request: &Request) -> anyhow::Result<u8> {
+    let netns = netns::own().context("open the network namespace")?;
+    let mut kernel = Kernel::new(netns)?;
+    kernel.look_only();
+    let machine = machine(&mut kernel, request)?;
+    let chosen =
+        plan::choose(request, &machine).and_then(|plan| Ok((plan, request.addressing()?, request.mac()?)));
+    let (plan, addressing, mac) = match chosen {
+        Ok(it) => it,
+        Err(refusal) => return refusal.print(),
+    };
+    if let Addressing::Dhcp { client, .. } = &addressing
+        && let Some(program) = client.program()
+        && find(program.as_ref()).is_none()
+    {
+        let why = format!("You asked for DHCP client {program}, but I can't find it.");
+        return Refusal::known(why).print();
+    }
+    let guest = guest::find(&request.guest)?;
+    let local = match local(&mut kernel, request, &plan, &guest)? {
+        Ok(it) => it,
+        Err(refusal) => return refusal.print(),
+    };
+    let ids = match (&plan.wiring, &local) {
+        (Wiring::Ovs { bridge, tag, .. }, Some(local)) => {
+            plan::external_ids((bridge, *tag), &local.name, None, guest.pid)
+        }
+        _ => Vec::new(),
+    };
+    apply(&plan, &addressing, mac, local.as_ref(), &ids, &guest)
+}
+
+/// The outer end, if the interface is one end of a veth.
+fn local(
+    kernel: &mut Kernel,
+    request: &Request,
+    plan: &Plan,
+    guest: &Guest,
+) -> anyhow::Result<Result<Option<Local>, Refusal>> {
+    if !plan.wiring.has_local_end() {
+        return Ok(Ok(None));
+    }
+    let name = plan::local_name(request, &plan.dev, guest.number()?);
+    let seen = look(kernel, Look::names([name.clone()]))?;
+    Ok(plan::local(name.clone(), seen.interface(&Ns::Bridges, &name)).map(Some))
+}
+
+/// Reads what a plan depends on.
+fn machine(kernel: &mut Kernel, request: &Request) -> anyhow::Result<Machine> {
+    let look_at = |names: &Option<BTreeSet<IfName>>| match names {
+        Some(names) => Look::names(names.iter().cloned()),
+        None => Look::all(),
+    };
+    let names = plan::names(request);
+    let interfaces = |seen: Observed| seen.spaces.into_values().next().unwrap_or_default().interfaces;
+    let mut seen = look(kernel, look_at(&names))?;
+    // The interface of such a bridge is an internal port, or a tun device of the userspace datapath. The others cost no
+    // question to the database.
+    let may_be_ovs = |kind: &Kind| matches!(kind, Kind::Other(it) if it == "openvswitch" || it == "tun");
+    if seen.spaces.values().flat_map(|it| it.interfaces.values()).any(|it| may_be_ovs(&it.kind)) {
+        kernel.set_ovs_folder(OVS_FOLDER.into());
+        seen = look(kernel, Look { ovs: true, ..look_at(&names) })?;
+    }
+    Ok(Machine {
+        ovs: std::mem::take(&mut seen.ovs).into_keys().collect(),
+        interfaces: interfaces(seen),
+        has_ovs: ovs::check_installed().is_ok(),
+    })
+}
+
+/// The folder of daemons of Open vSwitch, if the system has none.
+const OVS_FOLDER: &str = "/run/conlink/ovs-attach";
+
+fn look(kernel: &mut Kernel, look: Look) -> anyhow::Result<Observed> {
+    Ok(kernel.observe(&BTreeMap::from([(Ns::Bridges, look)]))?)
+}
+
+/// Makes the interface.
+fn apply(
+    _: &Plan,
+    _: &Addressing,
+    _: Option<Mac>,
+    _: Option<&Local>,
+    _: &[(&str, String)],
+    _: &Guest,
+) -> anyhow::Result<u8> {
+    anyhow::bail!("attaching is not implemented")
+}
+
+/// Removes an interface.
+fn detach(name: &str, _: Option<IfName>) -> anyhow::Result<u8> {
+    guest::find(name)?;
+    anyhow::bail!("detaching is not implemented")
+}
