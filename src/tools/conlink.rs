@@ -7,7 +7,7 @@ mod diff;
 mod engine;
 mod files;
 #[cfg_attr(not(test), expect(dead_code, reason = "for commands that attach an interface"))]
-mod guest;
+pub(super) mod guest;
 mod healthcheck;
 mod lab;
 mod link;

@@ -4,7 +4,7 @@
 
 mod args;
 mod guest;
-mod mac;
+pub(in crate::tools) mod mac;
 mod plan;
 mod refusal;
 

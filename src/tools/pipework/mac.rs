@@ -4,7 +4,7 @@ use crate::addr::{BadMac, Mac};
 
 /// `02:` and the first 40 bits of the MD5 hash of the text and a newline. White space at both ends does not count, and
 /// any other white space counts as one space: a shell has always split the text into words and joined them again.
-pub(super) fn of_text(text: &str) -> Result<Mac, BadMac> {
+pub(in crate::tools) fn of_text(text: &str) -> Result<Mac, BadMac> {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let [a, b, c, d, e, ..] = md5(format!("{}\n", words.join(" ")).as_bytes());
     Mac::new([0x02, a, b, c, d, e])
