@@ -29,6 +29,7 @@ use crate::kernel::Kernel;
 use crate::network::{Command, Deadline, LinkId, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
+pub use inspect::{Failed, open as open_netns};
 pub use keeper::{LAB_ENDS, LabContents, LabSetup, Read};
 pub use listen::within;
 

@@ -68,6 +68,14 @@ pub enum NetworkMode {
     Container(String),
 }
 
+/// A container that was looked up by a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    Missing,
+    NotRunning,
+    Running(Running),
+}
+
 /// A container event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerEvent {
@@ -132,16 +140,24 @@ fn in_words(error: &ApiError) -> String {
 const CLOSED: &str = "the engine closed the connection before it answered";
 
 impl Engine {
-    /// Connects to the socket and pings the engine. Requests name no API version, so each engine uses its own.
-    pub async fn connect(socket: &Path) -> Result<Self, Error> {
+    /// The engine at this socket. The first request connects to it. Requests name no API version, so each engine uses
+    /// its own.
+    pub fn at(socket: &Path) -> Result<Self, Error> {
         let name = socket.display().to_string();
         if !socket.exists() {
             return Err(Error::NoSocket(name));
         }
-        let failed = |source| Error::Failed { socket: name.clone(), source };
-        let api = Docker::connect_with_unix(&name, TIMEOUT, API_DEFAULT_VERSION).map_err(failed)?;
-        api.ping().await.map_err(failed)?;
-        Ok(Self { api, socket: socket.to_owned() })
+        match Docker::connect_with_unix(&name, TIMEOUT, API_DEFAULT_VERSION) {
+            Ok(api) => Ok(Self { api, socket: socket.to_owned() }),
+            Err(source) => Err(Error::Failed { socket: name, source }),
+        }
+    }
+
+    /// Connects to the socket and pings the engine.
+    pub async fn connect(socket: &Path) -> Result<Self, Error> {
+        let engine = Self::at(socket)?;
+        engine.api.ping().await.map_err(|it| engine.failed(it))?;
+        Ok(engine)
     }
 
     fn failed(&self, source: ApiError) -> Error {
@@ -174,18 +190,18 @@ impl Engine {
         if answer.id.as_deref() != Some(id.as_str()) {
             return Err(bad_answer("is about another container"));
         }
-        let state = answer.state.ok_or_else(|| bad_answer("has no state"))?;
-        let Some(pid) = pid(&state)? else { return Ok(None) };
-        let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
-        let host_config = answer.host_config.unwrap_or_default();
-        Ok(Some(Running {
-            container: container(id.as_str().to_owned(), &answer.name.unwrap_or_default(), labels),
-            pid,
-            started_at: state.started_at.map(|it| it.to_string()),
-            network: network_mode(host_config.network_mode.as_deref()),
-            // The default is an empty string in Docker, and `private` in Podman.
-            has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
-        }))
+        running(answer)
+    }
+
+    /// Looks up a container by its name, its id or the beginning of its id.
+    ///
+    /// # Errors
+    /// The request failed, the name cannot be that of a container, or the answer does not say whether it runs.
+    pub async fn find(&self, name: &str) -> Result<Named, Error> {
+        let answer = self.inspect(name).await.map_err(|it| self.failed(it))?;
+        let Some(answer) = answer else { return Ok(Named::Missing) };
+        let found = running(answer).map_err(|it| self.failed(it))?;
+        Ok(found.map_or(Named::NotRunning, Named::Running))
     }
 
     /// Is a container in the host's network namespace, directly or through another container's?
@@ -208,9 +224,7 @@ impl Engine {
     /// None if the container does not exist.
     async fn inspect(&self, name: &str) -> Result<Option<ContainerInspectResponse>, ApiError> {
         // It becomes a part of a URL.
-        let is_usable = name.starts_with(|it: char| it.is_ascii_alphanumeric())
-            && name.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it));
-        if !is_usable {
+        if !is_name(name) {
             return Err(ApiError::IOError {
                 err: std::io::Error::other(format!("invalid container id {name:?}")),
             });
@@ -347,6 +361,29 @@ fn pid(state: &ContainerState) -> Result<Option<u32>, ApiError> {
         Some(pid) => Err(bad_answer(&format!("has the process number {pid}"))),
         None => Err(bad_answer("has no process number")),
     }
+}
+
+/// The container, if it runs.
+fn running(answer: ContainerInspectResponse) -> Result<Option<Running>, ApiError> {
+    let id = answer.id.ok_or_else(|| bad_answer("has no id"))?;
+    let state = answer.state.ok_or_else(|| bad_answer("has no state"))?;
+    let Some(pid) = pid(&state)? else { return Ok(None) };
+    let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
+    let host_config = answer.host_config.unwrap_or_default();
+    Ok(Some(Running {
+        container: container(id, &answer.name.unwrap_or_default(), labels),
+        pid,
+        started_at: state.started_at.map(|it| it.to_string()),
+        network: network_mode(host_config.network_mode.as_deref()),
+        // The default is an empty string in Docker, and `private` in Podman.
+        has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
+    }))
+}
+
+/// Whether a container can have this name or id: letters, digits, `_`, `.` and `-`, with a letter or digit first.
+pub fn is_name(text: &str) -> bool {
+    text.starts_with(|it: char| it.is_ascii_alphanumeric())
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || b"_.-".contains(&it))
 }
 
 fn network_mode(text: Option<&str>) -> NetworkMode {

@@ -12,11 +12,11 @@ use crate::reconcile::EngineId;
 
 /// Why the network namespace of a container cannot be opened.
 #[derive(Debug, Default)]
-pub(super) struct Failed {
+pub struct Failed {
     /// None if the engine did not answer.
-    pub(super) container: Option<Container>,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+    pub container: Option<Container>,
+    pub message: String,
+    pub help: Option<String>,
 }
 
 /// A container with its network namespace. None if it does not run or is not `wanted`: then its namespace is not
@@ -32,39 +32,44 @@ pub(super) async fn container(
     if !wanted(&found.container).await {
         return Ok(None);
     }
+    Ok(open(engine_id, engine, &found).await?.map(|netns| (found.container, netns)))
+}
+
+/// Opens the network namespace of a running container. None if the container has ended.
+pub async fn open(engine_id: EngineId, engine: &Engine, found: &Running) -> Result<Option<File>, Failed> {
     let netns = netns::of_process(found.pid);
     // The process may have ended, and its number may belong to another process by now. If the engine reports the same
     // process again, it was still running when its namespace was opened. (Its cgroup proves nothing: containers inside
     // the container have the container's id in theirs.)
-    match ask(engine_id, engine, id, &found.container.name).await? {
+    match ask(engine_id, engine, &found.container.id, &found.container.name).await? {
         None => return Ok(None),
         Some(again) if (again.pid, &again.started_at) == (found.pid, &found.started_at) => {}
-        Some(_) => return Err(failed(&found, "restarted during the inspection".to_owned(), None)),
+        Some(_) => return Err(failed(found, "restarted during the inspection".to_owned(), None)),
     }
     let netns = match netns {
         Ok(it) => it,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
             let message = format!("the engine reports process {}, which is not in /proc", found.pid);
-            return Err(failed(&found, message, Some(NEEDS_PIDS)));
+            return Err(failed(found, message, Some(NEEDS_PIDS)));
         }
         Err(error) => {
             let error =
                 kernel::Error::new(format!("open the network namespace of process {}", found.pid), error);
-            return Err(failed(&found, error.to_string(), error.hint()));
+            return Err(failed(found, error.to_string(), error.hint()));
         }
     };
     if netns::is_same(&netns, netns::of_process(1)) {
         let is_on_host =
-            listen::within(engine_id, &inspection(&found.container.name), engine.is_on_host(&found)).await;
+            listen::within(engine_id, &inspection(&found.container.name), engine.is_on_host(found)).await;
         if !is_on_host.map_err(|it| unanswered(&it))? {
             let message = format!(
                 "the engine reports process {}, which is in the host's network namespace, but the container is not",
                 found.pid
             );
-            return Err(failed(&found, message, (!sees_all_processes()).then_some(NEEDS_PIDS)));
+            return Err(failed(found, message, (!sees_all_processes()).then_some(NEEDS_PIDS)));
         }
     }
-    Ok(Some((found.container, netns)))
+    Ok(Some(netns))
 }
 
 /// A container that cannot be inspected, from the list of running containers. None if it does not run.

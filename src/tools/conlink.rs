@@ -5,6 +5,8 @@ mod client;
 mod diff;
 mod engine;
 mod files;
+#[allow(dead_code, reason = "for the commands that attach an interface")]
+mod guest;
 mod healthcheck;
 mod lab;
 mod link;

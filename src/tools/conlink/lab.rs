@@ -22,6 +22,8 @@ use crate::tools::logger::{self, LogFormat, Verbosity};
 use args::UpArgs;
 use which::{NameArgs, OnlyOne};
 
+pub(super) use exec::node_process;
+
 /// The subcommands of `conlink lab`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Lab {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use crate::api::{Entrance, Request};
+use crate::api::{BadAnswer, Entrance, Nodes, Request};
 use crate::process::node::{Entry, Privileges, Setup, User, enter};
 use crate::tools::conlink::lab::dir::LabDir;
-use crate::tools::conlink::lab::which::{NameArgs, asked};
+use crate::tools::conlink::lab::which::{NameArgs, ask, asked};
 use crate::tools::conlink::socket::PATIENCE;
 use crate::tools::environment;
 
@@ -83,6 +83,36 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     let what = || format!("enter {}", way.name);
     let ended = enter(&way.pidfd, entry, &way.setup).with_context(what)?;
     Ok(u8::try_from(ended.code()).unwrap_or(1))
+}
+
+/// The first process of a node.
+pub(in crate::tools::conlink) struct NodeProcess {
+    pub(in crate::tools::conlink) pidfd: OwnedFd,
+    /// The short name of the node.
+    pub(in crate::tools::conlink) name: String,
+}
+
+/// Asks the keeper of a lab for the first process of a node. The inner error says that the lab or the node does not exist.
+pub(in crate::tools::conlink) fn node_process(
+    lab: &str,
+    node: &str,
+) -> anyhow::Result<Result<NodeProcess, String>> {
+    let dir = match LabDir::find(lab) {
+        Ok(it) if it.is_kept() => it,
+        Ok(_) => return Ok(Err(format!("lab `{lab}` is not running"))),
+        Err(absence) => return Ok(Err(absence.to_string())),
+    };
+    let request = Request::Find { nodes: vec![node.to_owned()] };
+    match ask::<Nodes>(&dir, &request, Some(PATIENCE)) {
+        Ok(_) => {}
+        Err(error) => match error.downcast::<BadAnswer>() {
+            Ok(BadAnswer::Refused(absence)) => return Ok(Err(format!("lab `{lab}`: {absence}"))),
+            Ok(other) => return Err(other.into()),
+            Err(error) => return Err(error),
+        },
+    }
+    let Way { pidfd, name, .. } = way(&dir, Some(node))?;
+    Ok(Ok(NodeProcess { pidfd, name }))
 }
 
 /// Asks the keeper of a lab for the way into a node; None: into the namespace of the bridges.
