@@ -197,7 +197,8 @@ impl Run {
             if failures.is_empty() {
                 if is_whole {
                     let steps = self.undo.entry(unit(desired, &group.subject)).or_default();
-                    steps.extend(undo(step, observed));
+                    // They are applied from the last to the first.
+                    steps.extend(undo(step, observed).into_iter().rev());
                 }
                 continue;
             }

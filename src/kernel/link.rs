@@ -508,7 +508,7 @@ fn get_end(netlink: &mut Netlink, message: LinkMessage) -> io::Result<End> {
         Ok(_) => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
         Err(error) => {
             let number = error.errno();
-            return Err(number.map_or_else(|| io::Error::other(error), |it| io::Error::from_raw_os_error(it)));
+            return Err(number.map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error));
         }
     };
     let flags = found.header.flags;

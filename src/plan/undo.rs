@@ -1,13 +1,125 @@
 //! Undoes steps.
 
+use std::collections::BTreeMap;
+
 use crate::addr::IfName;
+use crate::device::StackedKind;
 use crate::ethtool::Ethtool;
 use crate::nat::NatAction;
-use crate::plan::{Change, Interface, Kind, Ns, Observed, Qdisc, Step, is_making};
+use crate::plan::{Change, Interface, Kind, Mark, Ns, Observed, Qdisc, Step, is_making, making};
+use crate::route::Route;
 
-/// The step that restores the state `observed` before `step`. None if there is nothing to restore, or no way to: an
-/// interface that was deleted, or one that the same plan has just made.
-pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
+/// The steps that restore the state `observed` before `step`, in the order in which to apply them. Empty if there is
+/// nothing to restore, or no way to, as for a setting of an interface that the same plan has just made.
+pub fn undo(step: &Step, observed: &Observed) -> Vec<Step> {
+    match step {
+        Step::DelInterface { ns, name } => remade(ns, name, observed).unwrap_or_default(),
+        step => undo_setting(step, observed).into_iter().collect(),
+    }
+}
+
+/// The steps that make an interface of ours again as it was observed. None for one of a type that conlink does not make.
+fn remade(ns: &Ns, name: &IfName, observed: &Observed) -> Option<Vec<Step>> {
+    let space = observed.spaces.get(ns)?;
+    let was = space.interfaces.get(name)?;
+    let mark = was.alias.clone()?;
+    let group = making(&Mark::parse(&mark)?.project);
+    let (ns, name, mac, mtu) = (ns.clone(), name.clone(), was.mac, Some(was.mtu));
+    let mut steps = Vec::new();
+    match &was.kind {
+        Kind::Veth => {
+            let ends =
+                observed.spaces.iter().flat_map(|(ns, it)| it.interfaces.iter().map(move |it| (ns, it)));
+            let is_peer = |it: &Interface| it.kind == Kind::Veth && it.alias.is_some();
+            let (peer_ns, (peer, other)) = ends
+                .filter(|(_, (_, it))| {
+                    is_peer(it) && it.link == Some(was.index) && was.link == Some(it.index)
+                })
+                .find(|(peer_ns, (peer, _))| (*peer_ns, *peer) != (&ns, &name))?;
+            let (peer_ns, peer) = (peer_ns.clone(), peer.clone());
+            let (in_ns, called) = (ns.clone(), name.clone());
+            steps.push(Step::AddVeth {
+                ns: in_ns,
+                name: called,
+                group,
+                mac,
+                mtu,
+                peer_ns: peer_ns.clone(),
+                peer: peer.clone(),
+                many_queues: false,
+            });
+            steps.extend(settings(&peer_ns, &peer, other, observed));
+        }
+        Kind::Dummy => steps.push(Step::AddDummy { ns: ns.clone(), name: name.clone(), group, mac, mtu }),
+        Kind::Stacked(kind) => {
+            let places = [Ns::Host, Ns::Bridges];
+            let parents = places.iter().filter_map(|it| Some((it, observed.spaces.get(it)?)));
+            let mut parents = parents.flat_map(|(ns, it)| it.interfaces.iter().map(move |it| (ns, it)));
+            let (parent_ns, (parent, _)) = parents.find(|(_, (_, it))| was.link == Some(it.index))?;
+            steps.push(Step::AddStacked {
+                ns: ns.clone(),
+                name: name.clone(),
+                group,
+                parent_ns: parent_ns.clone(),
+                parent: parent.clone(),
+                kind: *kind,
+                mac: mac.filter(|_| !matches!(kind, StackedKind::Ipvlan { .. } | StackedKind::Ipvtap { .. })),
+                mtu,
+            });
+        }
+        Kind::Tunnel(options) => steps.push(Step::AddTunnel {
+            ns: ns.clone(),
+            name: name.clone(),
+            group,
+            underlay: Ns::Host,
+            options: options.clone(),
+            mac,
+            mtu,
+        }),
+        Kind::Bridge(_) | Kind::Other(_) => return None,
+    }
+    steps.extend(settings(&ns, &name, was, observed));
+    let uses = |it: &&Route| it.dev.as_ref() == Some(&name);
+    let routes = space.routes.iter().map(|it| &it.route).filter(uses);
+    steps.extend(routes.map(|it| Step::SetRoute { ns: ns.clone(), route: it.clone(), replace: true }));
+    Some(steps)
+}
+
+/// The steps that give a new interface the settings of an earlier one.
+fn settings(ns: &Ns, name: &IfName, was: &Interface, observed: &Observed) -> Vec<Step> {
+    let ours = was.addrs.iter().filter(|it| it.ours);
+    let mut steps: Vec<Step> =
+        ours.map(|it| Step::AddAddr { ns: ns.clone(), dev: name.clone(), cidr: it.cidr }).collect();
+    if let Some(Qdisc::Netem { netem, .. }) = &was.qdisc {
+        steps.push(Step::AddNetem { ns: ns.clone(), name: name.clone(), netem: netem.clone() });
+    }
+    let change = Change {
+        mark: was.alias.clone(),
+        master: name_of(was.master, ns, observed).map(Some),
+        up: was.up.then_some(true),
+        ..Change::default()
+    };
+    steps.push(Step::SetInterface { ns: ns.clone(), name: name.clone(), change });
+    let on = observed.ovs.iter().find(|(_, it)| *ns == Ns::Bridges && it.ports.contains_key(name));
+    if let (Some((bridge, it)), note) = (on, was.note()) {
+        steps.push(Step::AddOvsPort {
+            bridge: bridge.clone(),
+            port: name.clone(),
+            mark: it.ports.get(name).cloned().flatten().unwrap_or_default(),
+            tag: note.vlan,
+            ids: BTreeMap::new(),
+        });
+    }
+    steps
+}
+
+/// The name of the interface with this index.
+fn name_of(index: Option<u32>, ns: &Ns, observed: &Observed) -> Option<IfName> {
+    let interfaces = observed.spaces.get(ns).map(|it| &it.interfaces);
+    interfaces.into_iter().flatten().find(|(_, it)| Some(it.index) == index).map(|(name, _)| name.clone())
+}
+
+fn undo_setting(step: &Step, observed: &Observed) -> Option<Step> {
     let before = |ns: &Ns, name: &IfName| observed.interface(ns, name);
     match step {
         Step::AddBridge { ns, name, .. }
@@ -115,14 +227,10 @@ pub fn undo(step: &Step, observed: &Observed) -> Option<Step> {
 
 /// The mark stays on an interface of ours, and is taken from one that is not.
 fn restored(change: &Change, ns: &Ns, before: &Interface, observed: &Observed) -> Change {
-    let name_of = |index: u32| {
-        let interfaces = observed.spaces.get(ns).map(|it| &it.interfaces);
-        interfaces.into_iter().flatten().find(|(_, it)| it.index == index).map(|(name, _)| name.clone())
-    };
     Change {
         mac: change.mac.and(before.mac),
         mtu: change.mtu.map(|_| before.mtu),
-        master: change.master.as_ref().map(|_| before.master.and_then(name_of)),
+        master: change.master.as_ref().map(|_| name_of(before.master, ns, observed)),
         // One that was moved is the host's again.
         mark: change
             .mark

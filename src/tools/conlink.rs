@@ -6,7 +6,6 @@ mod client;
 mod diff;
 mod engine;
 mod files;
-#[cfg_attr(not(test), expect(dead_code, reason = "for commands that attach an interface"))]
 pub(super) mod guest;
 mod healthcheck;
 mod lab;

@@ -2,26 +2,27 @@
 
 mod containerd;
 mod engine;
+mod found;
 mod lxc;
 mod places;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::anyhow;
 
 use crate::docker::is_name;
-use crate::kernel::{self, netns};
-use crate::process::node;
+use crate::kernel::netns;
 use crate::reconcile::EngineId;
 use crate::tools::conlink::lab;
 use crate::words::{listed, near};
 
+pub(in crate::tools) use found::{Found, Unresolved};
+
+use found::{Miss, Search, is_ended, names_in, open_process, process_id, unopened};
 use places::Places;
 
 /// What a command line names as the guest.
@@ -53,54 +54,22 @@ pub(in crate::tools) enum Guest {
 #[error("{0}")]
 pub(in crate::tools) struct BadGuest(String);
 
-/// A guest and its network namespace.
-#[derive(Debug)]
-pub(in crate::tools) struct Found {
-    /// `docker`, `podman`, `containerd`, `lxc`, `pid`, `netns` or `lab`.
-    pub(in crate::tools) kind: &'static str,
-    /// The name without abbreviations. `KIND:NAME` names the same guest.
-    pub(in crate::tools) name: String,
-    pub(in crate::tools) netns: File,
-    /// Its first process, in our process namespace.
-    pub(in crate::tools) pid: Option<u32>,
-    /// A pidfd of that process.
-    process: Option<OwnedFd>,
-}
+const KINDS: [&str; 7] = ["docker", "podman", "containerd", "lxc", "pid", "netns", "lab"];
 
-/// Why there is no network namespace.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::tools) enum Unresolved {
-    /// There is no such guest.
-    #[error("{0}")]
-    NotFound(String),
-    /// The guest exists and cannot be used, for example because it is not running, or it is unknown whether it exists.
-    #[error(transparent)]
-    Failed(anyhow::Error),
-}
-
-/// Why a search in one place has no result.
-enum Miss {
-    /// There is no such guest.
-    Absent,
-    /// It is unknown whether there is one.
-    Unknown(anyhow::Error),
-    /// There is one, and it cannot be used.
-    Unusable(anyhow::Error),
-}
-
-impl Miss {
-    /// For the user, with the words for a guest that does not exist.
-    fn told(self, absence: impl FnOnce() -> String) -> Unresolved {
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Absent => Unresolved::NotFound(absence()),
-            Self::Unknown(error) | Self::Unusable(error) => Unresolved::Failed(error),
+            Self::Docker(name) => write!(f, "docker:{name}"),
+            Self::Podman(name) => write!(f, "podman:{name}"),
+            Self::Containerd { namespace, id } => write!(f, "containerd:{namespace}/{id}"),
+            Self::Lxc(name) => write!(f, "lxc:{name}"),
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Netns(name) => write!(f, "netns:{name}"),
+            Self::Lab { lab, node } => write!(f, "lab:{lab}/{node}"),
+            Self::Bare(name) => f.write_str(name),
         }
     }
 }
-
-type Search = Result<Found, Miss>;
-
-const KINDS: [&str; 7] = ["docker", "podman", "containerd", "lxc", "pid", "netns", "lab"];
 
 impl Guest {
     /// `docker:NAME`, `podman:NAME`, `containerd:NAMESPACE/ID`, `lxc:NAME`, `pid:N`, `netns:NAME`, `netns:PATH`,
@@ -216,8 +185,8 @@ impl Guest {
     /// That it does not exist, in words.
     fn absence(&self, places: &Places) -> String {
         match self {
-            Self::Docker(name) => format!("docker container `{name}` not found: {}", places.docker),
-            Self::Podman(name) => format!("podman container `{name}` not found: {}", places.podman),
+            Self::Docker(name) => format!("docker container `{name}` not found ({})", places.docker),
+            Self::Podman(name) => format!("podman container `{name}` not found ({})", places.podman),
             Self::Containerd { namespace, id } => {
                 let folder = places.containerd.display();
                 format!("containerd container `{id}` not found in namespace `{namespace}` of {folder}")
@@ -230,40 +199,6 @@ impl Guest {
             }
             Self::Lab { node: name, .. } | Self::Bare(name) => format!("guest `{name}` not found"),
         }
-    }
-}
-
-impl fmt::Display for Guest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Docker(name) => write!(f, "docker:{name}"),
-            Self::Podman(name) => write!(f, "podman:{name}"),
-            Self::Containerd { namespace, id } => write!(f, "containerd:{namespace}/{id}"),
-            Self::Lxc(name) => write!(f, "lxc:{name}"),
-            Self::Pid(pid) => write!(f, "pid:{pid}"),
-            Self::Netns(name) => write!(f, "netns:{name}"),
-            Self::Lab { lab, node } => write!(f, "lab:{lab}/{node}"),
-            Self::Bare(name) => f.write_str(name),
-        }
-    }
-}
-
-impl Found {
-    /// By the pidfd of its first process.
-    fn of_process(kind: &'static str, name: &str, process: OwnedFd) -> Search {
-        let pid = node::number_in_proc(process.as_fd()).and_then(|it| u32::try_from(it).ok());
-        match netns::of_pidfd(process.as_fd()) {
-            Ok(netns) => Ok(Self { kind, name: name.to_owned(), netns, pid, process: Some(process) }),
-            Err(error) if is_ended(&error) => Err(stopped(kind, name)),
-            Err(error) => Err(unopened(kind, name, error)),
-        }
-    }
-
-    /// The host name of the guest; None if it is that of this machine, or unknown.
-    pub(in crate::tools) fn hostname(&self) -> Option<String> {
-        let name = netns::hostname(self.process.as_ref()?.as_fd()).ok()?;
-        let ours = nix::unistd::gethostname().ok()?;
-        if name == ours { None } else { name.into_string().ok().filter(|it| !it.is_empty()) }
     }
 }
 
@@ -337,41 +272,7 @@ fn named(name: &str, folder: &Path) -> Search {
     }
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|it| it.file_name().into_string().ok()).collect()
-}
-
-/// A pidfd of a process.
-fn open_process(pid: u32) -> io::Result<OwnedFd> {
-    node::pidfd(i32::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?)
-}
-
-/// A process ID of the kernel's type int.
-fn process_id(text: &str) -> Option<u32> {
-    text.parse()
-        .ok()
-        .filter(|it| (1..=0x7fff_ffff).contains(it) && text.bytes().all(|it| it.is_ascii_digit()))
-}
-
 /// Whether it can be the name of a file.
 fn is_file_name(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && !text.contains(['/', '\0'])
-}
-
-fn is_ended(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
-}
-
-fn stopped(kind: &str, name: &str) -> Miss {
-    Miss::Unusable(match kind {
-        "pid" => anyhow!("process {name} has ended"),
-        "lab" => anyhow!("node {name} is not running"),
-        _ => anyhow!("{kind} container `{name}` is not running"),
-    })
-}
-
-fn unopened(kind: &str, name: &str, error: io::Error) -> Miss {
-    let request = format!("open the network namespace of {kind}:{name}");
-    Miss::Unusable(kernel::Error::new(request, error).into())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use crate::tools::conlink::guest::{
+use crate::tools::conlink::guest::found::{
     Found, Miss, Search, is_ended, names_in, open_process, process_id, stopped, unopened,
 };
 

@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use crate::daemon;
 use crate::docker::{Engine, Named};
 use crate::reconcile::EngineId;
+use crate::tools::conlink::guest::found::{Found, Miss, Search, open_process, stopped};
 use crate::tools::conlink::guest::places::Sockets;
-use crate::tools::conlink::guest::{Found, Miss, Search, open_process, stopped};
 use crate::tools::conlink::socket::PATIENCE;
 
 /// How long a list of names may take that only improves an error.

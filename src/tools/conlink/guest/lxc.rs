@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use anyhow::anyhow;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::tools::conlink::guest::{Found, Miss, Search, is_ended, open_process, stopped, unopened};
+use crate::tools::conlink::guest::found::{Found, Miss, Search, is_ended, open_process, stopped, unopened};
 use crate::tools::conlink::socket::PATIENCE;
 
 /// LXC_CMD_GET_INIT_PID in LXC's `src/lxc/commands.h`.

@@ -2,8 +2,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests run programs: `unshare`")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::process::node;
 use crate::tools::conlink::guest::places::Sockets;
 use crate::tools::conlink::socket::PATIENCE;
 
@@ -232,9 +234,9 @@ fn a_missing_container_is_not_found_and_the_nearest_name_suggested() {
     let mut world = World::new();
     world.places.docker = world.engine(|_, _| None);
     let socket = world.places.docker.to_string().replace(world.folder.path().to_str().unwrap(), "DIR");
-    let expected = format!("docker container `wbe` not found: {socket}; did you mean `web`?");
+    let expected = format!("docker container `wbe` not found ({socket}); did you mean `web`?");
     assert_eq!(world.not_found("docker:wbe"), expected);
-    assert_eq!(world.not_found("podman:wbe"), "podman container `wbe` not found: no socket");
+    assert_eq!(world.not_found("podman:wbe"), "podman container `wbe` not found (no socket)");
     let expected = format!(
         "guest `wbe` not found; did you mean `web`?\nhint: it is not a name in DIR/netns, a process ID, or a container of \
          docker ({socket}), podman (no socket) or LXC"
