@@ -25,6 +25,7 @@ use crate::route::Route;
 
 pub use detach::{Found, detach, find, sweep};
 pub use perform::{Done, How, Refusal, attach, has_carrier, interface_with, preview};
+pub use state::ovs_folder;
 
 /// The project in marks is this and the kind of guest. No compose project can have such a name.
 const OWNER: &str = "attach/";

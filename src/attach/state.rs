@@ -23,7 +23,7 @@ pub(super) fn folder() -> PathBuf {
 }
 
 /// The folder of Open vSwitch daemons, if the machine's own do not run.
-pub(super) fn ovs_folder() -> PathBuf {
+pub fn ovs_folder() -> PathBuf {
     PathBuf::from("/run/conlink/ovs-attach")
 }
 

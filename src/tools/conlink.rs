@@ -1,6 +1,6 @@
 //! `conlink`: the engine and the subcommands of its own.
 
-mod attach;
+pub(super) mod attach;
 mod check;
 mod client;
 mod diff;

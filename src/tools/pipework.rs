@@ -3,7 +3,6 @@
 //! It reads the command line, decides what it means on this machine, and leaves the rest to the core.
 
 mod args;
-mod guest;
 pub(in crate::tools) mod mac;
 mod plan;
 mod refusal;
@@ -15,17 +14,20 @@ use std::fs::File;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 
-use crate::addr::{IfName, Mac};
+use crate::addr::IfName;
+use crate::attach::{self, Attachment, How, Wiring};
+use crate::device::{MacvlanMode, StackedKind};
 use crate::kernel::{Kernel, netns, ovs};
 use crate::out;
-use crate::plan::{Kind, Look, Ns, Observed};
+use crate::plan::{Kind, Look, Ns, Observed, Step};
 use crate::process::node::enter_network;
+use crate::tools::conlink::attach::{remove, tell_refusal};
+use crate::tools::conlink::guest::{Found, Guest, Unresolved};
 use crate::tools::exec::{exec, find};
 use crate::tools::front::print_clap;
 use crate::tools::wait;
 use args::{Addressing, Call, Request};
-use guest::Guest;
-use plan::{Local, Machine, Plan, Wiring};
+use plan::{Local, Machine, Parent, Plan};
 use refusal::Refusal;
 
 /// The interface of `--wait` and `--detach` without `-i`.
@@ -92,7 +94,10 @@ pub(crate) fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         }
         Call::Pass { program, guest, args } => {
             let words = program.words().iter().map(OsString::from);
-            run_inside(&guest::find(&guest)?.netns, &words.chain(args).collect::<Vec<_>>())
+            match find_guest(&guest)? {
+                Ok(it) => run_inside(&it.netns, &words.chain(args).collect::<Vec<_>>()),
+                Err(refusal) => refusal.print(),
+            }
         }
         Call::Attach(request) => attach(&request),
         Call::Detach { guest, dev } => detach(&guest, dev),
@@ -123,18 +128,81 @@ fn attach(request: &Request) -> anyhow::Result<u8> {
         let why = format!("You asked for DHCP client {program}, but I can't find it.");
         return Refusal::known(why).print();
     }
-    let guest = guest::find(&request.guest)?;
+    let guest = match find_guest(&request.guest)? {
+        Ok(it) => it,
+        Err(refusal) => return refusal.print(),
+    };
     let local = match local(&mut kernel, request, &plan, &guest)? {
         Ok(it) => it,
         Err(refusal) => return refusal.print(),
     };
-    let ids = match (&plan.wiring, &local) {
-        (Wiring::Ovs { bridge, tag, .. }, Some(local)) => {
-            plan::external_ids((bridge, *tag), &local.name, None, guest.pid)
-        }
-        _ => Vec::new(),
+    if let Some(Local { name, replace: true }) = &local {
+        kernel.apply(&Step::DelInterface { ns: Ns::Bridges, name: name.clone() })?;
+    }
+    let Addressing::Static { addrs, gateways } = addressing else {
+        anyhow::bail!("DHCP is not implemented");
     };
-    apply(&plan, &addressing, mac, local.as_ref(), &ids, &guest)
+    let attachment = Attachment {
+        guest: attach::Guest { kind: guest.kind.to_owned(), name: guest.name.clone() },
+        dev: plan.dev.clone(),
+        wiring: wiring(plan.wiring, local.map(|it| it.name), &guest),
+        mac,
+        mtu: None,
+        addrs,
+        gateways,
+        routes: Vec::new(),
+        netem: None,
+    };
+    match attach::attach(guest.netns, &attachment, How::Nothing) {
+        Ok(_) => Ok(0),
+        Err(refusal) => Ok(tell_refusal(&refusal)),
+    }
+}
+
+/// A running guest, with the messages of the script for one that does not run.
+fn find_guest(word: &str) -> anyhow::Result<Result<Found, Refusal>> {
+    let guest = match Guest::parse(word) {
+        Ok(it) => it,
+        Err(error) => return Ok(Err(Refusal::new(error))),
+    };
+    match guest.resolve() {
+        Ok(it) => Ok(Ok(it)),
+        Err(Unresolved::NotFound(_)) => {
+            Ok(Err(Refusal::known(format!("Container {word} not found, and unknown to Docker."))))
+        }
+        Err(Unresolved::Failed(error)) => Err(error),
+    }
+}
+
+/// The request of the core for what was chosen.
+fn wiring(chosen: plan::Wiring, outer: Option<IfName>, guest: &Found) -> Wiring {
+    let id = |it: &Parent| it.vlan.as_ref().map(|it| it.id);
+    match chosen {
+        plan::Wiring::Bridge { bridge, vlan, uplink, .. } => {
+            let uplink = uplink.map(|it| (it.dev.clone(), id(&it)));
+            Wiring::Bridge { bridge, vlan, uplink, outer }
+        }
+        plan::Wiring::Ovs { bridge, tag, .. } => {
+            let ids = outer.as_ref().map(|outer| {
+                plan::external_ids((&bridge, tag), outer, Some(("", guest.name.as_str())), guest.pid)
+            });
+            let ids = ids.into_iter().flatten().map(|(key, it)| (key.to_owned(), it)).collect();
+            Wiring::Ovs { bridge, vlan: tag, outer, ids }
+        }
+        plan::Wiring::Macvlan { parent } => {
+            let kind = StackedKind::Macvlan { mode: Some(MacvlanMode::Bridge) };
+            Wiring::Stacked { vlan: id(&parent), parent: parent.dev, kind }
+        }
+        plan::Wiring::Move { parent: Parent { dev, vlan: None } } => Wiring::Moved(dev),
+        plan::Wiring::Move { parent: Parent { vlan: Some(it), .. } } if !it.create => Wiring::Moved(it.name),
+        plan::Wiring::Move { parent: Parent { dev, vlan: Some(it) } } => {
+            Wiring::Stacked { parent: dev, vlan: None, kind: StackedKind::Vlan { id: it.id } }
+        }
+        plan::Wiring::Ipoib { parent, pkey } => {
+            Wiring::Stacked { parent, vlan: None, kind: StackedKind::Ipoib { pkey } }
+        }
+        plan::Wiring::Dummy => Wiring::Dummy,
+    }
 }
 
 /// The outer end, if the interface is one end of a veth.
@@ -142,12 +210,17 @@ fn local(
     kernel: &mut Kernel,
     request: &Request,
     plan: &Plan,
-    guest: &Guest,
+    guest: &Found,
 ) -> anyhow::Result<Result<Option<Local>, Refusal>> {
     if !plan.wiring.has_local_end() {
         return Ok(Ok(None));
     }
-    let name = plan::local_name(request, &plan.dev, guest.number()?);
+    // What tells its interfaces from those of other guests.
+    let number = match guest.pid {
+        Some(pid) => u64::from(pid),
+        None => netns::inode(&guest.netns).context("read the inode of a network namespace")?,
+    };
+    let name = plan::local_name(request, &plan.dev, number);
     let seen = look(kernel, Look::names([name.clone()]))?;
     Ok(plan::local(name.clone(), seen.interface(&Ns::Bridges, &name)).map(Some))
 }
@@ -165,7 +238,7 @@ fn machine(kernel: &mut Kernel, request: &Request) -> anyhow::Result<Machine> {
     // question to the database.
     let may_be_ovs = |kind: &Kind| matches!(kind, Kind::Other(it) if it == "openvswitch" || it == "tun");
     if seen.spaces.values().flat_map(|it| it.interfaces.values()).any(|it| may_be_ovs(&it.kind)) {
-        kernel.set_ovs_folder(OVS_FOLDER.into());
+        kernel.set_ovs_folder(attach::ovs_folder());
         seen = look(kernel, Look { ovs: true, ..look_at(&names) })?;
     }
     Ok(Machine {
@@ -175,27 +248,16 @@ fn machine(kernel: &mut Kernel, request: &Request) -> anyhow::Result<Machine> {
     })
 }
 
-/// The folder of daemons of Open vSwitch, if the system has none.
-const OVS_FOLDER: &str = "/run/conlink/ovs-attach";
-
 fn look(kernel: &mut Kernel, look: Look) -> anyhow::Result<Observed> {
     Ok(kernel.observe(&BTreeMap::from([(Ns::Bridges, look)]))?)
 }
 
-/// Makes the interface.
-fn apply(
-    _: &Plan,
-    _: &Addressing,
-    _: Option<Mac>,
-    _: Option<&Local>,
-    _: &[(&str, String)],
-    _: &Guest,
-) -> anyhow::Result<u8> {
-    anyhow::bail!("attaching is not implemented")
-}
-
-/// Removes an interface.
-fn detach(name: &str, _: Option<IfName>) -> anyhow::Result<u8> {
-    guest::find(name)?;
-    anyhow::bail!("detaching is not implemented")
+/// Removes an interface of a guest, which may have died.
+fn detach(word: &str, dev: Option<IfName>) -> anyhow::Result<u8> {
+    let guest = match Guest::parse(word) {
+        Ok(it) => it,
+        Err(error) => return Refusal::new(error).print(),
+    };
+    let dev = dev.map_or(DEFAULT_DEV.to_owned(), |it| it.to_string());
+    remove(&guest, Some(&dev), |_| Ok(()))
 }

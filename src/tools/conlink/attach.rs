@@ -173,36 +173,39 @@ pub(super) struct DetachArgs {
 
 /// Removes interfaces. The exit code is 0 if there are none afterwards.
 pub(super) fn detach(args: &DetachArgs) -> anyhow::Result<u8> {
-    let resolved = args.guest.resolve();
-    let is_its = |it: &Found| match &resolved {
-        Ok(guest) => match (&it.netns, netns::inode(&guest.netns)) {
-            (Some(space), Ok(inode)) => space.inode == inode,
-            _ => args.guest.names(&it.guest.kind, &it.guest.name),
-        },
-        Err(_) => args.guest.names(&it.guest.kind, &it.guest.name),
+    let dev = (!args.all).then_some(args.dev.as_str());
+    remove(&args.guest, dev, |it| out(&format!("detached: {} {}\n", it.guest, it.dev)))
+}
+
+/// Removes one interface of a guest, or all of them. Returns the exit code.
+pub(in crate::tools) fn remove(
+    guest: &Guest,
+    dev: Option<&str>,
+    done: impl Fn(&Found) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
+    let resolved = guest.resolve();
+    let inode = resolved.as_ref().ok().and_then(|it| netns::inode(&it.netns).ok());
+    let is_its = |it: &Found| match (inode, &it.netns) {
+        (Some(inode), Some(space)) => space.inode == inode,
+        _ => guest.names(&it.guest.kind, &it.guest.name),
     };
     let all: Vec<Found> = attach::find()?.into_iter().filter(is_its).collect();
-    let chosen: Vec<&Found> = all.iter().filter(|it| args.all || it.dev.as_str() == args.dev).collect();
+    let chosen: Vec<&Found> = all.iter().filter(|it| dev.is_none_or(|dev| it.dev.as_str() == dev)).collect();
     if chosen.is_empty() {
         // Without the guest there may be nothing left.
         if let Err(error) = &resolved {
             return Ok(tell_guest(error));
         }
-        if args.all {
-            return Ok(0);
-        }
+        let Some(dev) = dev else { return Ok(0) };
         let devs: Vec<&str> = all.iter().map(|it| it.dev.as_str()).collect();
-        let mut message = format!("{} has no interface `{}` that conlink attached", args.guest, args.dev);
-        if !devs.is_empty() {
-            message += &format!("; it has {}", devs.join(", "));
-        }
-        err(&format!("error: {message}\n"));
+        let others = if devs.is_empty() { String::new() } else { format!("; it has {}", devs.join(", ")) };
+        err(&format!("error: {guest} has no interface `{dev}` that conlink attached{others}\n"));
         return Ok(1);
     }
     let mut code = 0;
     for it in chosen {
         match attach::detach(it) {
-            Ok(()) => out(&format!("detached: {} {}\n", it.guest, it.dev))?,
+            Ok(()) => done(it)?,
             Err(refusal) => code = code.max(tell_refusal(&refusal)),
         }
     }
