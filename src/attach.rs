@@ -129,15 +129,20 @@ impl Attachment {
         LinkId { container: self.guest.name.clone(), dev: self.dev.clone() }
     }
 
-    /// What to read of the host before [`Attachment::desired`].
-    pub fn looks(&self) -> BTreeMap<Ns, Look> {
+    /// What to read of the host before [`Attachment::desired`]. With `whole` that includes what an earlier interface of
+    /// that name may be connected to, so that it can be made again.
+    pub fn looks(&self, whole: bool) -> BTreeMap<Ns, Look> {
+        let ovs = self.wiring.is_ovs();
+        if whole {
+            return [(Ns::Bridges, Look { ovs, ..Look::all() }), (Ns::Host, Look::all())].into();
+        }
         let names: Vec<IfName> = match &self.wiring {
             Wiring::Bridge { bridge, .. } | Wiring::Ovs { bridge, .. } => vec![bridge.clone()],
             Wiring::Patch(id) => patch_ends(id).into(),
             _ => Vec::new(),
         };
         let place = Ns::from(self.wiring.place());
-        BTreeMap::from([(place, Look { ovs: self.wiring.is_ovs(), ..Look::names(names) })])
+        BTreeMap::from([(place, Look { ovs, ..Look::names(names) })])
     }
 
     /// The desired state of this interface alone.
@@ -155,7 +160,7 @@ impl Attachment {
         let mut link = Link::new(self.id(), LinkKind::Dummy, "");
         (link.mac, link.mtu) = (self.mac, self.mtu);
         let have = |name: &IfName| host.interface(&place.into(), name);
-        let outer = |given: &Option<IfName>| given.clone().unwrap_or_else(|| self.outer());
+        let outer = |given: &Option<IfName>, letters| given.clone().unwrap_or_else(|| self.outer(letters));
         link.kind = match &self.wiring {
             Wiring::Bridge { bridge, vlan, uplink, outer: given } => {
                 match have(bridge) {
@@ -173,7 +178,7 @@ impl Attachment {
                     parents.insert(name, ParentSpec { master: Some(bridge.clone()), ..spec });
                 }
                 link.port = Port { vlan: *vlan, ids: BTreeMap::new() };
-                LinkKind::Veth { place, outer: outer(given), attach: Attach::Bridge(bridge.clone()) }
+                LinkKind::Veth { place, outer: outer(given, "va"), attach: Attach::Bridge(bridge.clone()) }
             }
             Wiring::Ovs { bridge, vlan, outer: given, ids } => {
                 if !host.ovs.contains_key(bridge) {
@@ -182,7 +187,7 @@ impl Attachment {
                 }
                 link.mtu = link.mtu.or(have(bridge).map(|it| it.mtu));
                 link.port = Port { vlan: *vlan, ids: ids.clone() };
-                LinkKind::Veth { place, outer: outer(given), attach: Attach::Ovs(bridge.clone()) }
+                LinkKind::Veth { place, outer: outer(given, "vo"), attach: Attach::Ovs(bridge.clone()) }
             }
             Wiring::Stacked { parent, vlan, kind } => {
                 let (parent, spec) = under(parent, *vlan);
@@ -200,10 +205,24 @@ impl Attachment {
         link.addrs.clone_from(&self.addrs);
         link.routes = self.all_routes();
         link.netem.clone_from(&self.netem);
-        let outers = match &link.kind {
-            LinkKind::Veth { place, outer, .. } => BTreeSet::from([(*place, outer.clone())]),
-            _ => BTreeSet::new(),
+        let mut outers = BTreeSet::new();
+        let new = match &link.kind {
+            LinkKind::Veth { place, outer, .. } => Some((*place, outer.clone())),
+            _ => None,
         };
+        for place in [Place::Engine, Place::Host] {
+            let space = host.spaces.get(&place.into());
+            for (name, it) in space.into_iter().flat_map(|it| &it.interfaces) {
+                let owner = it.alias.as_deref().and_then(Mark::parse).as_ref().and_then(Guest::of_mark);
+                let is_its = owner.is_some_and(|(guest, dev)| guest == self.guest && dev == self.dev);
+                // Both are the same namespace.
+                let is_new = new.as_ref().is_some_and(|(_, it)| it == name);
+                if is_its && *name != self.dev && !is_new {
+                    outers.insert((place, name.clone()));
+                }
+            }
+        }
+        outers.extend(new);
         let scope = Scope::Containers {
             names: BTreeSet::from([self.guest.name.clone()]),
             outers,
@@ -227,8 +246,8 @@ impl Attachment {
     }
 
     /// The name of its outer end, if none is given: the same in each run.
-    fn outer(&self) -> IfName {
-        IfName::hashed("va", &[&self.guest.kind, &self.guest.name, self.dev.as_str()])
+    fn outer(&self, letters: &str) -> IfName {
+        IfName::hashed(letters, &[&self.guest.kind, &self.guest.name, self.dev.as_str()])
     }
 
     /// Which end of the patch is this interface's.

@@ -11,6 +11,7 @@ use crate::plan::{
     Change, Desired, Drift, Failure, Group, Look, Ns, Observed, Outcome, Plan, Scope, Step, Subject, plan,
     undo,
 };
+use crate::route::Route;
 
 /// Most rounds of one run, one more than should be needed. A removed address may take others of its subnet with it,
 /// which the second plan restores and the third finds correct.
@@ -95,7 +96,7 @@ fn look_once(world: &mut impl World, desired: &Desired) -> Result<(Plan, Observe
 pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
     let mut run = Run::default();
     let mut desired = desired.clone();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         let (mut plan, observed) = match look(world, &desired) {
             Ok(it) => it,
             Err(failure) => {
@@ -103,6 +104,9 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
                 return run.outcome;
             }
         };
+        if round == 0 && desired.whole {
+            run.note_routes(&observed);
+        }
         run.outcome.drift = plan.take_drift(&desired.settled, &observed);
         plan.groups.retain(|it| !run.failed.contains(&it.subject));
         if plan.groups.is_empty() {
@@ -146,9 +150,19 @@ struct Run {
     contested: BTreeSet<ContainerId>,
     /// The steps that undo the applied ones, for each unit that is all or nothing.
     undo: BTreeMap<Subject, Vec<Step>>,
+    /// The routes in containers before the run, if it is all or nothing.
+    routes: Vec<(Ns, Route)>,
 }
 
 impl Run {
+    /// Notes the routes in containers.
+    fn note_routes(&mut self, observed: &Observed) {
+        let inside = observed.spaces.iter().filter(|(ns, _)| matches!(ns, Ns::Container(_)));
+        let routes =
+            inside.flat_map(|(ns, it)| it.routes.iter().map(move |it| (ns.clone(), it.route.clone())));
+        self.routes.extend(routes);
+    }
+
     /// Applies every group.
     fn apply(&mut self, world: &mut impl World, plan: &Plan, desired: &Desired, observed: &Observed) {
         // A subject with a failed step gets no addresses and routes.
@@ -234,6 +248,10 @@ impl Run {
             if let Err(error) = world.apply(undo) {
                 log::debug!("{subject}: {}: {undo}: {error}", undo.ns());
             }
+        }
+        // The kernel deletes routes with the last address of their interface.
+        for (ns, route) in std::mem::take(&mut self.routes) {
+            let _ = world.apply(&Step::SetRoute { ns, route, replace: false });
         }
     }
 }

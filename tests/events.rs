@@ -183,7 +183,11 @@ impl<'a> Play<'a> {
                     "up" => it.up = value == "yes",
                     "alias" => it.alias = (value != "none").then(|| value.to_owned()),
                     "group" => it.group = conlink::plan::making(value),
-                    "addr" => it.addrs.push(ObservedAddr { cidr: value.parse().unwrap(), ours: false }),
+                    "addr" => it.addrs.push(ObservedAddr {
+                        cidr: value.parse().unwrap(),
+                        ours: false,
+                        broadcast: false,
+                    }),
                     _ => panic!("no key {key}"),
                 }
                 self.model.tell(number(netns), name);

@@ -82,7 +82,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("lib", &["tools"]),
-    ("wire", &["addr", "container", "kernel", "plan"]),
+    ("wire", &["addr", "container", "kernel", "plan", "route"]),
 ];
 
 /// Modules that neither read nor write the world: no files, processes, threads, sockets, clock, environment.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests run programs: the binary under test, `ip`, `tc`")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod attach;
 mod compose;
 mod conlink;
 mod copy;

@@ -269,7 +269,11 @@ impl Model {
             }
             Step::EnableV6 { ns, name } => self.interface(ns, name)?.v6_off = false,
             Step::AddAddr { ns, dev, cidr } => {
-                self.interface(ns, dev)?.addrs.push(ObservedAddr { cidr: *cidr, ours: true });
+                self.interface(ns, dev)?.addrs.push(ObservedAddr {
+                    cidr: *cidr,
+                    ours: true,
+                    broadcast: cidr.addr().is_ipv4(),
+                });
             }
             Step::DelAddr { ns, dev, cidr } => self.interface(ns, dev)?.addrs.retain(|it| it.cidr != *cidr),
             Step::SetRoute { ns, route, .. } => {

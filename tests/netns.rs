@@ -1,5 +1,6 @@
 //! Plans in real namespaces: `ip` shows the described state, and a second plan is empty.
 
+mod attach;
 mod documentation;
 mod engine;
 mod own;

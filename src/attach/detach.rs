@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::IpAddr;
 
 use crate::addr::{Cidr, IfName, Mac};
 use crate::attach::perform::{interfaces, kernel, owner};
@@ -91,7 +92,9 @@ impl Found {
             Kind::Tunnel(options) => options.kind.name(),
             Kind::Bridge(_) | Kind::Other(_) => "other",
         };
-        let addrs = it.addrs.iter().map(|it| it.cidr).collect();
+        // The kernel gives every interface one of these itself.
+        let is_own = |it: &Cidr| matches!(it.addr(), IpAddr::V6(it) if it.is_unicast_link_local());
+        let addrs = it.addrs.iter().map(|it| it.cidr).filter(|it| !is_own(it)).collect();
         Self { guest, dev, netns, kind, mac: it.mac, mtu: it.mtu, up: it.up, addrs, on }
     }
 

@@ -63,7 +63,7 @@ pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error
 pub fn preview(netns: File, it: &Attachment) -> Result<Plan, Refusal> {
     let mut kernel = kernel(&it.guest, Some(netns))?;
     kernel.look_only();
-    let desired = it.desired(&kernel.observe(&it.looks())?)?;
+    let desired = it.desired(&kernel.observe(&it.looks(false))?)?;
     wire::preview(&mut kernel, &desired).map_err(|it| Refusal::Failed(vec![*it]))
 }
 
@@ -77,7 +77,7 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
     let _lock = lock::hold()?;
     let again = netns.try_clone().map_err(|it| Error::new("open the network namespace", it))?;
     let mut kernel = kernel(&it.guest, Some(netns))?;
-    let desired = it.desired(&kernel.observe(&it.looks())?)?;
+    let desired = it.desired(&kernel.observe(&it.looks(how == How::Anew))?)?;
     let differences = differences(&mut kernel, &desired, it)?;
     match differences {
         Differences::None => return Ok(Done::Unchanged),

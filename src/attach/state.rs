@@ -50,7 +50,8 @@ pub(super) struct Moved {
     mac: Option<String>,
     mtu: u32,
     up: bool,
-    addrs: Vec<String>,
+    /// Each with whether it has a broadcast address.
+    addrs: Vec<(String, bool)>,
     routes: Vec<String>,
 }
 
@@ -136,7 +137,12 @@ pub(super) fn before_move(kernel: &mut Kernel, name: &IfName) -> Result<Option<M
         mac: it.mac.map(|it| it.to_string()),
         mtu: it.mtu,
         up: it.up,
-        addrs: it.addrs.iter().map(|it| it.cidr).filter(is_global).map(|it| it.to_string()).collect(),
+        addrs: it
+            .addrs
+            .iter()
+            .filter(|it| is_global(&it.cidr))
+            .map(|it| (it.cidr.to_string(), it.broadcast))
+            .collect(),
         routes: routes.filter(of_it).map(Route::to_string).collect(),
     }))
 }
@@ -152,13 +158,14 @@ pub(super) fn restore(kernel: &mut Kernel, moved: &Moved) {
         mtu: Some(moved.mtu),
         ..Change::default()
     })];
-    let addrs: Vec<Cidr> = moved.addrs.iter().filter_map(|it| it.parse().ok()).collect();
+    let addrs: Vec<(Cidr, bool)> =
+        moved.addrs.iter().filter_map(|(it, broadcast)| Some((it.parse().ok()?, *broadcast))).collect();
     steps.push(set(Change { up: Some(moved.up), ..Change::default() }));
     for route in moved.routes.iter().filter_map(|it| Route::parse(it).ok()) {
         steps.push(Step::SetRoute { ns: ns.clone(), route, replace: false });
     }
     let mut done: Vec<Result<(), Error>> =
-        addrs.iter().map(|it| kernel.return_addr(&ns, &name, *it)).collect();
+        addrs.iter().map(|(it, broadcast)| kernel.return_addr(&ns, &name, *it, *broadcast)).collect();
     done.extend(steps.iter().map(|it| kernel.apply(it)));
     for error in done.into_iter().filter_map(Result::err).filter(|it| !it.is_taken()) {
         log::warn!("interface {name}: {error}");

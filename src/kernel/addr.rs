@@ -22,18 +22,19 @@ fn message(index: u32, cidr: Cidr) -> AddressMessage {
     message
 }
 
-/// `ip addr add CIDR dev INDEX [proto PROTOCOL]`, with the broadcast address that `ip` adds; IPv6 with `nodad`.
+/// `ip addr add CIDR dev INDEX [proto PROTOCOL] [brd +]`; IPv6 with `nodad`.
 pub(super) fn add(
     netlink: &mut Netlink,
     index: u32,
     cidr: Cidr,
     protocol: Option<u8>,
+    broadcast: bool,
     what: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     let mut message = message(index, cidr);
     message.attributes.extend(protocol.map(|it| AddressAttribute::Protocol(AddressProtocol::Other(it))));
     match cidr.addr() {
-        IpAddr::V4(addr) if cidr.prefix() < 31 => {
+        IpAddr::V4(addr) if broadcast && cidr.prefix() < 31 => {
             let hosts = u32::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);
             let broadcast = Ipv4Addr::from_bits(addr.to_bits() | hosts);
             message.attributes.push(AddressAttribute::Broadcast(broadcast));
@@ -89,16 +90,17 @@ pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(u32, ObservedAddr)>, Er
 }
 
 fn decode(message: &AddressMessage) -> Option<(u32, ObservedAddr)> {
-    let (mut addr, mut local, mut ours) = (None, None, false);
+    let (mut addr, mut local, mut ours, mut broadcast) = (None, None, false, false);
     for attribute in &message.attributes {
         match attribute {
             AddressAttribute::Address(it) => addr = Some(*it),
             AddressAttribute::Local(it) => local = Some(*it),
+            AddressAttribute::Broadcast(_) => broadcast = true,
             AddressAttribute::Protocol(it) => ours = u8::from(*it) == PROTOCOL,
             _ => {}
         }
     }
     // On a point-to-point interface IFA_ADDRESS is the peer's address.
     let cidr = Cidr::new(local.or(addr)?, message.header.prefix_len)?;
-    Some((message.header.index, ObservedAddr { cidr, ours }))
+    Some((message.header.index, ObservedAddr { cidr, ours, broadcast }))
 }

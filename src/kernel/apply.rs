@@ -132,7 +132,7 @@ impl Kernel {
             }
             Step::AddAddr { dev, cidr, .. } => {
                 let index = open.index(dev)?;
-                addr::add(&mut open.netlink, index, *cidr, Some(PROTOCOL), what)
+                addr::add(&mut open.netlink, index, *cidr, Some(PROTOCOL), true, what)
             }
             Step::DelAddr { dev, cidr, .. } => {
                 let index = open.index(dev)?;
@@ -220,10 +220,10 @@ impl Kernel {
     }
 
     /// Gives an interface an address that it had before it was moved: without our protocol, because it was never ours.
-    pub fn return_addr(&mut self, ns: &Ns, dev: &IfName, cidr: Cidr) -> Result<(), Error> {
+    pub fn return_addr(&mut self, ns: &Ns, dev: &IfName, cidr: Cidr, broadcast: bool) -> Result<(), Error> {
         let open = self.open(ns)?;
         let index = open.index(dev)?;
-        addr::add(&mut open.netlink, index, cidr, None, || format!("add addr {cidr} dev {dev}"))
+        addr::add(&mut open.netlink, index, cidr, None, broadcast, || format!("add addr {cidr} dev {dev}"))
     }
 
     /// Makes a tunnel. Its packets take the routes of the namespace in which it is made, even after it has moved.

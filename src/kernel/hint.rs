@@ -52,6 +52,8 @@ macro_rules! module {
 /// The hint for the modules that a step needs. The kernel loads them itself where they are installed.
 fn module(step: &Step) -> Option<&'static str> {
     Some(match step {
+        // With the module, it is an option that the kernel was built without.
+        Step::AddBridge { options, .. } if options.vlan_filtering.is_some() => return None,
         Step::AddBridge { .. } => module!("bridge"),
         Step::AddVeth { .. } => module!("veth"),
         Step::AddDummy { .. } => module!("dummy"),

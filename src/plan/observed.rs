@@ -303,6 +303,8 @@ pub struct ObservedAddr {
     pub cidr: Cidr,
     /// It has [`PROTOCOL`](crate::plan::PROTOCOL): conlink added it.
     pub ours: bool,
+    /// It has a broadcast address (IFA_BROADCAST).
+    pub broadcast: bool,
 }
 
 /// A route of a namespace.

@@ -7,7 +7,6 @@ use crate::device::StackedKind;
 use crate::ethtool::Ethtool;
 use crate::nat::NatAction;
 use crate::plan::{Change, Interface, Kind, Mark, Ns, Observed, Qdisc, Step, is_making, making};
-use crate::route::Route;
 
 /// The steps that restore the state `observed` before `step`, in the order in which to apply them. Empty if there is
 /// nothing to restore, or no way to, as for a setting of an interface that the same plan has just made.
@@ -20,8 +19,7 @@ pub fn undo(step: &Step, observed: &Observed) -> Vec<Step> {
 
 /// The steps that make an interface of ours again as it was observed. None for one of a type that conlink does not make.
 fn remade(ns: &Ns, name: &IfName, observed: &Observed) -> Option<Vec<Step>> {
-    let space = observed.spaces.get(ns)?;
-    let was = space.interfaces.get(name)?;
+    let was = observed.interface(ns, name)?;
     let mark = was.alias.clone()?;
     let group = making(&Mark::parse(&mark)?.project);
     let (ns, name, mac, mtu) = (ns.clone(), name.clone(), was.mac, Some(was.mtu));
@@ -79,9 +77,6 @@ fn remade(ns: &Ns, name: &IfName, observed: &Observed) -> Option<Vec<Step>> {
         Kind::Bridge(_) | Kind::Other(_) => return None,
     }
     steps.extend(settings(&ns, &name, was, observed));
-    let uses = |it: &&Route| it.dev.as_ref() == Some(&name);
-    let routes = space.routes.iter().map(|it| &it.route).filter(uses);
-    steps.extend(routes.map(|it| Step::SetRoute { ns: ns.clone(), route: it.clone(), replace: true }));
     Some(steps)
 }
 

@@ -53,7 +53,7 @@ pub(in crate::tools::conlink) struct AttachArgs {
     #[arg(long, group = "wiring", value_name = "VNI@REMOTE", help_heading = "Connection")]
     pub(super) vxlan: Option<String>,
     /// Address with prefix length, such as `10.0.0.2/24`; several are allowed
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = with_length)]
     pub(super) ip: Vec<Cidr>,
     /// Default gateway, one per address family; an earlier default route is restored by `detach`
     #[arg(long, value_name = "ADDRESS")]
@@ -94,6 +94,14 @@ pub(in crate::tools::conlink) struct AttachArgs {
     /// Print the plan without applying it
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// An address with its prefix length: without one, it would be that of a host alone, which is hardly ever meant.
+fn with_length(text: &str) -> Result<Cidr, String> {
+    match text.contains('/') {
+        true => text.parse().map_err(|it: crate::addr::BadCidr| it.to_string()),
+        false => Err(format!("expected an address with a prefix length, such as `{text}/24`")),
+    }
 }
 
 impl AttachArgs {
