@@ -19,16 +19,13 @@ use crate::device::{StackedKind, TunnelOptions};
 use crate::netem::Netem;
 use crate::network::{Attach, Link, LinkId, LinkKind, Place, Port, Stacked};
 use crate::plan::{
-    BridgeSpec, Desired, Interface, Kind, Look, Mark, Ns, Observed, ParentSpec, Patch, Scope, Vlan,
+    ATTACHED, BridgeSpec, Desired, Interface, Kind, Look, Mark, Ns, Observed, ParentSpec, Patch, Scope, Vlan,
 };
 use crate::route::Route;
 
 pub use detach::{Found, detach, find, sweep};
 pub use perform::{Done, How, Refusal, attach, has_carrier, interface_with, preview};
 pub use state::ovs_folder;
-
-/// The project in marks is this and the kind of guest. No compose project can have such a name.
-const OWNER: &str = "attach/";
 
 /// The owner of a network namespace, as users name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,12 +44,12 @@ impl fmt::Display for Guest {
 impl Guest {
     /// The project in the marks of its interfaces.
     fn owner(&self) -> String {
-        format!("{OWNER}{}", self.kind)
+        format!("{ATTACHED}{}", self.kind)
     }
 
     /// The guest and the interface that a mark is for; None if it is the mark of an engine, or of a bridge.
     fn of_mark(mark: &Mark) -> Option<(Self, IfName)> {
-        let kind = mark.project.strip_prefix(OWNER).filter(|_| !mark.container.is_empty())?;
+        let kind = mark.project.strip_prefix(ATTACHED).filter(|_| !mark.container.is_empty())?;
         Some((Self { kind: kind.to_owned(), name: Mark::plain(&mark.container) }, mark.name.parse().ok()?))
     }
 

@@ -39,7 +39,7 @@ use crate::netem::Netem;
 use crate::network::{Attach, Forward, Link, LinkId, LinkKind, Place};
 use crate::words::printable;
 
-pub use mark::{Mark, Note, is_making, making};
+pub use mark::{ATTACHED, Mark, Note, is_making, making};
 pub use news::{Names, News};
 pub use observed::{
     FeatureState, Forwarding, Interface, Kind, Localnet, Look, Ns, Observed, ObservedAddr, ObservedRoute,
@@ -596,6 +596,10 @@ fn foreign(subject: Subject, name: &IfName, alias: Option<&str>, ns: &Ns) -> Pro
         Some(mark) if mark.container.is_empty() => {
             format!("is bridge `{}` of project `{}`", mark.name, mark.project)
         }
+        Some(Mark { project, container, .. }) if project.starts_with(ATTACHED) => {
+            let kind = project.split_at(ATTACHED.len()).1;
+            format!("`conlink attach` made for {kind}:{}", Mark::plain(container))
+        }
         Some(mark) => {
             format!("is conlink's link {}:{} of project `{}`", mark.container, mark.name, mark.project)
         }
@@ -605,6 +609,9 @@ fn foreign(subject: Subject, name: &IfName, alias: Option<&str>, ns: &Ns) -> Pro
         Ns::Container(_) => (
             format!("the container already has an interface `{name}`, which {owner}"),
             match mark {
+                Some(mark) if mark.project.starts_with(ATTACHED) => {
+                    "`conlink detach` removes it; or use another `dev`".to_owned()
+                }
                 Some(mark) if !mark.project.is_empty() => {
                     format!(
                         "serve that project with `--compose-project {}`, or use another `dev`",

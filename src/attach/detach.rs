@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use crate::addr::{Cidr, IfName, Mac};
 use crate::attach::perform::{interfaces, kernel, owner};
 use crate::attach::state::{Record, restore};
-use crate::attach::{Guest, OWNER, Refusal, lock};
+use crate::attach::{Guest, Refusal, lock};
 use crate::kernel::{Error, Kernel, netns};
 use crate::network::Place;
-use crate::plan::{Desired, Interface, Kind, Look, Mark, Ns, Scope, Step, When};
+use crate::plan::{ATTACHED, Desired, Interface, Kind, Look, Mark, Ns, Scope, Step, When};
 use crate::wire;
 
 /// An interface that [`attach`](crate::attach::attach) made, or what is left of it.
@@ -181,7 +181,7 @@ fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
     let observed = kernel.observe(&[(Ns::Host, Look::names([parent.clone()]))].into())?;
     let Some(it) = observed.interface(&Ns::Host, &parent) else { return Ok(()) };
     let mark = it.alias.as_deref().and_then(Mark::parse);
-    if mark.is_some_and(|it| it.project.starts_with(OWNER) && it.container.is_empty()) {
+    if mark.is_some_and(|it| it.project.starts_with(ATTACHED) && it.container.is_empty()) {
         kernel.apply(&Step::DelInterface { ns: Ns::Host, name: parent })?;
     }
     Ok(())

@@ -119,21 +119,14 @@ fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Resul
         wire::diff(kernel, &settled).map_err(|it| Refusal::Failed(vec![*it]))?
     };
     let ns = Ns::Container(it.guest.id());
-    let steps = || plan.groups.iter().flat_map(|it| &it.steps);
-    let is_ours = |step_ns: &Ns, name: &IfName| *step_ns == ns && *name == it.dev;
-    let mut must_be_anew = false;
-    let mut is_new = false;
-    for step in steps() {
-        match step {
-            Step::DelInterface { ns, name } if is_ours(ns, name) => must_be_anew = true,
-            Step::MoveInterface { to, to_name, .. } if is_ours(to, to_name) => is_new = true,
-            step if step.is_creation() && makes(step, &ns, &it.dev) => is_new = true,
-            _ => {}
-        }
-    }
-    if is_new && !must_be_anew {
+    let inside = kernel.observe(&[(ns.clone(), Look::names([it.dev.clone()]))].into())?;
+    if inside.interface(&ns, &it.dev).and_then(owner).is_none() {
         return Ok(Differences::All);
     }
+    let steps = || plan.groups.iter().flat_map(|it| &it.steps);
+    let deletes =
+        |step: &Step| matches!(step, Step::DelInterface { ns: of, name } if *of == ns && *name == it.dev);
+    let must_be_anew = steps().any(deletes);
     if plan.groups.is_empty() && drift.is_empty() && !plan.problems.is_empty() {
         return Err(Refusal::Failed(plan.problems.iter().map(Failure::from).collect()));
     }
@@ -142,16 +135,6 @@ fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Resul
     match words.is_empty() && plan.groups.is_empty() {
         true => Ok(Differences::None),
         false => Ok(Differences::Some { words, must_be_anew }),
-    }
-}
-
-fn makes(step: &Step, wanted: &Ns, dev: &IfName) -> bool {
-    match step {
-        Step::AddVeth { ns, name, .. }
-        | Step::AddStacked { ns, name, .. }
-        | Step::AddDummy { ns, name, .. }
-        | Step::AddTunnel { ns, name, .. } => ns == wanted && name == dev,
-        _ => false,
     }
 }
 

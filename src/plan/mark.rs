@@ -7,6 +7,10 @@ use crate::addr::IfName;
 use crate::ethtool::Feature;
 use crate::plan::Interface;
 
+/// The project in marks of interfaces that were attached without an engine is this and the kind of guest. No compose project
+/// can have such a name.
+pub const ATTACHED: &str = "attach/";
+
 /// The owner of an interface, stored in its alias: `conlink:PROJECT:CONTAINER:NAME`, optionally followed by a space and
 /// a note.
 ///

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::process::{Child, Command, Stdio};
 
 use conlink::addr::IfName;
 use conlink::attach::{self, Attachment, Done, Guest, How, Refusal, Wiring};
@@ -17,6 +18,17 @@ struct Rig {
     what: &'static str,
     host: File,
     guests: Vec<(Guest, File)>,
+    /// A namespace is found by the processes in it.
+    processes: Vec<Child>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for it in &mut self.processes {
+            let _ = it.kill();
+            let _ = it.wait();
+        }
+    }
 }
 
 fn name(text: &str) -> IfName {
@@ -33,7 +45,10 @@ impl Rig {
             kind: "test".to_owned(),
             name: format!("{what} {number} {}", std::process::id()),
         };
-        let rig = Self { what, host: own(), guests: (0..guests).map(|it| (of(it), own())).collect() };
+        let guests: Vec<(Guest, File)> = (0..guests).map(|it| (of(it), own())).collect();
+        let sleep = || Command::new("sleep").arg("600").stdin(Stdio::null()).spawn();
+        let processes = guests.iter().map(|(_, it)| netns::inside(it, sleep).unwrap()).collect();
+        let rig = Self { what, host: own(), guests, processes };
         ip(&rig.host, "link set lo up");
         ip(&rig.host, "link add up0 type veth peer name up1");
         ip(&rig.host, "link set up1 up");
@@ -68,7 +83,7 @@ impl Rig {
                 skip(self.what, &failures[0].to_string());
                 return false;
             }
-            Err(error) => panic!("{it:?}: {error}"),
+            Err(error) => panic!("{it:?}: {error:?}"),
         }
         assert_eq!(self.attach(guest, &it, How::Nothing).unwrap(), Done::Unchanged, "{it:?}");
         true
