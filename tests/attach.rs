@@ -84,7 +84,7 @@ fn an_interface_is_made_and_the_same_request_changes_nothing() {
     assert_eq!(world.sh("ip link; ip -n a link"), before);
 
     done(&world, "attach netns:b --bridge br1 --ip 192.168.1.2/24 --wait-up 5s");
-    world.sh("ip netns exec a ping -c1 -W5 192.168.1.2");
+    world.sh("ip netns exec a busybox ping -c1 -W5 192.168.1.2");
     let table = done(&world, "attachments");
     let lines: Vec<Vec<&str>> = table.lines().map(|it| it.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["GUEST", "DEV", "TYPE", "ON", "STATE", "ADDRESSES"]);
@@ -232,7 +232,7 @@ fn a_patch_has_two_ends() {
     let Some(world) = world("attach", &["a", "b", "c"]) else { return };
     done(&world, "attach a --patch cable --ip 10.0.0.1/24");
     done(&world, "attach b --patch cable --ip 10.0.0.2/24");
-    world.sh("ip netns exec a ping -c1 -W5 10.0.0.2");
+    world.sh("ip netns exec a busybox ping -c1 -W5 10.0.0.2");
     let errors = fails(&world, "attach c --patch cable --ip 10.0.0.3/24", 1);
     assert!(
         errors.starts_with("error: patch `cable` already has two ends: netns:a (eth1) and netns:b (eth1)\n"),
@@ -240,7 +240,7 @@ fn a_patch_has_two_ends() {
     );
     done(&world, "detach a");
     done(&world, "attach c --patch cable --ip 10.0.0.3/24");
-    world.sh("ip netns exec c ping -c1 -W5 10.0.0.2");
+    world.sh("ip netns exec c busybox ping -c1 -W5 10.0.0.2");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn many_requests_at_once_wait_for_each_other() {
         assert_eq!(run.code, 0, "{run:?}");
     }
     assert_eq!(done(&world, "attachments").lines().count(), 13);
-    world.sh("ip netns exec g0 ping -c1 -W5 10.0.0.12");
+    world.sh("ip netns exec g0 busybox ping -c1 -W5 10.0.0.12");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn pipework_makes_what_the_script_makes() {
     ok("br1 -l hostapp1 b 192.168.1.2/24 26:2e:71:98:60:8f");
     assert!(world.sh("ip -br link show hostapp1").contains("UP"));
     assert!(world.sh("ip -n b link show eth1").contains("26:2e:71:98:60:8f"));
-    world.sh("ip netns exec a ping -c1 -W5 192.168.1.2");
+    world.sh("ip netns exec a busybox ping -c1 -W5 192.168.1.2");
     // A gateway outside of the subnet.
     ok("br1 c 192.168.4.26/32@10.0.0.1");
     assert_eq!(routes(&world, "c"), "default via 10.0.0.1 dev eth1\n10.0.0.1 dev eth1 scope link\n");

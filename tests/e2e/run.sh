@@ -560,6 +560,35 @@ YAML
     done
 }
 
+# A namespace of its own takes the host's place.
+attach_in() { timeout 20 ip netns exec conlink-e2e "$BINARY" "$@"; }
+
+a_container_is_attached_by_its_name() {
+    project attached <<YAML || return 1
+services:
+  one: {$NODE}
+  two: {$NODE}
+YAML
+    ip netns add conlink-e2e || return 1
+    (
+        one=(attach attached-one-1 --bridge br1 --ip 10.0.3.1/24 --ip fd03::1/64)
+        attach_in "${one[@]}" | grep -Fx 'attached: docker:attached-one-1 eth1 10.0.3.1/24 fd03::1/64' &&
+            attach_in "${one[@]}" | grep '^unchanged' &&
+            attach_in pipework br1 attached-two-1 10.0.3.2/24,fd03::2/64@10.0.3.1 26:2e:71:98:60:8f || exit 1
+        within 5 pings attached-one-1 10.0.3.2 && within 5 pings attached-one-1 fd03::2 &&
+            docker exec attached-two-1 ip route | grep 'default via 10.0.3.1 dev eth1' &&
+            docker exec attached-two-1 ip link show eth1 | grep 26:2e:71:98:60:8f &&
+            attach_in attachments | grep 'docker:attached-two-1  eth1  veth  br1  up' || exit 1
+        docker restart -t 0 attached-one-1 >/dev/null && has_no_link attached-one-1 eth1 &&
+            attach_in "${one[@]}" | grep '^attached' && within 5 pings attached-one-1 10.0.3.2 || exit 1
+        attach_in detach attached-one-1 && attach_in pipework --detach attached-two-1 &&
+            [ "$(attach_in attachments | wc -l)" = 1 ] && has_no_link attached-two-1 eth1
+    )
+    local code=$?
+    ip netns del conlink-e2e
+    return "$code"
+}
+
 # ---- the runner
 
 cleanup() {
@@ -625,6 +654,7 @@ for scenario in \
     a_container_that_shares_anothers_namespace_has_its_links_there \
     an_interface_that_vanishes_comes_back \
     ten_kills_amid_the_wiring_of_fifty_containers_leave_nothing_behind \
+    a_container_is_attached_by_its_name \
     projects_of_compose_v1_are_wired \
     containers_of_podman_are_wired \
     the_engine_outlives_a_restart_of_docker; do

@@ -13,7 +13,10 @@ use crate::tools::conlink::guest::Guest;
 ///
 /// Bridges and parent interfaces are those of the caller's network namespace. Either all of it is made, or nothing.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("wiring").required(true))]
+#[command(
+    group = ArgGroup::new("wiring").required(true),
+    override_usage = "conlink attach <GUEST> <CONNECTION> [OPTIONS]"
+)]
 pub(in crate::tools::conlink) struct AttachArgs {
     /// docker:NAME, podman:NAME, containerd:NAMESPACE/ID, lxc:NAME, pid:N, netns:NAME, netns:/PATH or lab:LAB/NODE.
     /// Without the first part: a network namespace, else a process, else a container of docker, podman or lxc
