@@ -101,6 +101,7 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
             Ok(it) => it,
             Err(failure) => {
                 run.outcome.failures.push(*failure);
+                run.take_back_all(world, &desired);
                 return run.outcome;
             }
         };
@@ -137,6 +138,7 @@ pub fn converge(world: &mut impl World, desired: &Desired) -> Outcome {
         is_final: false,
         is_unsupported: false,
     });
+    run.take_back_all(world, &desired);
     run.outcome
 }
 
@@ -239,6 +241,13 @@ impl Run {
             }
         }
         true
+    }
+
+    /// Undoes all that this run did, if all of it is one unit.
+    fn take_back_all(&mut self, world: &mut impl World, desired: &Desired) {
+        if desired.whole {
+            self.take_back(world, &Subject::Everything);
+        }
     }
 
     /// Undoes what this run did for a subject that is all or nothing.

@@ -120,8 +120,13 @@ fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Resul
     };
     let ns = Ns::Container(it.guest.id());
     let inside = kernel.observe(&[(ns.clone(), Look::names([it.dev.clone()]))].into())?;
-    if inside.interface(&ns, &it.dev).and_then(owner).is_none() {
-        return Ok(Differences::All);
+    match inside.interface(&ns, &it.dev).filter(|it| owner(it).is_some()) {
+        None => return Ok(Differences::All),
+        Some(have) if have.note_moved() && !matches!(it.wiring, Wiring::Moved(_)) => {
+            let message = format!("interface `{}` of {} was moved there from the host", it.dev, it.guest);
+            return Err(Impossible { message, help: Some("`conlink detach` returns it".to_owned()) }.into());
+        }
+        Some(_) => {}
     }
     let steps = || plan.groups.iter().flat_map(|it| &it.steps);
     let deletes =
@@ -147,8 +152,11 @@ fn only_marks(step: &Step) -> bool {
 fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -> Result<(), Refusal> {
     let inode = netns::inode(netns).map_err(|it| Error::new("read the inode of a network namespace", it))?;
     let mut record = state::Record::new(it, inode);
+    let earlier = state::Record::find(&it.guest, &it.dev);
+    let mut moved = None;
     if let Wiring::Moved(name) = &it.wiring {
-        record.moved = state::before_move(kernel, name)?;
+        moved = state::before_move(kernel, name)?;
+        record.moved = moved.clone().or(earlier.as_ref().and_then(|it| it.moved.clone()));
     }
     if record.is_needed() {
         record
@@ -157,10 +165,13 @@ fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -
     }
     let outcome = wire::converge(kernel, desired);
     if !outcome.failures.is_empty() {
-        if let Some(moved) = &record.moved {
+        if let Some(moved) = &moved {
             state::restore(kernel, moved);
         }
         record.remove();
+        if let Some(Err(error)) = earlier.map(|it| it.save()) {
+            log::warn!("the state of interface {} is lost: {error}", it.dev);
+        }
         return Err(Refusal::Failed(outcome.failures));
     }
     tell_neighbours(kernel, netns, it);
