@@ -24,10 +24,11 @@ pub fn run_sealed(args: &[OsString]) -> io::Result<()> {
     let path = std::fs::read_link("/proc/self/exe")?;
     let mut copy = executable()?;
     io::copy(&mut own, &mut copy)?;
+    // Since Linux 6.3: a node must not take the right to execute it from the other nodes.
+    let _ = fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(libc::F_SEAL_EXEC)));
     let seals =
         SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-    // The kernel executes no file that is open for writing.
     let file = Path::new("/proc/self/fd").join(copy.as_raw_fd().to_string());
     Err(Command::new(file).arg0(path).args(args).exec())
 }

@@ -207,7 +207,8 @@ const OWN_DEV: &str = "mkdir dev && mount -n -t tmpfs none dev && mkdir dev/pts 
 
 #[test]
 fn a_private_root_has_devices_of_its_own() {
-    let Some(mut lab) = Lab::new("devices of private roots", "services: {a: {}, b: {}}") else { return };
+    let compose = "services: {a: {}, b: {volumes: ['/dev/full:/dev/more/full']}}";
+    let Some(mut lab) = Lab::new("devices of private roots", compose) else { return };
     lab.world.sh(OWN_DEV);
     lab.before = lab.world.machine();
     let run = lab.up(&["--private-root"]);
@@ -232,6 +233,7 @@ fn a_private_root_has_devices_of_its_own() {
     }
     assert_eq!(lab.world.sh(&format!("{list} || true")), host);
     assert_eq!(lab.sh("b", "echo x >/dev/null; ls -d /dev/made /dev/shm/* 2>/dev/null || true"), "");
+    lab.sh("b", "test -c /dev/more/full && ! echo x 2>/dev/null >/dev/more/full");
     lab.down();
     lab.world.sh("umount -n -R /dev && umount -n -R dev");
     lab.before = lab.world.machine();
