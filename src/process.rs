@@ -9,6 +9,7 @@ mod handed_on;
 pub mod node;
 mod program;
 pub mod rights;
+mod sealed;
 mod socket;
 
 pub use capability::{Capability, has_capability};
@@ -18,4 +19,5 @@ pub use filter::{Filtered, filter};
 pub use foreground::Foreground;
 pub use handed_on::raise_file_limit;
 pub use program::{Error, Program, Running, SYSTEM_PATH, find, is_executable};
+pub use sealed::run_sealed;
 pub use socket::connect;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lab::users;
 use crate::process::node::{Bind, Privileges, Setup, User, mount_volumes};
-use crate::service::{Node, Source};
+use crate::service::{Mount, Node, Source};
 
 /// The settings of a node.
 #[derive(Clone, Debug)]
@@ -63,6 +63,18 @@ fn make_volume(lab: &Path, volume: &Path) -> io::Result<()> {
     fs::create_dir_all(volume)
 }
 
+/// Whether the target of a volume exists: in the innermost volume around it, otherwise on the machine.
+fn has_place(mount: &Mount, all: &[Mount]) -> bool {
+    let target = Path::new(&mount.target);
+    let around = |it: &&Mount| it.target != mount.target && target.starts_with(&it.target);
+    match all.iter().filter(around).max_by_key(|it| it.target.len()) {
+        Some(Mount { source: Source::Path { path, .. }, target: outer, .. }) => {
+            target.strip_prefix(outer).is_ok_and(|it| path.join(it).exists())
+        }
+        _ => target.exists(),
+    }
+}
+
 /// The settings of nodes; `hosts` has the texts of their `/etc/hosts`, in the same order.
 pub fn wanted(nodes: Vec<Node>, hosts: Vec<String>, around: &Surroundings) -> Vec<Wanted> {
     let mut users = Users::default();
@@ -103,8 +115,11 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
     for (number, it) in service.volumes.iter().enumerate() {
         let volume = |source: PathBuf| (make_volume(&around.folder, &source), source);
         let (made, source) = match &it.source {
-            Source::Path { path, create: true } => (fs::create_dir_all(path), path.clone()),
-            Source::Path { path, create: false } => (Ok(()), path.clone()),
+            // Nothing is created for a volume that will not be mounted.
+            Source::Path { path, create: true } if around.private_root || has_place(it, &service.volumes) => {
+                (fs::create_dir_all(path), path.clone())
+            }
+            Source::Path { path, .. } => (Ok(()), path.clone()),
             Source::Volume(name) => volume(around.folder.join("volumes/shared").join(name)),
             Source::Anonymous => volume(node_volumes(&around.folder, &node.name).join(number.to_string())),
         };
@@ -134,6 +149,7 @@ fn one(node: Node, hosts: String, around: &Surroundings, users: &mut Users) -> W
         argv: service.argv.clone(),
         env: env.into_iter().collect(),
         folder: service.working_dir.as_ref().map_or_else(|| around.working_dir.clone(), PathBuf::from),
+        needs_folder: service.working_dir.is_some(),
         user,
         init: service.init,
         hidden: around.hidden.clone(),

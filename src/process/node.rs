@@ -8,7 +8,9 @@
 //! [`clone(2)`]: https://man7.org/linux/man-pages/man2/clone.2.html
 
 mod born;
+mod console;
 mod cover;
+mod devices;
 mod enter;
 mod job;
 mod mounts;
@@ -55,6 +57,8 @@ pub struct Setup {
     /// Its whole environment.
     pub env: Vec<(String, String)>,
     pub folder: PathBuf,
+    /// A missing folder is an error. Otherwise `/` takes its place.
+    pub needs_folder: bool,
     /// User and groups, as numbers.
     pub user: Option<User>,
     /// Process 1 is ours: it passes signals on, and reaps orphans.

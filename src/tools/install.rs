@@ -34,10 +34,11 @@ pub(super) fn main(args: &InstallArgs) -> anyhow::Result<u8> {
         return Err(Usage(unknown("tool", &name.to_string_lossy(), &known)).into());
     }
     fs::create_dir_all(&args.dir).with_context(|| format!("create {}", args.dir.display()))?;
-    let binary = std::env::current_exe().context("find the running binary")?;
+    // In a lab it may run from memory, without a path.
+    let binary = Path::new("/proc/self/exe");
     let target = args.dir.join("conlink");
     put(&target, |beside| {
-        fs::copy(&binary, beside).with_context(|| format!("copy {}", binary.display()))?;
+        fs::copy(binary, beside).with_context(|| format!("copy {}", binary.display()))?;
         Ok(fs::set_permissions(beside, fs::Permissions::from_mode(0o755))?)
     })?;
     for name in names.into_iter().filter(|it| *it != "conlink") {

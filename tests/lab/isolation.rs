@@ -81,6 +81,11 @@ fn a_command_in_a_node_has_the_environment_of_its_program_and_our_streams() {
         "red 1\n"
     );
     assert_eq!(lab.done("exec", &["-w", "/usr", "h1", "pwd"]), "/usr\n");
+    for node in ["h1", "--bridges"] {
+        let run = lab.run("exec", &["-w", "/nope", node, "pwd"]);
+        let said = "error: working directory /nope: No such file or directory\n";
+        assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (126, "", said), "{node}");
+    }
     let mut with_secret = lab.command("exec", &["h1", "env"]);
     with_secret.env("SECRET", "x").env("TERM", "vt100");
     let said = lab.world.run(with_secret).stdout;
@@ -180,7 +185,7 @@ fn a_command_at_the_bridges_has_our_terminal_and_signals() {
 }
 
 /// Runs a shell command at a terminal with this input.
-fn at_terminal(lab: &Lab, line: &str, typed: &str) -> Run {
+pub(super) fn at_terminal(lab: &Lab, line: &str, typed: &str) -> Run {
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command", line, "/dev/null"]);
     let mut child = lab.world.start(script);

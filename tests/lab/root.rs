@@ -1,10 +1,11 @@
 //! Nodes with a root file system of their own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::lab::Lab;
+use crate::lab::isolation::at_terminal;
 use crate::support::skip;
 
 /// A lab of nodes with private roots. None, with a report, if the kernel has no overlayfs.
@@ -168,4 +169,91 @@ fn the_example_of_the_tools_works_without_its_images() {
     assert!(page.contains("a templated page, served at 10.0.1.1; {{THIS}} is no variable"), "{page}");
     assert!(lab.sh("web", "tr '\\0' ' ' </proc/1/cmdline").starts_with("busybox httpd"));
     assert_eq!(lab.world.sh("ls -d /www /utils /tmp/page 2>/dev/null || true"), "");
+}
+
+#[test]
+fn a_node_does_not_reach_the_machines_binary_through_its_processes() {
+    let compose = "
+services:
+  idle: {}
+  attended: {command: [sleep, '1000'], init: true}
+  tool: {command: [wait.sh, -T, '1000', --file, /no/such/file]}
+";
+    let Some(mut lab) = Lab::new("the binary in nodes", compose) else { return };
+    // Not the binary of other tests.
+    let copy = lab.world.path("conlink");
+    fs::copy(&lab.world.binary, &copy).unwrap();
+    lab.world.binary = copy.clone();
+    let told = || fs::metadata(&copy).map(|it| (it.mode(), it.uid(), it.len())).unwrap();
+    let before = told();
+    for options in [&[][..], &["--private-root"]] {
+        lab.up(options);
+        for node in ["idle", "attended", "tool"] {
+            assert!(lab.sh(node, "readlink /proc/1/exe").contains("conlink"), "{node} {options:?}");
+            lab.run(
+                "exec",
+                &[node, "sh", "-c", "chmod 4777 /proc/1/exe; chown 1:1 /proc/1/exe; echo x >>/proc/1/exe"],
+            );
+            assert_eq!(told(), before, "{node} {options:?}");
+        }
+        lab.down();
+    }
+}
+
+/// Gives the world a `/dev` of its own, which the nodes of a faulty lab may damage.
+const OWN_DEV: &str = "mkdir dev && mount -n -t tmpfs none dev && mkdir dev/pts dev/shm \
+    && for it in null zero full random urandom tty; do cp -a /dev/$it dev; done \
+    && ln -s pts/ptmx dev/ptmx && mount -n --bind /dev/pts dev/pts && mount -n --rbind dev /dev";
+
+#[test]
+fn a_private_root_has_devices_of_its_own() {
+    let compose = "services: {a: {}, b: {volumes: ['/dev/full:/dev/more/full']}}";
+    let Some(mut lab) = Lab::new("devices of private roots", compose) else { return };
+    lab.world.sh(OWN_DEV);
+    lab.before = lab.world.machine();
+    let run = lab.up(&["--private-root"]);
+    assert_eq!(run.stderr, "");
+    let list = "stat -c '%n %a %u %s' /dev /dev/* /dev/shm/* 2>/dev/null";
+    let host = lab.world.sh(&format!("{list} || true"));
+    for line in [
+        "echo x >/dev/null && test $(head -c 3 /dev/zero | wc -c) = 3 && ! echo x 2>/dev/null >/dev/full",
+        "test $(head -c 3 /dev/urandom | wc -c) = 3 && test -c /dev/random && test -c /dev/tty",
+        "test $(stat -c %a /dev/shm) = 1777 && echo x >/dev/shm/file",
+        "test -c /dev/ptmx && test \"$(ls /dev/pts)\" = ptmx",
+        "echo x | cat /dev/fd/0 /dev/stdin >/dev/stdout",
+        "test \"$(script -qc tty /dev/null)\" = $(printf '/dev/pts/0\\r')",
+        // A device that a node makes elsewhere is no way to one of the machine.
+        "mknod /made c 1 3 && ! echo x 2>/dev/null >/made",
+    ] {
+        lab.sh("a", line);
+    }
+    // Process 1 has the node's devices open, not those of the machine.
+    for line in ["chmod 0 /proc/1/fd/0", "chmod 0 /dev/zero", "rm -f /dev/null", "mkdir /dev/made"] {
+        lab.run("exec", &["a", "sh", "-c", line]);
+    }
+    assert_eq!(lab.world.sh(&format!("{list} || true")), host);
+    assert_eq!(lab.sh("b", "echo x >/dev/null; ls -d /dev/made /dev/shm/* 2>/dev/null || true"), "");
+    lab.sh("b", "test -c /dev/more/full && ! echo x 2>/dev/null >/dev/more/full");
+    lab.down();
+    lab.world.sh("umount -n -R /dev && umount -n -R dev");
+    lab.before = lab.world.machine();
+}
+
+#[test]
+fn a_command_at_a_terminal_finds_its_name_in_a_private_root() {
+    let Some(lab) = private("terminals of private roots", "services: {a: {}}", &[]) else { return };
+    let exec = format!("exec {} lab exec -n test a", lab.world.binary.display());
+    let run = at_terminal(&lab, &format!("{exec} sh"), "tty; sleep 0 & wait; exit 9\n");
+    assert_eq!(run.code, 9, "{run:?}");
+    assert!(run.stdout.contains("/dev/console") && !run.stdout.contains("job control"), "{run:?}");
+    // Only this command has it.
+    assert_eq!(lab.sh("a", "test -s /dev/console || test -c /dev/console || echo none"), "none\n");
+}
+
+#[test]
+fn a_missing_working_directory_is_made_in_a_private_root() {
+    let compose = "services: {a: {command: pwd, working_dir: /made/for/it}}";
+    let Some(lab) = private("working folders of private roots", compose, &[]) else { return };
+    lab.until_said("a", "/made/for/it");
+    assert!(!Path::new("/made").exists());
 }

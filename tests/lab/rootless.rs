@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::lab::Lab;
+use crate::lab::isolation::at_terminal;
 use crate::lab::world::World;
 use crate::support::{Run, skip};
 
@@ -20,7 +21,13 @@ services:
 
 /// The lab of an ordinary user. None, with a report, if the machine does not allow user namespaces.
 fn users(what: &str, compose: &str) -> Option<Lab> {
+    users_after("true", what, compose)
+}
+
+/// The same, after a shell command that root runs in the world.
+fn users_after(line: &str, what: &str, compose: &str) -> Option<Lab> {
     let mut lab = Lab::new(what, compose)?;
+    lab.world.sh(line);
     lab.world.become_user(UID);
     chown(lab.world.path("compose.yaml"), Some(UID), Some(UID)).unwrap();
     let mut probe = Command::new("unshare");
@@ -90,16 +97,45 @@ services:
 
 #[test]
 fn ordinary_users_can_have_private_roots() {
-    let Some(lab) = users("private roots of ordinary users", TWO) else { return };
+    // The folder is closed to the user, and something is mounted in it.
+    let line = "mkdir -p closed/inner && mount -n -t tmpfs none closed/inner && chmod 700 closed";
+    let Some(lab) = users_after(line, "private roots of ordinary users", TWO) else { return };
     let run = lab.run("up", &["--private-root"]);
-    if run.stderr.contains("make a root file system of its own") {
-        return skip("private roots of ordinary users", run.stderr.trim());
-    }
-    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    assert_eq!(run.code, 0, "{run:?}");
+    let said = |path: &str| {
+        format!(
+            "note: h1: {path}: the node shares the machine's files there: Permission denied (os error 13)"
+        )
+    };
+    let closed = said(lab.world.path("closed").to_str().unwrap());
+    assert!(run.stderr.lines().any(|it| it == closed), "{run:?}");
+    // The machine may have more of them.
+    assert!(run.stderr.lines().all(|it| it.ends_with(": Permission denied (os error 13)")), "{run:?}");
     lab.sh("h1", "mkdir /made && echo x >/made/file && echo x >/etc/made");
     assert_eq!(lab.sh("h2", "ls -d /made /etc/made 2>/dev/null || true"), "");
     assert!(!Path::new("/made").exists() && !Path::new("/etc/made").exists());
     assert!(lab.done("ping", &[]).ends_with("2 of 2 answered\n"));
+    lab.sh("h1", "echo x >/dev/null; test $(head -c 3 /dev/zero | wc -c) = 3; echo x >/dev/shm/file");
+    assert_eq!(lab.sh("h2", "ls /dev/pts /dev/shm"), "/dev/pts:\nptmx\n\n/dev/shm:\n");
+    let exec = format!("exec {} lab exec -n test h1 tty", lab.world.binary.display());
+    let run = at_terminal(&lab, &exec, "");
+    assert_eq!((run.code, run.stdout.trim()), (0, "/dev/console"), "{run:?}");
+}
+
+#[test]
+fn a_node_of_an_ordinary_user_does_not_reach_the_users_binary() {
+    let Some(mut lab) = users("the binary of an ordinary user", TWO) else { return };
+    let copy = lab.world.path("mine");
+    fs::copy(&lab.world.binary, &copy).unwrap();
+    chown(&copy, Some(UID), Some(UID)).unwrap();
+    lab.world.binary = copy.clone();
+    let before = fs::metadata(&copy).unwrap().mode();
+    lab.up(&[]);
+    assert_eq!(
+        lab.sh("h2", "chmod 4777 /proc/1/exe; readlink /proc/1/exe >/dev/null && echo done"),
+        "done\n"
+    );
+    assert_eq!(fs::metadata(&copy).unwrap().mode(), before);
 }
 
 #[test]

@@ -87,17 +87,19 @@ services:
   here: {command: pwd}
   there: {command: pwd, working_dir: /usr/lib}
   nowhere: {command: pwd, working_dir: /no/such/folder}
+  idle: {working_dir: /no/such/folder}
 "#;
     let Some(lab) = Lab::new("working folder", compose) else { return };
-    let run = lab.up(&[]);
+    let run = lab.run("up", &[]);
     let folder = lab.world.dir().canonicalize().unwrap().display().to_string();
-    for (node, expected) in [("here", folder.as_str()), ("there", "/usr/lib"), ("nowhere", "/")] {
+    for (node, expected) in [("here", folder.as_str()), ("there", "/usr/lib")] {
         lab.until_said(node, expected);
     }
-    assert_eq!(
-        run.stderr,
-        "note: nowhere: working directory /no/such/folder: No such file or directory: using / instead\n"
-    );
+    assert_eq!(run.code, 1, "{run:?}");
+    let said = |node: &str| {
+        format!("error: node {node}: working directory /no/such/folder: No such file or directory\n")
+    };
+    assert!(run.stderr.contains(&(said("nowhere") + &said("idle"))), "{run:?}");
 }
 
 #[test]
@@ -219,11 +221,14 @@ services:
     depends_on: {writer: {condition: service_completed_successfully}}
     volumes: ["shared:/mnt:ro", "./one/file:/etc/issue:ro", "/var/empty-of-its-own"]
   other:
-    volumes: ["./made/by/compose:/mnt", "./one:/no/such/place"]
+    volumes: ["./made/by/compose:/mnt", "./one:/no/such/place", "./not/made:/no/such/folder"]
+  within:
+    volumes: ["./one:/mnt", "./made/within:/mnt/inner", "./not/made:/mnt/no-folder"]
 volumes: {shared: {}}
 "#;
     let Some(lab) = Lab::new("volumes", compose) else { return };
     lab.write("one/file", "of the project\n");
+    lab.write("one/inner/keep", "");
     let issue = lab.world.sh("cat /etc/issue 2>/dev/null || true");
     let run = lab.up(&[]);
     assert_eq!(lab.sh("reader", "cat /mnt/file"), "shared\n");
@@ -238,10 +243,16 @@ volumes: {shared: {}}
         [
             "note: reader: volume /var/empty-of-its-own is not mounted: no such file or directory \
              (--private-root creates it)",
+            "note: other: volume /no/such/folder is not mounted: no such file or directory \
+             (--private-root creates it)",
             "note: other: volume /no/such/place is not mounted: no such file or directory \
+             (--private-root creates it)",
+            "note: within: volume /mnt/no-folder is not mounted: no such file or directory \
              (--private-root creates it)",
         ]
     );
+    // A volume that is not mounted leaves nothing on the machine.
+    assert!(lab.world.path("made/within").exists() && !lab.world.path("not").exists());
 }
 
 #[test]

@@ -165,5 +165,14 @@ fn a_lab_of_another_folder_is_not_replaced() {
         let run = in_folder(&lab, folder, words);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{folder} {words:?}");
     }
+    // Nor is what its keeper leaves when it is killed.
+    lab.signal("KILL", lab.keeper().unwrap());
+    lab.until_dead();
+    for words in [&["up", "-n", "other"][..], &["run", "-n", "other", "--", "true"]] {
+        let run = in_folder(&lab, "here", words);
+        let said = said.replace("is running with", "was started with").replace("end it", "remove it");
+        assert_eq!((run.code, run.stderr.as_str()), (1, said.as_str()), "{words:?}");
+    }
+    assert_eq!(in_folder(&lab, "link", &["up", "-n", "other"]).code, 0);
     assert_eq!(in_folder(&lab, "here", &["down", "here"]).code, 0);
 }

@@ -56,7 +56,6 @@ fn prepare(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>, talk: &OwnedFd) 
         join(of, CloneFlags::CLONE_NEWNET).map_err(because("share the network"))?;
     }
     let netns = File::open("/proc/self/ns/net").map_err(|it| format!("open the network namespace: {it}"))?;
-    let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
     let own_root = |it: io::Error| format!("set up the private root file system: {it}");
     let covered = setup.layer.as_deref().map(cover_root).transpose().map_err(own_root)?;
     covered.iter().flat_map(|it| &it.notes).for_each(|it| say(talk, b'n', it, None));
@@ -84,6 +83,10 @@ fn prepare(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>, talk: &OwnedFd) 
     if !setup.privileges.may_mount() {
         mounts::guard_kernel_views();
     }
+    if setup.layer.is_some() && setup.needs_folder {
+        // As container engines do. Programs report a failure.
+        let _ = fs::create_dir_all(&setup.folder);
+    }
     nix::unistd::sethostname(&setup.hostname).map_err(because("set the host name"))?;
     if let Some(domain) = &setup.domainname {
         set_domainname(domain).map_err(|it| format!("set the domain name: {it}"))?;
@@ -92,6 +95,8 @@ fn prepare(setup: &Setup, net: Net<'_>, output: BorrowedFd<'_>, talk: &OwnedFd) 
     for (key, value) in setup.sysctls.iter().filter(|(key, _)| !is_of_interface(key)) {
         set_sysctl(key, value).unwrap_or_else(|it| say(talk, b'n', &it, None));
     }
+    // Of the node: it may change the owner and mode of files that its processes have open.
+    let null = File::open("/dev/null").map_err(|it| format!("open /dev/null: {it}"))?;
     dup2_stdin(null).and(dup2_stdout(output)).and(dup2_stderr(output)).map_err(because("open the log"))?;
     say(talk, b'r', "", Some(&netns));
     drop(netns);
@@ -195,17 +200,17 @@ fn wait_to_be_told(talk: &OwnedFd) -> Result<(), Why> {
 }
 
 fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
+    if let Err(why) = enter_folder(setup) {
+        if setup.needs_folder {
+            return Err(why);
+        }
+        if !setup.argv.is_empty() {
+            say(talk, b'n', &format!("{why}: using / instead"), None);
+        }
+        chdir("/").map_err(|it| it.to_string())?;
+    }
     if setup.argv.is_empty() {
         idle(setup, talk);
-    }
-    if let Err(error) = chdir(&setup.folder) {
-        say(
-            talk,
-            b'n',
-            &format!("working directory {}: {}: using / instead", setup.folder.display(), error.desc()),
-            None,
-        );
-        chdir("/").map_err(|it| it.to_string())?;
     }
     let Some(program) = Program::find(setup) else {
         let name = setup.argv.first().map(String::as_str).unwrap_or_default();
@@ -224,6 +229,11 @@ fn become_program(setup: &Setup, talk: &OwnedFd) -> Result<Infallible, Why> {
     }
     lower(setup)?;
     program.exec(setup)
+}
+
+/// Changes to the program's working directory.
+pub(super) fn enter_folder(setup: &Setup) -> Result<(), Why> {
+    chdir(&setup.folder).map_err(|it| format!("working directory {}: {}", setup.folder.display(), it.desc()))
 }
 
 /// Limits the privileges of the program.

@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
+use crate::process::node::devices::mount_devices;
 use crate::process::node::mounts::{NONE, bind_all, mounted};
 
 /// Mounts of the kernel's virtual file systems, which are not overlaid.
-const VIEWS: [&str; 3] = ["/dev", "/proc", "/sys"];
+const VIEWS: [&str; 2] = ["/proc", "/sys"];
+
+/// The folder that nodes have of their own.
+const DEV: &str = "/dev";
 
 /// Longest file that is copied, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -30,28 +34,27 @@ pub(super) fn cover_root(layer: &Path) -> io::Result<Covered> {
     mount(Some("tmpfs"), layer, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     let root = layer.join("root");
     fs::create_dir(&root)?;
-    let mut cover = Cover { layer, under: &under, count: 0 };
+    let mut cover = Cover { layer, under: &under, count: 0, whole: Vec::new(), notes: Vec::new() };
     cover.folder(Path::new("/"), &root)?;
-    let mut notes = Vec::new();
-    let mut whole: Vec<&Path> = Vec::new();
-    for path in under.iter().filter(|it| *it != Path::new("/")) {
+    for path in under.iter().filter(|it| *it != Path::new("/") && !it.starts_with(DEV)) {
         let target = below(&root, path);
         // Mounts that are hidden by others cannot be reached and are skipped.
-        if whole.iter().any(|it| path.starts_with(it)) || !target.exists() {
+        if cover.whole.iter().any(|it| path.starts_with(it)) || !target.exists() {
             continue;
         }
-        if !VIEWS.iter().any(|it| path.starts_with(it)) {
-            match cover.any(path, &target) {
-                Ok(()) => continue,
-                Err(error) => {
-                    notes.push(format!("{}: the node shares the host's files there: {error}", path.display()))
-                }
-            }
+        if VIEWS.iter().any(|it| path.starts_with(it)) {
+            cover.share(path, &target)?;
+        } else if let Err(error) = cover.any(path, &target) {
+            cover.share_because(path, &target, &error)?;
         }
-        bind_all(path, &target)?;
-        whole.push(path);
     }
-    Ok(Covered { root, notes })
+    let dev = below(&root, Path::new(DEV));
+    fs::create_dir_all(&dev).and_then(|()| mount_devices(&dev)).map_err(|it| named(Path::new(DEV), &it))?;
+    Ok(Covered { root, notes: cover.notes })
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn below(root: &Path, path: &Path) -> PathBuf {
@@ -65,6 +68,10 @@ struct Cover<'a> {
     under: &'a [PathBuf],
     /// Number of folders in the layer; their names are numbers.
     count: u32,
+    /// Paths that are the host's, with everything below.
+    whole: Vec<PathBuf>,
+    /// Notes about them.
+    notes: Vec<String>,
 }
 
 impl Cover<'_> {
@@ -72,6 +79,19 @@ impl Cover<'_> {
     fn next(&mut self) -> PathBuf {
         self.count += 1;
         self.layer.join(self.count.to_string())
+    }
+
+    /// Mounts the host's files themselves.
+    fn share(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        bind_all(path, target).map_err(|it| named(path, &it))?;
+        self.whole.push(path.to_owned());
+        Ok(())
+    }
+
+    /// The same, with a note.
+    fn share_because(&mut self, path: &Path, target: &Path, error: &io::Error) -> io::Result<()> {
+        self.notes.push(format!("{}: the node shares the machine's files there: {error}", path.display()));
+        self.share(path, target)
     }
 
     fn any(&mut self, path: &Path, target: &Path) -> io::Result<()> {
@@ -100,8 +120,9 @@ impl Cover<'_> {
         like(path, &upper)?;
         let [lower, upper, work] = [path, &upper, &work].map(option);
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-        let overlay =
-            |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
+        // A device file that a node makes is no way to a device that its `/dev` does not have.
+        let flags = MsFlags::MS_NODEV;
+        let overlay = |options: &str| mount(Some("overlay"), target, Some("overlay"), flags, Some(options));
         // In a user namespace overlayfs must store its metadata in `user.` attributes.
         Ok(overlay(&options).or_else(|_| overlay(&format!("{options},userxattr")))?)
     }
@@ -124,12 +145,13 @@ impl Cover<'_> {
             if self.under.contains(&path) {
                 continue;
             }
-            if self.under.iter().any(|it| it.starts_with(&path)) {
-                like(&path, &target)?;
-                self.parts(&path, &target)?;
+            let covered = if !self.under.iter().any(|it| it.starts_with(&path)) {
+                self.overlay(&path, &target)
             } else {
-                self.overlay(&path, &target)?;
-            }
+                like(&path, &target).and_then(|()| self.parts(&path, &target))
+            };
+            // Such as a closed folder with a mount in it.
+            covered.or_else(|error| self.share_because(&path, &target, &error))?;
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork};
 
 use crate::process::handed_on::{close_files_but, restore_file_limit};
-use crate::process::node::born::{Program, change_user, lower, reset_signals};
+use crate::process::node::born::{Program, change_user, enter_folder, lower, reset_signals};
+use crate::process::node::console::Console;
 use crate::process::node::job::Terminal;
 use crate::process::node::{Ended, Setup, alone, leave, mounts};
 use crate::process::{Foreground, Signals};
@@ -50,8 +51,17 @@ impl Entry {
 /// [`pid_namespaces(7)`]: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
 pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> {
     alone()?;
+    // Until it is the program, the node must not reach the binary of the process.
+    nix::sys::prctl::set_dumpable(false)?;
     // The intermediate process stays outside of the process namespace, because its parent would have to reap it.
-    join(pidfd.as_fd(), entry.flags() - CloneFlags::CLONE_NEWPID)?;
+    let mut flags = entry.flags() - CloneFlags::CLONE_NEWPID;
+    if flags.contains(CloneFlags::CLONE_NEWUSER) {
+        join(pidfd.as_fd(), CloneFlags::CLONE_NEWUSER)?;
+        flags -= CloneFlags::CLONE_NEWUSER;
+    }
+    let console = matches!(entry, Entry::Node { .. }).then(Console::of_stdin).flatten();
+    join(pidfd.as_fd(), flags)?;
+    console.filter(|_| !setup.privileges.may_mount()).into_iter().for_each(Console::show);
     let terminal = Terminal::ours();
     let signals = Signals::hold()?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
@@ -64,7 +74,7 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
             // The program gets the earlier mask, without blocked signals.
             let _ = stops.into_iter().collect::<SigSet>().thread_block();
             let views = matches!(entry, Entry::Network { .. });
-            match run(pidfd, CloneFlags::CLONE_NEWPID, views, terminal, setup, signals) {
+            match run(pidfd, views, terminal, setup, signals) {
                 Ok(it) => leave(it.code()),
                 Err(error) => {
                     say(&format!("enter the process namespace: {error}"));
@@ -75,17 +85,16 @@ pub fn enter(pidfd: &OwnedFd, entry: Entry, setup: &Setup) -> io::Result<Ended> 
     }
 }
 
-/// Enters the namespaces and runs the program there as a child until it ends. Blocked signals are passed on. With
+/// Enters the process namespace and runs the program there as a child until it ends. Blocked signals are passed on. With
 /// `views` it gets new mounts of `/proc` and `/sys`; it gets `terminal`.
 fn run(
     pidfd: &OwnedFd,
-    flags: CloneFlags,
     views: bool,
     terminal: Option<Terminal>,
     setup: &Setup,
     signals: Signals,
 ) -> io::Result<Ended> {
-    join(pidfd.as_fd(), flags)?;
+    join(pidfd.as_fd(), CloneFlags::CLONE_NEWPID)?;
     #[expect(unsafe_code, reason = "no crate offers a safe way")]
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
@@ -136,14 +145,17 @@ pub fn run_inside(pidfd: &OwnedFd, setup: &Setup, output: OwnedFd) -> io::Result
             let _ = nix::unistd::setsid();
             reset_signals();
             restore_file_limit();
-            let ended = std::fs::File::open("/dev/null")
+            // The input is a file of the node, which may change its owner and mode.
+            let ended = join(pidfd.as_fd(), Entry::Node { user: false }.flags() - CloneFlags::CLONE_NEWPID)
+                .map_err(io::Error::from)
+                .and_then(|()| std::fs::File::open("/dev/null"))
                 .and_then(|null| Ok(dup2_stdin(null).and(dup2_stdout(&output)).and(dup2_stderr(&output))?))
                 .and_then(|()| {
                     debug_assert!(output.as_raw_fd() > 2);
                     // It runs as long as the program, and must not keep files of the keeper open.
                     close_files_but(&[pidfd.as_raw_fd()]);
                     // It has its own session, so Ctrl-Z does not stop it.
-                    run(pidfd, Entry::Node { user: false }.flags(), false, None, setup, Signals::hold()?)
+                    run(pidfd, false, None, setup, Signals::hold()?)
                 });
             match ended {
                 Ok(it) => leave(it.code()),
@@ -173,7 +185,11 @@ fn replace(setup: &Setup) -> ! {
     let _ = unsafe {
         nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
     };
-    if nix::unistd::chdir(&setup.folder).is_err() {
+    if let Err(why) = enter_folder(setup) {
+        if setup.needs_folder {
+            say(&why);
+            leave(126);
+        }
         let _ = nix::unistd::chdir("/");
     }
     let Some(program) = Program::find(setup) else {

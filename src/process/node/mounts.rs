@@ -130,7 +130,7 @@ fn fd_path(file: &File) -> PathBuf {
 }
 
 /// Makes a mount read-only.
-fn make_read_only(target: &Path) -> io::Result<()> {
+pub(super) fn make_read_only(target: &Path) -> io::Result<()> {
     // A user namespace may not remove flags that the mount already had (mount_namespaces(7)).
     let now = statvfs(target)?.flags();
     let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;

@@ -4,11 +4,17 @@
 pub(super) const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("cpus", "`cpus` has no effect: a lab sets no limits"),
     ("cpuset", "`cpuset` has no effect: a lab sets no limits"),
-    ("devices", "`devices` has no effect: the node sees the devices of this machine"),
+    (
+        "devices",
+        "`devices` has no effect: the node sees the devices of this machine, or with --private-root those of its volumes",
+    ),
     ("dns", "`dns` has no effect: names are in the node's /etc/hosts"),
     ("dns_search", "`dns_search` has no effect: names are in the node's /etc/hosts"),
     ("external_links", "`external_links` has no effect: a lab has only its own nodes"),
-    ("gpus", "`gpus` has no effect: the node sees the devices of this machine"),
+    (
+        "gpus",
+        "`gpus` has no effect: the node sees the devices of this machine, or with --private-root those of its volumes",
+    ),
     ("ipc", "`ipc` has no effect"),
     ("mem_limit", "`mem_limit` has no effect: a lab sets no limits"),
     ("models", "`models` has no effect"),

@@ -22,7 +22,7 @@ pub(in crate::tools::conlink) struct UpArgs {
     /// Enable the services of a compose profile
     #[arg(long, value_name = "NAME")]
     pub(super) profile: Vec<String>,
-    /// Give each node a root file system of its own, on top of the machine's; its changes are removed with the node
+    /// Give each node its own layer over the machine's files, and its own /dev; its changes are removed with the node
     #[arg(long)]
     pub(super) private_root: bool,
     /// Give up if the lab is not up after this time, such as 30s or 5m; the lab keeps running

@@ -65,6 +65,7 @@ pub(super) fn exec(args: &ExecArgs) -> anyhow::Result<u8> {
     }
     if let Some(folder) = &args.workdir {
         way.setup.folder.clone_from(folder);
+        way.setup.needs_folder = true;
     } else if args.bridges {
         way.setup.folder = std::env::current_dir().unwrap_or_default();
     }

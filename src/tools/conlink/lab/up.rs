@@ -1,7 +1,9 @@
 //! `lab up` and `lab run`.
 
+use std::ffi::OsString;
 use std::io::PipeReader;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,7 +12,7 @@ use crate::api::{Accepted, Health, Request, Status};
 use crate::config::Scope;
 use crate::daemon::LAB_ENDS;
 use crate::process::node::wait_for_end;
-use crate::process::{Foreground, Signals};
+use crate::process::{Foreground, Signals, run_sealed};
 use crate::tools::color::Color;
 use crate::tools::conlink::check::report;
 use crate::tools::conlink::lab::args::UpArgs;
@@ -43,14 +45,24 @@ impl Wait {
 }
 
 pub(super) fn up(args: &UpArgs) -> anyhow::Result<u8> {
+    seal();
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
-    start(&dir, &ask, &mut None, Wait::of(args, out))
+    start(&dir, &ask, &reading.folder(), &mut None, Wait::of(args, out))
+}
+
+/// Continues in a copy of the binary, which the keeper and the nodes will run.
+fn seal() {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Err(error) = run_sealed(&args) {
+        log::warn!("nodes can change the conlink binary of this machine: run it from memory: {error}");
+    }
 }
 
 /// Runs a command in a lab that ends with this process, in whatever way that ends.
 pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
+    seal();
     let ask = Ask::of(args)?;
     let Some(reading) = checked(&ask, args.files.color)? else { return Ok(1) };
     let dir = LabDir::make(&reading.name)?;
@@ -61,7 +73,7 @@ pub(super) fn run(args: &UpArgs, command: &[String]) -> anyhow::Result<u8> {
         err(text);
         Ok(())
     };
-    let started = start(&dir, &ask, &mut tie, Wait::of(args, print));
+    let started = start(&dir, &ask, &reading.folder(), &mut tie, Wait::of(args, print));
     if tie.is_some() {
         // The lab belongs to another process.
         return started;
@@ -89,8 +101,15 @@ fn checked(ask: &Ask, color: Color) -> anyhow::Result<Option<Reading>> {
     Ok(None)
 }
 
-/// Applies the request to the lab; starts its keeper if there is none. With `tie` there must be none.
-fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> anyhow::Result<u8> {
+/// Applies the request to the lab; starts its keeper if there is none. With `tie` there must be none. `folder` is that of
+/// the project.
+fn start(
+    dir: &LabDir,
+    ask: &Ask,
+    folder: &Path,
+    tie: &mut Option<PipeReader>,
+    wait: Wait,
+) -> anyhow::Result<u8> {
     let to_be_tied = tie.is_some();
     for _ in 0..10 {
         let claim = dir.claim()?;
@@ -101,6 +120,14 @@ fn start(dir: &LabDir, ask: &Ask, tie: &mut Option<PipeReader>, wait: Wait) -> a
             }
             // What is there was left by a killed keeper.
             None => {
+                if let Some(other) = dir.project().filter(|it| it != folder) {
+                    bail!(
+                        "lab `{0}` was started with the files in {1}\nhint: remove it with `conlink lab down {0}`, \
+                         or choose another --name",
+                        dir.name(),
+                        other.display()
+                    );
+                }
                 down::clear(dir)?;
                 keeper::start(dir, &claim, tie.take())?;
             }
@@ -234,7 +261,8 @@ fn tell(dir: &LabDir, status: &Status, wait: Wait) -> anyhow::Result<u8> {
 
 /// Runs the command at our terminal. Returns its exit code.
 fn in_front(dir: &LabDir, command: &[String], signals: &Signals) -> anyhow::Result<u8> {
-    let own = std::env::current_exe().unwrap_or_default();
+    // A sealed copy is called by the path of the binary.
+    let own = std::env::args_os().next().unwrap_or_default();
     let vars = [("CONLINK_LAB", dir.name()), ("CONLINK", own.to_str().unwrap_or("conlink"))];
     let shown = command.join(" ");
     let mut child = match Foreground::start(command, &vars, signals) {
