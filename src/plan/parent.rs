@@ -21,6 +21,13 @@ pub(super) fn plan_parent(
     let subject = Subject::Parent(name.clone());
     let have = observed.interface(&ns, name);
     let mut steps = Vec::new();
+    // A VLAN can be up only while its parent is.
+    if let Some(under) = spec.vlan.as_ref().map(|it| &it.parent)
+        && observed.interface(&ns, under).is_some_and(|it| !it.up)
+    {
+        let change = Change { up: Some(true), ..Change::default() };
+        steps.push(Step::SetInterface { ns: ns.clone(), name: under.clone(), change });
+    }
     match (have, &spec.vlan) {
         (Some(have), Some(Vlan { parent, id })) => {
             let under = observed.interface(&ns, parent).map(|it| it.index);
