@@ -25,6 +25,8 @@ use crate::config::{
 pub use explain::{Effect, Setting};
 pub(crate) use path::cleaned;
 
+pub use merge::NOT_FOLLOWED;
+
 use merge::Merger;
 use tag::Removal;
 

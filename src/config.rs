@@ -31,7 +31,7 @@ pub use crate::nat::Protocol;
 pub use collect::Input;
 pub use diagnostic::{Diagnostic, Scope, Severity, tidy};
 pub(crate) use interpolate::Interpolation;
-pub use interpolate::{Env, PROJECT_NAME, Unexpanded, Unset, expand};
+pub use interpolate::{Env, PROJECT_NAME, UNSET, Unexpanded, Unset, expand};
 pub(crate) use merge::merge_own;
 pub use merge::scalar_text as merge_text;
 pub use placeholder::Vars;
@@ -254,7 +254,7 @@ pub fn load(sources: &Sources, inputs: &[Input], env: &Env) -> (Config, Vec<Diag
             let before = errors.range(..=(span.file, span.start)).next_back();
             before.is_some_and(|(_, error)| error.contains(span))
         };
-        diagnostics.retain(|it| it.code != interpolate::UNSET || !it.span.is_some_and(is_told));
+        diagnostics.retain(|it| it.code != UNSET || !it.span.is_some_and(is_told));
         diagnostics.append(&mut found);
     }
     config.services = services.known();

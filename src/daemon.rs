@@ -58,6 +58,9 @@ const PUBLISH_DELAY: Duration = Duration::from_millis(10);
 /// Delay before kernel notifications are read, because they come in groups.
 const NOTICE_DELAY: Duration = Duration::from_millis(10);
 
+/// Longest time that a status waits for the checks of reported changes.
+const STATUS_WAIT: Duration = Duration::from_millis(100);
+
 /// When the loop ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -138,6 +141,8 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
         publish_at: None,
         keeper: None,
         overriding: Vec::new(),
+        looks: Looks::default(),
+        asking: VecDeque::new(),
     };
     let server = match socket.filter(|_| mode == Mode::Run) {
         Some(socket) => serve::Server::start(&socket, daemon.sender.clone())
@@ -162,6 +167,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
     loop {
         let (wake_at, publish_at, notices_at) = (daemon.wake_at, daemon.publish_at, daemon.notices_at);
         let lab_wake_at = daemon.keeper.as_ref().and_then(|it| it.lab.wake_at());
+        let answer_at = daemon.asking.front().map(|it| it.until);
         let message = tokio::select! {
             // Signals first, so that a flood of events delays neither them nor the status of watching clients.
             biased;
@@ -177,9 +183,12 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
                 daemon.publish();
                 continue;
             }
+            () = listen::sleep_until(answer_at) => {
+                daemon.answer_asking();
+                continue;
+            }
             () = listen::sleep_until(notices_at) => {
-                daemon.notices_at = None;
-                daemon.worker.push(Work::ReadNotices);
+                daemon.read_notices();
                 continue;
             }
             () = listen::Notices::next(&mut notices), if notices_at.is_none() => {
@@ -258,6 +267,29 @@ struct Daemon {
     keeper: Option<Keeper>,
     /// Clients that wait for the effect of an override.
     overriding: Vec<Overriding>,
+    looks: Looks,
+    /// Clients that wait for a status, the first one first.
+    asking: VecDeque<Asking>,
+}
+
+/// Checks of changes that the kernel has reported.
+#[derive(Default)]
+struct Looks {
+    /// How often notices were to be read, and how often that is done.
+    readings: u64,
+    read: u64,
+    /// The jobs that check what was read.
+    jobs: BTreeSet<u64>,
+}
+
+/// A client that waits for a status with everything that the kernel had reported when it asked.
+struct Asking {
+    until: Instant,
+    /// The number of the reading that shows what is to be checked.
+    reading: u64,
+    /// The jobs that check it, once that is known.
+    jobs: Option<BTreeSet<u64>>,
+    connection: Connection,
 }
 
 /// A client that waits for the effect of an override.
@@ -295,6 +327,7 @@ impl Daemon {
         let mut events = VecDeque::new();
         match message {
             Message::Event(event) | Message::Worked(Worked::Event(event)) => events.push_back(event),
+            Message::Worked(Worked::NoticesRead) => self.looks.read += 1,
             Message::Worked(Worked::Switch(_) | Worked::SwitchStopped(_)) => {}
             Message::Worked(Worked::Diff(mut diff, clients)) => {
                 diff.add_errors(self.status().problems().into_iter().cloned());
@@ -313,12 +346,19 @@ impl Daemon {
             self.handle(&mut events);
         }
         self.answer_overriding();
+        self.answer_asking();
     }
 
     /// Handles events and all events that follow from them at once.
     fn handle(&mut self, events: &mut VecDeque<Event>) {
         while let Some(event) = events.pop_front() {
+            let is_look = matches!(event, Event::Changed(_));
             for effect in self.reconciler.handle(event, Instant::now()) {
+                if let Effect::Converge(job) = &effect
+                    && is_look
+                {
+                    self.looks.jobs.insert(job.number);
+                }
                 self.perform(effect, events);
             }
         }
@@ -329,7 +369,11 @@ impl Daemon {
         let Incoming { request, connection, .. } = incoming;
         match request {
             _ if self.exit.is_some() => connection.refuse(LAB_ENDS),
-            Request::Status => connection.reply(&self.status()),
+            Request::Status => {
+                self.read_notices();
+                let (until, reading) = (Instant::now() + STATUS_WAIT, self.looks.readings);
+                self.asking.push_back(Asking { until, reading, jobs: None, connection });
+            }
             Request::Watch => {
                 // With other watching clients the published status is current.
                 if self.published.receiver_count() == 0 {
@@ -398,6 +442,36 @@ impl Daemon {
         }
     }
 
+    fn read_notices(&mut self) {
+        self.notices_at = None;
+        self.looks.readings += 1;
+        self.worker.push(Work::ReadNotices);
+    }
+
+    /// Answers the clients for which everything that the kernel had reported has been checked. While anything else is
+    /// wired, nobody waits.
+    fn answer_asking(&mut self) {
+        let reconciler = &self.reconciler;
+        let is_done = |it: &u64| reconciler.is_done(*it);
+        self.looks.jobs.retain(|it| !is_done(it));
+        let is_wiring = reconciler.is_wiring(&self.looks.jobs);
+        let now = Instant::now();
+        let is_ready = |it: &mut Asking| {
+            if self.looks.read >= it.reading {
+                let jobs = it.jobs.get_or_insert_with(|| self.looks.jobs.clone());
+                jobs.retain(|it| !is_done(it));
+            }
+            is_wiring || it.until <= now || it.jobs.as_ref().is_some_and(BTreeSet::is_empty)
+        };
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            self.asking.drain(..).map(|mut it| (is_ready(&mut it), it)).partition(|(is_ready, _)| *is_ready);
+        self.asking = waiting.into_iter().map(|(_, it)| it).collect();
+        if !ready.is_empty() {
+            let status = self.status();
+            ready.into_iter().for_each(|(_, it)| it.connection.reply(&status));
+        }
+    }
+
     /// Publishes the status to watching clients if it has changed.
     fn publish(&mut self) {
         self.publish_at = None;
@@ -448,6 +522,7 @@ impl Daemon {
                 if job.about == About::Teardown {
                     // All queued work is obsolete.
                     self.worker.clear();
+                    self.looks.read = self.looks.readings;
                 }
                 self.worker.push(Work::Converge(job));
             }

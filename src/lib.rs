@@ -159,9 +159,9 @@ pub(crate) fn written(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Writes to standard error. A failure is ignored: there is nowhere to report it.
+/// Writes to standard error, long values shortened. A failure is ignored: there is nowhere to report it.
 pub(crate) fn err(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(words::shortened(text).as_bytes());
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ pub use node::{Node, NotFound, find, nodes};
 pub use project::{Files, Project, is_project_name};
 pub use read::MAX_REPLICAS;
 
+/// The code of errors that depend on the machine, or that only a lab has: an image may have a healthcheck.
+pub const LAB: &str = "lab";
+
 /// A service: a command and its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod echo;
 mod exec;
 pub(crate) mod front;
+mod input;
 mod install;
 mod logger;
 pub(crate) mod mdc;

@@ -2,6 +2,7 @@
 //!
 //! Used by the grammars of routes, netem and ethtool.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 
@@ -205,7 +206,8 @@ pub fn near<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
         both_ascii && (text.len().abs_diff(it.len()) > most(it) || changed() > 2 * most(it))
     };
     let likely = |it: &&&str| {
-        it.len() > 1 && !is_far(it) && mistakes(it) <= most(it) || text.len() > 1 && it.starts_with(text)
+        it.chars().nth(1).is_some() && !is_far(it) && mistakes(it) <= most(it)
+            || text.len() > 1 && it.starts_with(text)
     };
     known.iter().filter(likely).min_by_key(|it| mistakes(it)).copied()
 }
@@ -238,6 +240,32 @@ fn numbers<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
 pub fn printable(text: &str) -> String {
     let shown = |it: char| if it.is_control() { it.escape_unicode().collect() } else { it.to_string() };
     text.chars().map(shown).collect()
+}
+
+/// Bytes of a line of a message up to which it is printed as it is.
+const LONG_LINE: usize = 2000;
+
+/// Characters of each part of a longer line, parts being what backticks separate.
+const LONG_PART: usize = 200;
+
+/// A message with long values shortened: a file may hold a name of any length.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    let is_short = |line: &str| line.len() <= LONG_LINE;
+    if text.split('\n').all(is_short) {
+        return Cow::Borrowed(text);
+    }
+    let shorten = |text: &str, most: usize| match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    };
+    let line = |line: &str| {
+        if is_short(line) {
+            return line.to_owned();
+        }
+        let parts: Vec<String> = line.split('`').map(|it| shorten(it, LONG_PART)).collect();
+        shorten(&parts.join("`"), LONG_LINE)
+    };
+    Cow::Owned(text.split('\n').map(line).collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]
@@ -296,7 +324,7 @@ mod tests {
 
     #[test]
     fn near_words_are_offered() {
-        let known = ["via", "dev", "metric", "advmss", "nexthop", "reorder"];
+        let known = ["via", "dev", "metric", "advmss", "nexthop", "reorder", "é"];
         for (text, expected) in [
             ("vai", Some("via")),
             ("dve", Some("dev")),
@@ -307,6 +335,7 @@ mod tests {
             ("", None),
             ("foo", None),
             ("hoplimit", None),
+            ("a", None),
         ] {
             assert_eq!(near(text, &known), expected, "{text}");
         }
@@ -323,11 +352,20 @@ mod tests {
         for text in words.iter().step_by(17) {
             for known in words.iter().step_by(3) {
                 let most = (known.len() / 3).clamp(1, 3);
-                let is_near = known.len() > 1 && strsim::osa_distance(text, known) <= most
+                let is_near = known.chars().count() > 1 && strsim::osa_distance(text, known) <= most
                     || text.len() > 1 && known.starts_with(text.as_str());
                 assert_eq!(near(text, &[known]).is_some(), is_near, "{text} {known}");
             }
         }
+    }
+
+    #[test]
+    fn long_values_in_messages_are_shortened() {
+        let text = format!("expected `a`, found `{}`\nhint: x", "é".repeat(100_000));
+        assert_eq!(shortened(&text), format!("expected `a`, found `{}…`\nhint: x", "é".repeat(200)));
+        assert!(shortened(&"`a`, ".repeat(100_000)).len() < 2010);
+        let plain = "a\n".repeat(5000);
+        assert_eq!(shortened(&plain), plain);
     }
 
     #[test]

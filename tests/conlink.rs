@@ -1,6 +1,7 @@
 //! The binary from outside: codes, standard output and standard error in full.
 
 mod refusals;
+mod services;
 
 use std::collections::BTreeMap;
 use std::fs;

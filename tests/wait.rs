@@ -378,3 +378,11 @@ fn a_condition_may_have_to_be_false_or_to_go_on_holding() {
 fn proc_file(pid: i32, file: &str) -> String {
     fs::read_to_string(Path::new("/proc").join(pid.to_string()).join(file)).unwrap_or_default()
 }
+
+#[test]
+fn a_socket_path_that_no_socket_can_have_is_a_usage_error() {
+    let path = format!("/tmp/{}", "x".repeat(103));
+    let run = run(wait(&["--unix", &path]));
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("a socket path has at most 107 bytes, this has 108"), "{run:?}");
+}

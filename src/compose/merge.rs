@@ -9,6 +9,9 @@ use crate::compose::tag::{self, Tags};
 use crate::compose::unique::{entry_key, put, text_key, unique};
 use crate::config::{Diagnostic, Key, Node, Severity, Value, merge_text};
 
+/// The code of the warning about `include` or `extends`, which stands for what is not read.
+pub const NOT_FOLLOWED: &str = "not-followed";
+
 /// The documents merged so far.
 #[derive(Default)]
 pub(super) struct Merger {
@@ -114,6 +117,7 @@ impl Merger {
         let warning = match self.is_last {
             false => Diagnostic::new(key.span, format!("`{}` stays as it is written: {why}", key.text)),
             true => Diagnostic::new(key.span, format!("`{}` is not followed", key.text))
+                .code(NOT_FOLLOWED)
                 .help("write out what it stands for, or give its files too"),
         };
         self.diagnostics.push(Diagnostic { severity: Severity::Warning, ..warning });

@@ -67,7 +67,7 @@ impl<'a> Interpolation<'a> {
 }
 
 /// The code of the warning about an unset variable.
-pub(super) const UNSET: &str = "unset-variable";
+pub const UNSET: &str = "unset-variable";
 
 /// The variable that has the project's name.
 pub const PROJECT_NAME: &str = "COMPOSE_PROJECT_NAME";

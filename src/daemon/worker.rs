@@ -52,6 +52,8 @@ pub(super) enum Worked {
     Event(Event),
     /// The answer of [`Work::Diff`].
     Diff(Diff, Vec<Connection>),
+    /// [`Work::ReadNotices`] is done. What it found was sent before.
+    NoticesRead,
     /// Pidfds, readable when an Open vSwitch daemon ends.
     Switch(Vec<OwnedFd>),
     SwitchStopped(Result<(), kernel::Error>),
@@ -213,7 +215,10 @@ impl WorkerThread {
                 self.send(Worked::Diff(diff, clients));
                 self.read_notices();
             }
-            Work::ReadNotices => self.read_notices(),
+            Work::ReadNotices => {
+                self.read_notices();
+                self.send(Worked::NoticesRead);
+            }
             Work::FollowSwitch => {
                 self.switch_is_followed = false;
                 self.follow_switch();

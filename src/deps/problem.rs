@@ -1,6 +1,6 @@
 //! The part of a graph that a request can reach, in numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::deps::bits::Bits;
 use crate::deps::{Dep, Graph, Wants};
@@ -61,8 +61,9 @@ impl Problem {
                     Wants::Node(name) => node.items.push(Item::Needs(number(name))),
                     Wants::AnyOf(all) => {
                         let mut alternatives: Vec<usize> = Vec::new();
+                        let mut seen = HashSet::new();
                         for it in all.iter().map(|it| number(it)) {
-                            if !alternatives.contains(&it) {
+                            if seen.insert(it) {
                                 alternatives.push(it);
                             }
                         }

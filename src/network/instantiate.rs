@@ -320,7 +320,16 @@ impl Network {
             LinkType::Veth => {
                 let outer = match &config.outer_dev {
                     Some(it) => it.value.clone(),
-                    None => outer_name(names, target, dev).parse().map_err(|it| format!("{it}"))?,
+                    None => {
+                        let name = outer_name(names, target, dev);
+                        let owner = match target {
+                            Target::Service(it) => format!("service `{it}`"),
+                            Target::Container(it) => format!("container `{it}`"),
+                        };
+                        name.parse().map_err(|it| {
+                            format!("{owner} gives the outer interface the name `{name}`: {it}")
+                        })?
+                    }
                 };
                 let name = config.bridge.as_ref().map(|it| it.value.as_str()).ok_or("`bridge` is missing")?;
                 // A placeholder may name a bridge that is nowhere described.

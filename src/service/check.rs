@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::{Diagnostic, Span};
 use crate::service::read::{Reading, Readings};
-use crate::service::{Condition, Restart};
+use crate::service::{Condition, LAB, Restart};
 use crate::words::{listed, near};
 
 /// A longer list of names is no help.
@@ -28,12 +28,12 @@ pub(super) fn check(readings: &mut Readings, project: Option<&str>, diagnostics:
             };
             if it.condition == Condition::Healthy && !other.is_checked {
                 let message = format!("`{}` has no healthcheck, so it never becomes healthy", it.service);
-                let bad = Diagnostic::new(span, message).note(other.span, "this service");
+                let bad = Diagnostic::new(span, message).code(LAB).note(other.span, "this service");
                 diagnostics.push(bad.help("add a `healthcheck`, or use `service_started`"));
             }
             if it.condition == Condition::CompletedSuccessfully && other.is_always_restarted {
                 let message = format!("`{}` is always restarted, so it never completes", it.service);
-                let bad = Diagnostic::new(span, message).note(other.span, "this service");
+                let bad = Diagnostic::new(span, message).code(LAB).note(other.span, "this service");
                 diagnostics.push(bad.help("use `restart: on-failure` or `restart: no`"));
             }
             kept.push((it, span));
@@ -44,7 +44,7 @@ pub(super) fn check(readings: &mut Readings, project: Option<&str>, diagnostics:
         let absent = service.shares_network_of.as_ref().and_then(|it| Some((it, known.get(it)?)));
         if let Some((name, known)) = absent.filter(|(_, it)| it.replicas == 0 && service.replicas > 0) {
             let message = format!("cannot share the network of `{name}`: it has no replicas");
-            let bad = Diagnostic::new(reading.span, message).note(known.span, "this service");
+            let bad = Diagnostic::new(reading.span, message).code(LAB).note(known.span, "this service");
             diagnostics.push(bad.help(format!("give `{name}` a replica, or remove `network_mode`")));
         }
     }

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::config::{Diagnostic, Env, Node, Severity};
+use crate::service::LAB;
 use crate::service::project::{absolute, read_env_file};
 use crate::service::value::Reader;
 
@@ -48,7 +49,7 @@ impl Reader<'_> {
                 let is_missing = error.kind() == ErrorKind::NotFound;
                 if required || !is_missing {
                     let message = format!("read env file {}: {error}", path.display());
-                    let mut bad = Diagnostic::new(entry.span, message);
+                    let mut bad = Diagnostic::new(entry.span, message).code(LAB);
                     bad.help = is_missing.then(|| "`required: false` ignores a missing file".into());
                     self.diagnostics.push(bad);
                 }

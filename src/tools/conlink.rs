@@ -27,8 +27,8 @@ use crate::tools::front;
 use crate::tools::install;
 use crate::{Usage, out};
 
-pub(super) use check::{report, role};
-pub(super) use files::{Described, locate};
+pub(super) use check::report;
+pub(super) use files::{Described, by_content, locate};
 pub(super) use options::Files;
 
 use options::Options;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::err;
+use crate::words::shortened;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -127,6 +128,7 @@ impl Log for Logger {
             return;
         }
         let message = record.args().to_string();
+        let message = shortened(&message);
         if self.json.load(Ordering::Relaxed) {
             let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |it| it.as_secs_f64());
             let level = record.level().as_str().to_ascii_lowercase();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::config::Scope;
 use crate::dot::{self, Diagram, Replicas};
 use crate::process;
 use crate::service;
-use crate::tools::conlink::{Described, Files, locate, report, role};
-use crate::tools::environment;
+use crate::tools::conlink::{Described, Files, by_content, locate, report};
 use crate::tools::front::print_clap;
+use crate::tools::{environment, input};
 use crate::{Usage, err, out};
 
 /// Draw a network as DOT, SVG, HTML, Mermaid, D2 or JSON
@@ -143,9 +143,11 @@ fn drawn_by(program: &str, text: &str) -> anyhow::Result<String> {
 fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
     let mut replicas = Replicas::new(cli.replicas.iter().cloned().collect::<BTreeMap<_, _>>());
     let mut files = cli.files.list();
-    files.extend(cli.file.iter().filter(|it| is_yaml(it)).map(|it| (it.clone(), role(it))));
+    let given: Vec<PathBuf> = cli.file.iter().filter(|it| is_yaml(it)).cloned().collect();
+    let (more, contents) = by_content(&given);
+    files.extend(more);
     let (name, shown) = if files.is_empty() && (cli.file.is_some() || has_input()) {
-        let (name, text) = input(cli)?;
+        let (name, text) = json(cli)?;
         let shown: Value = serde_json::from_str(&text).with_context(|| {
             let hint = "expected JSON of `conlink --show-config` (--file and --network-file read configuration files)";
             format!("{name}: {hint}")
@@ -153,7 +155,7 @@ fn read(cli: &Cli) -> anyhow::Result<Option<Diagram>> {
         (Some(name), shown)
     } else {
         let project = std::env::var("COMPOSE_PROJECT_NAME").ok();
-        let described = locate(files)
+        let described = locate(files, contents)
             .map_err(|it| match it.downcast::<Usage>() {
                 Ok(Usage(it)) => Usage(it + ", or pipe in the output of `conlink --show-config`").into(),
                 Err(it) => it,
@@ -207,18 +209,10 @@ fn has_input() -> bool {
 }
 
 /// The name of the JSON in messages, and its text.
-fn input(cli: &Cli) -> anyhow::Result<(String, String)> {
-    match cli.file.as_ref().filter(|it| it.as_os_str() != "-") {
-        Some(path) => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
-            Ok((name, text))
-        }
-        None => {
-            let mut text = String::new();
-            let name = "standard input".to_owned();
-            std::io::stdin().read_to_string(&mut text).with_context(|| format!("read {name}"))?;
-            Ok((name, text))
-        }
-    }
+fn json(cli: &Cli) -> anyhow::Result<(String, String)> {
+    let stdin = PathBuf::from(input::STDIN);
+    let path = cli.file.as_ref().unwrap_or(&stdin);
+    let name = if *path == stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let text = input::read_text(path).with_context(|| format!("read {name}"))?;
+    Ok((name, text))
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::deps::{Dep, Graph, Wants, parse, parse_json};
+use crate::tools::input;
 use crate::words::BadWord;
 
 /// The nodes of a list of places.
@@ -148,7 +149,7 @@ fn json(path: &Path) -> Result<Vec<(String, Vec<Dep>)>, Vec<String>> {
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        fs::read(path)
+        input::read(path)
     };
     let bytes = bytes.map_err(|it| vec![format!("{name}: {it}")])?;
     let text = String::from_utf8(bytes).map_err(|it| vec![format!("{name}: {it}")])?;
@@ -157,33 +158,57 @@ fn json(path: &Path) -> Result<Vec<(String, Vec<Dep>)>, Vec<String>> {
 
 /// Reads a `deps` file; a missing file is empty.
 fn read_deps(path: &Path) -> Result<(String, Vec<Dep>), Vec<String>> {
-    if !path.is_file() {
+    if path.metadata().is_err() {
         return Ok((String::new(), Vec::new()));
     }
     let name = path.display();
-    let bytes = fs::read(path).map_err(|it| vec![format!("{name}: {it}")])?;
+    let bytes = input::read(path).map_err(|it| vec![format!("{name}: {it}")])?;
     let text = String::from_utf8(bytes).map_err(|it| {
         let good = it.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(it.as_bytes().get(..good).unwrap_or_default());
-        let (line, col) = line_col(&before, before.len());
+        let (line, col) = Lines::of(&before).line_col(before.len());
         vec![format!("{name}:{line}:{col}: the file is not UTF-8")]
     })?;
     match parse(&text) {
         Ok(deps) => Ok((text, deps)),
-        Err(bad) => Err(bad.iter().map(|it| complaint(&name.to_string(), &text, it)).collect()),
+        Err(bad) => Err(complaints(&name.to_string(), &text, &bad)),
     }
 }
 
-/// `NAME:LINE:COL: error (help)`.
-pub(crate) fn complaint(name: &str, text: &str, bad: &BadWord) -> String {
-    let (line, col) = line_col(text, bad.at.start);
-    let help = bad.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
-    format!("{name}:{line}:{col}: {bad}{help}")
+/// `NAME:LINE:COL: error (help)` for each error.
+pub(crate) fn complaints(name: &str, text: &str, bad: &[BadWord]) -> Vec<String> {
+    let lines = Lines::of(text);
+    let complaint = |it: &BadWord| {
+        let (line, col) = lines.line_col(it.at.start);
+        let help = it.help.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        format!("{name}:{line}:{col}: {it}{help}")
+    };
+    bad.iter().map(complaint).collect()
 }
 
-/// The line and the column in characters of a byte, from 1.
-pub(crate) fn line_col(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    (before.matches('\n').count() + 1, line.chars().count() + 1)
+/// The lines of a text, for many places in it.
+#[derive(Debug)]
+pub(crate) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|it| *it <= at)
+    }
+
+    /// The line and the column in characters of a byte, from 1.
+    pub(crate) fn line_col(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let start = self.starts.get(line - 1).copied().unwrap_or_default();
+        let before = self.text.get(start..at).or_else(|| self.text.get(start..)).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::deps::{Dep, Resolution, Unresolved, Wants, parse, resolve};
 use crate::duration;
 use crate::tools::front::print_clap;
-use crate::tools::nodes::{Nodes, Reach, complaint, places};
+use crate::tools::nodes::{Nodes, Reach, complaints, places};
 use crate::{err, out};
 
 /// Resolve dependencies to the smallest set of nodes, in order
@@ -84,7 +84,7 @@ pub(crate) fn parse_request(words: &[String], name: &str) -> Result<Vec<Dep>, Ve
     for word in words {
         match parse(word) {
             Ok(deps) => request.extend(deps),
-            Err(bad) => wrong.extend(bad.iter().map(|it| complaint(&format!("{name} `{word}`"), word, it))),
+            Err(bad) => wrong.extend(complaints(&format!("{name} `{word}`"), word, &bad)),
         }
     }
     if wrong.is_empty() { Ok(request) } else { Err(wrong) }

@@ -22,6 +22,18 @@ fn conlink(lab: &Lab, subcommand: &str) -> Run {
 }
 
 #[test]
+fn the_first_status_after_a_change_shows_it() {
+    let Some(lab) = Lab::up_with("first-status", TWO) else { return };
+    lab.until("connected", |it| it["state"] == "connected");
+    for round in 0..20 {
+        lab.exec("b", &["ip", "link", "set", "eth0", "down"]);
+        assert_eq!(lab.status()["state"], "drifted", "round {round}");
+        lab.exec("b", &["ip", "link", "set", "eth0", "up"]);
+        assert_eq!(lab.status()["state"], "connected", "round {round}");
+    }
+}
+
+#[test]
 fn changes_of_others_are_reported_and_not_repaired() {
     let Some(lab) = Lab::up_with("drift", TWO) else { return };
     let changes = [

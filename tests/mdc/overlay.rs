@@ -139,18 +139,15 @@ fn links_in_the_folder_of_files_are_never_followed() {
 }
 
 #[test]
-fn a_later_mode_may_change_a_file_to_a_folder_and_back() {
+fn a_file_of_one_mode_and_a_folder_of_another_at_the_same_path_are_an_error() {
     let project = Project::new(&[("modes/a/s/files/x", "file"), ("modes/b/s/files/x/y", "in a folder")]);
-    for (modes, path) in [("a", "x"), ("a,b", "x/y"), ("b,a", "x"), ("b", "x/y"), ("a", "x")] {
+    for (modes, path) in [("a", "x"), ("b", "x/y"), ("a", "x")] {
         project.done(&[modes]);
         assert!(project.path(&format!(".files/s/{path}")).is_file(), "{modes}");
     }
-    let run = project.mdc(&["-v", "b,a"]);
-    assert!(
-        run.stderr.contains("note: mode a replaces s/x, which is a directory in mode b\n"),
-        "{}",
-        run.stderr
-    );
+    let message = "error: s/x: not a directory in mode a, a directory in mode b\n";
+    project.refused(&["a,b"], &[], message);
+    project.refused(&["b,a"], &[], "error: s/x: a directory in mode b, not a directory in mode a\n");
 }
 
 #[test]

@@ -369,3 +369,35 @@ fn a_folder_of_a_service_that_cannot_be_read_is_an_error() {
     assert!(told.stderr.contains("modes/a/s/files: Permission denied"), "{}", told.stderr);
     assert_eq!(project.snapshot(), before);
 }
+
+#[test]
+fn compose_files_and_deps_that_are_no_files_are_errors() {
+    for name in ["compose.yaml", "deps"] {
+        let project = Project::new(&[("modes/a/env", "A=1")]);
+        let path = project.path(&format!("modes/a/{name}"));
+        fs::create_dir(&path).unwrap();
+        project.refused(&["a"], &[], &format!("modes/a/{name}: expected a file, found a directory\n"));
+        fs::remove_dir(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        project.refused(&["a"], &[], &format!("modes/a/{name}: expected a file, found a pipe\n"));
+    }
+}
+
+#[test]
+fn the_env_file_may_not_be_a_file_of_a_mode() {
+    let project = Project::new(&[("modes/base/env", "A=1"), ("modes/web/deps", "base")]);
+    for file in ["modes/base/env", "./modes/../modes/base/env", "modes/web/deps"] {
+        project.refused(&["--env-file", file, "web"], &[], "which would be overwritten");
+    }
+}
+
+#[test]
+fn many_unknown_modes_take_no_longer_than_the_time_limit() {
+    let deps: String = (0..20_000).map(|it| format!("x{it}\ny{it}|b\n")).collect();
+    let project = Project::new(&[("modes/a/deps", &deps), ("modes/b/env", "")]);
+    let start = std::time::Instant::now();
+    let run = project.mdc(&["-q", "--time-limit", "5s", "a"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("error: unknown mode `x19999` (required by a, ./modes/a/deps:39999)"));
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}

@@ -145,6 +145,10 @@ pub(super) fn explain(source: &str, at: usize, info: &str) -> Broken {
         let message = "a tab cannot indent".to_owned();
         return Broken { start: tab, end: tab + 1, message, help: Some("indent with spaces") };
     }
+    if let Some(it) = after.chars().next().filter(|it| it.is_control() && !it.is_whitespace()) {
+        let message = format!("the control character U+{:04X} cannot stand here", u32::from(it));
+        return Broken { start: at, end: at + it.len_utf8(), message, help: Some("remove it") };
+    }
     let end = at + after.chars().next().filter(|it| !it.is_control()).map_or(0, char::len_utf8);
     let known = EXPLANATIONS.iter().find(|(it, ..)| info.contains(it));
     let plain = info.strip_prefix("while ").unwrap_or(info);
@@ -157,7 +161,7 @@ const QUOTES: Option<&str> = Some("put the string in quotes");
 
 /// What the parser's messages hold, in other words, and what would be right.
 const EXPLANATIONS: [(&str, &str, Option<&str>); 18] = [
-    ("tab", "a tab cannot stand here", Some("take spaces")),
+    ("tab", "a tab cannot stand here", Some("use spaces")),
     (
         "mapping values are not allowed",
         "`:` begins a value where none can be",

@@ -15,6 +15,9 @@ pub(super) const UNUSED_BRIDGE: &str = "unused-bridge";
 /// `BR_MAX_PORTS` in the kernel's `net/bridge/br_private.h`, without port 0.
 const MAX_PORTS: usize = 1023;
 
+/// Most names that each bridge is compared with. More are generated, and not misspelled.
+const MAX_COMPARED: usize = 1000;
+
 /// What is on a bridge.
 #[derive(Default)]
 struct Ends {
@@ -57,6 +60,8 @@ impl Lint<'_> {
             let ends = all.get(&bridge.name).unwrap_or(&none);
             if !is_open {
                 found.extend(check_ends(bridge, ends));
+            }
+            if !is_open && used.len() <= MAX_COMPARED {
                 found.extend(misspelled(bridge, ends, &used));
             }
             let ports = ends.links + ends.tunnels;

@@ -204,4 +204,9 @@ impl Reconciler {
     pub fn is_done(&self, job: u64) -> bool {
         !self.jobs.contains_key(&job)
     }
+
+    /// Is anything being wired, or about to be, apart from these jobs?
+    pub fn is_wiring(&self, apart_from: &BTreeSet<u64>) -> bool {
+        !self.inspections.is_empty() || self.jobs.keys().any(|it| !apart_from.contains(it))
+    }
 }

@@ -3,14 +3,14 @@
 mod sarif;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::config::{Diagnostic, Severity};
 use crate::tools::color::Color;
-use crate::tools::conlink::files::{Described, Role, locate};
+use crate::tools::conlink::files::{Described, by_content, locate};
 use crate::tools::conlink::options::Files;
 use crate::words::counted;
 use crate::{err, out};
@@ -23,8 +23,8 @@ const MAX_ALIKE: usize = 20;
 #[command(after_help = "Exit codes: 0 no errors, 1 errors (or denied warnings), 2 usage.")]
 #[command(mut_arg("compose_files", |it| it.num_args(1)), mut_arg("network_files", |it| it.num_args(1)))]
 pub(super) struct CheckArgs {
-    /// Compose file (if it has `services` or `x-network` at the top level) or network file [default: the compose files
-    /// of this directory]
+    /// Compose file (if it has `services` or `x-network` at the top level) or network file; `-` is standard input [default:
+    /// the compose files of this directory]
     #[arg(value_name = "FILE")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -63,8 +63,11 @@ enum Format {
 
 pub(super) fn main(args: &CheckArgs) -> anyhow::Result<u8> {
     let mut files = args.files.list();
-    files.extend(args.paths.iter().map(|it| (it.clone(), role(it))));
-    let described = locate(files)?.describe(args.files.defaults(""))?;
+    let (more, contents) = by_content(&args.paths);
+    files.extend(more);
+    let located = locate(files, contents)?;
+    let mut described = located.describe(args.files.defaults(""))?;
+    located.check_services(&mut described);
     match if args.json { Format::Json } else { args.format } {
         Format::Text => {
             report(&described, args.files.color);
@@ -122,15 +125,4 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
     let counts = Severity::ALL.map(|it| (of(it), it.to_string()));
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, level)| counted(*count, level));
     counts.collect::<Vec<_>>().join(", ")
-}
-
-/// Tells the two kinds of file apart by the first words of their lines.
-pub(in crate::tools) fn role(path: &Path) -> Role {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let is_compose = |line: &str| {
-        let key = line.trim_start_matches(['{', '"', '\'', '\u{feff}', ' ']);
-        let own = line.len() - line.trim_start().len() == 0 || text.trim_start().starts_with('{');
-        own && ["services", "x-network"].iter().any(|it| key.starts_with(it))
-    };
-    if text.lines().any(is_compose) { Role::Compose } else { Role::Network }
 }

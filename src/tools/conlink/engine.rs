@@ -18,7 +18,7 @@ use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
-use crate::tools::conlink::files::locate;
+use crate::tools::conlink::files::{Contents, locate};
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::options::{NetnsPlace, Options, init_log};
 use crate::tools::conlink::socket;
@@ -38,7 +38,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         );
         return Ok(crate::USAGE);
     }
-    let files = locate(files)?;
+    let files = locate(files, Contents::new())?;
     let files = if options.show_config { files } else { files.without_project() };
     // Errors in files are reported even if no container engine answers.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));

@@ -1,15 +1,19 @@
 //! From file names to a network and its diagnostics.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::config::{Diagnostic, Env, FileId, Input, PROJECT_NAME, Scope, Severity, Sources, load, tidy};
+use crate::compose;
+use crate::config::{
+    Diagnostic, Env, FileId, Input, PROJECT_NAME, Scope, Severity, Sources, UNSET, load, tidy,
+};
 use crate::network::{Defaults, NEED_EVERY_ENTRY, Network, resolve};
 use crate::service::{self, Project};
 use crate::tools::conlink::options::Files;
-use crate::tools::environment;
+use crate::tools::{environment, input};
 use crate::{Usage, err};
 
 /// The network that files describe, with all findings.
@@ -71,10 +75,38 @@ impl Files {
 
 const HINT: &str = "\nhint: name files with --file or --network-file";
 
+/// Files that have been read: a pipe can be read once.
+pub(in crate::tools) type Contents = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Reads files and tells the two kinds apart. What cannot be read is reported when the files are described.
+pub(in crate::tools) fn by_content(paths: &[PathBuf]) -> (Vec<(PathBuf, Role)>, Contents) {
+    let mut contents = Contents::new();
+    for path in paths {
+        if !contents.contains_key(path)
+            && let Ok(bytes) = input::read(path)
+        {
+            contents.insert(path.clone(), bytes);
+        }
+    }
+    let kind = |it: &PathBuf| contents.get(it).map_or(Role::Network, |it| role(&String::from_utf8_lossy(it)));
+    (paths.iter().map(|it| (it.clone(), kind(it))).collect(), contents)
+}
+
+/// Tells the two kinds of file apart by the first words of their lines.
+fn role(text: &str) -> Role {
+    let is_compose = |line: &str| {
+        let key = line.trim_start_matches(['{', '"', '\'', '\u{feff}', ' ']);
+        let own = line.len() - line.trim_start().len() == 0 || text.trim_start().starts_with('{');
+        own && ["services", "x-network"].iter().any(|it| key.starts_with(it))
+    };
+    if text.lines().any(is_compose) { Role::Compose } else { Role::Network }
+}
+
 /// Files to describe, and what they are read with.
 #[derive(Debug)]
 pub(in crate::tools) struct Located {
     files: Vec<(PathBuf, Role)>,
+    contents: Contents,
     env: Env,
     /// The project of the compose files, if there are any.
     project: Option<Project>,
@@ -83,22 +115,22 @@ pub(in crate::tools) struct Located {
 }
 
 /// Takes the files that are given, else the compose files that `docker compose` reads in the working directory.
-pub(in crate::tools) fn locate(given: Vec<(PathBuf, Role)>) -> anyhow::Result<Located> {
+pub(in crate::tools) fn locate(given: Vec<(PathBuf, Role)>, contents: Contents) -> anyhow::Result<Located> {
     let env = environment();
     let cwd = std::env::current_dir().context("find the working directory")?;
-    let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
+    let look = service::Files { exists: &|it| it.is_file(), read: &|it| input::read_text(it) };
     if !given.is_empty() {
         let compose = given.iter().filter(|(_, role)| *role == Role::Compose).map(|(path, _)| path.clone());
         let compose: Vec<PathBuf> = compose.collect();
         let project =
             (!compose.is_empty()).then(|| Project::locate(&compose, &env, &cwd, look).ok()).flatten();
-        return Ok(Located { files: given, env, project, found: false });
+        return Ok(Located { files: given, contents, env, project, found: false });
     }
     let project = Project::locate(&[], &env, &cwd, look).map_err(|it| Usage(it.join("\nerror: ") + HINT))?;
     project.warnings.iter().for_each(|it| err(&format!("warning: {it}\n")));
     let names = project.files.iter().map(|it| it.strip_prefix(&cwd).unwrap_or(it).to_owned());
     let files = names.map(|it| (it, Role::Compose)).collect();
-    Ok(Located { files, env: project.env.clone(), project: Some(project), found: true })
+    Ok(Located { files, contents, env: project.env.clone(), project: Some(project), found: true })
 }
 
 impl Located {
@@ -113,7 +145,7 @@ impl Located {
     /// A file cannot be read.
     pub(in crate::tools) fn describe(&self, mut defaults: Defaults) -> anyhow::Result<Described> {
         let mut wrong = None;
-        let mut described = describe_by(&self.files, &self.env, |sources, compose_files| {
+        let mut described = describe_by(&self.files, &self.contents, &self.env, |sources, compose_files| {
             if let Some(project) = self.project.as_ref().filter(|_| defaults.project.is_empty()) {
                 match project.name(sources, compose_files) {
                     Ok(name) => defaults.project = name,
@@ -124,6 +156,33 @@ impl Located {
         })?;
         described.diagnostics.extend(wrong);
         Ok(described)
+    }
+
+    /// Adds what is wrong with the services of the compose files. What only a lab refuses, and what may be otherwise where
+    /// compose reads the files, are warnings.
+    pub(in crate::tools) fn check_services(&self, described: &mut Described) {
+        let Some(project) = &self.project else { return };
+        let (sources, files) = (&described.sources, &described.compose_files);
+        let mut env = project.env.clone();
+        env.insert(PROJECT_NAME.to_owned(), project.name(sources, files).unwrap_or_default());
+        let read = |path: &Path| input::read_text(path);
+        let context = service::Context { env: &env, dir: &project.dir, profiles: &[], read: &read };
+        let (_, mut found) = service::services(sources, files, context);
+        // Other files may declare what these name, and other variables may be set.
+        let more = found.iter().any(|it| it.code == compose::NOT_FOLLOWED);
+        let unset = described.diagnostics.iter().chain(&found).any(|it| it.code == UNSET);
+        for it in found.iter_mut().filter(|it| it.severity == Severity::Error) {
+            let is_expanded = it.span.is_some_and(|it| sources.slice(it).contains('$'));
+            if it.code == service::LAB || more || unset && is_expanded {
+                (it.severity, it.code) = (Severity::Warning, service::LAB);
+            }
+        }
+        let known = |it: &Diagnostic| {
+            described.diagnostics.iter().any(|known| known.span == it.span && known.message == it.message)
+        };
+        found.retain(|it| !known(it));
+        described.diagnostics.extend(found);
+        tidy(&mut described.diagnostics);
     }
 }
 
@@ -136,12 +195,13 @@ pub(in crate::tools) fn describe(
     defaults: Defaults,
     env: &Env,
 ) -> anyhow::Result<Described> {
-    describe_by(files, env, |_, _| defaults)
+    describe_by(files, &Contents::new(), env, |_, _| defaults)
 }
 
 /// The same with defaults that depend on the compose files.
 fn describe_by(
     files: &[(PathBuf, Role)],
+    contents: &Contents,
     env: &Env,
     defaults: impl FnOnce(&Sources, &[FileId]) -> Defaults,
 ) -> anyhow::Result<Described> {
@@ -150,9 +210,14 @@ fn describe_by(
     let mut inputs = Vec::new();
     let mut unreadable = Vec::new();
     for (path, role) in files {
-        match std::fs::read(path).with_context(|| format!("read {}", path.display())) {
+        let name = match path.to_str() {
+            Some(input::STDIN) => "standard input".to_owned(),
+            _ => path.display().to_string(),
+        };
+        let bytes = contents.get(path).map_or_else(|| input::read(path), |it| Ok(it.clone()));
+        match bytes.with_context(|| format!("read {name}")) {
             Ok(bytes) => {
-                let file = sources.add(path.display().to_string(), bytes);
+                let file = sources.add(name, bytes);
                 inputs.push(match role {
                     Role::Compose => {
                         compose_files.push(file);

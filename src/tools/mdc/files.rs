@@ -98,14 +98,27 @@ impl Overlay {
     fn put(&mut self, mode: &Mode, to: &Path, entry: Entry) {
         if let Some(before) = self.tree.get(to) {
             let changes = (before.kind == Kind::Folder) != (entry.kind == Kind::Folder);
+            let is_link = [&before.kind, &entry.kind].iter().any(|it| matches!(it, Kind::Symlink(_)));
             if changes && let Some(source) = &before.source {
-                self.notes.push(format!(
-                    "mode {} replaces {}, which is {} in mode {}",
-                    mode.name,
-                    shown(to),
-                    if before.kind == Kind::Folder { "a directory" } else { "not a directory" },
-                    source.mode
-                ));
+                let what =
+                    |kind: &Kind| if *kind == Kind::Folder { "a directory" } else { "not a directory" };
+                match is_link {
+                    true => self.notes.push(format!(
+                        "mode {} replaces {}, which is {} in mode {}",
+                        mode.name,
+                        shown(to),
+                        what(&before.kind),
+                        source.mode
+                    )),
+                    false => self.wrong.push(format!(
+                        "{}: {} in mode {}, {} in mode {}",
+                        shown(to),
+                        what(&before.kind),
+                        source.mode,
+                        what(&entry.kind),
+                        mode.name
+                    )),
+                }
             }
             if before.kind == Kind::Folder && changes {
                 self.tree.retain(|it, _| !it.starts_with(to));

@@ -1,6 +1,6 @@
 //! The modes of a project: their order and their content.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use crate::config::{Diagnostic, FileId, Severity, Sources, documents};
 use crate::deps::{Dep, Resolution, Wants};
 use crate::env_file::{BadValue, EnvFile, EnvMode, ProjectEnv, Written, evaluate, parse};
-use crate::tools::environment;
 use crate::tools::mdc::settings::{Settings, Wrong, is_on};
-use crate::tools::nodes::{Nodes, Reach, complaint, line_col, places};
+use crate::tools::nodes::{Lines, Nodes, Reach, complaints, places};
 use crate::tools::resolve_deps::{parse_request, resolve_in_time};
+use crate::tools::{environment, input};
 use crate::words::near;
 
 /// The project that a run of mdc assembles.
@@ -62,25 +62,24 @@ pub(super) fn resolve(settings: &Settings, modes: &str) -> Result<Resolved, Wron
     let mut reach = nodes.reach(&request)?;
     let mut warnings = Vec::new();
     let mut wrong = Vec::new();
+    let mut places = Places::new(&nodes, &reach.texts);
+    let known: Vec<&str> = nodes.names().collect();
     let mut deps: Vec<(Option<&str>, &mut Dep)> = request.iter_mut().map(|it| (None, it)).collect();
     for (node, asked) in &mut reach.graph {
         deps.extend(asked.iter_mut().map(|it| (Some(node.as_str()), it)));
     }
     for (by, dep) in deps {
-        let place = || place(&nodes, &reach.texts, by, dep.at.start);
+        let mut place = || places.place(by, dep.at.start);
         match &mut dep.wants {
             Wants::Node(name) | Wants::After(name) => wrong.extend(no_path(name, &place())),
             Wants::AnyOf(names) => {
                 wrong.extend(names.iter().filter_map(|it| no_path(it, &place())));
-                let known = |it: &String| nodes.get(it).is_some();
-                if names.iter().any(known) && !names.iter().all(known) {
-                    let missing = names.iter().filter(|it| !known(it));
+                let is_known = |it: &String| nodes.get(it).is_some();
+                if names.iter().any(is_known) && !names.iter().all(is_known) {
+                    let missing = names.iter().filter(|it| !is_known(it));
                     warnings.extend(missing.map(|it| {
-                        format!(
-                            "{}: unknown mode `{it}` among alternatives{}",
-                            place(),
-                            did_you_mean(&nodes, it)
-                        )
+                        let help = did_you_mean(&known, it);
+                        format!("{}: unknown mode `{it}` among alternatives{help}", place())
                     }));
                     names.retain(|it| nodes.get(it).is_some());
                 }
@@ -110,46 +109,68 @@ fn no_path(name: &str, place: &str) -> Option<String> {
 
 /// The unknown modes, each with the mode that requires it.
 fn missing(nodes: &Nodes, reach: &Reach, found: Resolution) -> (Vec<String>, Resolution) {
-    let unknown = found.why.iter().filter(|it| nodes.get(&it.node).is_none());
-    let missing = unknown.map(|it| {
+    let known: Vec<&str> = nodes.names().collect();
+    let mut places = Places::new(nodes, &reach.texts);
+    // Where each mode first names the others.
+    let mut named: BTreeMap<&str, HashMap<&str, usize>> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for it in found.why.iter().filter(|it| nodes.get(&it.node).is_none()) {
         let asked = it.by.as_ref().map(|by| {
-            let deps = reach.graph.get(by).into_iter().flatten();
-            let at = deps.filter(|dep| names(&dep.wants, &it.node)).map(|dep| dep.at.start).next();
-            format!(" (required by {by}, {})", place(nodes, &reach.texts, Some(by), at.unwrap_or_default()))
+            let names = named.entry(by).or_insert_with(|| first_places(reach.graph.get(by)));
+            let at = names.get(it.node.as_str()).copied().unwrap_or_default();
+            format!(" (required by {by}, {})", places.place(Some(by), at))
         });
-        format!("unknown mode `{}`{}{}", it.node, asked.unwrap_or_default(), did_you_mean(nodes, &it.node))
-    });
-    let mut missing: Vec<String> = missing.collect();
-    if !missing.is_empty() && nodes.names().next().is_none() {
+        let (asked, help) = (asked.unwrap_or_default(), did_you_mean(&known, &it.node));
+        missing.push(format!("unknown mode `{}`{asked}{help}", it.node));
+    }
+    if !missing.is_empty() && known.is_empty() {
         missing.push("no modes in the modes directory".to_owned());
     }
     (missing, found)
 }
 
-fn names(wants: &Wants, name: &str) -> bool {
-    match wants {
-        Wants::Node(it) | Wants::After(it) => it == name,
-        Wants::AnyOf(all) => all.iter().any(|it| it == name),
+/// Where each name first appears.
+fn first_places(deps: Option<&Vec<Dep>>) -> HashMap<&str, usize> {
+    let mut first = HashMap::new();
+    for dep in deps.into_iter().flatten() {
+        let names = match &dep.wants {
+            Wants::Node(it) | Wants::After(it) => std::slice::from_ref(it),
+            Wants::AnyOf(all) => all,
+        };
+        for it in names {
+            first.entry(it.as_str()).or_insert(dep.at.start);
+        }
     }
+    first
 }
 
-fn did_you_mean(nodes: &Nodes, name: &str) -> String {
-    let known: Vec<&str> = nodes.names().collect();
-    near(name, &known).map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
+fn did_you_mean(known: &[&str], name: &str) -> String {
+    near(name, known).map(|it| format!("; did you mean `{it}`?")).unwrap_or_default()
 }
 
-/// The place of a dependency.
-fn place(
-    nodes: &Nodes,
-    texts: &std::collections::BTreeMap<String, String>,
-    by: Option<&str>,
-    at: usize,
-) -> String {
-    let Some(by) = by else { return "MODES".to_owned() };
-    let path = nodes.get(by).map(|it| it.path.clone()).unwrap_or_default();
-    match texts.get(by) {
-        Some(text) => format!("{}:{}", path.join("deps").display(), line_col(text, at).0),
-        None => path.display().to_string(),
+/// The places of dependencies.
+struct Places<'a> {
+    nodes: &'a Nodes,
+    texts: &'a BTreeMap<String, String>,
+    lines: HashMap<&'a str, Lines<'a>>,
+}
+
+impl<'a> Places<'a> {
+    fn new(nodes: &'a Nodes, texts: &'a BTreeMap<String, String>) -> Self {
+        Self { nodes, texts, lines: HashMap::new() }
+    }
+
+    /// The place of what a mode requires, or the request.
+    fn place(&mut self, by: Option<&str>, at: usize) -> String {
+        let Some(by) = by else { return "MODES".to_owned() };
+        let path = self.nodes.get(by).map(|it| it.path.clone()).unwrap_or_default();
+        match self.texts.get_key_value(by) {
+            Some((name, text)) => {
+                let lines = self.lines.entry(name).or_insert_with(|| Lines::of(text));
+                format!("{}:{}", path.join("deps").display(), lines.line(at))
+            }
+            None => path.display().to_string(),
+        }
     }
 }
 
@@ -170,6 +191,16 @@ impl Project {
                 match mode.look(&mut warnings) {
                     Ok(it) => env_files = it,
                     Err(bad) => wrong.extend(bad),
+                }
+            }
+            let inputs = env_files.iter().map(|it| PathBuf::from(&it.path)).chain(mode.compose_file.clone());
+            let target = Path::new(&settings.env_file).canonicalize().ok();
+            for it in inputs.chain([mode.path.join("deps")]) {
+                if target.is_some() && it.canonicalize().ok() == target {
+                    wrong.push(format!(
+                        "ENV_FILE `{}` is a file of mode {name}, which would be overwritten: choose another --env-file",
+                        settings.env_file
+                    ));
                 }
             }
             env_modes.push(EnvMode { name: name.clone(), path: shown(&mode.path), files: env_files });
@@ -221,7 +252,8 @@ impl Mode {
     fn look(&mut self, warnings: &mut Vec<String>) -> Result<Vec<EnvFile>, Wrong> {
         let mut wrong = Vec::new();
         let mut env_files = Vec::new();
-        self.compose_file = COMPOSE_FILES.map(|it| self.path.join(it)).into_iter().find(|it| it.is_file());
+        let mut compose_files = COMPOSE_FILES.map(|it| self.path.join(it)).into_iter();
+        self.compose_file = compose_files.find(|it| it.metadata().is_ok());
         for path in ENV_FILES.map(|it| self.path.join(it)) {
             match path.metadata() {
                 Ok(it) if it.is_file() => match fs::read(&path) {
@@ -313,7 +345,7 @@ fn env_mistakes(path: &str, content: &[u8]) -> Wrong {
     let text = String::from_utf8_lossy(content);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let (_, bad) = parse(&format!("{text}\n"));
-    bad.iter().map(|it| complaint(path, text, it)).collect()
+    complaints(path, text, &bad)
 }
 
 /// The errors that compose would find in the whole env file, each with its origin, and warnings about variables of mdc.
@@ -331,8 +363,9 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
         let place = written.origin(*line).map(|(path, line)| format!("{path}:{line}: "));
         wrong.push(format!("{}{message}{help}", place.unwrap_or_default()));
     }
+    let lines = Lines::of(&text);
     for it in found.unset {
-        let (line, col) = line_col(&text, it.at.start);
+        let (line, col) = lines.line_col(it.at.start);
         let place = written.origin(line).map(|(path, line)| format!("{path}:{line}:{col}: "));
         warnings.push(format!("{}{}", place.unwrap_or_default(), told(&it.warning(), &Sources::default())));
     }
@@ -348,7 +381,7 @@ fn check_env(written: &Written, wrong: &mut Wrong, warnings: &mut Vec<String>) {
 fn read_compose_files(modes: &[Mode], wrong: &mut Wrong) -> Sources {
     let mut sources = Sources::default();
     for path in modes.iter().filter_map(|it| it.compose_file.as_deref()) {
-        match fs::read(path) {
+        match input::read(path) {
             Ok(bytes) => drop(sources.add(shown(path), bytes)),
             Err(error) => wrong.push(format!("{}: {error}", shown(path))),
         }

@@ -50,6 +50,9 @@ pub(super) fn tcp(text: &str) -> Parsed {
 /// A connection is accepted by a socket in the file system, which the kernel decides at once.
 pub(super) fn unix(text: &OsStr) -> Parsed {
     let path = PathBuf::from(text);
+    if UnixAddr::new(&path).is_err() {
+        return Err(format!("a socket path has at most 107 bytes, this has {}", text.len()));
+    }
     tries(vec![path.display().to_string()], Some(path.clone()), async move |_| {
         match UnixAddr::new(&path).and_then(|addr| start_connect(AddressFamily::Unix, &addr)) {
             Ok(_) => Ok(()),

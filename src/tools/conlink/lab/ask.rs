@@ -17,7 +17,7 @@ use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::lab::args::{UpArgs, current};
 use crate::tools::conlink::options::files_of;
 use crate::tools::conlink::socket::RUN;
-use crate::tools::environment;
+use crate::tools::{environment, input};
 
 /// Environment variables that nodes inherit from `lab up`.
 const PASSED: [&str; 10] =
@@ -103,7 +103,7 @@ impl Ask {
 
     /// Reads the files. An error is a file that cannot be read; mistakes are diagnostics of the result.
     pub(super) fn read(&self) -> anyhow::Result<Reading> {
-        let look = service::Files { exists: &|it| it.is_file(), read: &|it| std::fs::read_to_string(it) };
+        let look = service::Files { exists: &|it| it.is_file(), read: &|it| input::read_text(it) };
         let found = Project::locate(&self.compose_files, &self.env, &self.cwd, look);
         let mut project = found.map_err(|it| anyhow::anyhow!(it.join("\nerror: ")))?;
         project.warnings.iter().for_each(|it| log::warn!("{it}"));
@@ -156,7 +156,7 @@ impl Ask {
             env: &project.env,
             dir: &project.dir,
             profiles: &self.profiles,
-            read: &|path| std::fs::read_to_string(path),
+            read: &|path| input::read_text(path),
         };
         service::services(&described.sources, &described.compose_files, context)
     }

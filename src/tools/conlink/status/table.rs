@@ -153,7 +153,7 @@ fn tunnel(it: &TunnelStatus) -> String {
     format!("{} from {} to {}{state}", printable(&it.name), printable(&it.bridge), it.remote)
 }
 
-/// The ports of each bridge: links that are up, and tunnels.
+/// The ports of each bridge: links and tunnels that exist, whether or not somebody has changed them.
 fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
     let links = status
         .nodes
@@ -162,7 +162,7 @@ fn ports(status: &Status) -> BTreeMap<&str, Vec<String>> {
     let tunnels = status.tunnels.iter().map(|it| (it.state, Some(it.bridge.as_str()), it.name.clone()));
     let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (state, bridge, name) in links.chain(tunnels) {
-        if let (LinkState::Up, Some(bridge)) = (state, bridge) {
+        if let (LinkState::Up | LinkState::Drifted, Some(bridge)) = (state, bridge) {
             ports.entry(bridge).or_default().push(name);
         }
     }

@@ -501,3 +501,11 @@ fn long_lines_count_as_the_rows_that_they_take() {
     assert_eq!(super::cut(lines(&[long, "b", "c"]), 10, 3), lines(&[long, "… and 2 more lines"]));
     assert_eq!(super::cut(lines(&[long, "b", "c"]), 10, 2), lines(&["… and 3 more lines"]));
 }
+
+#[test]
+fn a_drifted_link_is_still_a_port_of_its_bridge() {
+    let mut status = router();
+    status["nodes"][0]["links"][0]["state"] = json!("drifted");
+    let text = text(&status, PLAIN);
+    assert!(text.contains("s1 (linux, 2 ports), s2 (linux, 2 ports)"), "{text}");
+}
