@@ -11,6 +11,8 @@ use crate::netem::Netem;
 use crate::route::Route;
 use crate::tools::conlink::attach::args::AttachArgs;
 use crate::tools::conlink::attach::usage;
+use crate::tools::conlink::guest::Found;
+use crate::tools::dhcp::Dhcp;
 use crate::tools::pipework::mac::of_text;
 
 /// The largest identifier of a VXLAN: 24 bits.
@@ -70,6 +72,14 @@ impl AttachArgs {
             routes,
             netem: self.netem()?,
         })
+    }
+
+    /// The DHCP client to run.
+    pub(super) fn dhcp(&self, guest: &Found) -> Option<Dhcp> {
+        let client = self.dhcp?;
+        let name = guest.name.clone();
+        let hostname = guest.hostname();
+        Some(Dhcp { client, guest: name, hostname, options: Vec::new(), keep: self.dhcp_renew })
     }
 
     fn netem(&self) -> anyhow::Result<Option<Netem>> {
