@@ -19,7 +19,7 @@ mod told;
 mod up;
 mod waiting;
 mod which;
-mod world;
+pub(crate) mod world;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

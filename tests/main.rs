@@ -7,6 +7,7 @@ mod compose;
 mod conlink;
 mod copy;
 mod dependencies;
+mod dhcp;
 mod diagnostics;
 mod docker;
 mod events;

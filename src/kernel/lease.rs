@@ -5,9 +5,9 @@
 
 use std::net::IpAddr;
 
-use crate::addr::{Cidr, IfName};
+use crate::addr::{Cidr, IfName, Mac};
 use crate::kernel::netlink::{Error, Netlink};
-use crate::kernel::{addr, link, route};
+use crate::kernel::{addr, announce, link, netns, route};
 use crate::route::Route;
 
 /// RTPROT_DHCP. Addresses have no number of their own for it, so this one serves for both.
@@ -56,7 +56,8 @@ fn by_dhcp(route: Route) -> Route {
 pub fn set(dev: &IfName, lease: Option<&Lease>, earlier: Option<Cidr>) -> Result<(), Error> {
     let mut netlink = Netlink::open().map_err(|it| Error::new("open a netlink socket", it))?;
     let gone = || Error::new(format!("get {dev}"), std::io::Error::from_raw_os_error(libc::ENODEV));
-    let index = link::get(&mut netlink, dev)?.ok_or_else(gone)?.1.index;
+    let (_, interface) = link::get(&mut netlink, dev)?.ok_or_else(gone)?;
+    let index = interface.index;
     let mut old = addr::of_protocol(&mut netlink, index, DHCP)?;
     old.extend(earlier);
     let names = [(index, dev.clone())].into();
@@ -75,11 +76,21 @@ pub fn set(dev: &IfName, lease: Option<&Lease>, earlier: Option<Cidr>) -> Result
         let what = || format!("add addr {} dev {dev}", lease.addr);
         match addr::add(&mut netlink, index, lease.addr, Some(DHCP), what) {
             Err(error) if error.is_taken() => {}
-            result => result?,
+            Err(error) => return Err(error),
+            Ok(()) => tell_neighbours(dev, interface.mac, lease.addr),
         }
     }
     for it in old.into_iter().filter(|it| lease.is_none_or(|lease| lease.addr != *it)) {
         addr::del(&mut netlink, index, it, || format!("del addr {it} dev {dev}"))?;
     }
     wanted.iter().try_for_each(|it| route::prepend(&mut netlink, it, index))
+}
+
+/// They would find out anyway, so it may fail.
+fn tell_neighbours(dev: &IfName, mac: Option<Mac>, addr: Cidr) {
+    if let (Ok(own), Some(mac)) = (netns::own(), mac)
+        && let Err(error) = announce::announce(&own, dev, mac, &[addr.addr()])
+    {
+        log::debug!("{dev}: announce {addr}: {error}");
+    }
 }

@@ -31,11 +31,11 @@ const KEEP: &str = "keep";
 /// One folder for each interface.
 const FOLDER: &str = "/run/conlink/attach/dhcp";
 
-/// Time that clients may take for a lease. They end on their own a little earlier.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Time that clients get for a lease. dhclient is told of it, and 5 requests of udhcpc take about as long.
+const PATIENCE: Duration = Duration::from_secs(12);
 
-/// The same in seconds, as told to dhclient and dhcpcd. That is 5 requests of udhcpc.
-const PATIENCE: u64 = 12;
+/// Time after which a client is killed that should have ended on its own.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Time for the end of a client that has a lease.
 const END: Duration = Duration::from_secs(3);
@@ -290,9 +290,8 @@ impl Session {
                 add(&["-pf", &text(&pid_file), "-sf", &text(&script)]);
             }
             Client::Dhcpcd => {
-                let patience = PATIENCE.to_string();
                 add(&["-4", "-1", "-B", "-L", "-A", "--nodelay", "--noconfigure", "-f", "/dev/null"]);
-                add(&["-t", &patience, "-c", &text(&script), "-I", ""]);
+                add(&["-c", &text(&script), "-I", ""]);
                 for it in ["subnet_mask", "routers", "classless_static_routes"] {
                     add(&["-o", it]);
                 }
@@ -315,7 +314,9 @@ impl Session {
 
     /// Waits for a lease.
     fn wait(&mut self) -> anyhow::Result<Cidr> {
-        let end = Instant::now() + LIMIT;
+        // In the foreground dhcpcd has no time limit.
+        let limit = if self.client == Client::Dhcpcd { PATIENCE } else { LIMIT };
+        let end = Instant::now() + limit;
         loop {
             let ended = self.running.wait(STEP);
             if let Ok(why) = fs::read_to_string(self.folder.path.join("failed")) {
@@ -327,8 +328,12 @@ impl Session {
             let dev = &self.dev;
             match ended {
                 Ok(false) if Instant::now() < end => {}
-                Ok(false) => bail!("no DHCP lease for `{dev}` within {} seconds", LIMIT.as_secs()),
+                Ok(false) => bail!("no DHCP lease for `{dev}` within {} seconds", limit.as_secs()),
                 Ok(true) => bail!("no DHCP lease for `{dev}`: {} has ended", self.client.name()),
+                Err(process::Error::Failed { printed, program, .. }) if said(&printed).is_some() => {
+                    let why = said(&printed).unwrap_or_default();
+                    bail!("no DHCP lease for `{dev}`: {program}: {why}")
+                }
                 Err(error) => return Err(error).with_context(|| format!("no DHCP lease for `{dev}`")),
             }
         }
@@ -357,12 +362,20 @@ impl Session {
     }
 }
 
+/// What a client says last, if that is about a lease. What it has said before is of no interest then.
+fn said(printed: &str) -> Option<&str> {
+    let last = printed.rsplit("; ").next()?;
+    let last = last.rsplit_once(": ").map_or(last, |(_, it)| it);
+    last.contains("lease").then_some(last)
+}
+
 /// The option for routes has no name in dhclient before it is defined.
 fn dhclient_conf(hostname: Option<&str>) -> String {
     let mut text = format!(
         "option rfc3442-classless-static-routes code 121 = array of unsigned integer 8;\n\
          request subnet-mask, routers, rfc3442-classless-static-routes;\n\
-         timeout {PATIENCE};\ninitial-interval 1;\n"
+         timeout {};\ninitial-interval 1;\n",
+        PATIENCE.as_secs()
     );
     if let Some(it) = hostname {
         text += &format!("send host-name \"{}\";\n", it.replace(['"', '\\', '\n'], ""));

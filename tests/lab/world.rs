@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 use crate::support::{Run, finish, skip};
 
 /// Default time limit.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The first process of a world. It ends, and with it all others, when its standard input is closed: when the world is
 /// dropped or the test is killed. Until then it reaps orphans.
@@ -29,26 +29,26 @@ pub(crate) struct World {
     /// The user of programs in the world; None: root.
     user: Option<u32>,
     /// The binary, at a path where that user may run it.
-    pub(super) binary: PathBuf,
-    pub(super) env: BTreeMap<String, String>,
+    pub(crate) binary: PathBuf,
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 /// Everything that a lab could leave behind.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// `PID NAME` of each process, without zombies.
-    pub(super) processes: BTreeSet<String>,
+    pub(crate) processes: BTreeSet<String>,
     /// Inodes of the network namespaces of processes.
-    pub(super) networks: BTreeSet<u64>,
-    pub(super) mounts: BTreeSet<String>,
-    pub(super) interfaces: BTreeSet<String>,
+    pub(crate) networks: BTreeSet<u64>,
+    pub(crate) mounts: BTreeSet<String>,
+    pub(crate) interfaces: BTreeSet<String>,
     /// Below `/run`, without the folders that all labs share.
-    pub(super) files: BTreeSet<String>,
+    pub(crate) files: BTreeSet<String>,
 }
 
 impl World {
     /// A new world. None, with a report, if this machine does not allow it.
-    pub(super) fn new(what: &str) -> Option<Self> {
+    pub(crate) fn new(what: &str) -> Option<Self> {
         let mut command = Command::new("unshare");
         command.args([
             "--mount",
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Runs later programs as an ordinary user with a runtime folder.
-    pub(super) fn become_user(&mut self, uid: u32) {
+    pub(crate) fn become_user(&mut self, uid: u32) {
         self.user = Some(uid);
         let runtime = self.path("runtime");
         fs::create_dir(&runtime).unwrap();
@@ -101,13 +101,13 @@ impl World {
     }
 
     /// Runs later programs as another user without a runtime folder.
-    pub(super) fn become_other(&mut self, uid: u32) {
+    pub(crate) fn become_other(&mut self, uid: u32) {
         self.user = Some(uid);
         self.env.remove("XDG_RUNTIME_DIR");
         Self::open_to_all(self.dir());
     }
 
-    pub(super) fn open_to_all(path: &Path) {
+    pub(crate) fn open_to_all(path: &Path) {
         for folder in
             WalkDir::new(path).into_iter().map(|it| it.unwrap()).filter(|it| it.file_type().is_dir())
         {
@@ -115,26 +115,26 @@ impl World {
         }
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), text).unwrap();
     }
 
     /// The path outside the world of a file in it.
-    pub(super) fn outside(&self, path: &str) -> PathBuf {
+    pub(crate) fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
     }
 
     /// A conlink command for this world.
-    pub(super) fn conlink(&self, args: &[&str]) -> Command {
+    pub(crate) fn conlink(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args);
         command
@@ -142,7 +142,7 @@ impl World {
 
     /// Starts a program in the world, in the project's folder, with the variables of the world and of the command. The
     /// process ID is the one outside.
-    pub(super) fn start(&self, command: Command) -> Child {
+    pub(crate) fn start(&self, command: Command) -> Child {
         let mut full = match self.user {
             None => Command::new(command.get_program()),
             Some(uid) => {
@@ -172,11 +172,11 @@ impl World {
         std::thread::scope(|scope| scope.spawn(start).join()).unwrap()
     }
 
-    pub(super) fn run(&self, command: Command) -> Run {
+    pub(crate) fn run(&self, command: Command) -> Run {
         self.run_within(command, LIMIT)
     }
 
-    pub(super) fn run_within(&self, command: Command, limit: Duration) -> Run {
+    pub(crate) fn run_within(&self, command: Command, limit: Duration) -> Run {
         let what = format!("{command:?}");
         let mut child = self.start(command);
         drop(child.stdin.take());
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Runs a shell command in the world, which must succeed. Returns its output.
-    pub(super) fn sh(&self, line: &str) -> String {
+    pub(crate) fn sh(&self, line: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-c", line]);
         let run = self.run(command);
@@ -192,7 +192,7 @@ impl World {
         run.stdout
     }
 
-    pub(super) fn machine(&self) -> Machine {
+    pub(crate) fn machine(&self) -> Machine {
         // Before `ip` runs, which is a process too.
         let mut machine = self.processes();
         machine.interfaces = self.sh("ip -o link").lines().map(str::to_owned).collect();
@@ -230,7 +230,7 @@ impl World {
 
     /// Waits until the world is as before.
     #[track_caller]
-    pub(super) fn expect(&self, before: &Machine) {
+    pub(crate) fn expect(&self, before: &Machine) {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
             let now = self.machine();
@@ -252,12 +252,12 @@ impl Drop for World {
 }
 
 /// Removes the lines about what a command waits for. A busy machine has more of them.
-pub(super) fn without_progress(run: Run) -> Run {
+pub(crate) fn without_progress(run: Run) -> Run {
     let lines = run.stderr.split_inclusive('\n').filter(|it| !is_progress(it));
     Run { stderr: lines.collect(), ..run }
 }
 
-pub(super) fn is_progress(line: &str) -> bool {
+pub(crate) fn is_progress(line: &str) -> bool {
     line.starts_with("lab ")
         && !line.contains(" is up: ")
         && (line.contains(" nodes") || line.contains("waiting for "))
