@@ -51,7 +51,7 @@ impl Net {
         guest.args(["--net", "--uts", "sh", "-c", "hostname box && exec sleep 1000"]);
         let guest = world.start(guest);
         let net = Self { world, guest, server: None };
-        net.until(|| (net.world.sh("pgrep -x sleep || true") != "").then_some(()));
+        net.until(|| (!net.world.sh("pgrep -x sleep || true").is_empty()).then_some(()));
         Some(net)
     }
 
@@ -115,6 +115,8 @@ impl Net {
     fn settled(&self) -> Machine {
         assert_eq!(self.conlink("attach GUEST --bridge br1").code, 0);
         assert_eq!(self.conlink("detach GUEST").code, 0);
+        // The bridge takes a moment to notice that it has no port.
+        self.until(|| self.world.sh("ip -o link show br1").contains("state DOWN").then_some(()));
         self.world.machine()
     }
 

@@ -150,6 +150,9 @@ impl Dhcp {
             dev: dev.to_string(),
         };
         let program = Program::new(std::env::current_exe()?).arg(SCRIPT).arg(KEEP);
+        let folder = folder(netns, dev)?;
+        // A killed one may have left it.
+        let _ = fs::remove_file(folder.join("lease"));
         let mut keeper = program.arg(serde_json::to_string(&order)?).start()?;
         let end = Instant::now() + LIMIT + END;
         loop {
@@ -161,7 +164,7 @@ impl Dhcp {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if let Some(addr) = running(netns, dev)? {
+            if let Some(addr) = leased(&folder) {
                 return Ok(addr);
             }
             if Instant::now() >= end {
@@ -221,8 +224,8 @@ struct Session {
 struct Folder {
     path: PathBuf,
     _lock: Flock<File>,
-    /// An empty folder that was made for the client.
-    made: Option<&'static str>,
+    /// Empty folders that were made for the client.
+    made: Vec<&'static str>,
 }
 
 impl Drop for Folder {
@@ -230,7 +233,7 @@ impl Drop for Folder {
         let _ = remove_dir_all(&self.path);
         // Unless others are there.
         let _ = fs::remove_dir(FOLDER);
-        if let Some(it) = self.made {
+        for it in &self.made {
             let _ = fs::remove_dir(it);
         }
     }
@@ -248,7 +251,7 @@ impl Folder {
             let _ = fs::remove_file(path.join(name));
         }
         std::os::unix::fs::symlink(std::env::current_exe()?, path.join(SCRIPT))?;
-        Ok(Self { path, _lock: lock, made: None })
+        Ok(Self { path, _lock: lock, made: Vec::new() })
     }
 }
 
@@ -272,6 +275,8 @@ impl Session {
         match client {
             Client::Udhcpc | Client::Any => {
                 add(&["-f", "-i", dev.as_str(), "-n", "-t", "5", "-T", "2", "-s", &text(&script)]);
+                // It asks for no classless routes otherwise.
+                add(&["-O", "staticroutes"]);
                 if !dhcp.keep {
                     add(&["-q"]);
                 }
@@ -298,7 +303,7 @@ impl Session {
                 add(&["-h", dhcp.hostname.as_deref().unwrap_or_default()]);
                 for it in DHCPCD_FOLDERS {
                     if fs::create_dir(it).is_ok() {
-                        folder.made = Some(it);
+                        folder.made.push(it);
                     }
                     program = program.emptied(it);
                 }
