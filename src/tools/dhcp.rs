@@ -390,7 +390,7 @@ fn dhclient_conf(hostname: Option<&str>) -> String {
 
 /// The script's command line, which nobody reads.
 pub(crate) fn command() -> clap::Command {
-    clap::Command::new(SCRIPT)
+    clap::Command::default().name(SCRIPT)
 }
 
 /// The script of a client, or the process that keeps one running.
