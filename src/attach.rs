@@ -23,7 +23,7 @@ use crate::plan::{
 };
 use crate::route::Route;
 
-pub use detach::{Found, detach, find, sweep};
+pub use detach::{Found, detach, find, sweep, undo};
 pub use perform::{Done, How, Refusal, attach, has_carrier, interface_with, preview};
 pub use state::ovs_folder;
 

@@ -8,6 +8,7 @@ mod apply;
 mod attribute;
 mod ethtool;
 mod hint;
+pub mod lease;
 mod link;
 mod monitor;
 mod netem;

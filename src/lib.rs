@@ -82,6 +82,10 @@ const TOOLS: &[Tool] = &[
     Tool { name: "wait", aliases: &["wait.sh"], command: tools::wait::command, main: tools::wait::main },
 ];
 
+/// A tool that only this binary itself calls.
+const HIDDEN: &Tool =
+    &Tool { name: tools::dhcp::SCRIPT, aliases: &[], command: tools::dhcp::command, main: tools::dhcp::main };
+
 /// The tool for images without any other program.
 const ECHO: &str = "echo";
 
@@ -115,7 +119,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 /// The tool with that exact name or alias.
 fn named(name: &OsStr) -> Option<&'static Tool> {
-    TOOLS.iter().find(|it| name == it.name || it.aliases.iter().any(|alias| name == *alias))
+    TOOLS.iter().chain([HIDDEN]).find(|it| name == it.name || it.aliases.iter().any(|alias| name == *alias))
 }
 
 /// The tool is named by the file name of the binary, else by the first argument. Otherwise it is the first in [`TOOLS`].

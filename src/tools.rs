@@ -3,6 +3,7 @@
 mod color;
 pub(crate) mod conlink;
 pub(crate) mod copy;
+pub(crate) mod dhcp;
 pub(crate) mod echo;
 mod exec;
 pub(crate) mod front;

@@ -8,6 +8,7 @@ mod compose;
 mod conlink;
 mod copy;
 mod dependencies;
+mod dhcp;
 mod diagnostics;
 mod docker;
 mod events;

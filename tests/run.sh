@@ -47,7 +47,8 @@ tier() {
     failed=$((failed + tier_failed))
 }
 
-install_packages iproute2 busybox-static bird2 ethtool nftables iptables openvswitch-switch graphviz librsvg2-bin chromium python3 || exit 1
+install_packages iproute2 busybox-static bird2 ethtool nftables iptables openvswitch-switch graphviz librsvg2-bin chromium python3 \
+    dnsmasq-base udhcpc isc-dhcp-client dhcpcd-base || exit 1
 gate "formatted" cargo fmt --check
 gate "no lint" cargo clippy --quiet --all-targets -- -D warnings
 tier "unit, golden, black box and namespace tests" cargo test --quiet --no-fail-fast

@@ -126,6 +126,14 @@ fn inside(kernel: &mut Kernel, file: &File) -> Result<BTreeMap<IfName, Interface
     Ok(observed?.spaces.remove(&ns).map(|it| it.interfaces).unwrap_or_default())
 }
 
+/// Removes the attachment of a guest's interface, if it exists.
+///
+/// # Errors
+/// Something could not be read, or the kernel refuses it.
+pub fn undo(guest: &Guest, dev: &IfName) -> Result<(), Refusal> {
+    find()?.iter().filter(|it| it.guest == *guest && it.dev == *dev).try_for_each(detach)
+}
+
 /// Removes an attachment with everything that was made for it alone. An interface of the host is returned to it.
 ///
 /// # Errors

@@ -89,6 +89,23 @@ pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<(u32, ObservedAddr)>, Er
     Ok(decoded.collect())
 }
 
+/// The addresses of an interface that have this protocol. Kernels before 5.18 report none.
+pub(super) fn of_protocol(netlink: &mut Netlink, index: u32, protocol: u8) -> Result<Vec<Cidr>, Error> {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let all = netlink.dump(message, || "dump addresses".to_owned())?;
+    let has_it =
+        |it: &AddressAttribute| matches!(it, AddressAttribute::Protocol(it) if u8::from(*it) == protocol);
+    let found = all.iter().filter_map(|it| match it {
+        RouteNetlinkMessage::NewAddress(it)
+            if it.header.index == index && it.attributes.iter().any(has_it) =>
+        {
+            Some(decode(it)?.1.cidr)
+        }
+        _ => None,
+    });
+    Ok(found.collect())
+}
+
 fn decode(message: &AddressMessage) -> Option<(u32, ObservedAddr)> {
     let (mut addr, mut local, mut ours, mut broadcast) = (None, None, false, false);
     for attribute in &message.attributes {

@@ -104,6 +104,21 @@ pub fn all() -> BTreeMap<u64, File> {
     all
 }
 
+/// Does a process other than `except`, or a name, hold the network namespace of this inode?
+pub fn is_held(inode: u64, except: u32) -> bool {
+    // A namespace that is a mounted file, such as a name in /run/netns, is in the field of the root.
+    let root = format!(" net:[{inode}] ");
+    if fs::read_to_string("/proc/self/mountinfo").is_ok_and(|it| it.contains(&root)) {
+        return true;
+    }
+    let processes = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
+    let mut others = processes.filter(|it: &u32| *it != except);
+    others.any(|it| fs::metadata(format!("/proc/{it}/ns/net")).is_ok_and(|it| it.ino() == inode))
+}
+
 /// Are both the same namespace? False if the other could not be opened.
 pub fn is_same(netns: &File, other: io::Result<File>) -> bool {
     let other = other.and_then(|it| inode(&it));

@@ -84,6 +84,15 @@ pub(super) fn set(
     Ok(())
 }
 
+/// `ip route prepend …`: before other routes to the same destination. Succeeds if it exists.
+pub(super) fn prepend(netlink: &mut Netlink, route: &Route, index: u32) -> Result<(), Error> {
+    let message = RouteNetlinkMessage::NewRoute(encode(route, |_| Ok(index))?);
+    match netlink.request(message, NLM_F_CREATE, || format!("prepend route {route}")) {
+        Err(error) if error.is_taken() => Ok(()),
+        result => result,
+    }
+}
+
 /// `ip route del …`. Succeeds if it does not exist.
 pub(super) fn del(
     netlink: &mut Netlink,

@@ -8,12 +8,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, killpg, signal};
 use nix::unistd::Pid;
+
+use crate::process::node::enter_network;
 
 /// The folders of system programs, for use without PATH: Debian's for root, and NixOS's.
 pub const SYSTEM_PATH: &str =
@@ -74,12 +79,21 @@ pub struct Program {
     path: PathBuf,
     args: Vec<OsString>,
     vars: Vec<(OsString, OsString)>,
+    setting: Setting,
+}
+
+/// What a program is given between fork and exec.
+#[derive(Clone, Debug, Default)]
+struct Setting {
     longest_file: Option<u64>,
+    network: Option<Arc<File>>,
+    emptied: Vec<PathBuf>,
+    ends_with_us: bool,
 }
 
 impl Program {
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), args: Vec::new(), vars: Vec::new(), longest_file: None }
+        Self { path: path.into(), args: Vec::new(), vars: Vec::new(), setting: Setting::default() }
     }
 
     /// Adds an argument.
@@ -99,7 +113,28 @@ impl Program {
     /// Limits each file that it writes to this number of bytes. Beyond that its writes fail with EFBIG.
     #[must_use]
     pub fn longest_file(mut self, bytes: u64) -> Self {
-        self.longest_file = Some(bytes);
+        self.setting.longest_file = Some(bytes);
+        self
+    }
+
+    /// Runs it in this network namespace, and in the other namespaces of the calling thread.
+    #[must_use]
+    pub fn network(mut self, netns: File) -> Self {
+        self.setting.network = Some(Arc::new(netns));
+        self
+    }
+
+    /// Shows it an empty folder of its own in place of this one, which must exist. What it writes there ends with it.
+    #[must_use]
+    pub fn emptied(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.setting.emptied.push(folder.into());
+        self
+    }
+
+    /// Kills it when the thread that starts it ends.
+    #[must_use]
+    pub fn ends_with_us(mut self) -> Self {
+        self.setting.ends_with_us = true;
         self
     }
 
@@ -129,7 +164,7 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(&self.args).envs(self.vars.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-        in_a_session_of_its_own(&mut command, self.longest_file);
+        in_a_session_of_its_own(&mut command, self.setting.clone());
         command
     }
 
@@ -151,6 +186,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits at most `limit` for its end. Returns false if it still runs, and an error if it failed. If another part of
     /// this process has reaped it, its result is unknown and counts as success.
     pub fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
@@ -182,10 +222,19 @@ impl Running {
 }
 
 #[expect(unsafe_code, reason = "the standard library has no other way to act between fork and exec")]
-fn in_a_session_of_its_own(command: &mut Command, longest_file: Option<u64>) {
+fn in_a_session_of_its_own(command: &mut Command, setting: Setting) {
     let prepare = move || {
         nix::unistd::setsid()?;
-        if let Some(bytes) = longest_file {
+        if setting.ends_with_us {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        }
+        if let Some(netns) = &setting.network {
+            enter_network(netns)?;
+        }
+        if !setting.emptied.is_empty() {
+            empty(&setting.emptied)?;
+        }
+        if let Some(bytes) = setting.longest_file {
             limit_files(bytes)?;
         }
         // Inherited files may not be close-on-exec. Kernels before 5.11 lack the call; the error is ignored.
@@ -195,6 +244,15 @@ fn in_a_session_of_its_own(command: &mut Command, longest_file: Option<u64>) {
     };
     // SAFETY: a few system calls, which are safe after fork, without allocations or locks.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// Moves this process into a mount namespace of its own, with an empty tmpfs on each folder.
+fn empty(folders: &[PathBuf]) -> nix::Result<()> {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    folders.iter().try_for_each(|it| mount(none, it, Some("tmpfs"), flags, Some("mode=755")))
 }
 
 /// Sets the limit of `setrlimit(2)`. Ignores its signal, which would end the program; exec keeps that.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use crate::addr::Cidr;
 use crate::attach::{self, Attachment, Done, Found, Refusal};
 use crate::kernel::netns;
 use crate::tools::conlink::guest::{Guest, Unresolved};
@@ -32,6 +33,7 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
         Ok(it) => it,
         Err(error) => return Ok(tell_guest(&error)),
     };
+    let dhcp = args.dhcp(&found);
     let request = args.request(attach::Guest { kind: found.kind.to_owned(), name: found.name })?;
     if args.dry_run {
         return match attach::preview(found.netns, &request) {
@@ -48,7 +50,14 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
         Ok(it) => it,
         Err(refusal) => return Ok(tell_refusal(&refusal)),
     };
-    out(&if args.json { as_json(&request, done) } else { in_words(&request, done) })?;
+    let mut addrs = request.addrs.clone();
+    if let Some(dhcp) = dhcp {
+        match dhcp.run(&netns, &request.dev) {
+            Ok(it) => addrs.push(it),
+            Err(error) => return undo(&request, done, &error),
+        }
+    }
+    out(&if args.json { as_json(&request, done, &addrs) } else { in_words(&request, done, &addrs) })?;
     match args.wait_up.filter(|it| !is_up_within(&netns, &request, *it)) {
         Some(_) => {
             err(&format!("error: interface `{}` has no carrier\n", request.dev));
@@ -58,26 +67,37 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
     }
 }
 
-fn in_words(it: &Attachment, done: Done) -> String {
+/// Prints why there is no lease, and removes the interface if it was made for it. Returns the exit code.
+fn undo(it: &Attachment, done: Done, error: &anyhow::Error) -> anyhow::Result<u8> {
+    err(&format!("error: {error:#}\n"));
+    if done == Done::Made
+        && let Err(refusal) = attach::undo(&it.guest, &it.dev)
+    {
+        tell_refusal(&refusal);
+    }
+    Ok(1)
+}
+
+fn in_words(it: &Attachment, done: Done, addrs: &[Cidr]) -> String {
     let done = match done {
         Done::Unchanged => "unchanged",
         Done::Made => "attached",
         Done::Changed => "changed",
     };
     let mut text = format!("{done}: {} {}", it.guest, it.dev);
-    for addr in &it.addrs {
+    for addr in addrs {
         text += &format!(" {addr}");
     }
     text + "\n"
 }
 
-fn as_json(it: &Attachment, done: Done) -> String {
+fn as_json(it: &Attachment, done: Done, addrs: &[Cidr]) -> String {
     let done = match done {
         Done::Unchanged => "unchanged",
         Done::Made => "made",
         Done::Changed => "changed",
     };
-    let addrs: Vec<String> = it.addrs.iter().map(ToString::to_string).collect();
+    let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
     let value = json!({
         "guest": it.guest.to_string(),
         "dev": it.dev.as_str(),

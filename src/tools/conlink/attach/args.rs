@@ -8,6 +8,7 @@ use crate::addr::{Cidr, IfName};
 use crate::attach::How;
 use crate::duration;
 use crate::tools::conlink::guest::Guest;
+use crate::tools::dhcp;
 
 /// Connect a running container, process or network namespace to a network, at once
 ///
@@ -61,6 +62,19 @@ pub(in crate::tools::conlink) struct AttachArgs {
     /// Default gateway, one per address family; an earlier default route is restored by `detach`
     #[arg(long, value_name = "ADDRESS")]
     pub(super) gw: Vec<std::net::IpAddr>,
+    /// Get an IPv4 address and its routes by DHCP, with a client of this machine
+    #[arg(
+        long,
+        value_name = "CLIENT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "any",
+        conflicts_with_all = ["ip", "gw"]
+    )]
+    pub(super) dhcp: Option<dhcp::Client>,
+    /// Keep udhcpc or dhclient running, so that it renews the lease
+    #[arg(long, requires = "dhcp")]
+    pub(super) dhcp_renew: bool,
     /// Route as `ip route add` takes it, without `dev`; several are allowed
     #[arg(long, value_name = "ROUTE")]
     pub(super) route: Vec<String>,

@@ -11,6 +11,8 @@ use crate::netem::Netem;
 use crate::route::Route;
 use crate::tools::conlink::attach::args::AttachArgs;
 use crate::tools::conlink::attach::usage;
+use crate::tools::conlink::guest::Found;
+use crate::tools::dhcp::Dhcp;
 use crate::tools::pipework::mac::of_text;
 
 /// The largest identifier of a VXLAN: 24 bits.
@@ -70,6 +72,17 @@ impl AttachArgs {
             routes,
             netem: self.netem()?,
         })
+    }
+
+    /// The DHCP client to run.
+    pub(super) fn dhcp(&self, guest: &Found) -> Option<Dhcp> {
+        let client = self.dhcp?;
+        // Without a host name of its own it is known by its name, but a number or a path is none.
+        let name = guest.name.rsplit('/').next().unwrap_or_default();
+        let is_name = !(guest.kind == "pid" || guest.kind == "netns" && guest.name.contains('/'));
+        let hostname = guest.hostname().or_else(|| is_name.then(|| name.to_owned()));
+        let guest = guest.name.clone();
+        Some(Dhcp { client, guest, hostname, options: Vec::new(), keep: self.dhcp_renew })
     }
 
     fn netem(&self) -> anyhow::Result<Option<Netem>> {
