@@ -56,6 +56,10 @@ pub struct Running {
     pub network: NetworkMode,
     /// It has its own process namespace, so it cannot see the processes of other containers.
     pub has_own_pids: bool,
+    pub labels: HashMap<String, String>,
+    /// The environment of its program: `NAME=VALUE` each.
+    pub env: Vec<String>,
+    pub hostname: String,
 }
 
 /// The network namespace of a container.
@@ -368,15 +372,19 @@ fn running(answer: ContainerInspectResponse) -> Result<Option<Running>, ApiError
     let id = answer.id.ok_or_else(|| bad_answer("has no id"))?;
     let state = answer.state.ok_or_else(|| bad_answer("has no state"))?;
     let Some(pid) = pid(&state)? else { return Ok(None) };
-    let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
     let host_config = answer.host_config.unwrap_or_default();
     Ok(Some(Running {
-        container: container(id, &answer.name.unwrap_or_default(), labels),
+        container: container(id, &answer.name.unwrap_or_default(), labels.clone()),
         pid,
         started_at: state.started_at.map(|it| it.to_string()),
         network: network_mode(host_config.network_mode.as_deref()),
         // The default is an empty string in Docker, and `private` in Podman.
         has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
+        labels,
+        env: config.env.unwrap_or_default(),
+        hostname: config.hostname.unwrap_or_default(),
     }))
 }
 

@@ -44,6 +44,18 @@ pub enum Refusal {
     State(String, std::io::Error),
 }
 
+impl Refusal {
+    /// A hint on how to fix it.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Impossible(it) => it.help.as_deref(),
+            Self::Kernel(it) => it.hint(),
+            Self::Failed(failures) => failures.iter().find_map(|it| it.help.as_deref()),
+            Self::Differs { .. } | Self::State(..) => None,
+        }
+    }
+}
+
 /// The namespaces of an attachment: the guest's, and the caller's own for bridges and parents.
 pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error> {
     let own = || netns::own().map_err(|it| Error::new("open the network namespace", it));

@@ -23,6 +23,7 @@ use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::options::{NetnsPlace, Options, init_log};
 use crate::tools::conlink::socket;
 use crate::tools::logger;
+use crate::tools::pipework::labels;
 use crate::{config, network};
 use crate::{err, out, wire};
 
@@ -32,7 +33,7 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         log::debug!("--config-schema {}: ignored, the schema is built in", file.display());
     }
     let files = options.files.list();
-    if files.is_empty() && !options.show_config {
+    if files.is_empty() && !options.show_config && !options.pipework_labels {
         err(
             "error: no configuration file\nhint: name a compose file with --file; `conlink --help` lists all commands\n",
         );
@@ -156,9 +157,13 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     }
     kernel.set_ovs_folder(ovs);
     let socket = Some(socket::engine_socket(&project));
-    let code =
-        daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
-            .await?;
+    let follow = match options.pipework_labels {
+        true => Some(labels::follow(in_container, project).context("start a thread for pipework commands")?),
+        false => None,
+    };
+    let own = context;
+    let setup = Setup { network, own, engines, kernel, mode, print: out, socket, lab: None, follow };
+    let code = daemon::run(setup).await?;
     if mode == Mode::Run {
         place.remove();
     }
