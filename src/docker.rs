@@ -77,7 +77,7 @@ pub enum NetworkMode {
 pub enum Named {
     Missing,
     NotRunning,
-    Running(Running),
+    Running(Box<Running>),
 }
 
 /// A container event.
@@ -205,7 +205,7 @@ impl Engine {
         let answer = self.inspect(name).await.map_err(|it| self.failed(it))?;
         let Some(answer) = answer else { return Ok(Named::Missing) };
         let found = running(answer).map_err(|it| self.failed(it))?;
-        Ok(found.map_or(Named::NotRunning, Named::Running))
+        Ok(found.map_or(Named::NotRunning, |it| Named::Running(Box::new(it))))
     }
 
     /// Is a container in the host's network namespace, directly or through another container's?

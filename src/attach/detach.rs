@@ -175,7 +175,7 @@ fn remove(found: &Found) -> Result<(), Refusal> {
 /// Removes the VLAN on the host, if conlink made it and no other attachment is on it.
 fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
     let Some(parent) = record.parent.as_ref().and_then(|it| it.parse::<IfName>().ok()) else { return Ok(()) };
-    let alive: BTreeSet<u64> = netns::all().into_iter().map(|(inode, _)| inode).collect();
+    let alive: BTreeSet<u64> = netns::all().into_keys().collect();
     let uses = |it: &Record| it.parent == record.parent && alive.contains(&it.netns);
     if Record::all().iter().any(uses) {
         return Ok(());

@@ -92,7 +92,7 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
     let desired = it.desired(&kernel.observe(&it.looks())?)?;
     let differences = differences(&mut kernel, &desired, it)?;
     match differences {
-        Differences::None => return Ok(Done::Unchanged),
+        Differences::None => Ok(Done::Unchanged),
         Differences::Some { words, must_be_anew } => {
             let may = match how {
                 How::Nothing => false,

@@ -34,8 +34,15 @@ impl fmt::Debug for Follow {
 #[derive(Debug)]
 pub enum Change {
     /// It runs, with this network namespace.
-    Started { engine: EngineId, container: Box<Running>, netns: File },
-    Died { engine: EngineId, id: ContainerId, name: String },
+    Started {
+        engine: EngineId,
+        container: Box<Running>,
+        netns: File,
+    },
+    Died {
+        engine: EngineId,
+        name: String,
+    },
 }
 
 /// Inspects every container.
@@ -81,7 +88,8 @@ impl Follower {
                 // One that is not listed has died.
                 let known = self.asked.borrow();
                 let known = known.containers.keys().filter(|it| it.0 == *engine).map(|it| it.1.clone());
-                let mut ids: Vec<ContainerId> = known.chain(containers.iter().map(|it| it.id.clone())).collect();
+                let mut ids: Vec<ContainerId> =
+                    known.chain(containers.iter().map(|it| it.id.clone())).collect();
                 ids.sort();
                 ids.dedup();
                 (*engine, ids)
@@ -95,7 +103,7 @@ impl Follower {
             let engine = engine.clone();
             tokio::task::spawn_local(async move {
                 if let Some(found) = look(engine_id, &engine, &id, &follow, &slots).await {
-                    for change in asked.borrow_mut().answer(engine_id, id, ticket, found) {
+                    for change in asked.borrow_mut().answer(engine_id, &id, ticket, found) {
                         // An error means that the tool's thread has ended.
                         let _ = follow.changes.send(change);
                     }
@@ -118,7 +126,7 @@ impl Asked {
     fn answer(
         &mut self,
         engine: EngineId,
-        id: ContainerId,
+        id: &ContainerId,
         ticket: u64,
         found: Option<(Running, File)>,
     ) -> Vec<Change> {
@@ -135,7 +143,7 @@ impl Asked {
             return changes;
         }
         if let Some(told) = known.told.take() {
-            changes.push(Change::Died { engine, id, name: told.name });
+            changes.push(Change::Died { engine, name: told.name });
         }
         match found {
             Some((container, netns)) => {

@@ -18,7 +18,7 @@ use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
-use crate::tools::conlink::files::locate;
+use crate::tools::conlink::files::{Located, locate};
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::options::{NetnsPlace, Options, init_log};
 use crate::tools::conlink::socket;
@@ -39,8 +39,11 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         );
         return Ok(crate::USAGE);
     }
-    let files = locate(files)?;
-    let files = if options.show_config { files } else { files.without_project() };
+    let files = match files.is_empty() && !options.show_config {
+        true => Located::none(),
+        false if options.show_config => locate(files)?,
+        false => locate(files)?.without_project(),
+    };
     // Errors in files are reported even if no container engine answers.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());

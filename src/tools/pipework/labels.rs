@@ -46,25 +46,24 @@ pub(in crate::tools) fn follow(in_container: bool, project: String) -> io::Resul
 }
 
 fn serve(changes: &mpsc::Receiver<Change>) {
-    // Of containers that died while no engine ran.
-    sweep(|it| it.kind == EngineId::Docker.to_string() || it.kind == EngineId::Podman.to_string());
     for change in changes {
         match change {
             Change::Started { engine, container, netns } => {
+                // Perhaps it died while no engine ran.
+                sweep(engine, &container.container.name);
                 for (name, text) in commands(&container) {
                     tell(&container, &name, &text, carry_out(engine, &container, &netns, &text));
                 }
             }
-            Change::Died { engine, name, .. } => {
-                sweep(|it| it.kind == engine.to_string() && it.name == name);
-            }
+            Change::Died { engine, name } => sweep(engine, &name),
         }
     }
 }
 
-fn sweep(of: impl Fn(&attach::Guest) -> bool) {
-    if let Err(error) = attach::sweep(of) {
-        log::warn!("remove what containers have left: {error}");
+/// Removes what earlier runs of a container have left on the host.
+fn sweep(engine: EngineId, name: &str) {
+    if let Err(error) = attach::sweep(|it| it.kind == engine.to_string() && it.name == name) {
+        log::warn!("{name}: remove what an earlier run has left on the host: {error}");
     }
 }
 
@@ -114,12 +113,7 @@ enum Outcome {
     Ran,
 }
 
-fn carry_out(
-    engine: EngineId,
-    container: &Running,
-    netns: &File,
-    command: &str,
-) -> Result<Outcome, Unmade> {
+fn carry_out(engine: EngineId, container: &Running, netns: &File, command: &str) -> Result<Outcome, Unmade> {
     let words: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
     match args::parse(&words)? {
         Call::Attach(request) => {
@@ -141,7 +135,8 @@ fn carry_out(
         }
         Call::Usage => Err(Refusal::new("a word is missing").into()),
         Call::Help(_) | Call::Wait { .. } | Call::Detach { .. } => {
-            Err(Refusal::new("expected a command that attaches an interface, or `route`, `rule` or `tc`").into())
+            Err(Refusal::new("expected a command that attaches an interface, or `route`, `rule` or `tc`")
+                .into())
         }
     }
 }
