@@ -20,6 +20,7 @@ use crate::netem::Netem;
 use crate::network::{Attach, Link, LinkId, LinkKind, Place, Port, Stacked};
 use crate::plan::{
     ATTACHED, BridgeSpec, Desired, Interface, Kind, Look, Mark, Ns, Observed, ParentSpec, Patch, Scope, Vlan,
+    is_making,
 };
 use crate::route::Route;
 
@@ -156,7 +157,8 @@ impl Attachment {
         let mut patches = Vec::new();
         let mut link = Link::new(self.id(), LinkKind::Dummy, "");
         (link.mac, link.mtu) = (self.mac, self.mtu);
-        let have = |name: &IfName| host.interface(&place.into(), name);
+        // One that a killed command has left unfinished is made again.
+        let have = |name: &IfName| host.interface(&place.into(), name).filter(|it| !is_unfinished(it));
         let outer = |given: &Option<IfName>, letters| given.clone().unwrap_or_else(|| self.outer(letters));
         link.kind = match &self.wiring {
             Wiring::Bridge { bridge, vlan, uplink, outer: given } => {
@@ -179,6 +181,9 @@ impl Attachment {
             }
             Wiring::Ovs { bridge, vlan, outer: given, ids } => {
                 if !host.ovs.contains_key(bridge) {
+                    if have(bridge).is_some() {
+                        return Err(no_switch(bridge));
+                    }
                     let spec = BridgeSpec { ovs: true, ..BridgeSpec::default() };
                     bridges.insert((place, bridge.clone()), spec);
                 }
@@ -207,6 +212,7 @@ impl Attachment {
             LinkKind::Veth { place, outer, .. } => Some((*place, outer.clone())),
             _ => None,
         };
+        let everything = host.spaces.len() > 1;
         for place in [Place::Engine, Place::Host] {
             let space = host.spaces.get(&place.into());
             for (name, it) in space.into_iter().flat_map(|it| &it.interfaces) {
@@ -214,7 +220,9 @@ impl Attachment {
                 let is_its = owner.is_some_and(|(guest, dev)| guest == self.guest && dev == self.dev);
                 // Both are the same namespace.
                 let is_new = new.as_ref().is_some_and(|(_, it)| it == name);
-                if is_its && *name != self.dev && !is_new {
+                // To make an earlier interface again, everything that it may be connected to must be known.
+                let is_known = everything && place == Place::Host && !is_new;
+                if (is_its && *name != self.dev || is_known) && !is_new {
                     outers.insert((place, name.clone()));
                 }
             }
@@ -251,7 +259,8 @@ impl Attachment {
     fn patch_end(&self, id: &str, host: &Observed) -> Result<IfName, Impossible> {
         let mut others = Vec::new();
         for end in patch_ends(id) {
-            let Some(it) = host.interface(&self.wiring.place().into(), &end) else { return Ok(end) };
+            let there = host.interface(&self.wiring.place().into(), &end);
+            let Some(it) = there.filter(|it| !is_unfinished(it)) else { return Ok(end) };
             let owner = it.alias.as_deref().and_then(Mark::parse).as_ref().and_then(Guest::of_mark);
             match owner {
                 Some((guest, dev)) if guest == self.guest && dev == self.dev => return Ok(end),
@@ -308,6 +317,18 @@ fn under(name: &IfName, vlan: Option<u16>) -> (IfName, ParentSpec) {
     match format!("{name}.{id}").parse() {
         Ok(it) => (it, spec),
         Err(_) => (IfName::hashed("vl", &[name.as_str(), &id.to_string()]), spec),
+    }
+}
+
+/// Has a killed command made it, and had no time to mark it?
+fn is_unfinished(it: &Interface) -> bool {
+    it.alias.is_none() && is_making(it.group)
+}
+
+fn no_switch(bridge: &IfName) -> Impossible {
+    Impossible {
+        message: format!("interface `{bridge}` is not a bridge of Open vSwitch"),
+        help: Some("for a Linux bridge, use `--bridge`".to_owned()),
     }
 }
 

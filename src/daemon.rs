@@ -3,6 +3,7 @@
 //! The loop waits for events only: engine calls, signals, requests and the clock are tokio tasks on this thread, and
 //! kernel work runs on another thread ([`worker`]), which reports the results.
 
+mod follow;
 mod inspect;
 mod keeper;
 mod listen;
@@ -29,10 +30,12 @@ use crate::kernel::Kernel;
 use crate::network::{Command, Deadline, LinkId, Network};
 use crate::reconcile::{About, Effect, EngineId, Event, Notice, Own, Reconciler, Unreachable};
 
+pub use follow::{Change, Follow};
 pub use inspect::{Failed, open as open_netns};
 pub use keeper::{LAB_ENDS, LabContents, LabSetup, Read};
 pub use listen::within;
 
+use follow::Follower;
 use keeper::{Keeper, LabEvent, LabEvents, LabOutput};
 use worker::{Attach, Work, Worked, Worker};
 
@@ -86,6 +89,8 @@ pub struct Setup {
     pub socket: Option<PathBuf>,
     /// A lab whose nodes take the place of containers.
     pub lab: Option<LabSetup>,
+    /// Who is told of containers, whatever the network says about them.
+    pub follow: Option<Follow>,
 }
 
 /// Writes to standard output.
@@ -111,7 +116,7 @@ enum Message {
 
 /// Runs the loop until it ends as [`Mode`] says. Returns the exit code.
 pub async fn run(setup: Setup) -> anyhow::Result<u8> {
-    let Setup { network, own, engines, mut kernel, mode, print, socket, mut lab } = setup;
+    let Setup { network, own, engines, mut kernel, mode, print, socket, mut lab, follow } = setup;
     let ids: Vec<EngineId> = engines.keys().copied().chain(lab.as_ref().map(|_| EngineId::Lab)).collect();
     let reconciler = Reconciler::new(network, own, &ids, mode != Mode::Run);
     let (sender, mut messages) = mpsc::unbounded_channel();
@@ -124,13 +129,15 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
     let mut switch = listen::SwitchWatch::default();
     let mut lab_events = lab.as_mut().map(LabEvents::new).transpose()?;
     let mut lab_output = lab.as_ref().map(LabOutput::new).transpose()?;
+    let inspections = Rc::new(Semaphore::new(INSPECTIONS));
     let mut daemon = Daemon {
         reconciler,
         engines: engines.into_iter().map(|(id, it)| (id, Rc::new(it))).collect(),
+        follower: follow.map(|it| Follower::new(it, inspections.clone())),
         worker: Worker::start(kernel, mode, print, sender.clone())?,
         mode,
         sender,
-        inspections: Rc::new(Semaphore::new(INSPECTIONS)),
+        inspections,
         wake_at: None,
         notices_at: None,
         stopping: false,
@@ -247,6 +254,7 @@ pub async fn run(setup: Setup) -> anyhow::Result<u8> {
 struct Daemon {
     reconciler: Reconciler,
     engines: BTreeMap<EngineId, Rc<Engine>>,
+    follower: Option<Follower>,
     worker: Worker,
     mode: Mode,
     sender: mpsc::UnboundedSender<Message>,
@@ -325,6 +333,9 @@ impl Daemon {
     /// Handles a message and everything that follows from it at once.
     fn take(&mut self, message: Message) {
         let mut events = VecDeque::new();
+        if let (Some(follower), Message::Event(event)) = (&self.follower, &message) {
+            follower.hear(event, &self.engines);
+        }
         match message {
             Message::Event(event) | Message::Worked(Worked::Event(event)) => events.push_back(event),
             Message::Worked(Worked::NoticesRead) => self.looks.read += 1,
@@ -567,20 +578,8 @@ impl Daemon {
             // A lost connection ends these tries too: after the reconnect all containers are listed and inspected
             // again.
             let failed = loop {
-                let answer = {
-                    // Never an error: the semaphore is never closed.
-                    let permit = inspections.acquire().await;
-                    let mut answer =
-                        std::pin::pin!(inspect::container(engine_id, &engine, &id, &name, wanted));
-                    match tokio::time::timeout(SLOT_LIMIT, &mut answer).await {
-                        Ok(it) => it,
-                        // An inspection that hangs gives its slot to the others.
-                        Err(_) => {
-                            drop(permit);
-                            answer.await
-                        }
-                    }
-                };
+                let inspection = inspect::container(engine_id, &engine, &id, &name, wanted);
+                let answer = in_slot(&inspections, inspection).await;
                 tries += 1;
                 match answer {
                     Ok(found) => {
@@ -615,6 +614,20 @@ impl Daemon {
             futures_util::future::join_all(all).await;
             let _ = sender.send(Message::Event(Event::CommandsDone { id }));
         });
+    }
+}
+
+/// Waits for one of the slots, and then for an inspection. One that hangs gives its slot to the others.
+async fn in_slot<T>(slots: &Semaphore, inspection: impl Future<Output = T>) -> T {
+    // Never an error: the semaphore is never closed.
+    let permit = slots.acquire().await;
+    let mut inspection = std::pin::pin!(inspection);
+    match tokio::time::timeout(SLOT_LIMIT, &mut inspection).await {
+        Ok(it) => it,
+        Err(_) => {
+            drop(permit);
+            inspection.await
+        }
     }
 }
 

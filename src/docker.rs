@@ -56,6 +56,10 @@ pub struct Running {
     pub network: NetworkMode,
     /// It has its own process namespace, so it cannot see the processes of other containers.
     pub has_own_pids: bool,
+    pub labels: HashMap<String, String>,
+    /// The environment of its program: `NAME=VALUE` each.
+    pub env: Vec<String>,
+    pub hostname: String,
 }
 
 /// The network namespace of a container.
@@ -73,7 +77,7 @@ pub enum NetworkMode {
 pub enum Named {
     Missing,
     NotRunning,
-    Running(Running),
+    Running(Box<Running>),
 }
 
 /// A container event.
@@ -201,7 +205,7 @@ impl Engine {
         let answer = self.inspect(name).await.map_err(|it| self.failed(it))?;
         let Some(answer) = answer else { return Ok(Named::Missing) };
         let found = running(answer).map_err(|it| self.failed(it))?;
-        Ok(found.map_or(Named::NotRunning, Named::Running))
+        Ok(found.map_or(Named::NotRunning, |it| Named::Running(Box::new(it))))
     }
 
     /// Is a container in the host's network namespace, directly or through another container's?
@@ -368,15 +372,19 @@ fn running(answer: ContainerInspectResponse) -> Result<Option<Running>, ApiError
     let id = answer.id.ok_or_else(|| bad_answer("has no id"))?;
     let state = answer.state.ok_or_else(|| bad_answer("has no state"))?;
     let Some(pid) = pid(&state)? else { return Ok(None) };
-    let labels = answer.config.and_then(|it| it.labels).unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    let labels = config.labels.unwrap_or_default();
     let host_config = answer.host_config.unwrap_or_default();
     Ok(Some(Running {
-        container: container(id, &answer.name.unwrap_or_default(), labels),
+        container: container(id, &answer.name.unwrap_or_default(), labels.clone()),
         pid,
         started_at: state.started_at.map(|it| it.to_string()),
         network: network_mode(host_config.network_mode.as_deref()),
         // The default is an empty string in Docker, and `private` in Podman.
         has_own_pids: host_config.pid_mode.is_some_and(|it| it.is_empty() || it == "private"),
+        labels,
+        env: config.env.unwrap_or_default(),
+        hostname: config.hostname.unwrap_or_default(),
     }))
 }
 

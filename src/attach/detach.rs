@@ -140,6 +140,11 @@ pub fn undo(guest: &Guest, dev: &IfName) -> Result<(), Refusal> {
 /// The kernel refuses it.
 pub fn detach(found: &Found) -> Result<(), Refusal> {
     let _lock = lock::hold()?;
+    remove(found)
+}
+
+/// The same, for the holder of the lock.
+fn remove(found: &Found) -> Result<(), Refusal> {
     let file = found.netns.as_ref().map(|it| it.file.try_clone()).transpose();
     let file = file.map_err(|it| Error::new("open a network namespace", it))?;
     let inside = file.is_some();
@@ -181,7 +186,7 @@ pub fn detach(found: &Found) -> Result<(), Refusal> {
 /// Removes the VLAN on the host, if conlink made it and no other attachment is on it.
 fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
     let Some(parent) = record.parent.as_ref().and_then(|it| it.parse::<IfName>().ok()) else { return Ok(()) };
-    let alive: BTreeSet<u64> = netns::all().into_iter().map(|(inode, _)| inode).collect();
+    let alive: BTreeSet<u64> = netns::all().into_keys().collect();
     let uses = |it: &Record| it.parent == record.parent && alive.contains(&it.netns);
     if Record::all().iter().any(uses) {
         return Ok(());
@@ -195,13 +200,15 @@ fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Removes what guests that no longer exist have left.
+/// Removes what these guests have left, if they no longer exist.
 ///
 /// # Errors
 /// Something could not be read or removed.
-pub fn sweep() -> Result<(), Refusal> {
-    for found in find()?.iter().filter(|it| it.netns.is_none()) {
-        detach(found)?;
+pub fn sweep(of: impl Fn(&Guest) -> bool) -> Result<(), Refusal> {
+    // From before they are looked for: an interface that is being made looks like one whose guest has died.
+    let _lock = lock::hold()?;
+    for found in find()?.iter().filter(|it| it.netns.is_none() && of(&it.guest)) {
+        remove(found)?;
     }
     Ok(())
 }

@@ -44,6 +44,18 @@ pub enum Refusal {
     State(String, std::io::Error),
 }
 
+impl Refusal {
+    /// A hint on how to fix it.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Impossible(it) => it.help.as_deref(),
+            Self::Kernel(it) => it.hint(),
+            Self::Failed(failures) => failures.iter().find_map(|it| it.help.as_deref()),
+            Self::Differs { .. } | Self::State(..) => None,
+        }
+    }
+}
+
 /// The namespaces of an attachment: the guest's, and the caller's own for bridges and parents.
 pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error> {
     let own = || netns::own().map_err(|it| Error::new("open the network namespace", it));
@@ -80,7 +92,7 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
     let desired = it.desired(&kernel.observe(&it.looks(how == How::Anew))?)?;
     let differences = differences(&mut kernel, &desired, it)?;
     match differences {
-        Differences::None => return Ok(Done::Unchanged),
+        Differences::None => Ok(Done::Unchanged),
         Differences::Some { words, must_be_anew } => {
             let may = match how {
                 How::Nothing => false,

@@ -28,11 +28,24 @@ pub(super) async fn container(
     name: &str,
     wanted: impl AsyncFnOnce(&Container) -> bool,
 ) -> Result<Option<(Container, File)>, Failed> {
+    let wanted = async |it: &Running| wanted(&it.container).await;
+    let found = running(engine_id, engine, id, name, wanted).await?;
+    Ok(found.map(|(running, netns)| (running.container, netns)))
+}
+
+/// The same, with all that the engine tells about it.
+pub(super) async fn running(
+    engine_id: EngineId,
+    engine: &Engine,
+    id: &ContainerId,
+    name: &str,
+    wanted: impl AsyncFnOnce(&Running) -> bool,
+) -> Result<Option<(Running, File)>, Failed> {
     let Some(found) = ask(engine_id, engine, id, name).await? else { return Ok(None) };
-    if !wanted(&found.container).await {
+    if !wanted(&found).await {
         return Ok(None);
     }
-    Ok(open(engine_id, engine, &found).await?.map(|netns| (found.container, netns)))
+    Ok(open(engine_id, engine, &found).await?.map(|netns| (found, netns)))
 }
 
 /// Opens the network namespace of a running container. None if the container has ended.

@@ -74,7 +74,7 @@ pub fn set(dev: &IfName, lease: Option<&Lease>, earlier: Option<Cidr>) -> Result
     if let Some(lease) = lease {
         link::up(&mut netlink, index)?;
         let what = || format!("add addr {} dev {dev}", lease.addr);
-        match addr::add(&mut netlink, index, lease.addr, Some(DHCP), what) {
+        match addr::add(&mut netlink, index, lease.addr, Some(DHCP), true, what) {
             Err(error) if error.is_taken() => {}
             Err(error) => return Err(error),
             Ok(()) => tell_neighbours(dev, interface.mac, lease.addr),

@@ -3,6 +3,7 @@
 //! It reads the command line, decides what it means on this machine, and leaves the rest to the core.
 
 mod args;
+pub(in crate::tools) mod labels;
 pub(in crate::tools) mod mac;
 mod plan;
 mod refusal;
@@ -15,14 +16,15 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 
 use crate::addr::IfName;
-use crate::attach::{self, Attachment, How, Wiring};
+use crate::attach::{self, Attachment, Done, How, Wiring};
 use crate::device::{MacvlanMode, StackedKind};
-use crate::kernel::{Kernel, netns, ovs};
+use crate::kernel::{self, Kernel, netns, ovs};
 use crate::out;
 use crate::plan::{Kind, Look, Ns, Observed, Step};
 use crate::process::node::enter_network;
 use crate::tools::conlink::attach::{remove, tell_refusal};
 use crate::tools::conlink::guest::{Found, Guest, Unresolved};
+use crate::tools::dhcp::Dhcp;
 use crate::tools::exec::{exec, find};
 use crate::tools::front::print_clap;
 use crate::tools::wait;
@@ -111,37 +113,88 @@ fn run_inside(netns: &File, words: &[OsString]) -> anyhow::Result<u8> {
 }
 
 fn attach(request: &Request) -> anyhow::Result<u8> {
+    match make(request, || find_guest(&request.guest), Existing::Refused) {
+        Ok(_) => Ok(0),
+        Err(Unmade::Refused(it)) => it.print(),
+        Err(Unmade::Core(it)) => Ok(tell_refusal(&it)),
+        Err(Unmade::Failed(it)) => Err(it),
+    }
+}
+
+/// Why an interface was not made.
+enum Unmade {
+    Refused(Refusal),
+    Core(attach::Refusal),
+    Failed(anyhow::Error),
+}
+
+impl From<Refusal> for Unmade {
+    fn from(it: Refusal) -> Self {
+        Self::Refused(it)
+    }
+}
+
+impl From<attach::Refusal> for Unmade {
+    fn from(it: attach::Refusal) -> Self {
+        Self::Core(it)
+    }
+}
+
+impl From<kernel::Error> for Unmade {
+    fn from(it: kernel::Error) -> Self {
+        Self::Failed(it.into())
+    }
+}
+
+impl From<anyhow::Error> for Unmade {
+    fn from(it: anyhow::Error) -> Self {
+        Self::Failed(it)
+    }
+}
+
+/// What becomes of an outer end that exists and is up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    /// As by the script.
+    Refused,
+    /// If it is that of the same interface, there is nothing to do.
+    Compared,
+}
+
+/// Makes the interface that a request describes, and returns its name. `guest` finds the one that the request names.
+fn make(
+    request: &Request,
+    guest: impl FnOnce() -> anyhow::Result<Result<Found, Refusal>>,
+    existing: Existing,
+) -> Result<(IfName, Done), Unmade> {
     let netns = netns::own().context("open the network namespace")?;
     let mut kernel = Kernel::new(netns)?;
     kernel.look_only();
     let machine = machine(&mut kernel, request)?;
-    let chosen =
-        plan::choose(request, &machine).and_then(|plan| Ok((plan, request.addressing()?, request.mac()?)));
-    let (plan, addressing, mac) = match chosen {
-        Ok(it) => it,
-        Err(refusal) => return refusal.print(),
-    };
+    let plan = plan::choose(request, &machine)?;
+    let (addressing, mac) = (request.addressing()?, request.mac()?);
     if let Addressing::Dhcp { client, .. } = &addressing
         && let Some(program) = client.program()
         && find(program.as_ref()).is_none()
     {
         let why = format!("You asked for DHCP client {program}, but I can't find it.");
-        return Refusal::known(why).print();
+        return Err(Refusal::known(why).into());
     }
-    let guest = match find_guest(&request.guest)? {
-        Ok(it) => it,
-        Err(refusal) => return refusal.print(),
-    };
-    let local = match local(&mut kernel, request, &plan, &guest)? {
-        Ok(it) => it,
-        Err(refusal) => return refusal.print(),
-    };
+    let guest = guest()??;
+    let local = local(&mut kernel, request, &plan, &guest, existing)??;
     if let Some(Local { name, replace: true }) = &local {
         kernel.apply(&Step::DelInterface { ns: Ns::Bridges, name: name.clone() })?;
     }
-    let Addressing::Static { addrs, gateways } = addressing else {
-        anyhow::bail!("DHCP is not implemented");
+    let (addrs, gateways, dhcp) = match addressing {
+        Addressing::Static { addrs, gateways } => (addrs, gateways, None),
+        Addressing::Dhcp { client, options, keep } => {
+            let hostname = guest.hostname().or_else(|| Some(request.guest.clone()));
+            let client = client.of_machine();
+            let dhcp = Dhcp { client, guest: request.guest.clone(), hostname, options, keep };
+            (Vec::new(), Vec::new(), Some(dhcp))
+        }
     };
+    let inside = guest.netns.try_clone().context("open the network namespace")?;
     let attachment = Attachment {
         guest: attach::Guest { kind: guest.kind.to_owned(), name: guest.name.clone() },
         dev: plan.dev.clone(),
@@ -153,10 +206,14 @@ fn attach(request: &Request) -> anyhow::Result<u8> {
         routes: Vec::new(),
         netem: None,
     };
-    match attach::attach(guest.netns, &attachment, How::Nothing) {
-        Ok(_) => Ok(0),
-        Err(refusal) => Ok(tell_refusal(&refusal)),
+    let done = attach::attach(guest.netns, &attachment, How::Nothing)?;
+    if let Some(Err(error)) = dhcp.map(|it| it.run(&inside, &plan.dev)) {
+        if done == Done::Made {
+            attach::undo(&attachment.guest, &plan.dev)?;
+        }
+        return Err(error.into());
     }
+    Ok((plan.dev, done))
 }
 
 /// A running guest, with the messages of the script for one that does not run.
@@ -211,6 +268,7 @@ fn local(
     request: &Request,
     plan: &Plan,
     guest: &Found,
+    existing: Existing,
 ) -> anyhow::Result<Result<Option<Local>, Refusal>> {
     if !plan.wiring.has_local_end() {
         return Ok(Ok(None));
@@ -222,6 +280,9 @@ fn local(
     };
     let name = plan::local_name(request, &plan.dev, number);
     let seen = look(kernel, Look::names([name.clone()]))?;
+    if existing == Existing::Compared && seen.interface(&Ns::Bridges, &name).is_some_and(|it| it.up) {
+        return Ok(Ok(Some(Local { name, replace: false })));
+    }
     Ok(plan::local(name.clone(), seen.interface(&Ns::Bridges, &name)).map(Some))
 }
 

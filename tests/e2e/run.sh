@@ -379,6 +379,24 @@ YAML
         ip -n conlink-vanish link del a_1-eth0 && within 10 pings vanish-a-1 10.0.0.2
 }
 
+containers_are_attached_by_their_pipework_labels_after_each_restart() {
+    project labels <<YAML || return 1
+services:
+  a: {$NODE, labels: {pipework_cmd: 'brlabels @CONTAINER_NAME@ 10.0.0.1/24'}}
+  b: {$NODE, environment: {pipework_cmd: 'brlabels -i eth5 @CONTAINER_NAME@ 10.0.0.2/24'}}
+YAML
+    start_engine labels --pipework-labels
+    within 10 has_link labels-a-1 eth1 && within 10 has_link labels-b-1 eth5 && ports_of brlabels 2 &&
+        docker restart -t 0 labels-a-1 >/dev/null && within 10 has_link labels-a-1 eth1 && within 10 ports_of brlabels 2
+    local code=$?
+    # The bridge is in the network namespace of this machine.
+    ip link del brlabels
+    return "$code"
+}
+
+# Does the bridge have exactly this number of ports?
+ports_of() { [ "$(ip -o link show master "$1" | wc -l)" = "$2" ]; }
+
 the_engine_outlives_a_restart_of_docker() {
     # Only an engine that is ours may be restarted.
     [ -n "$DOCKERD_PID" ] || return 77
@@ -657,6 +675,7 @@ for scenario in \
     a_container_is_attached_by_its_name \
     projects_of_compose_v1_are_wired \
     containers_of_podman_are_wired \
+    containers_are_attached_by_their_pipework_labels_after_each_restart \
     the_engine_outlives_a_restart_of_docker; do
     case $scenario in *"${1:-}"*) run_scenario "$scenario" ;; esac
 done

@@ -3,6 +3,7 @@
 //! The engine runs in new namespaces with its own `/run`, separate from other engines.
 
 mod hostile;
+mod labels;
 mod left;
 mod missed;
 mod reached;
@@ -241,6 +242,10 @@ impl World {
         self.end_engine();
         let mut command = self.apart(&["--network-file", "net.yaml", "--compose-project", "p"]);
         command.args(["--docker-socket", "docker.sock", "--podman-socket", "none"]);
+        self.spawn_logged(command);
+    }
+
+    fn spawn_logged(&mut self, mut command: Command) {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(self.log_file()).unwrap());
         self.engine = command.spawn().unwrap();
     }

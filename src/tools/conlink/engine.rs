@@ -18,11 +18,12 @@ use crate::plan::{Desired, Look, Ns, Scope};
 use crate::process::raise_file_limit;
 use crate::reconcile::{EngineId, Own};
 use crate::tools::conlink::check::report;
-use crate::tools::conlink::files::{Contents, locate};
+use crate::tools::conlink::files::{Contents, Located, locate};
 use crate::tools::conlink::lock::Lock;
 use crate::tools::conlink::options::{NetnsPlace, Options, init_log};
 use crate::tools::conlink::socket;
 use crate::tools::logger;
+use crate::tools::pipework::labels;
 use crate::{config, network};
 use crate::{err, out, wire};
 
@@ -32,14 +33,17 @@ pub(super) fn main(options: Options) -> anyhow::Result<u8> {
         log::debug!("--config-schema {}: ignored, the schema is built in", file.display());
     }
     let files = options.files.list();
-    if files.is_empty() && !options.show_config {
+    if files.is_empty() && !options.show_config && !options.pipework_labels {
         err(
             "error: no configuration file\nhint: name a compose file with --file; `conlink --help` lists all commands\n",
         );
         return Ok(crate::USAGE);
     }
-    let files = locate(files, Contents::new())?;
-    let files = if options.show_config { files } else { files.without_project() };
+    let files = match files.is_empty() && !options.show_config {
+        true => Located::none(),
+        false if options.show_config => locate(files, Contents::new())?,
+        false => locate(files, Contents::new())?.without_project(),
+    };
     // Errors in files are reported even if no container engine answers.
     let named = options.compose_project.clone().or_else(|| env("COMPOSE_PROJECT_NAME"));
     let mut defaults = options.files.defaults(named.as_deref().unwrap_or_default());
@@ -156,9 +160,13 @@ async fn run(options: &Options, mut network: network::Network) -> anyhow::Result
     }
     kernel.set_ovs_folder(ovs);
     let socket = Some(socket::engine_socket(&project));
-    let code =
-        daemon::run(Setup { network, own: context, engines, kernel, mode, print: out, socket, lab: None })
-            .await?;
+    let follow = match options.pipework_labels {
+        true => Some(labels::follow(in_container, project).context("start a thread for pipework commands")?),
+        false => None,
+    };
+    let own = context;
+    let setup = Setup { network, own, engines, kernel, mode, print: out, socket, lab: None, follow };
+    let code = daemon::run(setup).await?;
     if mode == Mode::Run {
         place.remove();
     }

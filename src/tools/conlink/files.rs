@@ -134,6 +134,11 @@ pub(in crate::tools) fn locate(given: Vec<(PathBuf, Role)>, contents: Contents) 
 }
 
 impl Located {
+    /// No files, even if the working directory has some.
+    pub(in crate::tools) fn none() -> Self {
+        Self { files: Vec::new(), contents: Contents::new(), env: environment(), project: None, found: false }
+    }
+
     /// The same files without a project: the engine learns its name from its container.
     pub(in crate::tools) fn without_project(self) -> Self {
         Self { project: None, ..self }

@@ -44,6 +44,9 @@ pub(super) struct Options {
     /// Create links and tunnels without impairments, for kernels without sch_netem
     #[arg(long)]
     pub(super) without_netem: bool,
+    /// Attach containers by the pipework commands in their labels and variables `pipework_cmd`, `pipework_cmd_2`, …
+    #[arg(long, conflicts_with_all = ["once", "dry_run"])]
+    pub(super) pipework_labels: bool,
     #[command(flatten)]
     pub(super) verbosity: Verbosity,
     /// List the tools in this binary and exit

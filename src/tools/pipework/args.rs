@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::addr::{Cidr, IfName, Mac};
+use crate::tools::dhcp;
 use crate::tools::pipework::mac;
 use crate::tools::pipework::refusal::Refusal;
 
@@ -124,6 +125,16 @@ pub(super) enum Client {
 }
 
 impl Client {
+    /// The client of the machine.
+    pub(super) fn of_machine(self) -> dhcp::Client {
+        match self {
+            Self::Any => dhcp::Client::Any,
+            Self::Udhcpc => dhcp::Client::Udhcpc,
+            Self::Dhcpcd => dhcp::Client::Dhcpcd,
+            Self::Dhclient => dhcp::Client::Dhclient,
+        }
+    }
+
     /// The program that was asked for by name.
     pub(super) fn program(self) -> Option<&'static str> {
         match self {

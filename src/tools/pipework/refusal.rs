@@ -29,6 +29,11 @@ impl Refusal {
         Self::known(format!("error: {text}"))
     }
 
+    /// The message without its prefix.
+    pub(super) fn text(&self) -> &str {
+        self.text.strip_prefix("error: ").unwrap_or(&self.text)
+    }
+
     /// Prints the message. Returns the exit code.
     pub(super) fn print(&self) -> anyhow::Result<u8> {
         let line = format!("{}\n", self.text);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::addr::{IfName, Mac};
+use crate::addr::{Cidr, IfName, Mac};
 use crate::attach::{self, Attachment, Guest, Wiring};
 use crate::device::{IpvlanMode, MacvlanMode, StackedKind, TunnelKind, TunnelOptions};
 use crate::netem::Netem;
@@ -32,6 +32,7 @@ impl AttachArgs {
             it.of_host().map_err(|error| usage(format!("--ip {it}: {error}")))?;
         }
         for (number, gateway) in self.gw.iter().enumerate() {
+            Cidr::host(*gateway).of_host().map_err(|error| usage(format!("--gw {gateway}: {error}")))?;
             let same = |it: &IpAddr| it.is_ipv4() == gateway.is_ipv4();
             if self.gw.iter().take(number).any(same) {
                 return Err(usage(format!("--gw {gateway}: there is already a gateway of that family")));

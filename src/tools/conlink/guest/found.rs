@@ -68,6 +68,12 @@ impl Found {
         }
     }
 
+    /// A container that runs, as an engine reports it.
+    pub(in crate::tools) fn of_container(kind: &'static str, name: &str, pid: u32, netns: File) -> Self {
+        let process = node::pidfd(pid.cast_signed()).ok();
+        Self { kind, name: name.to_owned(), netns, pid: Some(pid), process }
+    }
+
     /// The host name of the guest; None if it is that of this machine, or unknown.
     pub(in crate::tools) fn hostname(&self) -> Option<String> {
         let name = netns::hostname(self.process.as_ref()?.as_fd()).ok()?;

@@ -118,6 +118,7 @@ fn keep(
             tie,
             ready: tell.take().map(|it| (it, claim)),
         }),
+        follow: None,
     };
     let local = tokio::task::LocalSet::new();
     let code = local.block_on(&runtime, daemon::run(setup))?;
