@@ -182,7 +182,9 @@ services:
     let Some(mut lab) = Lab::new("the binary in nodes", compose) else { return };
     // Not the binary of other tests.
     let copy = lab.world.path("conlink");
-    fs::copy(&lab.world.binary, &copy).unwrap();
+    // By another process: a child that is started meanwhile would keep the file open for writing.
+    let status = std::process::Command::new("cp").arg(&lab.world.binary).arg(&copy).status().unwrap();
+    assert!(status.success());
     lab.world.binary = copy.clone();
     let told = || fs::metadata(&copy).map(|it| (it.mode(), it.uid(), it.len())).unwrap();
     let before = told();

@@ -277,7 +277,7 @@ mod tests {
         assert!(render(&list).ends_with("10000"));
         let sum = format!("{{{{ 1 {} }}}}", "+1".repeat(1900));
         assert_eq!(render(&sum), "1901");
-        assert_eq!(render(&format!("{{{{ {}1 }}}}", "not ".repeat(3900))), "true");
+        assert_eq!(render(&format!("{{{{ {}1 }}}}", "not ".repeat(3900))), "True");
         let nested = "{% for a in range(99999) %}{% for b in range(99999) %}TEXT{% endfor %}{% endfor %}";
         let large = render(&nested.replace("TEXT", &"0".repeat(10_000)));
         assert!(large.ends_with("the result is larger than 256 MiB"), "{large}");
