@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tests/e2e/setup.sh
 . tests/e2e/setup.sh
 RUNS=${1:-30}
-build_binary
+[ -n "${BINARY:-}" ] || build_binary
 [ "${INSIDE:-}" ] || exec env INSIDE=1 BINARY="$BINARY" unshare --mount --net "$0" "$@"
 mount -t tmpfs none /run
 ip link set lo up

@@ -24,7 +24,7 @@ use crate::plan::{
 };
 use crate::route::Route;
 
-pub use detach::{Found, detach, find, sweep, undo};
+pub use detach::{Found, detach, find, find_in, sweep, undo};
 pub use perform::{Done, How, Refusal, attach, has_carrier, interface_with, preview};
 pub use state::ovs_folder;
 

@@ -228,6 +228,42 @@ fn a_moved_interface_comes_back_as_it_was() {
 }
 
 #[test]
+fn an_alias_that_a_guest_has_made_up_moves_nothing() {
+    let Some(world) = world("attach", &["a", "b"]) else { return };
+    done(&world, "attach a --bridge br1 --ip 10.0.0.1/24");
+    done(&world, "attach b --bridge br1 --ip 10.0.0.2/24");
+    let links = world.sh("ip -o link | cut -d: -f2");
+    for alias in ["conlink:attach/netns:a:eth1 moved=evil0", "conlink:attach/netns:b:eth1"] {
+        world.sh(&format!("ip -n a link set eth1 alias '{alias}'"));
+        let run = conlink(&world, "detach a --all");
+        assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{alias}: {run:?}");
+        assert_eq!(world.sh("ip -o link | cut -d: -f2"), links, "{alias}");
+    }
+    world.sh("ip netns exec b busybox ping -c1 -W5 10.0.0.1");
+}
+
+#[test]
+fn an_interface_that_cannot_be_replaced_keeps_its_connection() {
+    let Some(world) = world("attach", &["a"]) else { return };
+    world.sh("ip link add zz0 type veth peer name zz1; ip link set zz0 up; ip link set zz1 up; ip link add ub type bridge");
+    let bad = "--route \"10.9.0.0/16 via 172.16.0.1\" --replace";
+    let line = "attach a --macvlan zz0 --ip 10.0.0.3/24 --gw 10.0.0.1";
+    done(&world, line);
+    fails(&world, &format!("attach a --bridge ub --ip 10.0.0.3/24 {bad}"), 1);
+    assert!(done(&world, line).starts_with("unchanged"));
+    let line = "attach a --dev eth2 --bridge ub --ip 10.5.0.2/24";
+    done(&world, line);
+    fails(&world, &format!("attach a --dev eth2 --macvlan zz0 --ip 10.6.0.2/24 {bad}"), 1);
+    assert!(done(&world, line).starts_with("unchanged"));
+    assert!(world.sh("bridge link").contains("master ub"));
+    // A bridge that `attach` made is not replaced by one of Open vSwitch of the same name.
+    done(&world, "attach a --dev eth3 --bridge made --ip 10.7.0.2/24");
+    let error = fails(&world, "attach a --dev eth4 --ovs made", 1);
+    assert!(error.starts_with("error: interface `made` is not a bridge of Open vSwitch\n"), "{error}");
+    assert!(world.sh("bridge link").contains("master made"));
+}
+
+#[test]
 fn a_patch_has_two_ends() {
     let Some(world) = world("attach", &["a", "b", "c"]) else { return };
     done(&world, "attach a --patch cable --ip 10.0.0.1/24");

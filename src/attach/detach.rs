@@ -41,6 +41,18 @@ pub struct Space {
 /// # Errors
 /// A namespace could not be read. One that ends meanwhile is left out.
 pub fn find() -> Result<Vec<Found>, Error> {
+    found_in(None)
+}
+
+/// The attachments of one namespace.
+///
+/// # Errors
+/// It could not be read.
+pub fn find_in(netns: &File) -> Result<Vec<Found>, Error> {
+    found_in(Some(netns))
+}
+
+fn found_in(only: Option<&File>) -> Result<Vec<Found>, Error> {
     let own = netns::own().map_err(|it| Error::new("open the network namespace", it))?;
     let mut kernel = Kernel::new(own)?;
     kernel.look_only();
@@ -56,10 +68,23 @@ pub fn find() -> Result<Vec<Found>, Error> {
     }
     let mut found = Vec::new();
     let mut seen = BTreeSet::new();
-    for (inode, file) in netns::all() {
+    let spaces = match only {
+        None => netns::all(),
+        Some(file) => {
+            let file = file.try_clone().map_err(|it| Error::new("open a network namespace", it))?;
+            let inode =
+                netns::inode(&file).map_err(|it| Error::new("read the inode of a network namespace", it))?;
+            [(inode, file)].into()
+        }
+    };
+    for (inode, file) in spaces {
         for (name, it) in inside(&mut kernel, &file)? {
             let Some((guest, dev)) = owner(&it).filter(|(_, dev)| *dev == name) else { continue };
             let outer = outers.get(&(guest.clone(), dev.clone()));
+            if is_forged(&it, outer.copied(), &guest, &dev) {
+                log::warn!("interface {name} has the mark of {guest} ({dev}), which is not its own");
+                continue;
+            }
             let under = it.link.filter(|_| !matches!(it.kind, Kind::Veth)).and_then(|it| names.get(&it));
             let master = outer.and_then(|it| it.master).and_then(|it| names.get(&it));
             let on = master.or(under).map(ToString::to_string);
@@ -68,10 +93,13 @@ pub fn find() -> Result<Vec<Found>, Error> {
             found.push(Found::new(guest, dev, &it, Some(Space { inode, file }), on));
         }
     }
+    // What is left of guests that are gone, which only a look at all tells.
+    let outers = if only.is_some() { BTreeMap::new() } else { outers };
+    let records = if only.is_some() { Vec::new() } else { Record::all() };
     for ((guest, dev), it) in outers.iter().filter(|(owner, _)| !seen.contains(owner)) {
         found.push(Found::new(guest.clone(), dev.clone(), it, None, None));
     }
-    for record in Record::all() {
+    for record in records {
         let Some(dev) = record.dev() else { continue };
         let owner = (record.guest(), dev);
         if !seen.contains(&owner) && !outers.contains_key(&owner) {
@@ -85,7 +113,7 @@ pub fn find() -> Result<Vec<Found>, Error> {
 impl Found {
     fn new(guest: Guest, dev: IfName, it: &Interface, netns: Option<Space>, on: Option<String>) -> Self {
         let kind = match &it.kind {
-            _ if it.note_moved() => "moved",
+            _ if it.moved_from().is_some() => "moved",
             Kind::Veth => "veth",
             Kind::Dummy => "dummy",
             Kind::Stacked(kind) => kind.name(),
@@ -124,6 +152,20 @@ fn inside(kernel: &mut Kernel, file: &File) -> Result<BTreeMap<IfName, Interface
     let observed = kernel.observe(&[(ns.clone(), look)].into());
     kernel.detach(&id);
     Ok(observed?.spaces.remove(&ns).map(|it| it.interfaces).unwrap_or_default())
+}
+
+/// A guest may give its interfaces any alias. A veth is ours only with the outer end of that mark, and a virtual interface
+/// was moved only if there is a record of it; a guest cannot make a physical one.
+fn is_forged(it: &Interface, outer: Option<&Interface>, guest: &Guest, dev: &IfName) -> bool {
+    match (it.moved_from(), &it.kind) {
+        (Some(_), Kind::Other(kind)) if kind.is_empty() => false,
+        (Some(was), _) => {
+            let moved = Record::find(guest, dev).and_then(|it| it.moved);
+            moved.is_none_or(|it| !it.is_of(&was))
+        }
+        (None, Kind::Veth) => outer.is_some_and(|outer| outer.link != Some(it.index)),
+        (None, _) => false,
+    }
 }
 
 /// Removes the attachment of a guest's interface, if it exists.

@@ -134,7 +134,7 @@ fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Resul
     let inside = kernel.observe(&[(ns.clone(), Look::names([it.dev.clone()]))].into())?;
     match inside.interface(&ns, &it.dev).filter(|it| owner(it).is_some()) {
         None => return Ok(Differences::All),
-        Some(have) if have.note_moved() && !matches!(it.wiring, Wiring::Moved(_)) => {
+        Some(have) if have.moved_from().is_some() && !matches!(it.wiring, Wiring::Moved(_)) => {
             let message = format!("interface `{}` of {} was moved there from the host", it.dev, it.guest);
             return Err(Impossible { message, help: Some("`conlink detach` returns it".to_owned()) }.into());
         }

@@ -55,6 +55,12 @@ pub(super) struct Moved {
     routes: Vec<String>,
 }
 
+impl Moved {
+    pub(super) fn is_of(&self, name: &IfName) -> bool {
+        self.name == name.as_str()
+    }
+}
+
 impl Record {
     pub(super) fn new(it: &Attachment, netns: u64) -> Self {
         let parent = match &it.wiring {

@@ -88,9 +88,9 @@ impl fmt::Display for Note {
 }
 
 impl Interface {
-    /// Was it moved here from the host?
-    pub fn note_moved(&self) -> bool {
-        self.note().moved.is_some()
+    /// Its name on the host, if it was moved here from there.
+    pub fn moved_from(&self) -> Option<IfName> {
+        self.note().moved
     }
 
     /// The note on an interface of ours.

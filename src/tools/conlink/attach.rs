@@ -209,8 +209,16 @@ pub(in crate::tools) fn remove(
         (Some(inode), Some(space)) => space.inode == inode,
         _ => guest.names(&it.guest.kind, &it.guest.name),
     };
-    let all: Vec<Found> = attach::find()?.into_iter().filter(is_its).collect();
-    let chosen: Vec<&Found> = all.iter().filter(|it| dev.is_none_or(|dev| it.dev.as_str() == dev)).collect();
+    let is_chosen = |it: &&Found| dev.is_none_or(|dev| it.dev.as_str() == dev);
+    let mut all = match &resolved {
+        Ok(guest) => attach::find_in(&guest.netns)?,
+        Err(_) => Vec::new(),
+    };
+    // An earlier guest of that name may have left something.
+    if !all.iter().any(|it| is_chosen(&it)) || dev.is_none() {
+        all = attach::find()?.into_iter().filter(is_its).collect();
+    }
+    let chosen: Vec<&Found> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         // Without the guest there may be nothing left.
         if let Err(error) = &resolved {
