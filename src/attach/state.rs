@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::addr::{Cidr, IfName};
 use crate::attach::{Attachment, Guest, Refusal, Wiring, under};
-use crate::kernel::{Error, Kernel};
+use crate::kernel::{Error, Kernel, netns};
 use crate::plan::{Change, Look, Mark, Ns, Step, When};
 use crate::route::Route;
 
@@ -22,9 +22,10 @@ pub(super) fn folder() -> PathBuf {
     PathBuf::from("/run/conlink/attach")
 }
 
-/// The folder of Open vSwitch daemons, if the machine's own do not run.
+/// The folder of Open vSwitch daemons for the caller's network namespace, if the machine's own do not serve it.
 pub fn ovs_folder() -> PathBuf {
-    PathBuf::from("/run/conlink/ovs-attach")
+    let inode = netns::own().and_then(|it| netns::inode(&it)).unwrap_or_default();
+    PathBuf::from(format!("/run/conlink/ovs-attach-{inode}"))
 }
 
 /// The record of one interface.

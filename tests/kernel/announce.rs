@@ -66,7 +66,9 @@ impl Tap {
                     // ARP, neighbour solicitation and advertisement.
                     let is_about = frame[12..14] == [8, 6]
                         || frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && matches!(frame[54], 135 | 136);
-                    if frame[6..12] == from.bytes() && is_about {
+                    // Whether an address is in use already is asked from the address `::`.
+                    let is_own = frame[12..14] == [0x86, 0xdd] && frame[22..38] == [0; 16];
+                    if frame[6..12] == from.bytes() && is_about && !is_own {
                         return Some(frame.to_vec());
                     }
                 }

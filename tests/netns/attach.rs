@@ -222,7 +222,8 @@ fn a_port_of_open_vswitch_has_its_tag_and_goes_when_detached() {
     if !rig.attached(0, "eth1", wiring(Some(10))) {
         return;
     }
-    let database = format!("--db=unix:{}/db.sock", attach::ovs_folder().display());
+    let folder = netns::inside(&rig.host, || Ok(attach::ovs_folder())).unwrap();
+    let database = format!("--db=unix:{}/db.sock", folder.display());
     let vsctl = |line: &str| {
         let args: Vec<&str> = [database.as_str()].into_iter().chain(line.split(' ')).collect();
         inside(&rig.host, "ovs-vsctl", &args)
@@ -237,7 +238,7 @@ fn a_port_of_open_vswitch_has_its_tag_and_goes_when_detached() {
     rig.detach(0, "eth1");
     assert_eq!(vsctl("list-ports ovsbr0").trim(), "");
     let mut kernel = Kernel::new(rig.host.try_clone().unwrap()).unwrap();
-    kernel.set_ovs_folder(attach::ovs_folder());
+    kernel.set_ovs_folder(folder);
     let look = Look { ovs: true, ..Look::default() };
     kernel.observe(&[(Ns::Bridges, look)].into()).unwrap();
     kernel.stop_ovs().unwrap();
