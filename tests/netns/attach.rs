@@ -97,6 +97,12 @@ impl Rig {
         netns::inside(&self.host, || Ok(attach::detach(found[0]))).unwrap().unwrap();
     }
 
+    /// The names of the host's interfaces.
+    fn names(&self) -> Vec<String> {
+        let links = ip(&self.host, "-o link");
+        links.lines().map(|it| it.split(' ').nth(1).unwrap().to_owned()).collect()
+    }
+
     fn has(&self, dev: &str) -> bool {
         succeeds(&self.host, "ip", &format!("link show {dev}"))
     }
@@ -105,7 +111,7 @@ impl Rig {
 #[test]
 fn every_type_of_interface_is_made_and_leaves_nothing() {
     let Some(rig) = Rig::new("types of attached interfaces", 1) else { return };
-    let before = ip(&rig.host, "-br link");
+    let before = rig.names();
     let parent = || name("up0");
     let stacked = |kind| Wiring::Stacked { parent: parent(), vlan: None, kind };
     let tunnel = TunnelOptions {
@@ -131,8 +137,7 @@ fn every_type_of_interface_is_made_and_leaves_nothing() {
         rig.detach(0, "eth1");
         assert_eq!(ip(&rig.guests[0].1, "-br link").lines().count(), 1);
     }
-    ip(&rig.host, "link set up0 down");
-    assert_eq!(ip(&rig.host, "-br link"), before);
+    assert_eq!(rig.names(), before);
 }
 
 #[test]
