@@ -48,8 +48,9 @@ impl Guest {
         format!("{ATTACHED}{}", self.kind)
     }
 
-    /// The guest and the interface that a mark is for; None if it is the mark of an engine, or of a bridge.
-    fn of_mark(mark: &Mark) -> Option<(Self, IfName)> {
+    /// The guest that an interface was attached for, and its name there. None for one of an engine, and for a bridge.
+    fn of_interface(interface: &Interface) -> Option<(Self, IfName)> {
+        let mark = Mark::parse(interface.alias.as_deref()?)?;
         let kind = mark.project.strip_prefix(ATTACHED).filter(|_| !mark.container.is_empty())?;
         Some((Self { kind: kind.to_owned(), name: Mark::plain(&mark.container) }, mark.name.parse().ok()?))
     }
@@ -145,11 +146,11 @@ impl Attachment {
 
     /// The desired state of this interface alone.
     ///
-    /// `host` is what [`Attachment::looks`] asked for: an existing bridge is used as it is.
+    /// `host` is what [`Attachment::looks`] asked for, with the same `whole`: an existing bridge is used as it is.
     ///
     /// # Errors
     /// What exists on the host does not allow it.
-    pub fn desired(&self, host: &Observed) -> Result<Desired, Impossible> {
+    pub fn desired(&self, host: &Observed, whole: bool) -> Result<Desired, Impossible> {
         let guest = self.guest.id();
         let place = self.wiring.place();
         let mut bridges = BTreeMap::new();
@@ -212,16 +213,15 @@ impl Attachment {
             LinkKind::Veth { place, outer, .. } => Some((*place, outer.clone())),
             _ => None,
         };
-        let everything = host.spaces.len() > 1;
         for place in [Place::Engine, Place::Host] {
             let space = host.spaces.get(&place.into());
             for (name, it) in space.into_iter().flat_map(|it| &it.interfaces) {
-                let owner = it.alias.as_deref().and_then(Mark::parse).as_ref().and_then(Guest::of_mark);
+                let owner = Guest::of_interface(it);
                 let is_its = owner.is_some_and(|(guest, dev)| guest == self.guest && dev == self.dev);
                 // Both are the same namespace.
                 let is_new = new.as_ref().is_some_and(|(_, it)| it == name);
                 // To make an earlier interface again, everything that it may be connected to must be known.
-                let is_known = everything && place == Place::Host && !is_new;
+                let is_known = whole && place == Place::Host;
                 if (is_its && *name != self.dev || is_known) && !is_new {
                     outers.insert((place, name.clone()));
                 }
@@ -261,8 +261,7 @@ impl Attachment {
         for end in patch_ends(id) {
             let there = host.interface(&self.wiring.place().into(), &end);
             let Some(it) = there.filter(|it| !is_unfinished(it)) else { return Ok(end) };
-            let owner = it.alias.as_deref().and_then(Mark::parse).as_ref().and_then(Guest::of_mark);
-            match owner {
+            match Guest::of_interface(it) {
                 Some((guest, dev)) if guest == self.guest && dev == self.dev => return Ok(end),
                 Some((guest, dev)) => others.push(format!("{guest} ({dev})")),
                 None => others.push(end.to_string()),
@@ -310,14 +309,28 @@ fn patch_ends(id: &str) -> [IfName; 2] {
     ["pa", "pb"].map(|it| IfName::hashed(it, &[id]))
 }
 
+/// The name of a VLAN on an interface: `NAME.ID`, or a hash if that is too long.
+pub fn vlan_name(parent: &IfName, id: u16) -> IfName {
+    let long = |_| IfName::hashed("vl", &[parent.as_str(), &id.to_string()]);
+    format!("{parent}.{id}").parse().unwrap_or_else(long)
+}
+
+/// The interface with this MAC address. A bridge has that of one of its ports, and so has a VLAN or a macvlan that of its
+/// parent: they count only if there is no other. A bond stands for its members, which have its address.
+pub fn by_mac(mac: Mac, interfaces: &BTreeMap<IfName, Interface>) -> Option<(&IfName, &Interface)> {
+    let rank = |it: &Interface| match &it.kind {
+        Kind::Other(kind) if kind == "bond" || kind == "team" => 0,
+        Kind::Bridge(_) | Kind::Stacked(_) => 2,
+        _ => 1,
+    };
+    interfaces.iter().filter(|(_, it)| it.mac == Some(mac)).min_by_key(|(_, it)| rank(it))
+}
+
 /// The interface that a link is on: the given one, or its VLAN.
 fn under(name: &IfName, vlan: Option<u16>) -> (IfName, ParentSpec) {
     let Some(id) = vlan else { return (name.clone(), ParentSpec::default()) };
     let spec = ParentSpec { vlan: Some(Vlan { parent: name.clone(), id }), master: None };
-    match format!("{name}.{id}").parse() {
-        Ok(it) => (it, spec),
-        Err(_) => (IfName::hashed("vl", &[name.as_str(), &id.to_string()]), spec),
-    }
+    (vlan_name(name, id), spec)
 }
 
 /// Has a killed command made it, and had no time to mark it?

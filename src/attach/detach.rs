@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::IpAddr;
 
 use crate::addr::{Cidr, IfName, Mac};
-use crate::attach::perform::{interfaces, kernel, owner};
+use crate::attach::perform::{interfaces, kernel};
 use crate::attach::state::{Record, restore};
 use crate::attach::{Guest, Refusal, lock};
 use crate::kernel::{Error, Kernel, netns};
@@ -62,7 +62,7 @@ fn found_in(only: Option<&File>) -> Result<Vec<Found>, Error> {
         interfaces(&host, &Ns::Bridges).map(|(name, it)| (it.index, name)).collect();
     let mut outers: BTreeMap<(Guest, IfName), &Interface> = BTreeMap::new();
     for (name, it) in interfaces(&host, &Ns::Bridges) {
-        if let Some(owner) = owner(it).filter(|(_, dev)| dev != name || it.kind != Kind::Veth) {
+        if let Some(owner) = Guest::of_interface(it).filter(|(_, dev)| dev != name || it.kind != Kind::Veth) {
             outers.insert(owner, it);
         }
     }
@@ -79,7 +79,9 @@ fn found_in(only: Option<&File>) -> Result<Vec<Found>, Error> {
     };
     for (inode, file) in spaces {
         for (name, it) in inside(&mut kernel, &file)? {
-            let Some((guest, dev)) = owner(&it).filter(|(_, dev)| *dev == name) else { continue };
+            let Some((guest, dev)) = Guest::of_interface(&it).filter(|(_, dev)| *dev == name) else {
+                continue;
+            };
             let outer = outers.get(&(guest.clone(), dev.clone()));
             if is_forged(&it, outer.copied(), &guest, &dev) {
                 log::warn!("interface {name} has the mark of {guest} ({dev}), which is not its own");
@@ -195,7 +197,8 @@ fn remove(found: &Found) -> Result<(), Refusal> {
     let mut outers = BTreeSet::new();
     let host = kernel.observe(&[(Ns::Host, Look::all())].into())?;
     for (name, it) in interfaces(&host, &Ns::Host) {
-        let is_its = owner(it).is_some_and(|(guest, dev)| guest == found.guest && dev == found.dev);
+        let is_its =
+            Guest::of_interface(it).is_some_and(|(guest, dev)| guest == found.guest && dev == found.dev);
         // It may be a guest in the host's own namespace.
         if is_its && !(inside && *name == found.dev) {
             outers.insert((Place::Host, name.clone()));

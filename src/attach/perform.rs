@@ -3,9 +3,9 @@
 use std::fs::File;
 
 use crate::addr::{IfName, Mac};
-use crate::attach::{Attachment, Guest, Impossible, Wiring, lock, state};
+use crate::attach::{Attachment, Guest, Impossible, Wiring, by_mac, lock, state};
 use crate::kernel::{Error, Kernel, announce, netns};
-use crate::plan::{Change, Desired, Failure, Interface, Kind, Look, Mark, Ns, Observed, Plan, Step, Subject};
+use crate::plan::{Change, Desired, Failure, Interface, Look, Ns, Observed, Plan, Step, Subject};
 use crate::wire;
 
 /// What may be changed if the interface exists already and is not as requested.
@@ -75,7 +75,7 @@ pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error
 pub fn preview(netns: File, it: &Attachment) -> Result<Plan, Refusal> {
     let mut kernel = kernel(&it.guest, Some(netns))?;
     kernel.look_only();
-    let desired = it.desired(&kernel.observe(&it.looks(false))?)?;
+    let desired = it.desired(&kernel.observe(&it.looks(false))?, false)?;
     wire::preview(&mut kernel, &desired).map_err(|it| Refusal::Failed(vec![*it]))
 }
 
@@ -89,7 +89,8 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
     let _lock = lock::hold()?;
     let again = netns.try_clone().map_err(|it| Error::new("open the network namespace", it))?;
     let mut kernel = kernel(&it.guest, Some(netns))?;
-    let desired = it.desired(&kernel.observe(&it.looks(how == How::Anew))?)?;
+    let whole = how == How::Anew;
+    let desired = it.desired(&kernel.observe(&it.looks(whole))?, whole)?;
     let differences = differences(&mut kernel, &desired, it)?;
     match differences {
         Differences::None => Ok(Done::Unchanged),
@@ -132,7 +133,7 @@ fn differences(kernel: &mut Kernel, desired: &Desired, it: &Attachment) -> Resul
     };
     let ns = Ns::Container(it.guest.id());
     let inside = kernel.observe(&[(ns.clone(), Look::names([it.dev.clone()]))].into())?;
-    match inside.interface(&ns, &it.dev).filter(|it| owner(it).is_some()) {
+    match inside.interface(&ns, &it.dev).filter(|it| Guest::of_interface(it).is_some()) {
         None => return Ok(Differences::All),
         Some(have) if have.moved_from().is_some() && !matches!(it.wiring, Wiring::Moved(_)) => {
             let message = format!("interface `{}` of {} was moved there from the host", it.dev, it.guest);
@@ -190,19 +191,16 @@ fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -
     Ok(())
 }
 
-/// The interface of the host with this MAC address. A bridge, a VLAN or a macvlan has that of another one, which counts
-/// first.
+/// The interface of the host with this MAC address, as [`by_mac`] chooses it.
 ///
 /// # Errors
 /// There is none, or the interfaces could not be read.
 pub fn interface_with(mac: Mac) -> Result<IfName, Refusal> {
     let own = netns::own().map_err(|it| Error::new("open the network namespace", it))?;
-    let observed = Kernel::new(own)?.observe(&[(Ns::Bridges, Look::all())].into())?;
-    let mut found: Vec<(&IfName, &Interface)> =
-        interfaces(&observed, &Ns::Bridges).filter(|(_, it)| it.mac == Some(mac)).collect();
-    found.sort_by_key(|(_, it)| matches!(it.kind, Kind::Bridge(_) | Kind::Stacked(_)));
+    let mut observed = Kernel::new(own)?.observe(&[(Ns::Bridges, Look::all())].into())?;
+    let interfaces = observed.spaces.remove(&Ns::Bridges).unwrap_or_default().interfaces;
     let missing = || Impossible { message: format!("no interface has the MAC address {mac}"), help: None };
-    Ok(found.first().map(|(name, _)| (*name).clone()).ok_or_else(missing)?)
+    Ok(by_mac(mac, &interfaces).map(|(name, _)| name.clone()).ok_or_else(missing)?)
 }
 
 /// Is the interface up, with a carrier?
@@ -224,11 +222,6 @@ fn tell_neighbours(kernel: &mut Kernel, netns: &File, it: &Attachment) {
     if let Err(error) = announce::announce(netns, &it.dev, mac, &addrs) {
         log::debug!("{}: announce addresses: {error}", it.dev);
     }
-}
-
-/// The guest and the interface that an interface of ours is for.
-pub(super) fn owner(interface: &Interface) -> Option<(Guest, IfName)> {
-    Guest::of_mark(&Mark::parse(interface.alias.as_deref()?)?)
 }
 
 pub(super) fn interfaces<'a>(

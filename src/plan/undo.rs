@@ -35,10 +35,9 @@ fn remade(ns: &Ns, name: &IfName, observed: &Observed) -> Option<Vec<Step>> {
                 })
                 .find(|(peer_ns, (peer, _))| (*peer_ns, *peer) != (&ns, &name))?;
             let (peer_ns, peer) = (peer_ns.clone(), peer.clone());
-            let (in_ns, called) = (ns.clone(), name.clone());
             steps.push(Step::AddVeth {
-                ns: in_ns,
-                name: called,
+                ns: ns.clone(),
+                name: name.clone(),
                 group,
                 mac,
                 mtu,

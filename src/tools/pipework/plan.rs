@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::addr::{IfName, Mac};
+use crate::addr::IfName;
+use crate::attach::{by_mac, vlan_name};
 use crate::device::StackedKind;
 use crate::plan::{Interface, Kind};
 use crate::tools::pipework::args::{Host, Request};
@@ -185,17 +186,6 @@ fn uplink(request: &Request, machine: &Machine, bridge: &IfName, dev: &IfName) -
     Ok(Wiring::Bridge { bridge: bridge.clone(), create, vlan: None, uplink })
 }
 
-/// The interface with this address. A bridge has the address of one of its ports, and so has a VLAN that of its parent:
-/// they count only if there is no other. A bond stands for its members, which have its address.
-fn by_mac(mac: Mac, interfaces: &BTreeMap<IfName, Interface>) -> Option<(&IfName, &Interface)> {
-    let rank = |it: &Interface| match &it.kind {
-        Kind::Other(kind) if kind == "bond" || kind == "team" => 0,
-        Kind::Bridge(_) | Kind::Stacked(_) => 2,
-        _ => 1,
-    };
-    interfaces.iter().filter(|(_, it)| it.mac == Some(mac)).min_by_key(|(_, it)| rank(it))
-}
-
 fn parent(
     dev: &IfName,
     vlan: Option<u16>,
@@ -228,12 +218,6 @@ fn pkey(request: &Request) -> Result<Option<u16>, Refusal> {
     key.map(Some).ok_or_else(|| {
         Refusal::new(format!("`@{tag}`: expected a partition key of InfiniBand, such as `8001`"))
     })
-}
-
-/// `PARENT.ID`, or a hash if that is too long.
-fn vlan_name(parent: &IfName, id: u16) -> IfName {
-    let long = |_| IfName::hashed("vl", &[parent.as_str(), &id.to_string()]);
-    format!("{parent}.{id}").parse().unwrap_or_else(long)
 }
 
 /// The outer end of a veth, by its name from [`local_name`] and the interface that has it.
@@ -413,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_mac_address_finds_the_interface_that_others_are_made_of() {
-        let mac: Mac = "5e:9d:1e:eb:56:a0".parse().unwrap();
+        let mac: crate::addr::Mac = "5e:9d:1e:eb:56:a0".parse().unwrap();
         let with_mac = |kinds: &[(&str, Kind)]| {
             let mut machine = machine(kinds);
             machine.interfaces.values_mut().for_each(|it| it.mac = Some(mac));
