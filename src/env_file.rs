@@ -132,7 +132,7 @@ fn each(
                 match expanded {
                     Ok(value) => value,
                     Err(error) => {
-                        // Its error is enough.
+                        // An invalid variable is not also reported as unset.
                         told.insert(it.name.clone());
                         found.bad.push(BadValue {
                             line: it.line,
@@ -318,7 +318,7 @@ impl<'a> Reader<'a> {
                         let mut dollars = Vec::new();
                         let mut escaped = false;
                         for (at, it) in (start..).zip(value.bytes().take(len)) {
-                            // An escaped one becomes two.
+                            // `\$` becomes `$$`, and both have this place.
                             let count = if it == b'$' { 1 + usize::from(escaped) } else { 0 };
                             dollars.extend(std::iter::repeat_n(at, count));
                             escaped = it == b'\\' && !escaped;

@@ -121,7 +121,7 @@ pub struct Bridge {
     pub origin: Option<String>,
 }
 
-/// An interface outside of containers other than that of a link, with the place that names it.
+/// The interface of a bridge or a tunnel, with its place in the configuration.
 #[derive(Clone, Copy, Debug)]
 enum Outside {
     Bridge(Span),

@@ -376,6 +376,36 @@ fn pipework(world: &World, line: &str) -> Run {
 }
 
 #[test]
+fn an_interface_of_a_user_is_never_deleted() {
+    let Some(world) = world("pipework", &["a"]) else { return };
+    world.sh("ip link add mine type bridge; ip link add taken type veth peer name other");
+    let before = world.sh("ip -o link | cut -d: -f2");
+    let run = pipework(&world, "mine -l taken a 10.0.0.1/24");
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    assert!(run.stderr.contains("`taken` already exists (host) and was not made by conlink"), "{run:?}");
+    assert_eq!(world.sh("ip -o link | cut -d: -f2"), before);
+    // One of its own that is down is set up again.
+    let ok = || pipework(&world, "mine -l ours a 10.0.0.1/24").code;
+    assert_eq!(ok(), 0);
+    world.sh("ip link set ours down");
+    let again = pipework(&world, "mine -l ours a 10.0.0.1/24");
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.stderr.contains("ours: down"), "{again:?}");
+}
+
+#[test]
+fn attachments_of_a_misspelled_guest_are_an_error() {
+    let Some(world) = world("attach", &["web"]) else { return };
+    assert!(fails(&world, "attachments netns:wbe", 3).contains("did you mean `web`?"));
+    done(&world, "attach web --bridge br1 --ip 10.0.0.1/24");
+    let before = state(&world, &["web"]);
+    // A dry run refuses what the command refuses.
+    let errors = fails(&world, "attach web --bridge br1 --ip 10.0.0.2/24 --dry-run", 1);
+    assert!(errors.contains("address 10.0.0.2/24 missing"), "{errors}");
+    assert_eq!(state(&world, &["web"]), before);
+}
+
+#[test]
 fn pipework_makes_what_the_script_makes() {
     let Some(world) = world("pipework", &["a", "b", "c"]) else { return };
     let ok = |line: &str| {

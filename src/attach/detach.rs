@@ -156,8 +156,8 @@ fn inside(kernel: &mut Kernel, file: &File) -> Result<BTreeMap<IfName, Interface
     Ok(observed?.spaces.remove(&ns).map(|it| it.interfaces).unwrap_or_default())
 }
 
-/// A guest may give its interfaces any alias. A veth is ours only with the outer end of that mark, and a virtual interface
-/// was moved only if there is a record of it; a guest cannot make a physical one.
+/// A guest may give its interfaces any alias. The outer end of a veth tells whose it is, if it is in this namespace, and a
+/// virtual interface was moved only if there is a record of it; a guest cannot make a physical one.
 fn is_forged(it: &Interface, outer: Option<&Interface>, guest: &Guest, dev: &IfName) -> bool {
     match (it.moved_from(), &it.kind) {
         (Some(_), Kind::Other(kind)) if kind.is_empty() => false,
@@ -170,12 +170,12 @@ fn is_forged(it: &Interface, outer: Option<&Interface>, guest: &Guest, dev: &IfN
     }
 }
 
-/// Removes the attachment of a guest's interface, if it exists.
+/// Removes the attachment of an interface of this namespace, if it exists.
 ///
 /// # Errors
 /// Something could not be read, or the kernel refuses it.
-pub fn undo(guest: &Guest, dev: &IfName) -> Result<(), Refusal> {
-    find()?.iter().filter(|it| it.guest == *guest && it.dev == *dev).try_for_each(detach)
+pub fn undo(netns: &File, guest: &Guest, dev: &IfName) -> Result<(), Refusal> {
+    find_in(netns)?.iter().filter(|it| it.guest == *guest && it.dev == *dev).try_for_each(detach)
 }
 
 /// Removes an attachment with everything that was made for it alone. An interface of the host is returned to it.
@@ -229,7 +229,7 @@ fn remove(found: &Found) -> Result<(), Refusal> {
 }
 
 /// Removes the VLAN on the host, if conlink made it and no other attachment is on it.
-fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
+pub(super) fn remove_parent(kernel: &mut Kernel, record: &Record) -> Result<(), Refusal> {
     let Some(parent) = record.parent.as_ref().and_then(|it| it.parse::<IfName>().ok()) else { return Ok(()) };
     let alive: BTreeSet<u64> = netns::all().into_keys().collect();
     let uses = |it: &Record| it.parent == record.parent && alive.contains(&it.netns);

@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use crate::addr::{IfName, Mac};
+use crate::attach::detach::remove_parent;
 use crate::attach::{Attachment, Guest, Impossible, Wiring, by_mac, lock, state};
 use crate::kernel::{Error, Kernel, announce, netns};
 use crate::plan::{Change, Desired, Failure, Interface, Look, Ns, Observed, Plan, Step, Subject};
@@ -71,17 +72,17 @@ pub(super) fn kernel(guest: &Guest, netns: Option<File>) -> Result<Kernel, Error
 /// What [`attach`] would do.
 ///
 /// # Errors
-/// The request is impossible, or something could not be read.
-pub fn preview(netns: File, it: &Attachment) -> Result<Plan, Refusal> {
+/// As by [`attach`], as far as it can be known before.
+pub fn preview(netns: File, it: &Attachment, how: How) -> Result<Plan, Refusal> {
     let mut kernel = kernel(&it.guest, Some(netns))?;
     kernel.look_only();
-    let desired = it.desired(&kernel.observe(&it.looks(false))?, false)?;
+    let (desired, _) = checked(&mut kernel, it, how)?;
     wire::preview(&mut kernel, &desired).map_err(|it| Refusal::Failed(vec![*it]))
 }
 
 /// Makes the interface as requested, or changes nothing.
 ///
-/// Neighbours are told of its addresses, without waiting.
+/// Neighbours are told of its addresses; their answers are not waited for.
 ///
 /// # Errors
 /// It exists and differs from the request by more than `how` allows, or the kernel refuses it.
@@ -89,11 +90,20 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
     let _lock = lock::hold()?;
     let again = netns.try_clone().map_err(|it| Error::new("open the network namespace", it))?;
     let mut kernel = kernel(&it.guest, Some(netns))?;
+    let (desired, done) = checked(&mut kernel, it, how)?;
+    if done != Done::Unchanged {
+        make(&mut kernel, &again, &desired, it)?;
+    }
+    Ok(done)
+}
+
+/// The desired state, and what there is to do for it.
+fn checked(kernel: &mut Kernel, it: &Attachment, how: How) -> Result<(Desired, Done), Refusal> {
     let whole = how == How::Anew;
     let desired = it.desired(&kernel.observe(&it.looks(whole))?, whole)?;
-    let differences = differences(&mut kernel, &desired, it)?;
-    match differences {
-        Differences::None => Ok(Done::Unchanged),
+    let done = match differences(kernel, &desired, it)? {
+        Differences::None => Done::Unchanged,
+        Differences::All => Done::Made,
         Differences::Some { words, must_be_anew } => {
             let may = match how {
                 How::Nothing => false,
@@ -104,14 +114,10 @@ pub fn attach(netns: File, it: &Attachment, how: How) -> Result<Done, Refusal> {
                 let (guest, dev) = (it.guest.clone(), it.dev.clone());
                 return Err(Refusal::Differs { guest, dev, differences: words, must_be_anew });
             }
-            make(&mut kernel, &again, &desired, it)?;
-            Ok(Done::Changed)
+            Done::Changed
         }
-        Differences::All => {
-            make(&mut kernel, &again, &desired, it)?;
-            Ok(Done::Made)
-        }
-    }
+    };
+    Ok((desired, done))
 }
 
 /// How an interface differs from the request.
@@ -166,6 +172,10 @@ fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -
     let inode = netns::inode(netns).map_err(|it| Error::new("read the inode of a network namespace", it))?;
     let mut record = state::Record::new(it, inode);
     let earlier = state::Record::find(&it.guest, &it.dev);
+    // The kernel has returned it without its settings when its guest died.
+    if let Some(moved) = earlier.as_ref().filter(|it| it.netns != inode).and_then(|it| it.moved.as_ref()) {
+        state::restore(kernel, moved);
+    }
     let mut moved = None;
     if let Wiring::Moved(name) = &it.wiring {
         moved = state::before_move(kernel, name)?;
@@ -187,7 +197,14 @@ fn make(kernel: &mut Kernel, netns: &File, desired: &Desired, it: &Attachment) -
         }
         return Err(Refusal::Failed(outcome.failures));
     }
-    tell_neighbours(kernel, netns, it);
+    if !record.is_needed() {
+        record.remove();
+    }
+    if let Some(earlier) = earlier.filter(|it| it.parent != record.parent) {
+        remove_parent(kernel, &earlier)?;
+    }
+    let addrs: Vec<_> = it.addrs.iter().map(|it| it.addr()).collect();
+    announce::tell(netns, &it.dev, &addrs);
     Ok(())
 }
 
@@ -210,18 +227,6 @@ pub fn interface_with(mac: Mac) -> Result<IfName, Refusal> {
 pub fn has_carrier(netns: &File, dev: &IfName) -> Result<bool, Error> {
     let file = netns.try_clone().map_err(|it| Error::new("open a network namespace", it))?;
     Kernel::new(file)?.has_carrier(&Ns::Bridges, dev)
-}
-
-/// Tells the neighbours the MAC address of the interface's addresses. They would find out anyway, so it may fail.
-fn tell_neighbours(kernel: &mut Kernel, netns: &File, it: &Attachment) {
-    let ns = Ns::Container(it.guest.id());
-    let looks = [(ns.clone(), Look::names([it.dev.clone()]))].into();
-    let Ok(observed) = kernel.observe(&looks) else { return };
-    let Some(mac) = observed.interface(&ns, &it.dev).and_then(|it| it.mac) else { return };
-    let addrs: Vec<_> = it.addrs.iter().map(|it| it.addr()).collect();
-    if let Err(error) = announce::announce(netns, &it.dev, mac, &addrs) {
-        log::debug!("{}: announce addresses: {error}", it.dev);
-    }
 }
 
 pub(super) fn interfaces<'a>(

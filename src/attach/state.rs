@@ -65,7 +65,8 @@ impl Moved {
 impl Record {
     pub(super) fn new(it: &Attachment, netns: u64) -> Self {
         let parent = match &it.wiring {
-            Wiring::Stacked { parent, vlan: vlan @ Some(_), .. } => Some(under(parent, *vlan).0),
+            Wiring::Stacked { parent, vlan: vlan @ Some(_), .. }
+            | Wiring::Bridge { uplink: Some((parent, vlan @ Some(_))), .. } => Some(under(parent, *vlan).0),
             _ => None,
         };
         Self {

@@ -41,7 +41,7 @@ impl Reader<'_> {
 
     /// The items of a list of mappings. Reports the others.
     pub(super) fn items<'n>(&mut self, node: &'n Node) -> Vec<&'n Node> {
-        // What is no list was reported when the files were collected.
+        // A value that is not a list is reported when the files are collected.
         let Value::List(items) = &node.value else { return Vec::new() };
         let is_entry = |it: &&Node| matches!(it.value, Value::Map(_) | Value::Null);
         let (entries, others): (Vec<_>, Vec<_>) = items.iter().partition(is_entry);

@@ -26,6 +26,18 @@ const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// Longest time that a new carrier is waited for.
 const CARRIER: Duration = Duration::from_millis(20);
 
+/// Announces addresses of an interface of a namespace. The neighbours would find out anyway, so it may fail.
+pub fn tell(netns: &File, name: &IfName, addrs: &[IpAddr]) {
+    let announced = netns::inside(netns, || link::get(&mut Netlink::open()?, name).map_err(io::Error::other))
+        .and_then(|found| match found.and_then(|(_, it)| it.mac) {
+            Some(mac) => announce(netns, name, mac, addrs),
+            None => Ok(()),
+        });
+    if let Err(error) = announced {
+        log::debug!("{name}: announce addresses: {error}");
+    }
+}
+
 /// Sends an announcement of each address, which the interface has, and does not wait for answers.
 ///
 /// An interface that was set up a moment ago, and the bridge at the other end of a veth, are waited for, at most 20 ms.

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::addr::{Cidr, IfName, Mac};
+use crate::addr::{Cidr, IfName};
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{addr, announce, link, netns, route};
 use crate::route::Route;
@@ -77,20 +77,14 @@ pub fn set(dev: &IfName, lease: Option<&Lease>, earlier: Option<Cidr>) -> Result
         match addr::add(&mut netlink, index, lease.addr, Some(DHCP), true, what) {
             Err(error) if error.is_taken() => {}
             Err(error) => return Err(error),
-            Ok(()) => tell_neighbours(dev, interface.mac, lease.addr),
+            Ok(()) => {
+                let own = netns::own().map_err(|it| Error::new("open the network namespace", it))?;
+                announce::tell(&own, dev, &[lease.addr.addr()]);
+            }
         }
     }
     for it in old.into_iter().filter(|it| lease.is_none_or(|lease| lease.addr != *it)) {
         addr::del(&mut netlink, index, it, || format!("del addr {it} dev {dev}"))?;
     }
     wanted.iter().try_for_each(|it| route::prepend(&mut netlink, it, index))
-}
-
-/// They would find out anyway, so it may fail.
-fn tell_neighbours(dev: &IfName, mac: Option<Mac>, addr: Cidr) {
-    if let (Ok(own), Some(mac)) = (netns::own(), mac)
-        && let Err(error) = announce::announce(&own, dev, mac, &[addr.addr()])
-    {
-        log::debug!("{dev}: announce {addr}: {error}");
-    }
 }

@@ -20,7 +20,7 @@ use crate::attach::{self, Attachment, Done, How, Wiring};
 use crate::device::{MacvlanMode, StackedKind};
 use crate::kernel::{self, Kernel, netns, ovs};
 use crate::out;
-use crate::plan::{Kind, Look, Ns, Observed, Step};
+use crate::plan::{Kind, Look, Ns, Observed};
 use crate::process::node::enter_network;
 use crate::tools::conlink::attach::{remove, tell_refusal};
 use crate::tools::conlink::guest::{Found, Guest, Unresolved};
@@ -29,7 +29,7 @@ use crate::tools::exec::{exec, find};
 use crate::tools::front::print_clap;
 use crate::tools::wait;
 use args::{Addressing, Call, Request};
-use plan::{Local, Machine, Parent, Plan};
+use plan::{Machine, Parent, Plan};
 use refusal::Refusal;
 
 /// The interface of `--wait` and `--detach` without `-i`.
@@ -182,13 +182,10 @@ fn make(
     }
     let guest = guest()??;
     let local = local(&mut kernel, request, &plan, &guest, existing)??;
-    if let Some(Local { name, replace: true }) = &local {
-        kernel.apply(&Step::DelInterface { ns: Ns::Bridges, name: name.clone() })?;
-    }
     let (addrs, gateways, dhcp) = match addressing {
         Addressing::Static { addrs, gateways } => (addrs, gateways, None),
         Addressing::Dhcp { client, options, keep } => {
-            let hostname = guest.hostname().or_else(|| Some(request.guest.clone()));
+            let hostname = guest.own_name();
             let client = client.of_machine();
             let dhcp = Dhcp { client, guest: request.guest.clone(), hostname, options, keep };
             (Vec::new(), Vec::new(), Some(dhcp))
@@ -198,7 +195,7 @@ fn make(
     let attachment = Attachment {
         guest: attach::Guest { kind: guest.kind.to_owned(), name: guest.name.clone() },
         dev: plan.dev.clone(),
-        wiring: wiring(plan.wiring, local.map(|it| it.name), &guest),
+        wiring: wiring(plan.wiring, local, &guest),
         mac,
         mtu: None,
         addrs,
@@ -209,7 +206,7 @@ fn make(
     let done = attach::attach(guest.netns, &attachment, How::Nothing)?;
     if let Some(Err(error)) = dhcp.map(|it| it.run(&inside, &plan.dev)) {
         if done == Done::Made {
-            attach::undo(&attachment.guest, &plan.dev)?;
+            attach::undo(&inside, &attachment.guest, &plan.dev)?;
         }
         return Err(error.into());
     }
@@ -269,7 +266,7 @@ fn local(
     plan: &Plan,
     guest: &Found,
     existing: Existing,
-) -> anyhow::Result<Result<Option<Local>, Refusal>> {
+) -> anyhow::Result<Result<Option<IfName>, Refusal>> {
     if !plan.wiring.has_local_end() {
         return Ok(Ok(None));
     }
@@ -280,10 +277,10 @@ fn local(
     };
     let name = plan::local_name(request, &plan.dev, number);
     let seen = look(kernel, Look::names([name.clone()]))?;
-    if existing == Existing::Compared && seen.interface(&Ns::Bridges, &name).is_some_and(|it| it.up) {
-        return Ok(Ok(Some(Local { name, replace: false })));
+    if existing == Existing::Refused && seen.interface(&Ns::Bridges, &name).is_some_and(|it| it.up) {
+        return Ok(Err(Refusal::on_stdout(format!("Link {name} exists and is up"))));
     }
-    Ok(plan::local(name.clone(), seen.interface(&Ns::Bridges, &name)).map(Some))
+    Ok(Ok(Some(name)))
 }
 
 /// Reads what a plan depends on.

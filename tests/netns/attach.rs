@@ -208,6 +208,12 @@ fn an_uplink_connects_the_bridge_to_the_outside() {
     assert!(ip(&rig.host, "link show up0").contains("master br1"));
     ping(&rig.guests[0].1, "10.0.0.9");
     rig.detach(0, "eth1");
+    // A VLAN that was made for it goes with its last user.
+    if rig.attached(1, "eth1", wiring(Some(63))) {
+        assert!(ip(&rig.host, "link show up0.63").contains("master br1"));
+        rig.detach(1, "eth1");
+        assert!(!rig.has("up0.63"));
+    }
 }
 
 #[test]

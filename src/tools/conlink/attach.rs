@@ -1,6 +1,7 @@
 //! `conlink attach`, `detach` and `attachments`: one interface of one container, at once.
 
 mod args;
+mod guests;
 mod list;
 mod request;
 
@@ -12,15 +13,14 @@ use serde_json::json;
 
 use crate::addr::Cidr;
 use crate::attach::{self, Attachment, Done, Found, Refusal};
-use crate::kernel::netns;
-use crate::tools::conlink::guest::{Guest, Unresolved};
+use crate::tools::conlink::guest::Guest;
 use crate::{Usage, err, out};
+
+use guests::{attachments_of, tell_guest};
 
 pub(super) use args::AttachArgs;
 pub(super) use list::AttachmentsArgs;
 
-/// The exit code if the guest does not exist.
-pub(in crate::tools) const NOT_FOUND: u8 = 3;
 /// The exit code if the kernel lacks a feature.
 pub(in crate::tools) const UNSUPPORTED: u8 = 4;
 
@@ -36,7 +36,7 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
     let dhcp = args.dhcp(&found);
     let request = args.request(attach::Guest { kind: found.kind.to_owned(), name: found.name })?;
     if args.dry_run {
-        return match attach::preview(found.netns, &request) {
+        return match attach::preview(found.netns, &request, args.how()) {
             Ok(plan) if plan.problems.is_empty() => out(&plan.to_string()).map(|()| 0),
             Ok(plan) => {
                 out(&plan.to_string())?;
@@ -54,7 +54,7 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
     if let Some(dhcp) = dhcp {
         match dhcp.run(&netns, &request.dev) {
             Ok(it) => addrs.push(it),
-            Err(error) => return undo(&request, done, &error),
+            Err(error) => return undo(&netns, &request, done, &error),
         }
     }
     out(&if args.json { as_json(&request, done, &addrs) } else { in_words(&request, done, &addrs) })?;
@@ -68,10 +68,10 @@ pub(super) fn main(args: &AttachArgs) -> anyhow::Result<u8> {
 }
 
 /// Prints why there is no lease, and removes the interface if it was made for it. Returns the exit code.
-fn undo(it: &Attachment, done: Done, error: &anyhow::Error) -> anyhow::Result<u8> {
+fn undo(netns: &File, it: &Attachment, done: Done, error: &anyhow::Error) -> anyhow::Result<u8> {
     err(&format!("error: {error:#}\n"));
     if done == Done::Made
-        && let Err(refusal) = attach::undo(&it.guest, &it.dev)
+        && let Err(refusal) = attach::undo(netns, &it.guest, &it.dev)
     {
         tell_refusal(&refusal);
     }
@@ -115,23 +115,6 @@ fn is_up_within(netns: &File, it: &Attachment, time: Duration) -> bool {
             Ok(true) => return true,
             _ if Instant::now() >= end => return false,
             _ => std::thread::sleep(PAUSE),
-        }
-    }
-}
-
-/// Prints why a guest was not found. Returns the exit code.
-pub(in crate::tools) fn tell_guest(error: &Unresolved) -> u8 {
-    match error {
-        Unresolved::NotFound(message) => {
-            err(&format!("error: {message}\n"));
-            NOT_FOUND
-        }
-        Unresolved::Failed(error) => {
-            err(&format!("error: {error:#}\n"));
-            if let Some(hint) = crate::tools::hint(error) {
-                err(&format!("hint: {hint}\n"));
-            }
-            1
         }
     }
 }
@@ -204,11 +187,6 @@ pub(in crate::tools) fn remove(
     done: impl Fn(&Found) -> anyhow::Result<()>,
 ) -> anyhow::Result<u8> {
     let resolved = guest.resolve();
-    let inode = resolved.as_ref().ok().and_then(|it| netns::inode(&it.netns).ok());
-    let is_its = |it: &Found| match (inode, &it.netns) {
-        (Some(inode), Some(space)) => space.inode == inode,
-        _ => guest.names(&it.guest.kind, &it.guest.name),
-    };
     let is_chosen = |it: &&Found| dev.is_none_or(|dev| it.dev.as_str() == dev);
     let mut all = match &resolved {
         Ok(guest) => attach::find_in(&guest.netns)?,
@@ -216,7 +194,7 @@ pub(in crate::tools) fn remove(
     };
     // An earlier guest of that name may have left something.
     if !all.iter().any(|it| is_chosen(&it)) || dev.is_none() {
-        all = attach::find()?.into_iter().filter(is_its).collect();
+        all = attachments_of(guest, &resolved)?;
     }
     let chosen: Vec<&Found> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() {

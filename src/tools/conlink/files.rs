@@ -163,8 +163,8 @@ impl Located {
         Ok(described)
     }
 
-    /// Adds what is wrong with the services of the compose files. What only a lab refuses, and what may be otherwise where
-    /// compose reads the files, are warnings.
+    /// Adds what is wrong with the services of the compose files. Errors that only a lab has, or that may not occur where
+    /// compose runs, become warnings.
     pub(in crate::tools) fn check_services(&self, described: &mut Described) {
         let Some(project) = &self.project else { return };
         let (sources, files) = (&described.sources, &described.compose_files);

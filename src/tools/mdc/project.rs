@@ -256,7 +256,7 @@ impl Mode {
         self.compose_file = compose_files.find(|it| it.metadata().is_ok());
         for path in ENV_FILES.map(|it| self.path.join(it)) {
             match path.metadata() {
-                Ok(it) if it.is_file() => match fs::read(&path) {
+                Ok(it) if it.is_file() => match input::read(&path) {
                     Ok(content) if content.contains(&0) => {
                         wrong.push(format!("{}: expected variables, found a binary file", shown(&path)));
                     }

@@ -78,14 +78,6 @@ pub(super) struct Vlan {
     pub(super) create: bool,
 }
 
-/// The outer end of a veth.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Local {
-    pub(super) name: IfName,
-    /// An interface of that name is down: it is deleted first.
-    pub(super) replace: bool,
-}
-
 /// Interfaces that [`choose`] looks up. None: all of them.
 pub(super) fn names(request: &Request) -> Option<BTreeSet<IfName>> {
     let (bridge, parent) = match &request.host {
@@ -218,17 +210,6 @@ fn pkey(request: &Request) -> Result<Option<u16>, Refusal> {
     key.map(Some).ok_or_else(|| {
         Refusal::new(format!("`@{tag}`: expected a partition key of InfiniBand, such as `8001`"))
     })
-}
-
-/// The outer end of a veth, by its name from [`local_name`] and the interface that has it.
-///
-/// # Errors
-/// The interface is up: the guest is already attached.
-pub(super) fn local(name: IfName, existing: Option<&Interface>) -> Result<Local, Refusal> {
-    match existing {
-        Some(it) if it.up => Err(Refusal::on_stdout(format!("Link {name} exists and is up"))),
-        it => Ok(Local { name, replace: it.is_some() }),
-    }
 }
 
 /// The name of the outer end: that of `-l`, else `vDEVplNUMBER`, or a hash if that is too long. The number is the
@@ -519,16 +500,6 @@ mod tests {
         assert_eq!(local("br1 -i abcdefghijk c 10.0.0.1/24", 24199), long);
         assert_ne!(local("br1 -i abcdefghijk c 10.0.0.1/24", 24198), long);
         assert_ne!(local("br1 -i abcdefghijl c 10.0.0.1/24", 24199), long);
-    }
-
-    #[test]
-    fn an_outer_end_that_is_up_is_another_attachment() {
-        let existing = |up| Interface { up, ..Interface::new(7, Kind::Veth) };
-        let name = || name("veth1pl20158");
-        assert_eq!(local(name(), None), Ok(Local { name: name(), replace: false }));
-        assert_eq!(local(name(), Some(&existing(false))), Ok(Local { name: name(), replace: true }));
-        let refused = local(name(), Some(&existing(true))).unwrap_err();
-        assert_eq!(refused.shown(), "out: Link veth1pl20158 exists and is up");
     }
 
     #[test]

@@ -86,11 +86,11 @@ pub(super) fn dns(text: &str) -> Parsed {
     tries(parts, None, async move |io: Rc<Io>| {
         let addrs = look_up(&io, &name).await?;
         match wanted {
+            _ if addrs.is_empty() => Err(NO_ADDRESS.to_owned()),
             Some(wanted) if !addrs.contains(&wanted) => {
                 let addrs: Vec<String> = addrs.iter().map(IpAddr::to_string).collect();
                 Err(format!("the name resolves to {}", addrs.join(" ")))
             }
-            _ if addrs.is_empty() => Err(NO_ADDRESS.to_owned()),
             _ => Ok(()),
         }
     })

@@ -32,7 +32,7 @@ pub(in crate::tools::conlink) struct AttachArgs {
     /// Connect to this Open vSwitch bridge; made if it does not exist
     #[arg(long, group = "wiring", value_name = "NAME", help_heading = "Connection")]
     pub(super) ovs: Option<IfName>,
-    /// Put a macvlan on this interface; MODE is bridge (default), private, vepa or passthru
+    /// Put a macvlan on this interface; MODE is bridge (default), private, vepa, passthru or source
     #[arg(long, group = "wiring", value_name = "NAME[:MODE]", help_heading = "Connection")]
     pub(super) macvlan: Option<String>,
     /// Put an ipvlan on this interface; MODE is l2 (default), l3 or l3s

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::attach::{self, Found};
-use crate::kernel::netns;
 use crate::out;
+use crate::tools::conlink::attach::guests::{attachments_of, tell_guest};
 use crate::tools::conlink::guest::Guest;
 
 /// List the interfaces that `attach` and `pipework` made
@@ -19,22 +19,24 @@ pub(in crate::tools::conlink) struct AttachmentsArgs {
     json: bool,
 }
 
-/// Prints what the kernel has. The exit code is 0.
+/// Prints what the kernel has. The exit code is 0 unless the given guest neither exists nor has left anything.
 pub(super) fn main(args: &AttachmentsArgs) -> anyhow::Result<u8> {
-    let all = attach::find()?;
-    let inode = args.guest.as_ref().and_then(|it| it.resolve().ok()).map(|it| netns::inode(&it.netns));
-    let inode = inode.transpose()?;
-    let is_its = |it: &&Found| match (&args.guest, inode, &it.netns) {
-        (None, _, _) => true,
-        (Some(_), Some(inode), Some(space)) => space.inode == inode,
-        (Some(guest), _, _) => guest.names(&it.guest.kind, &it.guest.name),
+    let all = match &args.guest {
+        None => attach::find()?,
+        Some(guest) => {
+            let resolved = guest.resolve();
+            match (attachments_of(guest, &resolved)?, &resolved) {
+                // Without the guest there may be something left.
+                (all, Err(error)) if all.is_empty() => return Ok(tell_guest(error)),
+                (all, _) => all,
+            }
+        }
     };
-    let chosen: Vec<&Found> = all.iter().filter(is_its).collect();
     if args.json {
-        let lines = chosen.iter().map(|it| format!("{}\n", as_json(it)));
+        let lines = all.iter().map(|it| format!("{}\n", as_json(it)));
         return out(&lines.collect::<String>()).map(|()| 0);
     }
-    let rows: Vec<[String; 6]> = chosen.iter().map(|it| row(it)).collect();
+    let rows: Vec<[String; 6]> = all.iter().map(row).collect();
     let titles = ["GUEST", "DEV", "TYPE", "ON", "STATE", "ADDRESSES"].map(str::to_owned);
     let rows: Vec<&[String; 6]> = [&titles].into_iter().chain(&rows).collect();
     let mut widths = [0; 6];

@@ -78,11 +78,7 @@ impl AttachArgs {
     /// The DHCP client to run.
     pub(super) fn dhcp(&self, guest: &Found) -> Option<Dhcp> {
         let client = self.dhcp?;
-        // Without a host name of its own it is known by its name, but a number or a path is none.
-        let name = guest.name.rsplit('/').next().unwrap_or_default();
-        let is_name = !(guest.kind == "pid" || guest.kind == "netns" && guest.name.contains('/'));
-        let hostname = guest.hostname().or_else(|| is_name.then(|| name.to_owned()));
-        let guest = guest.name.clone();
+        let (hostname, guest) = (guest.own_name(), guest.name.clone());
         Some(Dhcp { client, guest, hostname, options: Vec::new(), keep: self.dhcp_renew })
     }
 

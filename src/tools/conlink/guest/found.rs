@@ -74,6 +74,13 @@ impl Found {
         Self { kind, name: name.to_owned(), netns, pid: Some(pid), process }
     }
 
+    /// The name that the guest has for others: its host name, else its own name. A number or a path is none.
+    pub(in crate::tools) fn own_name(&self) -> Option<String> {
+        let is_name = !(self.kind == "pid" || self.kind == "netns" && self.name.contains('/'));
+        let name = self.name.rsplit('/').next().unwrap_or_default();
+        self.hostname().or_else(|| is_name.then(|| name.to_owned()))
+    }
+
     /// The host name of the guest; None if it is that of this machine, or unknown.
     pub(in crate::tools) fn hostname(&self) -> Option<String> {
         let name = netns::hostname(self.process.as_ref()?.as_fd()).ok()?;

@@ -17,6 +17,7 @@ use crate::tools::conlink::files::{Described, Role, describe};
 use crate::tools::conlink::lab::args::{UpArgs, current};
 use crate::tools::conlink::options::files_of;
 use crate::tools::conlink::socket::RUN;
+use crate::tools::input::STDIN;
 use crate::tools::{environment, input};
 
 /// Environment variables that nodes inherit from `lab up`.
@@ -288,10 +289,18 @@ fn rootless() -> bool {
     map.split_whitespace().last() == Some("1")
 }
 
-/// The absolute paths of files; empty ones are left out.
+/// The absolute paths of files; empty ones are left out. The keeper reads the files again.
 fn absolute(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let given = paths.iter().filter(|it| !it.as_os_str().is_empty());
-    given.map(|it| Ok(std::path::absolute(it)?)).collect()
+    given
+        .map(|it| {
+            let is_other = |it: &Path| it.metadata().is_ok_and(|it| !it.is_file());
+            if it == Path::new(STDIN) || is_other(it) {
+                bail!("{}: a lab reads its files more than once, so it needs regular files", it.display());
+            }
+            Ok(std::path::absolute(it)?)
+        })
+        .collect()
 }
 
 /// All addresses of all links, without their prefix lengths.
