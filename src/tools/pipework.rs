@@ -237,9 +237,11 @@ fn wiring(chosen: plan::Wiring, outer: Option<IfName>, guest: &Found) -> Wiring 
             Wiring::Bridge { bridge, vlan, uplink, outer }
         }
         plan::Wiring::Ovs { bridge, tag, .. } => {
-            let ids = outer.as_ref().map(|outer| {
-                plan::external_ids((&bridge, tag), outer, Some(("", guest.name.as_str())), guest.pid)
-            });
+            // The id is not known here; a process and a namespace have no name either.
+            let is_container = !["pid", "netns"].contains(&guest.kind);
+            let container = is_container.then_some((None, guest.name.as_str()));
+            let ids =
+                outer.as_ref().map(|outer| plan::external_ids((&bridge, tag), outer, container, guest.pid));
             let ids = ids.into_iter().flatten().map(|(key, it)| (key.to_owned(), it)).collect();
             Wiring::Ovs { bridge, vlan: tag, outer, ids }
         }

@@ -224,10 +224,11 @@ pub(super) fn local_name(request: &Request, dev: &IfName, number: u64) -> IfName
 pub(super) fn external_ids(
     (bridge, tag): (&IfName, Option<u16>),
     local: &IfName,
-    container: Option<(&str, &str)>,
+    container: Option<(Option<&str>, &str)>,
     pid: Option<u32>,
 ) -> Vec<(&'static str, String)> {
     let (id, name) = container.unzip();
+    let id = id.flatten();
     [
         ("pipework.interface", Some(local.to_string())),
         ("pipework.bridge", Some(bridge.to_string())),
@@ -506,7 +507,7 @@ mod tests {
     fn a_port_of_open_vswitch_has_the_recorded_notes() {
         let id = "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7";
         let (bridge, local) = (name("ovsbr0"), name("veth1pl235"));
-        let ids = external_ids((&bridge, Some(10)), &local, Some((id, "a")), Some(235));
+        let ids = external_ids((&bridge, Some(10)), &local, Some((Some(id), "a")), Some(235));
         let expected = [
             ("pipework.interface", "veth1pl235"),
             ("pipework.bridge", "ovsbr0"),
